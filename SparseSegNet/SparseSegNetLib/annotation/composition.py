@@ -1,0 +1,77 @@
+"""From what was drawn to the engine's label array: 0 background, 1..K segments, 255 unlabelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ..errors import InputError
+from .slices import AnnotatedSlice, check_slices
+
+UNLABELLED = 255
+MAX_SEGMENTS = 254
+
+
+def compose_labels(
+    segments: np.ndarray,
+    slices: Iterable[AnnotatedSlice] = (),
+    background: np.ndarray | None = None,
+) -> np.ndarray:
+    """Compose the label array of one volume.
+
+    segments: integer (k, j, i), 0 where no segment covers, 1..K for the segments in order.
+    slices: the annotated slices; what no segment covers there is background.
+    background: optional boolean (k, j, i), voxels drawn as background (a *Background* segment);
+    where a segment covers as well, the segment wins.
+    Returns uint8 (k, j, i): 0 background, 1..K, 255 unlabelled.
+    Raises InputError for a slice outside the volume or more than 254 segments.
+    """
+    slices = list(slices)
+    check_slices(slices, segments.shape)
+    if segments.size and int(segments.max()) > MAX_SEGMENTS:
+        raise InputError(f"{int(segments.max())} segments: at most {MAX_SEGMENTS} can be used.")
+    labels = np.where(segments > 0, segments, UNLABELLED).astype(np.uint8)
+    for item in slices:
+        plane = labels[item.selector()]
+        plane[plane == UNLABELLED] = 0
+    if background is not None:
+        labels[background & (labels == UNLABELLED)] = 0
+    return labels
+
+
+def restrict_to_slices(labels: np.ndarray, slices: Iterable[AnnotatedSlice]) -> np.ndarray:
+    """A copy of a label array (k, j, i) in which only the given slices stay labelled."""
+    slices = list(slices)
+    check_slices(slices, labels.shape)
+    kept = np.full_like(labels, UNLABELLED)
+    for item in slices:
+        kept[item.selector()] = labels[item.selector()]
+    return kept
+
+
+def keep_drawn(result: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Put every labelled voxel of `labels` into `result` (both uint8 (k, j, i)), in place."""
+    np.copyto(result, labels, where=labels != UNLABELLED)
+    return result
+
+
+def check_trainable(labels: np.ndarray, names: list[str] | None = None) -> None:
+    """Raise InputError when a label array (255 = unlabelled) cannot teach anything.
+
+    names: the segments' names, to say which class it is that stands alone.
+    """
+    present = np.unique(labels)
+    present = present[present != UNLABELLED]
+    if present.size == 0:
+        raise InputError("no voxel is labelled: annotate at least one slice "
+                         "(or check which value means unlabelled).")
+    if present.size == 1:
+        value = int(present[0])
+        named = names[value - 1] if names and 0 < value <= len(names) else f"label {value}"
+        what = "background (0)" if value == 0 else f"'{named}'"
+        raise InputError(
+            f"only one class is labelled, {what}: at least two are needed. Annotate "
+            + ("a slice that shows the structure." if value == 0 else
+               "background too: name a completely annotated slice, or draw another segment.")
+        )

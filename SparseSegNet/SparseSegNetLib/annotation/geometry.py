@@ -1,0 +1,87 @@
+"""The voxel grid of a volume: size, spacing, origin and directions, and when two grids agree."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+# Grids written by different programs differ in the last digits (NIfTI stores single precision):
+# a position may be off by this share of a voxel before two grids count as different.
+TOLERANCE_VOXELS = 1e-3
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A voxel grid in the LPS frame (as in DICOM, NRRD files and SimpleITK).
+
+    size: voxels along i, j, k.  spacing: mm between voxel centres along i, j, k.
+    origin: LPS position in mm of the centre of voxel (0, 0, 0).
+    directions: 3x3 matrix, row by row; its columns are the unit vectors of i, j and k.
+    """
+
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    directions: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Array shape (k, j, i)."""
+        return self.size[2], self.size[1], self.size[0]
+
+    @property
+    def spacing_kji(self) -> tuple[float, float, float]:
+        """Spacing in mm in the order of the array's axes (k, j, i)."""
+        return self.spacing[2], self.spacing[1], self.spacing[0]
+
+    def position(self, i: float, j: float, k: float) -> tuple[float, float, float]:
+        """LPS position in mm of a voxel index."""
+        steps = (i * self.spacing[0], j * self.spacing[1], k * self.spacing[2])
+        return tuple(
+            self.origin[row] + sum(self.directions[3 * row + column] * steps[column]
+                                   for column in range(3))
+            for row in range(3)
+        )
+
+    def difference(self, other: Geometry) -> str | None:
+        """What differs between two grids, in words with both values; None when they agree.
+
+        Grids agree when their sizes are equal and all their corners lie within
+        `TOLERANCE_VOXELS` of the smallest voxel edge of each other.
+        """
+        if self.size != other.size:
+            return f"size {_times(self.size)} against {_times(other.size)} voxels"
+        near = TOLERANCE_VOXELS * min(*self.spacing, *other.spacing)
+        ends = [(0, n - 1) for n in self.size]
+        worst = max(
+            math.dist(self.position(i, j, k), other.position(i, j, k))
+            for i in ends[0] for j in ends[1] for k in ends[2]
+        )
+        if worst <= near:
+            return None
+        if any(not math.isclose(a, b, rel_tol=1e-4)
+               for a, b in zip(self.spacing, other.spacing, strict=True)):
+            return f"spacing {_times(self.spacing)} against {_times(other.spacing)} mm"
+        if any(abs(a - b) > 1e-4 for a, b in zip(self.directions, other.directions, strict=True)):
+            return f"directions {_list(self.directions)} against {_list(other.directions)}"
+        return (f"origin {_list(self.origin)} against {_list(other.origin)} mm "
+                f"(positions differ by up to {worst:.4g} mm)")
+
+    def to_json(self) -> dict:
+        """A JSON-able dictionary; Python's floats survive JSON to the last bit."""
+        return {"frame": "LPS", **{k: list(v) for k, v in asdict(self).items()}}
+
+    @classmethod
+    def from_json(cls, data: dict) -> Geometry:
+        if data.get("frame") != "LPS":
+            raise ValueError(f"geometry in frame {data.get('frame')!r}, expected 'LPS'")
+        return cls(tuple(map(int, data["size"])), tuple(map(float, data["spacing"])),
+                   tuple(map(float, data["origin"])), tuple(map(float, data["directions"])))
+
+
+def _times(values) -> str:
+    return "x".join(f"{v:.6g}" for v in values)
+
+
+def _list(values) -> str:
+    return "(" + ", ".join(f"{v:.6g}" for v in values) + ")"

@@ -1,0 +1,43 @@
+"""What is known of a segment beside its voxels: name, colour, terminology, label value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# A qualitative palette that stays apart on grey images and for colour-blind readers
+# (after Okabe and Ito 2008), used where a label image brings no colours.
+PALETTE = (
+    (0.90, 0.62, 0.00), (0.34, 0.71, 0.91), (0.00, 0.62, 0.45), (0.94, 0.89, 0.26),
+    (0.84, 0.37, 0.00), (0.80, 0.47, 0.65), (0.26, 0.45, 0.85), (0.60, 0.80, 0.35),
+    (0.75, 0.25, 0.30), (0.55, 0.45, 0.80), (0.20, 0.75, 0.70), (0.70, 0.55, 0.35),
+)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One class of a segmentation; its label in arrays is its place in the list, from 1.
+
+    id: the segment's identifier in Slicer.  color: red, green, blue from 0 to 1.
+    tags: Slicer's segment tags, the terminology among them (``TerminologyEntry``).
+    value: the label value in the file or scene that it came from, used again on writing.
+    """
+
+    id: str
+    name: str
+    color: tuple[float, float, float]
+    value: int
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def numbered(cls, value: int, position: int) -> Segment:
+        """A segment for a label value that came without a name."""
+        return cls(f"Segment_{value}", f"Label {value}", PALETTE[position % len(PALETTE)], value)
+
+    def to_json(self) -> dict:
+        return {"id": self.id, "name": self.name, "color": list(self.color),
+                "value": self.value, "tags": dict(self.tags)}
+
+    @classmethod
+    def from_json(cls, data: dict) -> Segment:
+        return cls(str(data["id"]), str(data["name"]), tuple(map(float, data["color"])),
+                   int(data["value"]), {str(k): str(v) for k, v in data["tags"].items()})

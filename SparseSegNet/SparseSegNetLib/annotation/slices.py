@@ -1,0 +1,94 @@
+"""Annotated slices: planes of the voxel grid in which every voxel counts as labelled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..errors import InputError
+
+AXES = "ijk"
+
+
+def array_axis(axis: str) -> int:
+    """The axis of a (k, j, i) array along which slices of `axis` are counted: k -> 0, i -> 2."""
+    return 2 - AXES.index(axis)
+
+
+@dataclass(frozen=True, order=True)
+class AnnotatedSlice:
+    """The plane `axis` = `index` of the voxel grid, whole or restricted to an in-plane box.
+
+    axis: 'i', 'j' or 'k' (slices of constant i are sagittal in an unrotated scan, k axial).
+    box: None, or half-open voxel ranges ((lo, hi), (lo, hi)) along the plane's own two axes in
+    array order, that is (k, j) for an i slice, (k, i) for a j slice and (j, i) for a k slice.
+    """
+
+    axis: str
+    index: int
+    box: tuple[tuple[int, int], tuple[int, int]] | None = None
+
+    def selector(self) -> tuple:
+        """An index expression that picks this slice's voxels out of a (k, j, i) array."""
+        plane = [slice(None)] * 2 if self.box is None else [slice(*r) for r in self.box]
+        plane.insert(array_axis(self.axis), self.index)
+        return tuple(plane)
+
+    def __str__(self) -> str:
+        box = "" if self.box is None else " in box " + "x".join(f"[{a},{b})" for a, b in self.box)
+        return f"{self.axis}:{self.index}{box}"
+
+    def to_json(self) -> dict:
+        out: dict = {"axis": self.axis, "index": self.index}
+        if self.box is not None:
+            out["box"] = [list(r) for r in self.box]
+        return out
+
+    @classmethod
+    def from_json(cls, data: dict) -> AnnotatedSlice:
+        box = data.get("box")
+        return cls(str(data["axis"]), int(data["index"]),
+                   None if box is None else tuple((int(a), int(b)) for a, b in box))
+
+
+def check_slices(slices: Iterable[AnnotatedSlice], shape: Sequence[int]) -> None:
+    """Raise InputError unless every slice (and its box) lies inside a (k, j, i) shape."""
+    for item in slices:
+        if item.axis not in AXES:
+            raise InputError(f"slice {item}: the axis must be i, j or k.")
+        axis = array_axis(item.axis)
+        if not 0 <= item.index < shape[axis]:
+            raise InputError(
+                f"slice {item} lies outside the volume, which has {item.axis} slices "
+                f"0 to {shape[axis] - 1}."
+            )
+        if item.box is not None:
+            extent = [n for a, n in enumerate(shape) if a != axis]
+            if any(not 0 <= lo < hi <= n for (lo, hi), n in zip(item.box, extent, strict=True)):
+                raise InputError(f"slice {item}: the box does not fit into a plane of "
+                                 f"{extent[0]}x{extent[1]} voxels.")
+
+
+def parse_slices(texts: Iterable[str]) -> list[AnnotatedSlice]:
+    """Read slices written as ``k:10,20 i:5``; repeated ones count once, order is kept.
+
+    Raises InputError for anything else.
+    """
+    found: dict[AnnotatedSlice, None] = {}
+    for word in " ".join(texts).split():
+        match = re.fullmatch(r"([ijkIJK])[:=](-?\d+(?:,-?\d+)*)", word)
+        if match is None:
+            raise InputError(f"cannot read the slices '{word}': expected an axis and indices, "
+                             "such as k:10,20 or i:5.")
+        for index in match[2].split(","):
+            found[AnnotatedSlice(match[1].lower(), int(index))] = None
+    return list(found)
+
+
+def format_slices(slices: Iterable[AnnotatedSlice]) -> str:
+    """Write slices as `parse_slices` reads them (boxes are left out): ``i:5 k:10,20``."""
+    by_axis: dict[str, list[int]] = {}
+    for item in sorted(slices):
+        by_axis.setdefault(item.axis, []).append(item.index)
+    return " ".join(f"{axis}:{','.join(map(str, by_axis[axis]))}" for axis in sorted(by_axis))
