@@ -7,6 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 # Where SparseSegNetLib lies: the child must find the same one, installed or not.
@@ -48,11 +49,9 @@ class PopenTransport:
 
     def send(self, line: bytes) -> None:
         """Write a command; a child that has gone is not an error here, its end tells."""
-        try:
+        with suppress(OSError, ValueError):
             self._process.stdin.write(line)
             self._process.stdin.flush()
-        except (OSError, ValueError):
-            pass
 
     def receive(self, timeout: float = 0.0) -> tuple[str, bytes | int] | None:
         """The next chunk, waiting at most `timeout` seconds for it; None when there is none."""
@@ -69,10 +68,8 @@ class PopenTransport:
 
     def close_input(self) -> None:
         """Close the child's stdin, on which the engine ends by itself."""
-        try:
+        with suppress(OSError):
             self._process.stdin.close()
-        except OSError:
-            pass
 
     def kill(self) -> None:
         self._process.kill()

@@ -129,7 +129,10 @@ class Run:
         elif kind == "done":
             self._done = event
         elif kind == "error":
-            self._reported = EngineError(event["code"], event["cause"], event.get("remedy", ""))
+            remedy = event.get("remedy", "")
+            if event["code"] != "input":
+                remedy = f"{remedy} The log is {self.folder.log_path}.".strip()
+            self._reported = EngineError(event["code"], event["cause"], remedy)
         self._tell(event)
 
     def _end(self, code: int) -> None:
@@ -142,8 +145,9 @@ class Run:
             self.state = "cancelled"
         else:
             self.error = self._reported or EngineError(
-                "died", f"the engine ended without a result (exit code {code}).",
-                f"Its last words: {self._last_words()} The log is {self.folder.log_path}.")
+                "died", f"the engine ended without a result (exit code {code}). "
+                        f"Its last words: {self._last_words()}",
+                f"The log is {self.folder.log_path}.")
             self.state = "failed"
         self._tell({"event": "ended", "state": self.state})
 

@@ -1,0 +1,39 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each installs what it needs.
+
+PYTHON ?= python3
+CASE ?= Resources/Sample/kidney
+TIME ?= 90
+SLICES ?= 3,3,2
+VENV := .venv
+BIN := $(VENV)/bin
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+endif
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint benchmark-accuracy clean
+
+demo: $(STAMP)
+	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+benchmark-accuracy: $(STAMP)
+	$(BIN)/python Testing/Benchmark/accuracy.py
+
+# The stamp keeps `make` from asking pip each time; it is remade when a requirement changes.
+$(STAMP): pyproject.toml requirements-dev.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed; name one with make PYTHON=...')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -c "open('$(STAMP)', 'w').close()"
+
+clean:
+	rm -rf $(VENV) demo build dist

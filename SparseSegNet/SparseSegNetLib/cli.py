@@ -1,0 +1,116 @@
+"""The command line ``sparsesegnet``: the same engine without Slicer."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from .errors import EngineError, InputError
+
+DONE, BAD_INPUT, CANCELLED, NO_DEVICE, INTERNAL = 0, 2, 3, 4, 5
+EXIT_OF_ERROR = {"input": BAD_INPUT, "no-device": NO_DEVICE}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, without the whole usage before it."""
+
+    def error(self, message: str):
+        print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
+def parser() -> Parser:
+    top = Parser(prog="sparsesegnet", description="Dense 3D segmentations from a few annotated "
+                                                  "slices.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND",
+                                  parser_class=Parser)
+    densify = commands.add_parser(
+        "densify", help="segment a whole volume from a few annotated slices of it",
+        description="Learn from the labelled voxels of a volume and segment all of it. Ctrl-C "
+                    "stops early and keeps the best result so far; a second Ctrl-C gives up.")
+    densify.add_argument("files", nargs="+", metavar="IMAGE... LABELS", type=Path,
+                         help="the image (several files: several channels), then the labels: a "
+                              "label image in which a value means unlabelled, or a .seg.nrrd")
+    densify.add_argument("-o", "--output", required=True, type=Path, metavar="OUT",
+                         help="the dense segmentation: .seg.nrrd keeps names and colours; .nrrd, "
+                              ".nii.gz, .mha … get a label image")
+    densify.add_argument("--unlabelled", type=int, default=255, metavar="V",
+                         help="the value of unlabelled voxels in a label image (default 255); 0 "
+                              "means that nothing was drawn there, as in a segmentation")
+    densify.add_argument("--slices", nargs="+", default=[], metavar="AXIS:INDEX",
+                         help="the completely annotated slices, such as k:10,20 i:5, counted "
+                              "from 0 (default: found from what was drawn)")
+    densify.add_argument("--replace-nonfinite", action="store_true",
+                         help="set NaN and infinite voxels to the lowest finite value")
+    add_training(densify)
+    densify.add_argument("--metrics", type=Path, metavar="FILE.json",
+                         help="write the plan, the scores on held-out slices and the times there")
+    densify.set_defaults(run=densify_command)
+    return top
+
+
+def add_training(command: argparse.ArgumentParser) -> None:
+    """The options that every command which trains has."""
+    command.add_argument("--network", default="auto", help="the network (default auto)")
+    command.add_argument("--time-budget", type=float, default=120.0, metavar="S",
+                         help="seconds from start to result (default 120)")
+    command.add_argument("--steps", type=int, default=0, metavar="N",
+                         help="train for N steps instead of by time; with the same seed a run on "
+                              "the CPU then gives the same bits")
+    command.add_argument("--device", default="auto",
+                         help="auto (default), cpu, cuda, cuda:1, mps …")
+    command.add_argument("--seed", type=int, default=0, help="of all random choices (default 0)")
+    command.add_argument("--run", dest="run_folder", type=Path, metavar="DIR",
+                         help="keep the run folder (inputs, weights, curves, log) there")
+    command.add_argument("--save-model", type=Path, metavar="FILE.safetensors",
+                         help="write the trained model there")
+    command.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0 done, 2 bad arguments or input, 3 cancelled,
+    4 no usable device, 5 internal error)."""
+    try:
+        options = parser().parse_args(arguments)
+        return options.run(options)
+    except InputError as error:
+        return _fail(BAD_INPUT, str(error))
+    except EngineError as error:
+        return _fail(EXIT_OF_ERROR.get(error.code, INTERNAL), f"{error.cause} {error.remedy}")
+    except KeyboardInterrupt:
+        return _fail(CANCELLED, "cancelled; nothing was written.")
+    except OSError as error:
+        name = f" {error.filename}" if error.filename else ""
+        return _fail(INTERNAL, f"a file cannot be written or read{name}: "
+                               f"{error.strerror or error}. Check rights and free space.")
+
+
+def densify_command(options: argparse.Namespace) -> int:
+    from .densify import densify
+
+    if len(options.files) < 2:
+        raise InputError("densify needs at least two files: the image and, last, the labels.")
+    return densify(options)
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"sparsesegnet: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def entry() -> None:
+    code = main()
+    # A reader that went away (a closed pipe) must not turn into a traceback at exit.
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    entry()

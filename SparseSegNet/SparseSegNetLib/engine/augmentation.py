@@ -1,0 +1,143 @@
+"""Random patches: crop, affine and elastic deformation are one resampling on the device."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ..annotation.composition import UNLABELLED
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far patches are varied. Angles in degrees; lengths in working voxels.
+
+    rotation: largest angle about each axis; the angle about the axes in the plane of thick
+    slices is scaled down with the anisotropy.  scale: largest relative change of size.
+    elastic: standard deviation of the displacements at control points `elastic_grid` voxels
+    apart.  flips: whether axes are mirrored half of the time.  Intensities are in units of the
+    normalised image's standard deviation.
+    """
+
+    rotation: float = 25.0
+    scale: float = 0.2
+    elastic: float = 2.0
+    elastic_grid: float = 16.0
+    flips: bool = True
+    contrast: float = 0.25
+    brightness: float = 0.2
+    noise: float = 0.15
+    gamma: float = 0.3
+
+    @classmethod
+    def none(cls) -> Strength:
+        return cls(0, 0, 0, 16, False, 0, 0, 0, 0)
+
+
+def random_affine(strength: Strength, spacing: torch.Tensor,
+                  generator: torch.Generator) -> torch.Tensor:
+    """A random 3x3 matrix from patch offsets to volume offsets, both in voxels (k, j, i).
+
+    The rotation and scaling act in mm, so that anisotropic voxels are not sheared.
+    spacing: (3,) mm along k, j, i.  Returns float32 (3, 3) on the CPU.
+    """
+    angle, size, mirror = torch.rand((3, 3), generator=generator)
+    rotation = torch.eye(3)
+    for axis in range(3):
+        a, b = (n for n in range(3) if n != axis)
+        # Turning a thick slice by a large angle would only sample the same few slices obliquely.
+        thick = float(spacing[[a, b]].max() / spacing[[a, b]].min())
+        theta = math.radians(strength.rotation) / max(1.0, thick) * float(2 * angle[axis] - 1)
+        turn = torch.eye(3)
+        turn[a, a] = turn[b, b] = math.cos(theta)
+        turn[a, b], turn[b, a] = -math.sin(theta), math.sin(theta)
+        rotation = rotation @ turn
+    # One common factor and a smaller one per axis; patch and volume are interchangeable here.
+    scale = (1 + strength.scale) ** ((2 * size[0] - 1) + 0.3 * (2 * size - 1))
+    flip = torch.where((mirror < 0.5) & strength.flips, -1.0, 1.0)
+    in_mm = rotation @ torch.diag(scale * flip)
+    return torch.diag(1 / spacing) @ in_mm @ torch.diag(spacing)
+
+
+def elastic_offsets(patch: tuple[int, int, int], strength: Strength, spacing: torch.Tensor,
+                    generator: torch.Generator) -> torch.Tensor | None:
+    """Smooth random displacements (k, j, i, 3) in voxels, or None when switched off.
+
+    Normal displacements at coarse control points, interpolated tricubically along each axis
+    (separable cubic convolution, as smooth as is needed here). Displacements are isotropic in mm.
+    """
+    if strength.elastic <= 0:
+        return None
+    finest = float(spacing.min())
+    grid = [max(2, round(n * float(s) / finest / strength.elastic_grid) + 1)
+            for n, s in zip(patch, spacing, strict=True)]
+    amount = strength.elastic * float(torch.rand((), generator=generator)) * finest / spacing
+    points = torch.randn((3, *grid), generator=generator) * amount[:, None, None, None]
+    for axis, n in enumerate(patch, start=1):
+        points = torch.tensordot(points, _cubic_weights(points.shape[axis], n), ([axis], [0]))
+        points = points.movedim(-1, axis)
+    return points.movedim(0, -1)
+
+
+def _cubic_weights(points: int, samples: int) -> torch.Tensor:
+    """Weights (points, samples) of cubic interpolation between equally spaced points."""
+    eye = torch.eye(points)[:, None, None, :].expand(-1, 1, 4, -1).contiguous()
+    return F.interpolate(eye, size=(4, samples), mode="bicubic", align_corners=True)[:, 0, 0]
+
+
+def sample_coordinates(centre: torch.Tensor, affine: torch.Tensor,
+                       offsets: torch.Tensor | None, patch: tuple[int, int, int],
+                       device: torch.device) -> torch.Tensor:
+    """Volume coordinates (k, j, i, 3) in voxels of a patch's voxels."""
+    axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in patch]
+    affine = affine.to(device)
+    # An affine map of a regular grid is a sum of one-dimensional terms: no (n, 3) product.
+    grid = (axes[0][:, None, None, None] * affine[:, 0]
+            + axes[1][None, :, None, None] * affine[:, 1]
+            + axes[2][None, None, :, None] * affine[:, 2])
+    grid = grid + centre.to(device)
+    return grid if offsets is None else grid + offsets.to(device)
+
+
+def resample_image(image: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
+    """Trilinear samples (c, *patch) of an image (c, k, j, i); beyond the border its edge."""
+    size = torch.tensor(image.shape[1:], dtype=torch.float32, device=image.device)
+    # grid_sample counts x first and puts -1 and 1 at the outer faces of the border voxels.
+    grid = ((2 * coordinates + 1) / size - 1).flip(-1)
+    return F.grid_sample(image[None], grid[None], mode="bilinear", padding_mode="border",
+                         align_corners=False)[0]
+
+
+def resample_labels(labels: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
+    """Nearest labels uint8 (*patch) of labels (k, j, i); beyond the border unlabelled."""
+    index = coordinates.round().long()
+    size = torch.tensor(labels.shape, device=labels.device)
+    inside = ((index >= 0) & (index < size)).all(dim=-1)
+    index = index.clamp_min(0).minimum(size - 1)
+    flat = (index[..., 0] * labels.shape[1] + index[..., 1]) * labels.shape[2] + index[..., 2]
+    found = labels.flatten()[flat.flatten()].view(flat.shape)
+    return torch.where(inside, found, torch.full_like(found, UNLABELLED))
+
+
+def vary_intensity(patch: torch.Tensor, strength: Strength,
+                   generator: torch.Generator) -> torch.Tensor:
+    """Random contrast, brightness, gamma and noise per channel of a patch (c, k, j, i)."""
+    for channel in range(patch.shape[0]):
+        contrast, brightness, gamma, noise = (2 * torch.rand(4, generator=generator) - 1).tolist()
+        x = patch[channel]
+        if strength.gamma and abs(gamma) > 0.5:  # half of the time
+            low, high = torch.aminmax(x)
+            reach = (high - low).clamp_min(1e-6)
+            power = (1 + strength.gamma) ** (4 * (abs(gamma) - 0.75))
+            x = ((x - low) / reach).pow(power) * reach + low
+        x = x * (1 + strength.contrast) ** contrast + strength.brightness * brightness
+        if strength.noise and noise > 0:
+            seed = int(torch.randint(2**62, (), generator=generator))
+            local = torch.Generator(device=x.device).manual_seed(seed)
+            x = x + strength.noise * noise * torch.randn(x.shape, generator=local,
+                                                         device=x.device)
+        patch[channel] = x
+    return patch

@@ -1,0 +1,69 @@
+"""An honest score while training: some annotated slices are held out and scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..annotation.composition import UNLABELLED
+from ..annotation.slices import AnnotatedSlice, array_axis
+
+
+@dataclass(frozen=True)
+class Split:
+    """training: labels uint8 (k, j, i) without the held-out voxels.  slices: those held out.
+    mask: boolean (k, j, i), the held-out voxels."""
+
+    training: np.ndarray
+    mask: np.ndarray
+    slices: tuple[AnnotatedSlice, ...]
+
+
+def hold_out(labels: np.ndarray, slices: list[AnnotatedSlice], seed: int) -> Split | None:
+    """Hold out about every fourth slice, at most one per axis, or None when that cannot be done.
+
+    Voxels that a held-out slice shares with another annotated slice stay in training and are not
+    scored. A slice is not held out when a class would lose its last labelled voxels, nor one that
+    shows no segment (its Dice says nothing).
+    labels: uint8 (k, j, i), 255 = unlabelled.
+    """
+    if len(slices) < 3:
+        return None
+    wanted = max(1, min(3, len(slices) // 4))
+    order = np.random.default_rng(seed).permutation(len(slices))
+    training, mask = labels.copy(), np.zeros(labels.shape, bool)
+    needed = set(np.unique(labels)) - {UNLABELLED}
+    chosen: list[AnnotatedSlice] = []
+    for n in order:
+        item = slices[n]
+        if len(chosen) == wanted:
+            break
+        if any(item.axis == c.axis for c in chosen):
+            continue
+        alone = np.zeros(labels.shape, bool)
+        alone[item.selector()] = True
+        for other in slices:
+            if other != item:
+                alone[other.selector()] = False
+        alone &= labels != UNLABELLED
+        if not (labels[alone] > 0).any():
+            continue
+        trial = training.copy()
+        trial[alone] = UNLABELLED
+        if needed <= set(np.unique(trial)):
+            training, mask = trial, mask | alone
+            chosen.append(item)
+    return Split(training, mask, tuple(chosen)) if chosen else None
+
+
+def on_grid(slices: list[AnnotatedSlice], shape: tuple, working: tuple) -> list[AnnotatedSlice]:
+    """The annotated slices (whole planes) on a coarser grid; (k, j, i) shapes.
+
+    Slices that fall together count once.
+    """
+    found = []
+    for item in slices:
+        axis = array_axis(item.axis)
+        found.append(AnnotatedSlice(item.axis, item.index * working[axis] // shape[axis]))
+    return sorted(set(found))

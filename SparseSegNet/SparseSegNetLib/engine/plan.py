@@ -1,0 +1,174 @@
+"""The plan: every choice of a training in one place, made from the data's fingerprint."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+
+from .augmentation import Strength
+
+Triple = tuple[int, int, int]
+
+# An axis counts as thick, and is neither pooled nor convolved across, while its spacing is at
+# least this many times the finest one (nnU-Net's rule, Isensee 2021, uses 2 for pooling).
+THICK = 2.0
+SMALLEST_FEATURE = 4  # voxels along an axis at the coarsest level
+MOST_LEVELS = 5
+WIDEST = 320  # channels
+# Voxels per patch and patches per step: on few cores many small patches teach more per second
+# than few large ones (Testing/Benchmark/RESULTS.md).
+BATCHES = {"cpu": (32**3, 6), "cuda": (64**3, 8), "mps": (48**3, 4)}
+TILE_VOXELS = 128**3  # per tile of the prediction
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What the plan is made from. shape and spacing (mm) are (k, j, i)."""
+
+    shape: Triple
+    spacing: tuple[float, float, float]
+    channels: int
+    classes: int
+    labelled: int
+    slices: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """shape: the working grid.  patch, strides, kernels, tile: (k, j, i) voxels of that grid.
+    width: channels at the finest level.  dtype: of the convolutions, 'bfloat16' or 'float32'.
+    held_out_share: share of the training time during which some slices are held out.
+    """
+
+    shape: Triple
+    spacing: tuple[float, float, float]
+    patch: Triple
+    tile: Triple
+    strides: tuple[Triple, ...]
+    kernels: tuple[Triple, ...]
+    width: int
+    batch: int
+    norm: str = "batch"
+    position: bool = True
+    dtype: str = "float32"
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-2
+    ema: float = 0.99
+    held_out_share: float = 0.0
+    seconds_per_step: float = 0.0
+    seconds_to_predict: float = 0.0
+    strength: Strength = field(default_factory=Strength)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Feature channels per level."""
+        return tuple(min(WIDEST, self.width * 2**n) for n in range(len(self.kernels)))
+
+    @property
+    def divisor(self) -> Triple:
+        """Tiles and patches are multiples of this, so that pooling and enlarging meet."""
+        return tuple(math.prod(s[axis] for s in self.strides) for axis in range(3))
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict) -> Plan:
+        def tuples(value):
+            return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+        fields = {k: tuples(v) for k, v in data.items()}
+        return cls(**{**fields, "strength": Strength(**data["strength"])})
+
+
+def make_plan(print_: Fingerprint, device: str = "cpu", width: int = 16,
+              shape: Triple | None = None) -> Plan:
+    """A plan for a volume, before anything was measured.
+
+    device: its type.  width: channels at the finest level.  shape: a working grid, else the full.
+    """
+    shape = shape or print_.shape
+    patch_voxels, batch = BATCHES[device]
+    spacing = tuple(s * n / m for s, n, m in
+                    zip(print_.spacing, print_.shape, shape, strict=True))
+    patch = box_within(shape, spacing, patch_voxels)
+    strides, kernels = levels(patch, spacing)
+    plan = Plan(shape, spacing, patch, patch, strides, kernels, width, batch,
+                held_out_share=held_out_share(print_.slices))
+    return replace(plan, patch=round_up(patch, plan.divisor),
+                   tile=round_up(box_within(shape, spacing, TILE_VOXELS), plan.divisor))
+
+
+def box_within(shape: Triple, spacing: tuple[float, ...], voxels: int) -> Triple:
+    """A box of about `voxels` voxels, a cube in mm where the volume's shape allows."""
+    low, high = 0.0, 2.0 * max(n * s for n, s in zip(shape, spacing, strict=True))
+    for _ in range(50):
+        edge = (low + high) / 2
+        box = [min(n, max(1.0, edge / s)) for n, s in zip(shape, spacing, strict=True)]
+        low, high = (edge, high) if math.prod(box) < voxels else (low, edge)
+    return tuple(max(1, round(b)) for b in box)
+
+
+def levels(patch: Triple, spacing: tuple[float, ...]) -> tuple[tuple, tuple]:
+    """Strides between levels and kernel size per level for a patch (k, j, i)."""
+    size, mm = list(patch), list(spacing)
+    strides, kernels = [], [_kernel(size, mm)]
+    while len(kernels) < MOST_LEVELS:
+        able = [n // 2 >= SMALLEST_FEATURE for n in size]
+        if not any(able):
+            break
+        finest = min(s for s, a in zip(mm, able, strict=True) if a)
+        stride = [2 if a and s < THICK * finest else 1 for s, a in zip(mm, able, strict=True)]
+        size = [-(-n // s) for n, s in zip(size, stride, strict=True)]
+        mm = [a * s for a, s in zip(mm, stride, strict=True)]
+        strides.append(tuple(stride))
+        kernels.append(_kernel(size, mm))
+    return tuple(strides), tuple(kernels)
+
+
+def _kernel(size: list[int], mm: list[float]) -> Triple:
+    finest = min(mm)
+    return tuple(1 if n < 2 or s >= THICK * finest else 3 for n, s in zip(size, mm, strict=True))
+
+
+def round_up(box: Triple, divisor: Triple) -> Triple:
+    return tuple(-(-n // d) * d for n, d in zip(box, divisor, strict=True))
+
+
+def working_shape(shape: Triple, spacing: tuple[float, ...], voxels: float) -> Triple:
+    """The shape of at most about `voxels` voxels to which a volume is reduced, finest axes first.
+
+    Axes are only reduced to the spacing of the thicker ones before all are reduced together, so
+    a stack of thick slices keeps its slices.
+    """
+    if math.prod(shape) <= voxels:
+        return shape
+    low, high = min(spacing), max(spacing) * (math.prod(shape) / voxels) + max(spacing)
+    for _ in range(60):
+        mm = math.sqrt(low * high)
+        count = math.prod(_reduced(shape, spacing, mm))
+        low, high = (mm, high) if count > voxels else (low, mm)
+    return _reduced(shape, spacing, high)
+
+
+def _reduced(shape: Triple, spacing: tuple[float, ...], mm: float) -> Triple:
+    return tuple(n if s >= mm else max(min(n, 16), round(n * s / mm))
+                 for n, s in zip(shape, spacing, strict=True))
+
+
+def held_out_share(slices: int) -> float:
+    """For how much of the training time slices can be held out for an honest score.
+
+    With three or four slices every one is dear, so the score is only taken early; with fewer
+    there is none.
+    """
+    return 0.0 if slices < 3 else 0.35 if slices < 5 else 0.6
+
+
+def fingerprint(labels: np.ndarray, spacing: tuple[float, float, float], channels: int,
+                classes: int, slices: int) -> Fingerprint:
+    """labels: uint8 (k, j, i), 255 = unlabelled.  spacing: mm along k, j, i."""
+    return Fingerprint(tuple(labels.shape), tuple(spacing), channels, classes,
+                       int((labels != 255).sum()), slices)

@@ -1,0 +1,182 @@
+"""Training on labelled voxels: steps, averaged weights, schedule by time, held-out score."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..annotation.slices import array_axis
+from . import metrics
+from .held_out import Split
+from .inference import Predictor
+from .losses import auto_loss
+from .networks import build
+from .plan import Plan
+from .preprocess import WorkingVolume
+from .sampling import Sampler
+
+WARM_UP = 0.05
+CLIP_NORM = 5.0
+HELD_OUT_SCORES = 8  # how often the held-out slices are scored
+
+
+class Stopped(Exception):
+    """The user asked to stop: keep the best result."""
+
+
+@dataclass
+class Report:
+    """step, loss (averaged over the last steps), fraction of training done (0 to 1), phase
+    ('held out' or 'all slices'), held_out: one dictionary per segment after a scoring."""
+
+    step: int
+    loss: float
+    fraction: float
+    phase: str
+    held_out: list[dict] | None = None
+
+
+class Trainer:
+    """Trains one network on the labelled voxels of working volumes.
+
+    volumes: at least one.  split: the held-out voxels of the first volume, or None.
+    classes: labels with background.
+    """
+
+    def __init__(self, plan: Plan, volumes: list[WorkingVolume], classes: int,
+                 split: Split | None, seed: int):
+        torch.manual_seed(seed)
+        self.plan, self.volumes, self.classes, self.split = plan, volumes, classes, split
+        self.device = volumes[0].image.device
+        self.dtype = getattr(torch, plan.dtype)
+        inputs = volumes[0].image.shape[0] + (3 if plan.position else 0)
+        self.network = build(plan, inputs, classes).to(self.device)
+        self.network = self.network.to(memory_format=torch.channels_last_3d)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.sampler = Sampler(volumes, classes, plan.patch, plan.strength, plan.position,
+                               torch.Generator().manual_seed(seed))
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), plan.learning_rate,
+                                           weight_decay=plan.weight_decay)
+        self.rate = 1.0  # lowered after a step that was not finite
+        self.steps = 0
+        self.best: tuple[float, dict] | None = None
+
+    def step(self, fraction: float) -> torch.Tensor:
+        """One optimisation step at `fraction` of the schedule. Returns the loss, on the device."""
+        self.network.train()
+        pixels, labels = self.sampler.batch(self.plan.batch)
+        pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits = self.network(pixels)
+        loss = auto_loss(logits, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.learning_rate * self.rate * schedule(fraction)
+        self.optimiser.step()
+        self.steps += 1
+        self._update_average()
+        return loss.detach()
+
+    def _update_average(self) -> None:
+        # The average forgets its beginning quickly while the weights still move fast.
+        share = 1 - min(self.plan.ema, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()),
+                                 [p.detach() for p in self.network.parameters()], share)
+            for mine, other in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                if mine.is_floating_point():
+                    mine.lerp_(other, share)
+
+    def train(self, seconds: float, max_steps: int = 0,
+              report: Callable[[Report], None] = lambda report: None) -> None:
+        """Train for `seconds`, or for `max_steps` steps when given.
+
+        report is called after every step; it may raise `Stopped`, upon which the weights that
+        `predictor` uses are the best so far. While slices are held out the best weights are
+        those with the highest held-out score; afterwards the newest average.
+        """
+        begun = time.monotonic()
+        held = self.split is not None and self.plan.held_out_share > 0
+        if held:
+            self._use(self.split.training)
+        next_score = 1.0 / HELD_OUT_SCORES
+        losses: list[torch.Tensor] = []
+        fraction = 0.0
+        while fraction < 1.0:
+            loss = self.step(fraction)
+            losses = [*losses[-19:], loss]
+            if not math.isfinite(loss.item()):
+                self._recover()
+            fraction = self.steps / max_steps if max_steps else \
+                (time.monotonic() - begun) / seconds
+            scores = None
+            if held and fraction >= next_score * self.plan.held_out_share:
+                next_score += 1.0 / HELD_OUT_SCORES
+                scores = self.score_held_out()
+                self._keep_if_best(scores)
+            record = Report(self.steps, float(torch.stack(losses).nanmean()), min(1.0, fraction),
+                            "held out" if held else "all slices", scores)
+            if held and fraction >= self.plan.held_out_share:
+                held, self.best = False, None
+                self._use(None)
+            report(record)
+
+    def _use(self, labels: np.ndarray | None) -> None:
+        """Train on other labels of the first volume; None for its own, all of them."""
+        chosen = [v.labels for v in self.volumes]
+        if labels is not None:
+            chosen[0] = torch.from_numpy(labels).to(self.device)
+        self.sampler.set_labels(chosen)
+
+    def score_held_out(self) -> list[dict]:
+        """IoU and Dice per segment on the held-out voxels, with the averaged weights."""
+        volume, predictor = self.volumes[0], self.predictor()
+        truth = volume.labels.cpu().numpy()
+        predicted = np.zeros_like(truth)
+        for item in self.split.slices:
+            axis = array_axis(item.axis)
+            low, high = [0, 0, 0], list(volume.shape)
+            # The slice with some of its surroundings, for context, is enough for a score.
+            depth = min(self.plan.patch[axis], volume.shape[axis])
+            low[axis] = min(max(0, item.index - depth // 2), volume.shape[axis] - depth)
+            high[axis] = low[axis] + depth
+            labels = predictor.probabilities(volume, low, high).argmax(dim=0)
+            predicted[item.selector()] = labels.select(axis, item.index - low[axis]).numpy()
+        return metrics.overlap(predicted, truth, self.classes - 1, self.split.mask)
+
+    def _keep_if_best(self, scores: list[dict]) -> None:
+        value = metrics.mean(row["dice"] for row in scores) or 0.0
+        if self.best is None or value >= self.best[0]:
+            self.best = value, copy.deepcopy(self.average.state_dict())
+
+    def _recover(self) -> None:
+        """After a loss that is not finite: back to the averaged weights, at half the rate."""
+        self.rate /= 2
+        self.network.load_state_dict(self.average.state_dict())
+        self.optimiser.state.clear()
+
+    def predictor(self) -> Predictor:
+        """Predicts with the averaged weights."""
+        return Predictor(self.average, self.classes, self.plan.tile, self.plan.divisor,
+                         self.plan.position, self.dtype)
+
+    def use_best(self) -> None:
+        """Put the best weights so far where `predictor` takes them from."""
+        if self.best is not None:
+            self.average.load_state_dict(self.best[1])
+
+
+def schedule(fraction: float) -> float:
+    """Learning rate over its peak: a short warm-up, then a half cosine down to 1 %."""
+    if fraction < WARM_UP:
+        return 0.1 + 0.9 * fraction / WARM_UP
+    done = (fraction - WARM_UP) / (1 - WARM_UP)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

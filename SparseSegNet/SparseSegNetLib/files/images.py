@@ -1,0 +1,113 @@
+"""Reading images: anything SimpleITK reads, several files as several channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..annotation.geometry import Geometry
+from ..errors import InputError
+
+
+@dataclass
+class Volume:
+    """image: (c, k, j, i) in the files' own type.  channels: what each channel is called."""
+
+    image: np.ndarray
+    geometry: Geometry
+    channels: list[str]
+    paths: list[Path]
+
+
+def read_file(path: Path | str, what: str) -> sitk.Image:
+    """Read a 3D (or one-frame 4D) image file. what: its role, for the message.
+
+    A 2D image becomes one slice. Raises InputError when it is missing, unreadable or not 3D.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{what} {path} does not exist.")
+    try:
+        # SimpleITK prints the whole C++ story; the first line that names the cause is enough.
+        image = sitk.ReadImage(str(path) if path.is_file() else _series(path, what))
+    except RuntimeError as error:
+        raise InputError(f"{what} {path} cannot be read: {_cause(error)}. Give an image in a "
+                         "format that SimpleITK reads, such as .nrrd, .nii.gz, .mha or a folder "
+                         "with one DICOM series.") from error
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image)
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[..., 0]
+    if image.GetDimension() != 3:
+        raise InputError(f"{what} {path} has {image.GetDimension()} dimensions "
+                         f"({'x'.join(map(str, image.GetSize()))}): a 3D image is needed.")
+    return image
+
+
+def geometry_of(image: sitk.Image) -> Geometry:
+    """The voxel grid of a 3D SimpleITK image."""
+    return Geometry(tuple(map(int, image.GetSize())), image.GetSpacing(), image.GetOrigin(),
+                    image.GetDirection())
+
+
+def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) -> Volume:
+    """Read one volume from one or several files; several (or vector pixels) give channels.
+
+    replace_nonfinite: put the lowest finite value of the channel where NaN or infinite values
+    are; without it they are refused. Raises InputError (unreadable, different grids, complex
+    pixels, non-finite values).
+    """
+    channels, names = [], []
+    first: Geometry | None = None
+    for path in map(Path, paths):
+        image = read_file(path, "the image")
+        grid = geometry_of(image)
+        if first is None:
+            first = grid
+        elif (difference := first.difference(grid)) is not None:
+            raise InputError(f"the channels lie on different grids: {paths[0]} and {path} differ "
+                             f"in {difference}. Resample one to the other.")
+        pixels = sitk.GetArrayFromImage(image)
+        if np.iscomplexobj(pixels):
+            raise InputError(f"the image {path} has complex voxels: real ones are needed.")
+        parts = [pixels] if pixels.ndim == 3 else list(np.moveaxis(pixels, -1, 0))
+        for n, part in enumerate(parts):
+            channels.append(_finite(part, path, replace_nonfinite))
+            names.append(path.name if len(parts) == 1 else f"{path.name}[{n}]")
+    kind = np.result_type(*channels)
+    stacked = np.stack([np.ascontiguousarray(c, dtype=kind) for c in channels])
+    return Volume(stacked, first, names, [Path(p) for p in paths])
+
+
+def _finite(pixels: np.ndarray, path: Path, replace: bool) -> np.ndarray:
+    if not np.issubdtype(pixels.dtype, np.floating):
+        return pixels
+    good = np.isfinite(pixels)
+    bad = pixels.size - int(np.count_nonzero(good))
+    if bad == 0:
+        return pixels
+    if bad == pixels.size:
+        raise InputError(f"the image {path} has no finite voxel at all.")
+    if not replace:
+        raise InputError(f"the image {path} has {bad} voxels that are not finite (NaN or "
+                         "infinite): mend them, or give --replace-nonfinite to set them to the "
+                         "lowest finite value.")
+    return np.where(good, pixels, pixels[good].min())
+
+
+def _series(folder: Path, what: str) -> list[str]:
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if len(series) != 1:
+        raise InputError(f"{what} {folder} is a folder with {len(series)} DICOM series: give a "
+                         "file, or a folder with exactly one series.")
+    return list(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
+
+
+def _cause(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "sitk::ERROR" in line or "ITK ERROR" in line]
+    return (told or lines or ["unknown cause"])[-1].split("ERROR:")[-1].strip(" .")

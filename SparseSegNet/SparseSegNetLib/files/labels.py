@@ -1,0 +1,115 @@
+"""Reading annotations: a label image with a value for unlabelled voxels, or a .seg.nrrd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..annotation.composition import MAX_SEGMENTS, UNLABELLED, compose_labels, restrict_to_slices
+from ..annotation.cover import cover_slices, looks_solid
+from ..annotation.geometry import Geometry
+from ..annotation.segments import Segment
+from ..annotation.slices import AnnotatedSlice, check_slices
+from ..errors import InputError
+from .images import geometry_of, read_file
+from .segmentation_file import is_segmentation, read_segments
+
+
+@dataclass
+class Annotation:
+    """labels: uint8 (k, j, i), 0 background, 1..K segments, 255 unlabelled.
+    slices: the annotated ones, given or found.  warnings: what the user should know.
+    """
+
+    labels: np.ndarray
+    segments: list[Segment]
+    slices: list[AnnotatedSlice]
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_annotation(path: Path | str, geometry: Geometry, unlabelled: int = UNLABELLED,
+                    slices: Sequence[AnnotatedSlice] = ()) -> Annotation:
+    """Read what is labelled, on the grid of the image (`geometry`).
+
+    A `.seg.nrrd` has segments and nothing else: its annotated slices are `slices`, or the
+    smallest set of planes that covers what was drawn. In a label image `unlabelled` marks the
+    unlabelled voxels and 0 is background, unless `unlabelled` is 0: then 0 means that nothing
+    was drawn and the image is read like a segmentation. With `slices`, a label image counts
+    in these slices only.
+    Raises InputError for an unreadable file, another grid, bad slices or bad label values.
+    """
+    path = Path(path)
+    image = read_file(path, "the label file")
+    segmentation = is_segmentation(image)
+    if segmentation:
+        drawn, segments, background = read_segments(path, image, geometry)
+    else:
+        if (difference := geometry.difference(geometry_of(image))) is not None:
+            raise InputError(f"the labels {path} do not lie on the image's grid: {difference} "
+                             "(image against labels). Resample the labels to the image.")
+        values = _label_values(path, image)
+        drawn, segments = _renumber(path, values, unlabelled)
+        background = None
+    check_slices(slices, geometry.shape)
+    if segmentation or unlabelled == 0:
+        return _from_drawn(drawn, segments, background, list(slices))
+    if not slices and not (drawn == UNLABELLED).any():
+        raise InputError(
+            f"every voxel of {path} is labelled, so there is nothing to densify: say which "
+            "value means unlabelled (--unlabelled V; 0 where nothing was drawn), or which "
+            "slices are annotated (--slices k:10,20).")
+    labels = restrict_to_slices(drawn, slices) if slices else drawn
+    found = list(slices) or cover_slices(labels != UNLABELLED)
+    return Annotation(labels, segments, found)
+
+
+def _from_drawn(drawn: np.ndarray, segments: list[Segment], background: np.ndarray | None,
+                slices: list[AnnotatedSlice]) -> Annotation:
+    """Segments cover what was drawn; the rest is background in annotated slices alone."""
+    warnings = []
+    if not slices:
+        slices = cover_slices(drawn > 0)
+        if looks_solid(slices):
+            warnings.append(
+                f"the segments are solid: it takes {len(slices)} slices to cover them, several "
+                "side by side. If they were painted with a 3D brush, name the slices that are "
+                "completely annotated with --slices.")
+    return Annotation(compose_labels(drawn, slices, background), segments, slices, warnings)
+
+
+def _label_values(path: Path, image: sitk.Image) -> np.ndarray:
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"the label image {path} has {image.GetNumberOfComponentsPerPixel()} "
+                         "components per voxel: one is needed.")
+    values = sitk.GetArrayFromImage(image)
+    if np.issubdtype(values.dtype, np.floating):
+        if not np.isfinite(values).all() or (values != np.rint(values)).any():
+            raise InputError(f"the label image {path} has values that are not whole numbers: "
+                             "it is no label image.")
+        values = values.astype(np.int64)
+    if (low := int(values.min())) < 0:
+        raise InputError(f"the label image {path} holds the value {low}: labels are 0 "
+                         "(background) and above.")
+    return values
+
+
+def _renumber(path: Path, values: np.ndarray, unlabelled: int) -> tuple[np.ndarray, list[Segment]]:
+    """Labels 1..K in the order of the file's values; the segments remember these values."""
+    present = [int(v) for v in np.unique(values)]
+    kinds = [v for v in present if v not in (0, unlabelled)]
+    if len(kinds) > MAX_SEGMENTS:
+        raise InputError(f"the label image {path} holds {len(kinds)} different labels, at most "
+                         f"{MAX_SEGMENTS} can be used: it may be an intensity image.")
+    new = np.full(len(present), UNLABELLED, np.uint8)
+    for n, value in enumerate(present):
+        if value in kinds:
+            new[n] = kinds.index(value) + 1
+        elif value == 0:
+            # Where 0 means that nothing was drawn, the caller composes background from slices.
+            new[n] = 0
+    labels = new[np.searchsorted(present, values)]
+    return labels, [Segment.numbered(v, n) for n, v in enumerate(kinds)]

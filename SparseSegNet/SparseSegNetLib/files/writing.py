@@ -1,0 +1,169 @@
+"""Writing label images and segmentations with the image's geometry, to the last bit."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..annotation.geometry import Geometry
+from ..annotation.segments import Segment
+from ..errors import InputError
+from ..run.atomic import atomic_path
+from . import nifti
+from .images import geometry_of
+from .segmentation_file import metadata
+
+SEGMENTATION = ".seg.nrrd"
+NRRD = (SEGMENTATION, ".nrrd", ".nhdr")
+
+
+def suffix_of(path: Path | str) -> str:
+    """The file name's ending that decides the format: .seg.nrrd, .nii.gz, .nrrd …"""
+    name = Path(path).name.lower()
+    for ending in (SEGMENTATION, ".nii.gz"):
+        if name.endswith(ending):
+            return ending
+    return Path(name).suffix
+
+
+def check_output(path: Path | str, geometry: Geometry,
+                 inputs: Sequence[Path | str] = ()) -> str | None:
+    """Make sure, before any work is done, that a result can be written to `path`.
+
+    Returns a note for the user when the format rounds the geometry, else None.
+    Raises InputError when the folder is missing or cannot be written, the file would overwrite
+    an input, or the format cannot be written or cannot hold the image's geometry.
+    """
+    path = Path(path)
+    check_writable(path, inputs)
+    suffix = suffix_of(path)
+    if suffix in (".nhdr", ".mhd", ".hdr"):
+        raise InputError(f"the output {path} would be two files (header and data): name a "
+                         "format with one, such as .nrrd, .mha or .nii.gz.")
+    small = Geometry((2, 2, 2), geometry.spacing, geometry.origin, geometry.directions)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / f"trial{suffix}"
+        try:
+            _write(trial, np.zeros(small.shape, np.uint8), small, {})
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(trial))
+            reader.ReadImageInformation()
+            kept = Geometry(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(),
+                            reader.GetDirection())
+        except RuntimeError as error:
+            raise InputError(f"the output {path}: label images cannot be written as "
+                             f"'{suffix}'. Use .seg.nrrd, .nrrd, .nii.gz or .mha.") from error
+    if (lost := small.difference(kept)) is not None:
+        raise InputError(f"the output {path}: a {suffix} file cannot hold the image's geometry "
+                         f"({lost}). Use .seg.nrrd, .nrrd, .nii.gz or .mha.")
+    if (suffix in nifti.SUFFIXES and kept != small
+            and not (inputs and suffix_of(inputs[0]) in nifti.SUFFIXES)):
+        return (f"{path}: NIfTI holds the geometry in single precision; "
+                "a .nrrd or .mha keeps it to the last bit.")
+    return None
+
+
+def check_writable(path: Path | str, inputs: Sequence[Path | str] = ()) -> None:
+    """Raise InputError unless a file can be written at `path` without harming an input."""
+    path = Path(path)
+    for other in map(Path, inputs):
+        if path.exists() and other.exists() and path.samefile(other):
+            raise InputError(f"the output {path} would overwrite the input {other}: choose "
+                             "another name.")
+    if path.is_dir():
+        raise InputError(f"the output {path} is a folder: name a file.")
+    if not path.parent.is_dir():
+        raise InputError(f"the output folder {path.parent} does not exist: create it first.")
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".writing-", dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"the output folder {path.parent} cannot be written "
+                         f"({error.strerror}): choose another.") from error
+
+
+def write_labels(path: Path | str, labels: np.ndarray, geometry: Geometry,
+                 segments: Sequence[Segment], like: Path | str | None = None) -> None:
+    """Write dense labels uint8 (k, j, i), 0 background, 1..K, atomically.
+
+    A .seg.nrrd gets names, colours and terminology; any other format gets the label values that
+    the segments had in the annotation.  like: the image's file, whose geometry fields are
+    carried over where both are NIfTI.
+    """
+    path = Path(path)
+    suffix = suffix_of(path)
+    if suffix == SEGMENTATION:
+        head, values = metadata(list(segments), labels.shape), labels
+    else:
+        table = np.array([0, *(s.value for s in segments)])
+        # The smallest type that holds the values; uint8 is what most programs expect.
+        head, values = {}, table.astype(np.min_scalar_type(int(table.max())))[labels]
+    with atomic_path(path, suffix) as temporary:
+        _write(temporary, values, geometry, head)
+        if like is not None and {suffix, suffix_of(like)} <= set(nifti.SUFFIXES):
+            nifti.copy_geometry(Path(like), temporary)
+
+
+def _write(path: Path, values: np.ndarray, geometry: Geometry, head: dict[str, str]) -> None:
+    image = sitk.GetImageFromArray(values)
+    image.SetOrigin(geometry.origin)
+    spacing, directions = geometry.spacing, geometry.directions
+    if suffix_of(path) in NRRD:
+        spacing, directions = nrrd_grid(spacing, directions)
+    image.SetSpacing(spacing)
+    image.SetDirection(directions)
+    for key, value in head.items():
+        image.SetMetaData(key, value)
+    sitk.WriteImage(image, str(path), True)
+
+
+def nrrd_grid(spacing: Sequence[float], directions: Sequence[float]
+              ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Spacing and directions to hand to ITK so that reading the NRRD gives the wanted ones back.
+
+    NRRD stores one vector per axis, spacing times direction; the reader takes its length and
+    multiplies by the reciprocal (teem's nrrdSpacingCalculate), which changes last bits. Near the
+    product there is (for grids that came from a NRRD) a vector from which the reader recovers
+    both exactly: it is searched here and handed over as directions with spacing 1. Where there
+    is none (oblique grids from other formats) the spacing is kept and the directions come within
+    a unit in their last place.
+    """
+    columns = []
+    for axis in range(3):
+        wanted = [directions[3 * row + axis] for row in range(3)]
+        columns.append(_nrrd_vector(spacing[axis], wanted))
+    return (1.0, 1.0, 1.0), tuple(columns[axis][row] for row in range(3) for axis in range(3))
+
+
+def _nrrd_vector(length: float, direction: Sequence[float]) -> list[float]:
+    product = [length * d for d in direction]
+    best, best_error = product, (True, math.inf)
+    # Steps of one unit in the last place, nearest first; zero components stay zero.
+    reach = [(0, 1, -1, 2, -2) if p else (0,) for p in product]
+    for steps in sorted(itertools.product(*reach), key=lambda s: sum(map(abs, s))):
+        vector = [_stepped(p, n) for p, n in zip(product, steps, strict=True)]
+        norm = math.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
+        error = (norm != length, abs(norm - length) / length + sum(
+            abs(v * (1.0 / norm) - d) for v, d in zip(vector, direction, strict=True)))
+        if error < best_error:
+            best, best_error = vector, error
+        if error == (False, 0.0):
+            break
+    return best
+
+
+def _stepped(value: float, steps: int) -> float:
+    for _ in range(abs(steps)):
+        value = math.nextafter(value, math.copysign(math.inf, steps))
+    return value
+
+
+def written_geometry(path: Path | str) -> Geometry:
+    """The geometry that a reader finds in a written file."""
+    return geometry_of(sitk.ReadImage(str(path)))

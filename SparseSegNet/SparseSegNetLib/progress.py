@@ -1,0 +1,67 @@
+"""A progress bar for a run in a terminal, and what Ctrl-C does."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+from .client.run import Run
+
+PHASES = {"probing": "measuring speed", "held out": "learning", "all slices": "learning, all",
+          "predicting": "predicting"}
+
+
+def follow(run: Run, quiet: bool = False) -> str:
+    """Wait for a run, showing step, loss and remaining time. Returns its final state.
+
+    The first Ctrl-C stops training and keeps the best result so far, the second gives up.
+    """
+    bar = tqdm(total=100.0, disable=quiet, file=sys.stderr, leave=False,
+               bar_format="{desc} |{bar}| {postfix}")
+
+    def show(event: dict) -> None:
+        if event["event"] == "progress":
+            if event["phase"] != "predicting" and (remaining := event["remaining"]) is not None:
+                bar.n = 100 * event["seconds"] / max(1e-6, event["seconds"] + remaining)
+            bar.set_description_str(PHASES[event["phase"]], refresh=False)
+            bar.set_postfix_str(_postfix(event))
+        elif event["event"] == "warning":
+            bar.write(f"note: {event['text']}", file=sys.stderr)
+
+    run.observe(show)
+    interrupted = False
+    try:
+        while not run.ended:
+            try:
+                run.wait()
+            except KeyboardInterrupt:
+                if interrupted:
+                    run.cancel()
+                    break
+                interrupted = True
+                bar.write("stopping: the best result so far is kept (Ctrl-C again gives up).",
+                          file=sys.stderr)
+                run.stop()
+    finally:
+        if not run.ended:
+            run.cancel()
+        bar.close()
+    return run.state
+
+
+def _postfix(event: dict) -> str:
+    parts = []
+    if event["step"]:
+        parts.append(f"step {event['step']}")
+    if event["loss"] is not None:
+        parts.append(f"loss {event['loss']:.3f}")
+    if event["remaining"] is not None:
+        parts.append(f"{clock(event['remaining'])} left")
+    return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, 75 -> 1:15."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,123 @@
+"""`make benchmark-accuracy`: IoU against the number of annotated slices, five kinds of case.
+
+The 3D U-Net paper's Table 2 on our development volumes: (yz, xz, xy) slices evenly spread over
+the structure, a fixed time budget, mean IoU over the foreground classes on the voxels that were
+not annotated. Every result is stored with its settings under Testing/Benchmark/runs and reused,
+so the command can be broken off and started again; it prints as it goes and writes the table to
+Testing/Benchmark/runs/accuracy.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from cases import SHARED, densify, load_case
+
+from SparseSegNetLib.engine import metrics
+from SparseSegNetLib.run.atomic import atomic_path, write_json
+from SparseSegNetLib.run.folder import annotated_share
+
+CASES = ("hippocampus-007", "spleen-ct", "nuclei-1135", "brain-mricrop", "mouse-skull-ct")
+BUDGETS = ((1, 1, 1), (2, 2, 1), (3, 3, 2), (5, 5, 3))
+RUNS = Path(__file__).resolve().parent / "runs"
+ENGINE = Path(__file__).resolve().parents[2] / "SparseSegNet" / "SparseSegNetLib" / "engine"
+
+
+def main() -> int:
+    options = _options()
+    if not options.data.is_dir():
+        print(f"the development volumes are not at {options.data}: give --data DIR",
+              file=sys.stderr)
+        return 2
+    results = {}
+    for case in options.cases:
+        for counts in BUDGETS:
+            found = result_of(case, counts, options)
+            results[case, counts] = found
+            print(f"{case:16s} {counts}  IoU {found['mean_iou']:.3f}  "
+                  f"{100 * found['annotated_share']:.1f} %  {found['seconds']:.0f} s, "
+                  f"{found['steps']} steps", flush=True)
+    text = table(results, options)
+    with atomic_path(RUNS / "accuracy.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print("\n" + text)
+    return 0
+
+
+def result_of(case_name: str, counts: tuple[int, int, int], options) -> dict:
+    """The stored result of these settings and this engine, or a new one."""
+    settings = {"case": case_name, "counts": counts, "time_budget": options.time_budget,
+                "seed": options.seed, "engine": engine_hash()}
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    store = RUNS / "accuracy" / f"{case_name}-{'-'.join(map(str, counts))}-{key}.json"
+    if store.exists():
+        return json.loads(store.read_text(encoding="utf-8"))
+    case = load_case(options.data / case_name, counts)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        out, report = folder / "result.nrrd", folder / "metrics.json"
+        densify([case.image_path, case.write_annotation(folder), "-o", out, "--quiet",
+                 "--time-budget", options.time_budget, "--seed", options.seed,
+                 "--metrics", report])
+        about = json.loads(report.read_text(encoding="utf-8"))
+        result = sitk.GetArrayFromImage(sitk.ReadImage(str(out))).astype(np.uint8)
+    rows = case.scores(result)
+    found = {
+        "settings": settings, "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "mean_iou": metrics.mean(r["iou"] for r in rows),
+        "mean_dice": metrics.mean(r["dice"] for r in rows), "scores": rows,
+        "annotated_share": annotated_share(case.sparse), "seconds": about["seconds"],
+        "steps": about["steps"], "held_out": about["held_out"], "plan": about["plan"],
+    }
+    store.parent.mkdir(parents=True, exist_ok=True)
+    write_json(store, found)
+    return found
+
+
+def engine_hash() -> str:
+    """Changes when the engine's code does, so that stored results are not taken for new ones."""
+    digest = hashlib.sha256()
+    for path in sorted(ENGINE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def table(results: dict, options) -> str:
+    """Markdown: one row per case, one column per number of slices."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True,
+                            text=True, check=False, cwd=ENGINE).stdout.strip() or "unknown"
+    lines = [
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}, {options.time_budget:g} s each, "
+        f"seed {options.seed}; IoU (share of voxels annotated)", "",
+        "| case | " + " | ".join(str(c) for c in BUDGETS) + " |",
+        "|---" * (len(BUDGETS) + 1) + "|",
+    ]
+    for case in options.cases:
+        cells = [results[case, c] for c in BUDGETS]
+        lines.append(f"| {case} | " + " | ".join(
+            f"{r['mean_iou']:.3f} ({100 * r['annotated_share']:.1f} %)" for r in cells) + " |")
+    means = [np.mean([results[case, c]["mean_iou"] for case in options.cases]) for c in BUDGETS]
+    lines.append("| **mean** | " + " | ".join(f"**{m:.3f}**" for m in means) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", nargs="+", default=list(CASES))
+    parser.add_argument("--time-budget", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, default=SHARED)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

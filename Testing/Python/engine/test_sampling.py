@@ -1,0 +1,169 @@
+"""Patches: one resampling for image and labels, labelled voxels in every patch."""
+
+import numpy as np
+import pytest
+import torch
+
+from SparseSegNetLib.engine import augmentation as aug
+from SparseSegNetLib.engine.preprocess import (
+    Normalisation,
+    WorkingVolume,
+    position_channels,
+    reduce_labels,
+    working_volume,
+)
+from SparseSegNetLib.engine.sampling import Sampler
+
+
+def volume(shape=(20, 24, 28), labelled=None, spacing=(1.0, 1.0, 1.0)):
+    labels = torch.full(shape, 255, dtype=torch.uint8)
+    if labelled is not None:
+        labelled(labels)
+    image = torch.arange(float(np.prod(shape))).reshape(1, *shape)
+    return WorkingVolume(image, labels, torch.tensor(spacing), shape)
+
+
+def sampler(vol, patch=(8, 8, 8), strength=None, position=False, classes=3, seed=0):
+    return Sampler([vol], classes, patch, strength or aug.Strength(), position,
+                   torch.Generator().manual_seed(seed))
+
+
+def test_without_augmentation_a_patch_is_a_piece_of_the_volume():
+    def labelled(labels):
+        labels[10] = 1
+        labels[10, 12, 14] = 2
+
+    vol = volume(labelled=labelled)
+    at = aug.sample_coordinates(torch.tensor([9.5, 11.5, 13.5]), torch.eye(3), None, (8, 8, 8),
+                                torch.device("cpu"))
+    pixels, labels = aug.resample_image(vol.image, at), aug.resample_labels(vol.labels, at)
+    box = (slice(6, 14), slice(8, 16), slice(10, 18))
+    assert torch.allclose(pixels[0], vol.image[0][box], atol=1e-2)
+    assert torch.equal(labels, vol.labels[box])
+
+
+def test_beyond_the_border_the_image_is_its_edge_and_nothing_is_labelled():
+    vol = volume(labelled=lambda labels: labels.fill_(1))
+    at = aug.sample_coordinates(torch.tensor([0.0, 0.0, 0.0]), torch.eye(3), None, (5, 5, 5),
+                                torch.device("cpu"))
+    assert aug.resample_image(vol.image, at)[0, 0, 0, 0] == vol.image[0, 0, 0, 0]
+    labels = aug.resample_labels(vol.labels, at)
+    assert (labels[:2] == 255).all() and (labels[2:, 2:, 2:] == 1).all()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 0.8, 0.8)])
+@pytest.mark.parametrize("patch", [(8, 8, 8), (4, 16, 16), (32, 32, 32)])
+def test_every_patch_holds_labelled_voxels(spacing, patch):
+    def labelled(labels):
+        labels[3] = 0
+        labels[:, :, 20] = 1
+
+    drawn = sampler(volume(labelled=labelled, spacing=spacing), patch)
+    for _ in range(60):
+        assert (drawn.draw()[1] != 255).any()
+
+
+def test_a_class_of_one_voxel_comes_as_often_as_the_others():
+    def labelled(labels):
+        labels[10] = 0
+        labels[10, 5:15, 5:15] = 1
+        labels[4, 4, 4] = 2
+
+    drawn = sampler(volume(labelled=labelled), strength=aug.Strength.none())
+    hits = sum(bool((drawn.draw()[1] == 2).any()) for _ in range(150))
+    assert hits >= 30  # a third of 150 aim at it; by chance alone next to none would hit it
+
+
+def test_labels_can_be_replaced():
+    vol = volume(labelled=lambda labels: labels[5].fill_(1))
+    drawn = sampler(vol)
+    fresh = torch.full_like(vol.labels, 255)
+    fresh[:, 7] = 2
+    drawn.set_labels([fresh])
+    labels = drawn.batch(4)[1]
+    assert set(labels.unique().tolist()) == {2, 255}
+    with pytest.raises(ValueError, match="no labelled voxel"):
+        drawn.set_labels([torch.full_like(fresh, 255)])
+
+
+def test_same_seed_same_patches():
+    def labelled(labels):
+        labels[10] = 1
+
+    first, second = (sampler(volume(labelled=labelled), position=True, seed=3).batch(3)
+                     for _ in range(2))
+    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+
+
+def test_affine_is_a_rotation_and_scaling_in_mm():
+    spacing = torch.tensor([4.0, 1.0, 0.5])
+    strength = aug.Strength(rotation=90, scale=0.0)
+    for seed in range(10):
+        affine = aug.random_affine(strength, spacing, torch.Generator().manual_seed(seed))
+        in_mm = torch.diag(spacing) @ affine @ torch.diag(1 / spacing)
+        assert torch.allclose(in_mm @ in_mm.T, torch.eye(3), atol=1e-4)
+
+
+def test_elastic_offsets_are_smooth_and_of_the_asked_size():
+    spacing = torch.tensor([1.0, 1.0, 1.0])
+    strength = aug.Strength(elastic=3.0, elastic_grid=16)
+    sizes, steps = [], []
+    for seed in range(20):
+        offsets = aug.elastic_offsets((32, 32, 32), strength, spacing,
+                                      torch.Generator().manual_seed(seed))
+        assert offsets.shape == (32, 32, 32, 3)
+        sizes.append(offsets.std().item())
+        steps.append(offsets.diff(dim=0).abs().max().item())
+    # The amount is uniform up to 3 and interpolation averages neighbours: 0.5 to 2 on the mean.
+    assert 0.5 < np.mean(sizes) < 2.0
+    assert max(steps) < 1.5, "neighbouring voxels must not be torn apart"
+
+
+def test_position_runs_from_edge_to_edge():
+    axes = torch.meshgrid(*(torch.arange(float(n)) for n in (4, 5, 8)), indexing="ij")
+    found = position_channels(torch.stack(axes, dim=-1), (4, 5, 8))
+    assert found.shape == (3, 4, 5, 8)
+    assert found[0, 0].unique().tolist() == [-0.75] and found[2, 0, 0, 7] == pytest.approx(0.875)
+
+
+class TestPreprocess:
+    def test_normalised_to_zero_mean_and_unit_variance(self):
+        image = np.random.default_rng(0).gamma(2.0, 300.0, (2, 20, 30, 40)).astype(np.uint16)
+        out = Normalisation.measure(image).apply(image)
+        assert out.dtype == np.float32
+        assert np.allclose(out.mean(axis=(1, 2, 3)), 0, atol=0.02)
+        assert np.allclose(out.std(axis=(1, 2, 3)), 1, atol=0.02)
+
+    def test_outliers_do_not_set_the_scale(self):
+        image = np.random.default_rng(0).normal(100, 10, (1, 20, 30, 40)).astype(np.float32)
+        clean = Normalisation.measure(image).sd[0]
+        image[0, 0, 0, :5] = 1e9
+        assert Normalisation.measure(image).sd[0] == pytest.approx(clean, rel=0.1)
+
+    @pytest.mark.parametrize("value", [0, 7])
+    def test_a_constant_image_stays_finite(self, value):
+        image = np.full((1, 8, 8, 8), value, np.int16)
+        assert (Normalisation.measure(image).apply(image) == 0).all()
+
+    def test_a_few_bright_voxels_in_a_constant_image_are_seen(self):
+        image = np.zeros((1, 30, 30, 30), np.float32)
+        image[0, 3, 3, 3] = 1.0
+        out = Normalisation.measure(image).apply(image)
+        assert out[0, 3, 3, 3] > out[0, 0, 0, 0] and np.isfinite(out).all()
+
+    def test_reducing_loses_no_labelled_slice(self):
+        labels = np.full((30, 40, 50), 255, np.uint8)
+        labels[:, 7] = 0
+        labels[11:14, 7, 20:30] = 2
+        small = reduce_labels(labels, (10, 13, 17))
+        known = small != 255
+        assert known[:, 7 * 13 // 40].all() and known.sum() == 10 * 17
+        assert (small == 2).any()
+
+    def test_reduced_volume_keeps_its_extent(self):
+        image = np.random.default_rng(0).normal(size=(1, 20, 30, 40)).astype(np.float32)
+        labels = np.zeros((20, 30, 40), np.uint8)
+        vol = working_volume(image, labels, (2.0, 1.0, 1.0), (20, 15, 20),
+                             Normalisation.measure(image), torch.device("cpu"))
+        assert vol.image.shape == (1, 20, 15, 20) and vol.full_shape == (20, 30, 40)
+        assert torch.allclose(vol.spacing, torch.tensor([2.0, 2.0, 2.0]))
