@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from cases import SHARED, densify, load_case
 
+from cases import SHARED, densify, load_case
 from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.run.atomic import atomic_path, write_json
 from SparseSegNetLib.run.folder import annotated_share

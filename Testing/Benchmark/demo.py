@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from cases import Case, load_case
 from report import write_report
 
+from cases import Case, load_case
 from SparseSegNetLib import cli
 from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.errors import InputError

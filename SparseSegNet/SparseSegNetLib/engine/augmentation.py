@@ -20,17 +20,21 @@ class Strength:
     elastic: standard deviation of the displacements at control points `elastic_grid` voxels
     apart.  flips: whether axes are mirrored half of the time.  Intensities are in units of the
     normalised image's standard deviation.
+
+    The defaults are mild: the volume to be segmented is the one that is learnt from, so there is
+    no other scanner or patient to prepare for, and within the first minutes stronger variation
+    costs more than it gives (Testing/Benchmark/RESULTS.md).
     """
 
-    rotation: float = 25.0
-    scale: float = 0.2
-    elastic: float = 2.0
+    rotation: float = 10.0
+    scale: float = 0.1
+    elastic: float = 1.5
     elastic_grid: float = 16.0
-    flips: bool = True
-    contrast: float = 0.25
-    brightness: float = 0.2
-    noise: float = 0.15
-    gamma: float = 0.3
+    flips: bool = False
+    contrast: float = 0.1
+    brightness: float = 0.1
+    noise: float = 0.05
+    gamma: float = 0.1
 
     @classmethod
     def none(cls) -> Strength:

@@ -46,7 +46,27 @@ def masked_dice_loss(logits: torch.Tensor, labels: torch.Tensor, smooth: float =
     return ((1 - dice) * present).sum() / present.sum().clamp_min(1)
 
 
+def balancing_weights(labels: torch.Tensor, classes: int, power: float) -> torch.Tensor:
+    """Class weights (classes,) from the labelled voxels of a batch: frequency to the power
+    -`power`, so that 0 leaves the classes as they are and 1 gives each the same influence
+    (Cicek 2016, section 3). Scaled to leave the mean weight of a labelled voxel at 1.
+
+    labels: integer (n, k, j, i), 255 = unlabelled.
+    """
+    flat = labels.flatten().long()
+    # Counted on the device: bincount would make it wait for the CPU.
+    count = torch.zeros(256, device=labels.device).index_add_(
+        0, flat, torch.ones(flat.shape, device=labels.device))[:classes]
+    weights = torch.where(count > 0, count.clamp_min(1) ** -power, torch.zeros_like(count))
+    return weights * (count.sum() / (weights * count).sum().clamp_min(1e-12))
+
+
 def auto_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The loss of the `auto` network: cross-entropy + Dice, both over labelled voxels."""
+    """The loss of the `auto` network: balanced cross-entropy + Dice, both over labelled voxels.
+
+    Half-way balancing: without any, classes of a few voxels are not learnt within the first
+    minutes; with all of it the frequent ones suffer (Testing/Benchmark/RESULTS.md).
+    """
     logits = logits.float()
-    return masked_cross_entropy(logits, labels) + masked_dice_loss(logits, labels)
+    weights = balancing_weights(labels, logits.shape[1], 0.5)
+    return masked_cross_entropy(logits, labels, weights) + masked_dice_loss(logits, labels)

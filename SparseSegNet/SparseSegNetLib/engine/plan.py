@@ -19,7 +19,7 @@ MOST_LEVELS = 5
 WIDEST = 320  # channels
 # Voxels per patch and patches per step: on few cores many small patches teach more per second
 # than few large ones (Testing/Benchmark/RESULTS.md).
-BATCHES = {"cpu": (32**3, 6), "cuda": (64**3, 8), "mps": (48**3, 4)}
+BATCHES = {"cpu": (24**3, 12), "cuda": (48**3, 12), "mps": (32**3, 8)}
 TILE_VOXELS = 128**3  # per tile of the prediction
 
 
@@ -53,7 +53,7 @@ class Plan:
     norm: str = "batch"
     position: bool = True
     dtype: str = "float32"
-    learning_rate: float = 4e-3
+    learning_rate: float = 1e-2
     weight_decay: float = 1e-2
     ema: float = 0.99
     held_out_share: float = 0.0

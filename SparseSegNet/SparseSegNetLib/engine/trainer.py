@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ class Report:
     ('held out' or 'all slices'), held_out: one dictionary per segment after a scoring."""
 
     step: int
-    loss: float
+    loss: float | None
     fraction: float
     phase: str
     held_out: list[dict] | None = None
@@ -67,8 +68,12 @@ class Trainer:
         self.steps = 0
         self.best: tuple[float, dict] | None = None
 
-    def step(self, fraction: float) -> torch.Tensor:
-        """One optimisation step at `fraction` of the schedule. Returns the loss, on the device."""
+    def step(self, fraction: float) -> float | None:
+        """One optimisation step at `fraction` of the schedule.
+
+        Returns the loss, or None when it or its gradient was not finite: then the step is not
+        taken, the weights go back to their average and the learning rate is halved.
+        """
         self.network.train()
         pixels, labels = self.sampler.batch(self.plan.batch)
         pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
@@ -77,13 +82,17 @@ class Trainer:
         loss = auto_loss(logits, labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
+        self.steps += 1
+        value = loss.item()
+        if not (math.isfinite(value) and math.isfinite(norm.item())):
+            self._recover()
+            return None
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.learning_rate * self.rate * schedule(fraction)
         self.optimiser.step()
-        self.steps += 1
         self._update_average()
-        return loss.detach()
+        return value
 
     def _update_average(self) -> None:
         # The average forgets its beginning quickly while the weights still move fast.
@@ -108,13 +117,11 @@ class Trainer:
         if held:
             self._use(self.split.training)
         next_score = 1.0 / HELD_OUT_SCORES
-        losses: list[torch.Tensor] = []
+        losses: deque[float] = deque(maxlen=20)
         fraction = 0.0
         while fraction < 1.0:
-            loss = self.step(fraction)
-            losses = [*losses[-19:], loss]
-            if not math.isfinite(loss.item()):
-                self._recover()
+            if (loss := self.step(fraction)) is not None:
+                losses.append(loss)
             fraction = self.steps / max_steps if max_steps else \
                 (time.monotonic() - begun) / seconds
             scores = None
@@ -122,7 +129,8 @@ class Trainer:
                 next_score += 1.0 / HELD_OUT_SCORES
                 scores = self.score_held_out()
                 self._keep_if_best(scores)
-            record = Report(self.steps, float(torch.stack(losses).nanmean()), min(1.0, fraction),
+            mean = sum(losses) / len(losses) if losses else None
+            record = Report(self.steps, mean, min(1.0, fraction),
                             "held out" if held else "all slices", scores)
             if held and fraction >= self.plan.held_out_share:
                 held, self.best = False, None
@@ -158,7 +166,6 @@ class Trainer:
             self.best = value, copy.deepcopy(self.average.state_dict())
 
     def _recover(self) -> None:
-        """After a loss that is not finite: back to the averaged weights, at half the rate."""
         self.rate /= 2
         self.network.load_state_dict(self.average.state_dict())
         self.optimiser.state.clear()

@@ -261,7 +261,7 @@ def wait_for(condition, seconds=60):
 
 def training(case):
     path = case / "run" / "metrics.jsonl"
-    return path.exists() and "slices" in path.read_text() or (
+    return (path.exists() and "slices" in path.read_text()) or (
         path.exists() and "held out" in path.read_text())
 
 

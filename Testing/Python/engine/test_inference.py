@@ -1,11 +1,13 @@
 """Dense prediction: every voxel once, seams invisible, any size."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from SparseSegNetLib.engine.inference import Predictor, finish, tile_starts
-from SparseSegNetLib.engine.plan import Fingerprint, make_plan
 from SparseSegNetLib.engine.networks import build
+from SparseSegNetLib.engine.plan import Fingerprint, make_plan
 from SparseSegNetLib.engine.preprocess import WorkingVolume
 
 
@@ -27,7 +29,7 @@ def test_tiles_cover_everything_and_overlap_enough(size, tile, overlap):
     starts = tile_starts(size, tile, overlap)
     assert starts[0] == 0 and starts[-1] + tile >= size
     assert all(b - a <= max(1, tile * (1 - overlap)) + 1
-               for a, b in zip(starts, starts[1:], strict=False))
+               for a, b in pairwise(starts))
     assert starts[-1] + tile <= max(size, tile)
 
 

@@ -5,7 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from SparseSegNetLib.engine.losses import auto_loss, masked_cross_entropy, masked_dice_loss
+from SparseSegNetLib.engine.losses import (
+    auto_loss,
+    balancing_weights,
+    masked_cross_entropy,
+    masked_dice_loss,
+)
 
 LOSSES = [masked_cross_entropy, masked_dice_loss, auto_loss]
 
@@ -35,7 +40,7 @@ def test_an_unlabelled_voxel_changes_no_gradient(loss, seed, share):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_nothing_labelled_gives_zero_and_no_nan(loss):
-    logits = torch.randn(1, 3, 2, 2, 2, requires_grad=True)
+    logits = torch.randn(1, 3, 2, 2, 2).requires_grad_()
     value = loss(logits, torch.full((1, 2, 2, 2), 255, dtype=torch.uint8))
     value.backward()
     assert value == 0 and (logits.grad == 0).all()
@@ -57,6 +62,16 @@ def test_class_weights_weigh_and_normalise():
     chance = logits.softmax(1)
     wanted = -(chance[0, 0, 0, 0, 0].log() + 3 * chance[0, 1, 0, 0, 1].log()) / 4
     assert torch.isclose(masked_cross_entropy(logits, labels, weights), wanted)
+
+
+def test_balancing_evens_out_the_classes():
+    labels = torch.tensor([0] * 16 + [1] * 4 + [255] * 9, dtype=torch.uint8).reshape(1, 1, 1, -1)
+    assert torch.allclose(balancing_weights(labels, 3, 0.0), torch.tensor([1.0, 1.0, 0.0]))
+    full = balancing_weights(labels, 3, 1.0)
+    assert torch.isclose(full[0] * 16, full[1] * 4) and full[2] == 0
+    half = balancing_weights(labels, 3, 0.5)
+    assert torch.isclose(half[1] / half[0], torch.tensor(2.0))
+    assert torch.isclose(half[0] * 16 + half[1] * 4, torch.tensor(20.0))
 
 
 def test_dice_by_hand():
