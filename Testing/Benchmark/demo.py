@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from report import write_report
 
 from cases import Case, load_case
+from report import write_report
 from SparseSegNetLib import cli
 from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.errors import InputError
@@ -65,7 +65,7 @@ def finish(case: Case, out: Path) -> None:
         out / "report.png", image=case.image, labels=result.astype(np.uint8), sparse=case.sparse,
         slices=case.slices, names=[s.name for s in case.segments],
         colors=[s.color for s in case.segments], spacing=case.geometry.spacing, truth=case.truth,
-        history=folder.read_metrics(),
+        directions=case.geometry.directions, history=folder.read_metrics(),
         scores={s.name: row for s, row in zip(case.segments, rows, strict=True)},
         title=f"{case.name}: dense 3D segmentation from {len(case.slices)} annotated slices",
         subtitle=f"{100 * share:.1f} % of the voxels annotated, {about['seconds']:.0f} s, "

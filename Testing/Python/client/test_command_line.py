@@ -218,7 +218,7 @@ def test_from_a_segmentation_and_two_channels_to_a_good_mask(tmp_path):
     save(tmp_path / "a.nrrd", image, (1, 1, 1.5), turn())
     save(tmp_path / "b.nrrd", (255 - image).astype(np.uint16), (1, 1, 1.5), turn())
     grid = geometry_of(sitk.ReadImage(str(tmp_path / "a.nrrd")))
-    slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
+    slices = spread_slices((3, 2, 1), truth.shape, truth > 0)
     labels = restrict_to_slices(truth, slices)
     segments = [Segment("S1", "Rinde", (0.9, 0.6, 0.1), 1, {"TerminologyEntry": "a~b~c"}),
                 Segment("S2", "Kern", (0.2, 0.4, 1.0), 2)]

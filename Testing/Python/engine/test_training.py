@@ -27,11 +27,11 @@ def nested_balls(shape=(32, 36, 40), seed=0):
     return (np.array([0.0, 1.0, 0.4])[truth] + noise).astype(np.float32)[None], truth
 
 
-def trainer_for(image, truth, counts=(2, 2, 2), width=4, held_out=False, seed=0, batch=4):
+def trainer_for(image, truth, counts=(2, 2, 2), width=4, held_out=False, seed=0):
     slices = spread_slices(counts, truth.shape, truth > 0)
     labels = restrict_to_slices(truth, slices)
     plan = make_plan(fingerprint(labels, (1, 1, 1), 1, 3, len(slices)), width=width)
-    plan = replace(plan, batch=batch, patch=(16, 16, 16))
+    plan = replace(plan, batch=4, patch=(16, 16, 16))
     vol = working_volume(image, labels, (1, 1, 1), labels.shape, Normalisation.measure(image),
                          torch.device("cpu"))
     split = hold_out(labels, slices, seed) if held_out else None
@@ -40,8 +40,8 @@ def trainer_for(image, truth, counts=(2, 2, 2), width=4, held_out=False, seed=0,
 
 def test_learns_from_slices_what_lies_between_them():
     image, truth = nested_balls()
-    trainer, labels = trainer_for(image, truth, width=8, batch=8)
-    trainer.train(0, max_steps=200)
+    trainer, labels = trainer_for(image, truth, (3, 3, 3), width=8)
+    trainer.train(0, max_steps=150)
     predicted = trainer.predictor().probabilities(trainer.volumes[0]).argmax(0).numpy()
     rows = metrics.overlap(predicted, truth, 2, labels == UNLABELLED)
     assert min(row["iou"] for row in rows) > 0.75

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from generate_sample import SEGMENTS, SLICES, generate, geometry
 
+from generate_sample import SEGMENTS, SLICES, generate, geometry
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.spread import spread_slices
 from SparseSegNetLib.files.images import read_volume
