@@ -128,6 +128,14 @@ def tissue(rng: np.random.Generator, centre: np.ndarray, tubule: np.ndarray,
     lumen = np.minimum(lumen, outer - 2.6)
     depth = (distance - lumen) / np.maximum(outer - lumen, 1)
     labels = np.where(depth < 0, 2, np.where(depth < 1, 1, 0)).astype(np.uint8)
+    # Where two tubules touch, their walls keep the lumens apart.
+    inside = np.flatnonzero(labels == 2)
+    others = np.full(len(inside), np.inf)
+    for number in range(tubule.max() + 1):
+        far = cKDTree(centre[tubule == number]).query(where[inside], workers=1)[0]
+        far[owner.ravel()[inside] == number] = np.inf
+        others = np.minimum(others, far)
+    labels.ravel()[inside[others - distance.ravel()[inside] < 2.4]] = 1
     return labels, depth, owner
 
 

@@ -47,6 +47,17 @@ class Commands:
         self.cancel.set()
 
 
+def share_the_cores() -> None:
+    """Have idle compute threads sleep soon instead of spinning for each other.
+
+    With the OpenMP runtimes' defaults one busy program beside the engine makes training many
+    times slower, since threads burn their share of the cores while they wait; measured in
+    Testing/Benchmark/RESULTS.md. Read when torch is loaded, so it must be set before.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # GNU's runtime: torch on Linux
+    os.environ.setdefault("KMP_BLOCKTIME", "1")  # LLVM's and Intel's: macOS and Windows
+
+
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m SparseSegNetLib.engine.worker RUN", file=sys.stderr)
@@ -56,6 +67,7 @@ def main(arguments: list[str]) -> int:
     # Only events may reach the real stdout; a library that prints goes to the log.
     out, sys.stdout = sys.stdout.buffer, sys.stderr
     commands = Commands(sys.stdin.fileno())
+    share_the_cores()
 
     from ..client.protocol import encode
 

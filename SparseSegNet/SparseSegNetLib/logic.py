@@ -1,0 +1,154 @@
+"""What Slicer's Python console calls and the panel drives. Plain methods, no qt, no torch."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+from .annotation.composition import check_trainable, compose_labels
+from .annotation.cover import cover_slices
+from .annotation.slices import AnnotatedSlice, parse_slices
+from .client.run import Run
+from .errors import InputError
+from .nodes.results import createResultNode
+from .nodes.segmentations import drawnSegments
+from .nodes.volumes import volumeArray, volumeGeometry
+from .run.folder import RunFolder, RunInput
+from .run.options import Options
+
+
+def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
+            slices: Sequence[AnnotatedSlice] | str | None = None, network: str = "auto",
+            device: str = "auto", seed: int = 0, maxSteps: int = 0,
+            runFolder: Path | str | None = None) -> NodeRun:
+    """Learn from the annotated slices of a volume and segment all of it. Returns at once.
+
+        run = densify(volumeNode, segmentationNode, timeBudget=120)
+        run.wait()
+        run.result          # a new segmentation node; the one that was drawn stays as it is
+
+    volumeNode: a scalar volume, or a list of volumes on one grid (channels).
+    segmentationNode: drawn in a few slices, each completely: what no segment covers in an
+    annotated slice is background. A segment called 'Background' marks background anywhere.
+    slices: the annotated slices, such as "k:10,20 i:5" (voxel indices from 0); found from what
+    was drawn when left out.  timeBudget: seconds from start to result.  maxSteps: end after so
+    many steps instead.  runFolder: where to keep inputs, weights and log; a temporary folder
+    otherwise.
+    Raises InputError when volume, segmentation or options cannot be used.
+    """
+    volumes = list(volumeNode) if isinstance(volumeNode, (list, tuple)) else [volumeNode]
+    options = Options(network, timeBudget, device, seed, maxSteps)
+    geometry = volumeGeometry(volumes[0] if volumes else None)
+    drawn = drawnSegments(segmentationNode, volumes[0])
+    if slices is None:
+        chosen = cover_slices(drawn.labelmap > 0)
+    else:
+        chosen = parse_slices([slices]) if isinstance(slices, str) else list(slices)
+    labels = compose_labels(drawn.labelmap, chosen, drawn.background)
+    check_trainable(labels, [s.name for s in drawn.segments])
+    folder = RunFolder.create(
+        runFolder or tempfile.mkdtemp(prefix="sparsesegnet-"),
+        [RunInput(volumeArray(volumes), labels, geometry, chosen,
+                  [node.GetName() for node in volumes])],
+        drawn.segments, options, name=volumes[0].GetName())
+    return NodeRun(Run(folder), volumes[0], segmentationNode, temporary=runFolder is None)
+
+
+class NodeRun:
+    """A run that began in the scene and ends there.
+
+    Nodes are remembered by their IDs: they may be gone when the result comes.
+    """
+
+    def __init__(self, run: Run, volumeNode, segmentationNode, temporary: bool):
+        self._run = run
+        self._scene = volumeNode.GetScene()
+        self._volumeId = volumeNode.GetID()
+        self._segmentationId = segmentationNode.GetID()
+        self._name = segmentationNode.GetName()
+        self._resultId: str | None = None
+        self._discard = weakref.finalize(self, shutil.rmtree, str(run.folder.path), True) \
+            if temporary else None
+
+    @property
+    def state(self) -> str:
+        """preparing, training, finishing, done, failed or cancelled."""
+        return self._run.state
+
+    @property
+    def progress(self) -> dict:
+        """The newest progress: step, loss, seconds, remaining (seconds), fraction, phase."""
+        return self._run.progress
+
+    @property
+    def metrics(self) -> list[dict]:
+        """Scores on held-out slices so far."""
+        return self._run.metrics
+
+    @property
+    def error(self):
+        """EngineError when the run failed, else None."""
+        return self._run.error
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._run.folder.path
+
+    def observe(self, observer) -> None:
+        """Have `observer(event)` called with each event from within `poll` and `wait`."""
+        self._run.observe(observer)
+
+    def poll(self) -> str:
+        """Take in what the engine has said, without waiting. Returns the state."""
+        return self._run.poll()
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Wait for the end, at most `timeout` seconds. Returns the state."""
+        return self._run.wait(timeout)
+
+    def stop(self) -> None:
+        """End training now and keep the best result so far."""
+        self._run.stop()
+
+    def cancel(self) -> None:
+        """Give up; nothing in the scene changes."""
+        self._run.cancel()
+
+    def saveModel(self, path: Path | str) -> Path:
+        """Copy the trained model (.safetensors) to `path`."""
+        if self.state != "done":
+            raise InputError(f"there is no trained model: the run is {self.state}.")
+        return Path(shutil.copyfile(self._run.folder.checkpoint_path, path))
+
+    @property
+    def result(self):
+        """The dense segmentation as a node of its own, made when first asked for.
+
+        Raises the run's error when it failed; InputError when it is not done, or when the
+        volume or the segmentation has gone from the scene.
+        """
+        if self._resultId is not None:
+            return self._node(self._resultId, "result")
+        labels = self._run.result()
+        volume = self._node(self._volumeId, "volume")
+        source = self._node(self._segmentationId, "segmentation")
+        ids = [s.id for s in self._run.folder.segments]
+        missing = [s.name for s in self._run.folder.segments
+                   if source.GetSegmentation().GetSegment(s.id) is None]
+        if missing:
+            raise InputError(f"the segment '{missing[0]}' was removed from '{source.GetName()}' "
+                             f"while it was learnt. The result is kept in {self.folder}.")
+        node = createResultNode(labels, ids, source, volume, f"{self._name} dense")
+        self._resultId = node.GetID()
+        return node
+
+    def _node(self, nodeId: str, what: str):
+        node = self._scene.GetNodeByID(nodeId)
+        if node is None:
+            raise InputError(f"the {what} is no longer in the scene. The result is kept in "
+                             f"{self.folder} as long as this run object lives.")
+        return node

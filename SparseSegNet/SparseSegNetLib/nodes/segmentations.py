@@ -1,0 +1,101 @@
+"""MRML segmentations in: what was drawn, on a volume's grid. The node is never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from ..annotation.composition import MAX_SEGMENTS
+from ..annotation.segments import Segment
+from ..errors import InputError
+from .volumes import refuseTransformed, volumeGeometry
+
+BACKGROUND = "background"
+
+
+@dataclass
+class Drawn:
+    """labelmap: uint8 (k, j, i), 0 where nothing was drawn, n for the n-th of `segments`; where
+    segments overlap the later one wins.  background: boolean (k, j, i), what a segment called
+    'Background' covers, or None.
+    """
+
+    labelmap: np.ndarray
+    segments: list[Segment]
+    background: np.ndarray | None
+
+
+def drawnSegments(segmentationNode, volumeNode) -> Drawn:
+    """What a segmentation node covers, on the grid of `volumeNode` (nearest neighbour where the
+    grids differ).
+
+    Raises InputError: no node, no segments, more than 254, under a transform.
+    """
+    if segmentationNode is None:
+        raise InputError("no segmentation is chosen: choose or create one.")
+    refuseTransformed(segmentationNode, "segmentation")
+    grid = volumeGeometry(volumeNode)
+    segmentation = segmentationNode.GetSegmentation()
+    ids = list(segmentation.GetSegmentIDs()) if segmentation is not None else []
+    if not ids:
+        raise InputError(f"the segmentation '{segmentationNode.GetName()}' has no segments: add "
+                         "one and draw it in a few slices.")
+    if len(ids) > MAX_SEGMENTS:
+        raise InputError(f"the segmentation '{segmentationNode.GetName()}' has {len(ids)} "
+                         f"segments: at most {MAX_SEGMENTS} can be used.")
+    merged = _merged(segmentation, ids, volumeNode).reshape(grid.shape)
+    names = [segmentation.GetSegment(i).GetName() for i in ids]
+    behind = [n for n, name in enumerate(names, start=1) if name.strip().lower() == BACKGROUND]
+    background = np.isin(merged, behind) if behind else None
+    # Labels 1..K for the real segments, in their order.
+    table = np.zeros(len(ids) + 1, np.uint8)
+    real = [n for n in range(1, len(ids) + 1) if n not in behind]
+    table[real] = np.arange(1, len(real) + 1)
+    if not real:
+        raise InputError(f"the segmentation '{segmentationNode.GetName()}' has only a Background "
+                         "segment: add one for the structure.")
+    segments = [_described(segmentation.GetSegment(ids[n - 1]), ids[n - 1], place)
+                for place, n in enumerate(real, start=1)]
+    return Drawn(table[merged], segments, background)
+
+
+def _merged(segmentation, ids: list[str], volumeNode) -> np.ndarray:
+    """Label n for the n-th ID, flat, on the volume's grid.
+
+    It works on a copy outside the scene: the user's node keeps its representations and layers,
+    whatever happens here, and no label value of a shared layer is relied upon.
+    """
+    copy = slicer.vtkMRMLSegmentationNode()
+    copy.GetSegmentation().DeepCopy(segmentation)
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    if not copy.GetSegmentation().ContainsRepresentation(name):
+        copy.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+        if not copy.GetSegmentation().CreateRepresentation(name):
+            raise InputError("the segmentation cannot be converted to a binary labelmap: do it in "
+                             "the Segmentations module (Representations, Create).")
+    grid = slicer.vtkOrientedImageData()
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    grid.SetExtent(volumeNode.GetImageData().GetExtent())
+    grid.SetImageToWorldMatrix(matrix)
+    order, values = vtk.vtkStringArray(), vtk.vtkIntArray()
+    for number, segmentId in enumerate(ids, start=1):
+        order.InsertNextValue(segmentId)
+        values.InsertNextValue(number)
+    found = slicer.vtkOrientedImageData()
+    if not copy.GenerateMergedLabelmapForAllSegments(
+            found, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, grid, order, values):
+        raise InputError("the segments cannot be put on the volume's grid: check that the "
+                         "segmentation and the volume belong together.")
+    return vtk_to_numpy(found.GetPointData().GetScalars()).astype(np.int64)
+
+
+def _described(segment, segmentId: str, place: int) -> Segment:
+    tag = segment.GetTerminologyEntryTagName()
+    terminology = vtk.reference("")
+    tags = {tag: str(terminology)} if segment.GetTag(tag, terminology) else {}
+    return Segment(segmentId, segment.GetName(), tuple(segment.GetColor()), place, tags)

@@ -1,0 +1,66 @@
+"""MRML volumes in: their grid and their voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import slicer.util
+
+from ..annotation.geometry import Geometry
+from ..errors import InputError
+
+# MRML's frame is RAS, ours (and the files') is LPS: two signs, which is exact.
+FLIP = (-1.0, -1.0, 1.0)
+
+
+def volumeGeometry(volumeNode) -> Geometry:
+    """The voxel grid of a volume node, in LPS.
+
+    Raises InputError for a node without voxels or under a transform.
+    """
+    image = None if volumeNode is None else volumeNode.GetImageData()
+    if image is None or 0 in image.GetDimensions():
+        name = "no volume is chosen" if volumeNode is None else \
+            f"the volume '{volumeNode.GetName()}' has no voxels"
+        raise InputError(f"{name}: choose a loaded volume.")
+    refuseTransformed(volumeNode, "volume")
+    directions = [[0.0] * 3 for _ in range(3)]
+    volumeNode.GetIJKToRASDirections(directions)
+    # Adding zero turns -0.0 into 0.0, which would look odd in messages and files.
+    return Geometry(
+        tuple(image.GetDimensions()), tuple(volumeNode.GetSpacing()),
+        tuple(f * x + 0.0 for f, x in zip(FLIP, volumeNode.GetOrigin(), strict=True)),
+        tuple(f * x + 0.0 for f, row in zip(FLIP, directions, strict=True) for x in row))
+
+
+def volumeArray(volumeNodes: Sequence) -> np.ndarray:
+    """The voxels (c, k, j, i) of one or several volume nodes; a vector volume gives its
+    components as channels. A copy, in the nodes' own type.
+
+    Raises InputError when the nodes lie on different grids.
+    """
+    channels = []
+    first = volumeGeometry(volumeNodes[0] if volumeNodes else None)
+    for node in volumeNodes:
+        if (difference := first.difference(volumeGeometry(node))) is not None:
+            raise InputError(
+                f"the volumes '{volumeNodes[0].GetName()}' and '{node.GetName()}' lie on different "
+                f"grids: {difference}. Resample one to the other (Resample Scalar/Vector/DWI "
+                "Volume).")
+        voxels = slicer.util.arrayFromVolume(node)
+        channels += [voxels] if voxels.ndim == 3 else list(np.moveaxis(voxels, -1, 0))
+    image = np.stack([np.array(c) for c in channels])
+    if np.issubdtype(image.dtype, np.floating) and (bad := np.count_nonzero(~np.isfinite(image))):
+        raise InputError(f"the volume '{volumeNodes[0].GetName()}' has {bad} voxels that are not "
+                         "finite (NaN or infinite): replace them first.")
+    return image
+
+
+def refuseTransformed(node, kind: str) -> None:
+    """Raise InputError when a node is under a transform: its voxels are not where they seem."""
+    if node.GetParentTransformNode() is not None:
+        raise InputError(
+            f"the {kind} '{node.GetName()}' is under the transform "
+            f"'{node.GetParentTransformNode().GetName()}': harden it (Transforms, Apply transform) "
+            "or take the node out of it.")

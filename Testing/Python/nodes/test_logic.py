@@ -1,0 +1,134 @@
+"""From a real scene through the real engine back into the scene."""
+
+import time
+
+import numpy as np
+import pytest
+import slicer.util
+import vtk
+
+from SparseSegNetLib import logic
+from SparseSegNetLib.annotation.spread import spread_slices
+from SparseSegNetLib.engine import metrics
+from SparseSegNetLib.errors import InputError
+
+
+def nested(shape=(26, 34, 38), seed=0):
+    """A bright shell around a dark core: image and dense truth (k, j, i)."""
+    radius = np.sqrt(sum(((x - (n - 1) / 2) / (0.42 * n)) ** 2
+                         for x, n in zip(np.indices(shape), shape, strict=True)))
+    truth = np.where(radius < 0.5, 2, np.where(radius < 1, 1, 0)).astype(np.uint8)
+    noise = np.random.default_rng(seed).normal(0, 12, shape)
+    return (np.array([60.0, 160.0, 100.0])[truth] + noise).astype(np.int16), truth
+
+
+@pytest.fixture
+def annotated(makeVolume, makeSegmentation):
+    """An oblique volume of thick slices, and a segmentation drawn in six of its slices."""
+    image, truth = nested()
+    volume = makeVolume(image, seed=11, spacing=(0.8, 0.8, 1.7), name="MR")
+    slices = spread_slices((3, 2, 1), truth.shape, truth > 0)
+    drawn = np.zeros(truth.shape, bool)
+    for item in slices:
+        drawn[item.selector()] = True
+    node = makeSegmentation(volume, {"Shell": drawn & (truth == 1), "Core": drawn & (truth == 2)})
+    core = node.GetSegmentation().GetSegment("Core")
+    core.SetTag(core.GetTerminologyEntryTagName(), "a~b^c^d~e")
+    return volume, node, truth, drawn
+
+
+def arrayOf(node, segmentId, volume):
+    return slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, volume).astype(bool)
+
+
+def test_the_whole_way(scene, annotated):
+    volume, node, truth, drawn = annotated
+    before = {i: arrayOf(node, i, volume).copy() for i in ("Shell", "Core")}
+    begun = time.monotonic()
+    run = logic.densify(volume, node, timeBudget=20)
+    assert time.monotonic() - begun < 5, "it must return at once"
+    nodes = scene.GetNumberOfNodes()
+    assert run.wait(120) == "done"
+    assert scene.GetNumberOfNodes() == nodes, "nothing appears in the scene by itself"
+    result = run.result
+    assert result is run.result and result is not node
+    assert run.metrics and run.progress["step"] > 0
+    for segmentId in ("Shell", "Core"):
+        mine = result.GetSegmentation().GetSegment(segmentId)
+        theirs = node.GetSegmentation().GetSegment(segmentId)
+        assert mine.GetName() == theirs.GetName() and mine.GetColor() == theirs.GetColor()
+        assert (arrayOf(node, segmentId, volume) == before[segmentId]).all(), "drawn node changed"
+    value = vtk.reference("")
+    assert result.GetSegmentation().GetSegment("Core").GetTag("TerminologyEntry", value)
+    assert str(value) == "a~b^c^d~e"
+    dense = np.where(arrayOf(result, "Shell", volume), 1, 0) + 2 * arrayOf(result, "Core", volume)
+    assert (dense[drawn] == truth[drawn]).all(), "every drawn voxel is kept, background too"
+    matrices = []
+    for owner, get in ((volume, "GetIJKToRASMatrix"),
+                       (result.GetSegmentation().GetNthSegment(0).GetRepresentation(
+                           "Binary labelmap"), "GetImageToWorldMatrix")):
+        matrix = vtk.vtkMatrix4x4()
+        getattr(owner, get)(matrix)
+        matrices.append(np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)]))
+    assert np.allclose(*matrices, rtol=0, atol=1e-12)
+    rows = metrics.overlap(dense, truth, 2, ~drawn)
+    assert min(row["iou"] for row in rows) > 0.7
+    folder = run.folder
+    del run
+    assert not folder.exists(), "the temporary run folder goes with the run"
+
+
+def test_cancel_leaves_the_scene_alone(scene, annotated):
+    volume, node, *_ = annotated
+    run = logic.densify(volume, node, timeBudget=300)
+    nodes = scene.GetNumberOfNodes()
+    run.cancel()
+    assert run.state == "cancelled" and scene.GetNumberOfNodes() == nodes
+    with pytest.raises(InputError, match="cancelled"):
+        _ = run.result
+
+
+def test_nodes_that_are_gone_are_named(scene, annotated):
+    volume, node, *_ = annotated
+    run = logic.densify(volume, node, maxSteps=2)
+    assert run.wait(120) == "done"
+    scene.RemoveNode(volume)
+    with pytest.raises(InputError, match="volume is no longer in the scene"):
+        _ = run.result
+
+
+def test_a_segment_that_was_removed_is_named(annotated):
+    volume, node, *_ = annotated
+    run = logic.densify(volume, node, maxSteps=2)
+    assert run.wait(120) == "done"
+    node.GetSegmentation().RemoveSegment("Core")
+    with pytest.raises(InputError, match="'Name of Core' was removed"):
+        _ = run.result
+
+
+def test_a_run_can_be_kept_and_its_model_saved(annotated, tmp_path):
+    volume, node, *_ = annotated
+    run = logic.densify([volume, volume], node, maxSteps=2, runFolder=tmp_path / "run",
+                        slices="k:13")
+    assert run.wait(120) == "done"
+    assert run.saveModel(tmp_path / "m.safetensors").stat().st_size > 1000
+    assert np.load(tmp_path / "run" / "inputs" / "1" / "image.npy", mmap_mode="r").shape[0] == 2
+    del run
+    assert (tmp_path / "run" / "result" / "1.npy").exists()
+
+
+def test_what_cannot_be_used_is_refused_before_anything_starts(scene, annotated, makeSegmentation):
+    volume, node, *_ = annotated
+    nodes = scene.GetNumberOfNodes()
+    with pytest.raises(InputError, match="time budget"):
+        logic.densify(volume, node, timeBudget=0)
+    with pytest.raises(InputError, match=r"k:99 lies outside"):
+        logic.densify(volume, node, slices="k:99")
+    with pytest.raises(InputError, match="no volume is chosen"):
+        logic.densify(None, node)
+    with pytest.raises(InputError, match="no segmentation is chosen"):
+        logic.densify(volume, None)
+    assert scene.GetNumberOfNodes() == nodes
+    empty = makeSegmentation(volume, {"S": np.zeros((26, 34, 38), bool)}, "Empty")
+    with pytest.raises(InputError, match="no voxel is labelled"):
+        logic.densify(volume, empty)
