@@ -86,6 +86,11 @@ def main(arguments: list[str] | None = None) -> int:
         name = f" {error.filename}" if error.filename else ""
         return _fail(INTERNAL, f"a file cannot be written or read{name}: "
                                f"{error.strerror or error}. Check rights and free space.")
+    except Exception as error:
+        if os.environ.get("SPARSESEGNET_DEBUG"):
+            raise
+        return _fail(INTERNAL, f"{type(error).__name__}: {error}. This is a fault in SparseSegNet; "
+                               "SPARSESEGNET_DEBUG=1 shows where.")
 
 
 def densify_command(options: argparse.Namespace) -> int:

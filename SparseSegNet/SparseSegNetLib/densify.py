@@ -51,6 +51,12 @@ def densify(options: argparse.Namespace) -> int:
     except EngineError:
         keep = True  # its log tells what went wrong
         raise
+    except OSError as error:
+        keep = True
+        raise EngineError(
+            "files", f"{error.filename or options.output} cannot be written: "
+                     f"{error.strerror or error}.",
+            f"What was computed is kept in {path} (the dense labels in result/1.npy).") from error
     finally:
         if not keep:
             shutil.rmtree(path, ignore_errors=True)

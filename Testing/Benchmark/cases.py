@@ -19,7 +19,6 @@ from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.images import geometry_of, read_file, read_volume
 from SparseSegNetLib.files.labels import read_annotation
-from SparseSegNetLib.files.writing import write_labels
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -85,6 +84,3 @@ def densify(arguments: list[str | Path]) -> None:
                            *map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"sparsesegnet densify ended with {done.returncode}: {done.stderr}")
-
-
-__all__ = ["SHARED", "Case", "densify", "load_case", "write_labels"]

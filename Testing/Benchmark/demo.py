@@ -6,6 +6,7 @@ Ctrl-C stops the training cleanly; the report then shows the best result so far.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def finish(case: Case, out: Path) -> None:
     write_labels(out / "labels.nrrd", result, case.geometry, case.segments, case.image_path)
     folder = RunFolder.open(out / "run")
     rows = case.scores(result)
-    about = cli_metrics(out / "metrics.json")
+    about = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     about["case"] = case.name
     about["scores_on_unannotated_voxels"] = {
         s.name: row for s, row in zip(case.segments, rows, strict=True)}
@@ -72,12 +73,6 @@ def finish(case: Case, out: Path) -> None:
                  f"{about['steps']} steps on {about['plan']['device']}")
     print(table(case, rows, share, about["seconds"]))
     print(f"\n{out}/report.png shows it; {out}/segmentation.seg.nrrd opens in 3D Slicer.")
-
-
-def cli_metrics(path: Path) -> dict:
-    import json
-
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def table(case: Case, rows: list[dict], share: float, seconds: float) -> str:
@@ -110,4 +105,7 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("demo: stopped.")

@@ -32,10 +32,9 @@ def read_file(path: Path | str, what: str) -> sitk.Image:
     if not path.exists():
         raise InputError(f"{what} {path} does not exist.")
     try:
-        # SimpleITK prints the whole C++ story; the first line that names the cause is enough.
         image = sitk.ReadImage(str(path) if path.is_file() else _series(path, what))
     except RuntimeError as error:
-        raise InputError(f"{what} {path} cannot be read: {_cause(error)}. Give an image in a "
+        raise InputError(f"{what} {path} cannot be read: {cause_of(error)}. Give an image in a "
                          "format that SimpleITK reads, such as .nrrd, .nii.gz, .mha or a folder "
                          "with one DICOM series.") from error
     if image.GetDimension() == 2:

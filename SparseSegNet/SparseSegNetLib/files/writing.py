@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 import tempfile
@@ -16,7 +17,7 @@ from ..annotation.segments import Segment
 from ..errors import InputError
 from ..run.atomic import atomic_path
 from . import nifti
-from .images import geometry_of
+from .images import cause_of, geometry_of
 from .segmentation_file import metadata
 
 SEGMENTATION = ".seg.nrrd"
@@ -93,7 +94,7 @@ def write_labels(path: Path | str, labels: np.ndarray, geometry: Geometry,
     """Write dense labels uint8 (k, j, i), 0 background, 1..K, atomically.
 
     A .seg.nrrd gets names, colours and terminology; any other format gets the label values that
-    the segments had in the annotation.  like: the image's file, whose geometry fields are
+    the segments had in the annotation. Raises OSError when it cannot be written.  like: the image's file, whose geometry fields are
     carried over where both are NIfTI.
     """
     path = Path(path)
@@ -105,7 +106,10 @@ def write_labels(path: Path | str, labels: np.ndarray, geometry: Geometry,
         # The smallest type that holds the values; uint8 is what most programs expect.
         head, values = {}, table.astype(np.min_scalar_type(int(table.max())))[labels]
     with atomic_path(path, suffix) as temporary:
-        _write(temporary, values, geometry, head)
+        try:
+            _write(temporary, values, geometry, head)
+        except RuntimeError as error:  # SimpleITK's word for a full disk, among others
+            raise OSError(errno.EIO, cause_of(error), str(path)) from error
         if like is not None and {suffix, suffix_of(like)} <= set(nifti.SUFFIXES):
             nifti.copy_geometry(Path(like), temporary)
 

@@ -1,0 +1,129 @@
+"""The rules that keep the parts apart: imports, file sizes, CMake's lists."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+MODULE = ROOT / "SparseSegNet"
+LIB = MODULE / "SparseSegNetLib"
+QT = {"qt", "ctk", "PySide6", "PythonQt"}
+SLICER = {"slicer", "vtk", *QT}
+TORCH = {"torch", "safetensors"}
+
+# What each part may import beside the standard library and our own package.
+ALLOWED = {
+    "annotation": {"numpy"},
+    "run": {"numpy"},
+    "client": {"numpy"},
+    "files": {"numpy", "SimpleITK"},
+    "engine": {"numpy", "scipy", "SimpleITK", *TORCH},
+    "nodes": {"numpy", "slicer", "vtk"},
+}
+# Our own packages that a part may not reach for: torch would come along, or the scene.
+FORBIDDEN = {"annotation": {"engine", "nodes", "client", "files", "run"},
+             "run": {"engine", "nodes", "client", "files"},
+             "files": {"engine", "nodes", "client"},
+             "engine": {"nodes", "files"}, "nodes": {"engine", "files"},
+             "client": {"engine", "nodes", "files"}}
+SOURCES = sorted(LIB.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(LIB).parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of absolute imports, anywhere in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def own_parts(path: Path) -> set[str]:
+    """Which parts of our own package a file imports from, by relative imports."""
+    here = path.relative_to(LIB).parent.parts
+    parts = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level > 0:
+            base = list(here[:len(here) - (node.level - 1)])
+            full = base + (node.module.split(".") if node.module else [])
+            parts |= {full[0]} if full else {alias.name for alias in node.names}
+    return parts - {part_of(path)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(LIB)))
+def test_imports_keep_to_their_part(path):
+    foreign = imported(path) - set(sys.stdlib_module_names) - {"__future__"}
+    part = part_of(path)
+    if part in ALLOWED:
+        assert foreign <= ALLOWED[part], f"{part} may not import {foreign - ALLOWED[part]}"
+        assert not own_parts(path) & FORBIDDEN[part]
+    elif part == "widget":
+        assert not foreign & TORCH
+    else:
+        assert not foreign & (TORCH | SLICER), "only parts may import torch, slicer or qt"
+
+
+@pytest.mark.parametrize("path", [*SOURCES, MODULE / "SparseSegNet.py",
+                                  *sorted((ROOT / "Testing").rglob("*.py")),
+                                  *sorted((ROOT / "Resources").rglob("*.py"))],
+                         ids=lambda p: p.name)
+def test_rooms_are_small(path):
+    most = 200 if path.name == "SparseSegNet.py" else 350
+    if "Testing/Python" in path.as_posix():
+        most = 450
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= most
+
+
+def test_cmake_lists_exactly_the_files_there_are():
+    text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
+
+    def listed(name):
+        block = re.search(rf"set\({name}\n(.*?)\)", text, re.DOTALL)[1]
+        return sorted(block.replace("${MODULE_NAME}", "SparseSegNet").split())
+
+    scripts = sorted(["SparseSegNet.py", *(p.relative_to(MODULE).as_posix() for p in SOURCES)])
+    assert listed("MODULE_PYTHON_SCRIPTS") == scripts
+    resources = sorted(p.relative_to(MODULE).as_posix()
+                       for p in (MODULE / "Resources").rglob("*") if p.is_file())
+    assert listed("MODULE_PYTHON_RESOURCES") == resources
+    # Any other Python file beside the module file would be taken for a module of its own.
+    assert [p.name for p in MODULE.glob("*.py")] == ["SparseSegNet.py"]
+
+
+def test_the_extension_index_can_read_our_cmake_file():
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert re.search(r"^project\(SparseSegNet\)$", text, re.MULTILINE)
+    for name in ("EXTENSION_ICONURL", "EXTENSION_SCREENSHOTURLS"):
+        url = re.search(rf'^set\({name} "(https://[^"?]+\.png)"\)$', text, re.MULTILINE)[1]
+        shipped = url.split("/main/")[1]
+        assert (ROOT / shipped).is_file(), f"{shipped} is linked but not there"
+
+
+def test_neither_command_line_nor_client_loads_torch():
+    code = ("import sys, SparseSegNetLib.cli, SparseSegNetLib.densify, SparseSegNetLib.client.run, "
+            "SparseSegNetLib.engine.metrics; "
+            "sys.exit(any(m in sys.modules for m in ('torch', 'slicer', 'qt')))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=MODULE, check=False,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_heavy_is_committed():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True,
+                            check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    sizes = {name: (ROOT / name).stat().st_size for name in listed.stdout.split("\0")
+             if name and (ROOT / name).is_file()}
+    assert sum(sizes.values()) < 8_000_000
+    assert not [n for n in sizes if n.endswith((".safetensors", ".pt", ".pth", ".npy"))]
