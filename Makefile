@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint benchmark-accuracy clean
+.PHONY: demo test lint benchmark-accuracy benchmark-ablation benchmark-busy clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -25,6 +25,12 @@ lint: $(STAMP)
 
 benchmark-accuracy: $(STAMP)
 	$(BIN)/python Testing/Benchmark/accuracy.py
+
+benchmark-ablation: $(STAMP)
+	$(BIN)/python Testing/Benchmark/ablation.py
+
+benchmark-busy: $(STAMP)
+	$(BIN)/python Testing/Benchmark/busy.py
 
 # The stamp keeps `make` from asking pip each time; it is remade when a requirement changes.
 $(STAMP): pyproject.toml requirements-dev.txt

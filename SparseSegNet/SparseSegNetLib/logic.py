@@ -19,6 +19,10 @@ from .nodes.volumes import volumeArray, volumeGeometry
 from .run.folder import RunFolder, RunInput
 from .run.options import Options
 
+# Runs that go on although nobody holds them: in the console the result of a call is easily not
+# assigned, and a run that is collected takes its engine with it.
+_active: set[NodeRun] = set()
+
 
 def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
             slices: Sequence[AnnotatedSlice] | str | None = None, network: str = "auto",
@@ -72,6 +76,7 @@ class NodeRun:
         self._resultId: str | None = None
         self._discard = weakref.finalize(self, shutil.rmtree, str(run.folder.path), True) \
             if temporary else None
+        _active.add(self)
 
     @property
     def state(self) -> str:
@@ -104,11 +109,11 @@ class NodeRun:
 
     def poll(self) -> str:
         """Take in what the engine has said, without waiting. Returns the state."""
-        return self._run.poll()
+        return self._settled(self._run.poll())
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait for the end, at most `timeout` seconds. Returns the state."""
-        return self._run.wait(timeout)
+        return self._settled(self._run.wait(timeout))
 
     def stop(self) -> None:
         """End training now and keep the best result so far."""
@@ -117,6 +122,7 @@ class NodeRun:
     def cancel(self) -> None:
         """Give up; nothing in the scene changes."""
         self._run.cancel()
+        self._settled(self.state)
 
     def saveModel(self, path: Path | str) -> Path:
         """Copy the trained model (.safetensors) to `path`."""
@@ -145,6 +151,11 @@ class NodeRun:
         node = createResultNode(labels, ids, source, volume, f"{self._name} dense")
         self._resultId = node.GetID()
         return node
+
+    def _settled(self, state: str) -> str:
+        if self._run.ended:
+            _active.discard(self)
+        return state
 
     def _node(self, nodeId: str, what: str):
         node = self._scene.GetNodeByID(nodeId)

@@ -106,7 +106,8 @@ def _series(folder: Path, what: str) -> list[str]:
     return list(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
 
 
-def _cause(error: RuntimeError) -> str:
+def cause_of(error: RuntimeError) -> str:
+    """The line of SimpleITK's long story that names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if "sitk::ERROR" in line or "ITK ERROR" in line]
     return (told or lines or ["unknown cause"])[-1].split("ERROR:")[-1].strip(" .")

@@ -94,8 +94,8 @@ def write_labels(path: Path | str, labels: np.ndarray, geometry: Geometry,
     """Write dense labels uint8 (k, j, i), 0 background, 1..K, atomically.
 
     A .seg.nrrd gets names, colours and terminology; any other format gets the label values that
-    the segments had in the annotation. Raises OSError when it cannot be written.  like: the image's file, whose geometry fields are
-    carried over where both are NIfTI.
+    the segments had in the annotation.  like: the image's file, whose geometry fields are
+    carried over where both are NIfTI.  Raises OSError when it cannot be written.
     """
     path = Path(path)
     suffix = suffix_of(path)

@@ -78,6 +78,18 @@ def test_the_whole_way(scene, annotated):
     assert not folder.exists(), "the temporary run folder goes with the run"
 
 
+def test_a_run_that_nobody_holds_goes_on(annotated):
+    volume, node, *_ = annotated
+    folder = logic.densify(volume, node, maxSteps=2).folder
+    end = time.monotonic() + 60
+    while not (folder / "result" / "1.npy").exists():
+        assert time.monotonic() < end and folder.exists()
+        time.sleep(0.2)
+    for run in list(logic._active):
+        run.wait(30)
+    assert not logic._active
+
+
 def test_cancel_leaves_the_scene_alone(scene, annotated):
     volume, node, *_ = annotated
     run = logic.densify(volume, node, timeBudget=300)
