@@ -61,8 +61,8 @@ def changed(**fields) -> Callable[[Plan], Plan]:
 VARIANTS = (
     Variant("as shipped"),
     Variant("2 patches of 48^3", with_patch(48, 2)),
+    Variant("12 patches of 24^3", with_patch(24, 12)),
     Variant("6 patches of 32^3", with_patch(32, 6)),
-    Variant("32 patches of 16^3", with_patch(16, 32)),
     Variant("learning rate 4e-3", changed(learning_rate=4e-3)),
     Variant("learning rate 2e-2", changed(learning_rate=2e-2)),
     Variant("strong augmentation", changed(strength=STRONG)),

@@ -16,6 +16,7 @@ from .protocol import LineBuffer, decode, encode
 
 WORKER = "SparseSegNetLib.engine.worker"
 ENDED = ("done", "failed", "cancelled")
+STATE_OF_PHASE = {"probing": "preparing", "predicting": "finishing"}
 EXIT_CANCELLED = 3
 LOG_TAIL = 200
 
@@ -121,7 +122,7 @@ class Run:
             self.plan = event
         elif kind == "progress":
             self.progress = event
-            self.state = "finishing" if event.get("phase") == "predicting" else "training"
+            self.state = STATE_OF_PHASE.get(event.get("phase"), "training")
         elif kind == "metrics":
             self.metrics.append(event)
         elif kind == "warning":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -50,7 +51,8 @@ class Job:
     def run(self) -> None:
         threads = prepare_threads()
         device = choose_device(self.options.device)
-        self.emit("ready", device=str(device), torch=torch.__version__, threads=threads)
+        self.emit("ready", pid=os.getpid(), device=str(device), torch=torch.__version__,
+                  threads=threads)
         self.input = self.folder.read_input(mapped=True)
         check_trainable(self.input.labels, self.folder.names)
         self.normalisation = Normalisation.measure(self.input.image)

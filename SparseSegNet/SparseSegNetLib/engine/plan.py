@@ -19,7 +19,7 @@ MOST_LEVELS = 5
 WIDEST = 320  # channels
 # Voxels per patch and patches per step: on few cores many small patches teach more per second
 # than few large ones (Testing/Benchmark/RESULTS.md).
-BATCHES = {"cpu": (24**3, 12), "cuda": (48**3, 12), "mps": (32**3, 8)}
+BATCHES = {"cpu": (16**3, 32), "cuda": (48**3, 12), "mps": (32**3, 8)}
 TILE_VOXELS = 128**3  # per tile of the prediction
 
 
