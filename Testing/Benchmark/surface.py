@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import affine_transform, gaussian_filter, zoom
+from scipy.ndimage import (
+    affine_transform,
+    binary_dilation,
+    binary_erosion,
+    gaussian_filter,
+    zoom,
+)
 
 LIGHT = np.array([-0.75, -0.45, -0.5])  # towards the viewer, from above and the left
 VOXELS = 220  # along the longest edge of the view's frame: more is not seen at figure size
@@ -72,9 +78,9 @@ def _cut_open(labels: np.ndarray, away: np.ndarray) -> None:
         return
     for value in np.flatnonzero(sizes) + 1:
         others = (labels > 0) & (labels != value)
-        around = sum(np.roll(others, shift, axis) for axis in range(3) for shift in (-2, 2))
-        edge = labels == value
-        if (around[edge] > 0).mean() > 0.75:  # nearly all of it touches another segment
+        mask = labels == value
+        rim = mask & ~binary_erosion(mask, border_value=1)
+        if binary_dilation(others)[rim].mean() > 0.75:  # its surface is covered by others
             labels[octant] = 0
             return
 
