@@ -165,6 +165,8 @@ def light(solid: Solid, points: np.ndarray, normals: np.ndarray, view: np.ndarra
     for way in np.geomspace(0.35, 4.0, 9) * reach:
         free = solid.distance(points + normals * 2 * solid.step + towards * way)
         clear = np.minimum(clear, np.clip(free / (0.22 * way), 0, 1))
-    strength = 0.42 * (1 - 0.85 * hollow) + 0.68 * diffuse * (1 - 0.5 * hollow) * (
-        0.45 + 0.55 * clear)
+    # A weak lamp at the viewer's keeps faces that turn from the main light readable.
+    frontal = np.clip(-normals @ view[0], 0, 1)
+    strength = (0.36 + 0.2 * frontal) * (1 - 0.85 * hollow) + 0.62 * diffuse * (
+        1 - 0.5 * hollow) * (0.45 + 0.55 * clear)
     return strength, shine * clear * (1 - hollow)

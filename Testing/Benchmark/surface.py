@@ -108,28 +108,45 @@ def _scene(labels: np.ndarray, mm: np.ndarray) -> tuple[Solid, list[_Segment]]:
         box = mask[tuple(map(slice, start, stop))]
         corner = np.floor(start * mm / step).astype(int)
         shape = np.minimum(np.ceil((start + box.shape) * mm / step).astype(int), grid) - corner
-        shift = start * mm - corner * step  # mm from the grid's box to the mask's
+        shift = start * mm - corner * step
         segments.append(_Segment(int(value), corner, _level(box, mm, step, tuple(shape), shift)))
     return solid, segments
 
 
 def _level(mask: np.ndarray, mm: np.ndarray, step: float, grid: tuple[int, ...],
            shift: np.ndarray | float = 0.0) -> np.ndarray:
-    """A smooth float32 field on the grid, positive inside the mask (bool, (k, j, i))."""
+    """A smooth float32 field on the grid, positive inside the mask (bool, (k, j, i)).
+
+    shift: mm from the grid's first corner to the mask's.
+    """
+    blocks = np.maximum(np.rint(step / mm), 1).astype(int)
+    share, mm = _block_means(mask, blocks), mm * blocks
     thick = int(mm.argmax())
     ratio = mm[thick] / np.median(mm)
     if ratio >= 2 and mask.shape[thick] > 1:
-        level = _between_slices(mask, thick, ratio)
+        level = _between_slices(share >= 0.5, thick, ratio)
     else:
-        level = 2 * mask.astype(np.float32) - 1
-    shrink = np.maximum(step / mm, 1)  # a coarser grid needs more smoothing, or it has holes
-    level = gaussian_filter(level, 0.62 * shrink, mode="nearest")
+        level = 2 * share - 1
+    level = gaussian_filter(level, 0.62 * np.maximum(step / mm, 1), mode="nearest")
     # Position x mm in the grid's box is x / mm - 0.5 in voxels, from voxel centre to centre.
     scale = step / mm
-    offset = 0.5 * scale - 0.5 - shift / mm
-    order = 3 if step < 0.7 * mm.max() else 1
-    level = affine_transform(level, scale, offset, grid, np.float32, order, mode="nearest")
+    # Linear interpolation shows facets where voxels are large, which are few: splines there.
+    order = 3 if level.size < 150_000 else 1
+    level = affine_transform(level, scale, 0.5 * scale - 0.5 - shift / mm, grid, np.float32, order,
+                             mode="nearest")
     return level + np.float32(0.1)  # or else sheets and threads of one voxel would be lost
+
+
+def _block_means(mask: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """float32 means over blocks of that many voxels along each axis."""
+    share = mask.astype(np.float32)
+    for axis, n in enumerate(blocks):
+        if n > 1:
+            width = [(0, -share.shape[axis] % n if a == axis else 0) for a in range(3)]
+            share = np.pad(share, width, mode="edge")
+            shape = (*share.shape[:axis], -1, n, *share.shape[axis + 1:])
+            share = share.reshape(shape).mean(axis=axis + 1)
+    return share
 
 
 def _between_slices(mask: np.ndarray, thick: int, ratio: float) -> np.ndarray:
@@ -249,12 +266,12 @@ def _seen(solid: Solid, segments, colors, view, camera, rows, columns) -> tuple:
     longest = camera[2] * max(camera[1])
     strength, shine = light(solid, points, normals, view, 0.09 * longest)
     # What is further away fades a little: depth without a perspective.
-    distance = np.linalg.norm(solid.high - solid.low) + (points - camera[0]) @ view[0]
-    fade = np.clip((distance - distance.min()) / longest, 0, 1)[:, None] * 0.16
+    away = points @ view[0]
+    fade = 0.13 * ((away - away.min()) / max(np.ptp(away), 0.5 * longest))[:, None]
     # Light adds up in linear intensities, not in those of the screen.
     base = np.asarray(colors, float)[np.maximum(value[hit].astype(int) - 1, 0)] ** 2.2
     bright = np.clip(base * strength[:, None] + 0.10 * shine[:, None], 0, 1)
-    rgba[hit, :3] = (bright * (1 - fade) + 0.8 * fade) ** (1 / 2.2)
+    rgba[hit, :3] = (bright * (1 - fade) + 0.7 * fade) ** (1 / 2.2)
     rgba[hit, 3] = 1
     return rgba, depth, value
 

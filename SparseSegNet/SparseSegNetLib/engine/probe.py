@@ -83,7 +83,7 @@ def settle(print_: Fingerprint, make_volume: Callable[[tuple], WorkingVolume],
     if long > 1:
         shape = working_shape(print_.shape, print_.spacing, math.prod(shape) / long)
         volume = make_volume(shape)
-        plan = replace(make_plan(print_, device.type, MIDDLE, shape), dtype=plan.dtype)
+        plan, found = timed(MIDDLE, plan.dtype)
     steps = seconds / found.seconds_per_step
     for width, wanted in WIDTHS:
         # The cost grows with the width to a power between one (memory) and two (arithmetic):
