@@ -10,9 +10,11 @@ from pathlib import Path
 
 from .annotation.composition import check_trainable, compose_labels
 from .annotation.cover import cover_slices
+from .annotation.geometry import Geometry
 from .annotation.slices import AnnotatedSlice, parse_slices
 from .client.run import Run
 from .errors import InputError
+from .nodes.held import HeldNode
 from .nodes.results import createResultNode
 from .nodes.segmentations import drawnSegments
 from .nodes.volumes import volumeArray, volumeGeometry
@@ -53,27 +55,30 @@ def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
         chosen = parse_slices([slices]) if isinstance(slices, str) else list(slices)
     labels = compose_labels(drawn.labelmap, chosen, drawn.background)
     check_trainable(labels, [s.name for s in drawn.segments])
+    image = volumeArray(volumes)  # before any folder is made: it may refuse
     folder = RunFolder.create(
         runFolder or tempfile.mkdtemp(prefix="sparsesegnet-"),
-        [RunInput(volumeArray(volumes), labels, geometry, chosen,
+        [RunInput(image, labels, geometry, chosen,
                   [node.GetName() for node in volumes])],
         drawn.segments, options, name=volumes[0].GetName())
-    return NodeRun(Run(folder), volumes[0], segmentationNode, temporary=runFolder is None)
+    return NodeRun(Run(folder), volumes[0], segmentationNode, geometry,
+                   temporary=runFolder is None)
 
 
 class NodeRun:
     """A run that began in the scene and ends there.
 
-    Nodes are remembered by their IDs: they may be gone when the result comes.
+    Nodes are held weakly: they may be gone, or changed, when the result comes.
     """
 
-    def __init__(self, run: Run, volumeNode, segmentationNode, temporary: bool):
+    def __init__(self, run: Run, volumeNode, segmentationNode, geometry: Geometry,
+                 temporary: bool):
         self._run = run
-        self._scene = volumeNode.GetScene()
-        self._volumeId = volumeNode.GetID()
-        self._segmentationId = segmentationNode.GetID()
+        self._volume = HeldNode(volumeNode, "volume")
+        self._segmentation = HeldNode(segmentationNode, "segmentation")
+        self._geometry = geometry
         self._name = segmentationNode.GetName()
-        self._resultId: str | None = None
+        self._result: HeldNode | None = None
         self._discard = weakref.finalize(self, shutil.rmtree, str(run.folder.path), True) \
             if temporary else None
         _active.add(self)
@@ -137,11 +142,14 @@ class NodeRun:
         Raises the run's error when it failed; InputError when it is not done, or when the
         volume or the segmentation has gone from the scene.
         """
-        if self._resultId is not None:
-            return self._node(self._resultId, "result")
+        kept = f"The result is kept in {self.folder} as long as this run object lives."
+        if self._result is not None:
+            return self._result.get(kept)
         labels = self._run.result()
-        volume = self._node(self._volumeId, "volume")
-        source = self._node(self._segmentationId, "segmentation")
+        volume, source = self._volume.get(kept), self._segmentation.get(kept)
+        if (difference := self._geometry.difference(volumeGeometry(volume))) is not None:
+            raise InputError(f"the volume '{volume.GetName()}' was changed while it was learnt: "
+                             f"{difference} (then against now). {kept}")
         ids = [s.id for s in self._run.folder.segments]
         missing = [s.name for s in self._run.folder.segments
                    if source.GetSegmentation().GetSegment(s.id) is None]
@@ -149,17 +157,10 @@ class NodeRun:
             raise InputError(f"the segment '{missing[0]}' was removed from '{source.GetName()}' "
                              f"while it was learnt. The result is kept in {self.folder}.")
         node = createResultNode(labels, ids, source, volume, f"{self._name} dense")
-        self._resultId = node.GetID()
+        self._result = HeldNode(node, "result")
         return node
 
     def _settled(self, state: str) -> str:
         if self._run.ended:
             _active.discard(self)
         return state
-
-    def _node(self, nodeId: str, what: str):
-        node = self._scene.GetNodeByID(nodeId)
-        if node is None:
-            raise InputError(f"the {what} is no longer in the scene. The result is kept in "
-                             f"{self.folder} as long as this run object lives.")
-        return node

@@ -109,6 +109,33 @@ def test_nodes_that_are_gone_are_named(scene, annotated):
         _ = run.result
 
 
+def test_a_result_never_lands_on_another_patient(scene, annotated, makeVolume, makeSegmentation):
+    volume, node, *_ = annotated
+    run = logic.densify(volume, node, maxSteps=2)
+    assert run.wait(120) == "done"
+    ids = volume.GetID(), node.GetID()
+    scene.Clear(0)
+    image, truth = nested(seed=1)
+    other = makeVolume(image, seed=11, spacing=(0.8, 0.8, 1.7), name="Patient two")
+    theirs = makeSegmentation(other, {"Shell": truth == 1, "Core": truth == 2})
+    assert (other.GetID(), theirs.GetID()) == ids, "the trap: another scene, the same IDs"
+    nodes = scene.GetNumberOfNodes()
+    with pytest.raises(InputError, match="no longer in the scene"):
+        _ = run.result
+    assert scene.GetNumberOfNodes() == nodes
+
+
+def test_a_volume_that_was_changed_is_named_and_nothing_is_left_behind(scene, annotated):
+    volume, node, *_ = annotated
+    run = logic.densify(volume, node, maxSteps=2)
+    assert run.wait(120) == "done"
+    nodes = scene.GetNumberOfNodes()
+    volume.SetSpacing(1, 1, 1)
+    with pytest.raises(InputError, match=r"'MR' was changed .*0.8x0.8x1.7 against 1x1x1"):
+        _ = run.result
+    assert scene.GetNumberOfNodes() == nodes
+
+
 def test_a_segment_that_was_removed_is_named(annotated):
     volume, node, *_ = annotated
     run = logic.densify(volume, node, maxSteps=2)
