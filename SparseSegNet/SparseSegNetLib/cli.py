@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from .errors import EngineError, InputError
+from .training_options import add_network, add_training
 
 DONE, BAD_INPUT, CANCELLED, NO_DEVICE, INTERNAL = 0, 2, 3, 4, 5
 EXIT_OF_ERROR = {"input": BAD_INPUT, "no-device": NO_DEVICE}
@@ -45,29 +46,43 @@ def parser() -> Parser:
                               "from 0 (default: found from what was drawn)")
     densify.add_argument("--replace-nonfinite", action="store_true",
                          help="set NaN and infinite voxels to the lowest finite value")
+    add_network(densify)
     add_training(densify)
+    densify.add_argument("--run", dest="run_folder", type=Path, metavar="DIR",
+                         help="keep the run folder (inputs, weights, curves, log) there")
+    densify.add_argument("--save-model", type=Path, metavar="FILE.safetensors",
+                         help="write the trained model there")
     densify.add_argument("--metrics", type=Path, metavar="FILE.json",
                          help="write the plan, the scores on held-out slices and the times there")
     densify.set_defaults(run=densify_command)
+
+    networks = commands.add_parser("networks", help="tell the networks apart")
+    networks.add_argument("--json", action="store_true", help="as JSON")
+    networks.set_defaults(run=networks_command)
+
+    reproduce = commands.add_parser(
+        "reproduce", help="the 3D U-Net paper's experiments on your own volumes",
+        description="Repeat an experiment of the 3D U-Net paper (Cicek et al. 2016) on your own "
+                    "volumes. table1: 3-fold cross-validation over the annotated slices, 3D with "
+                    "and without batch normalisation and 2D. table2: IoU against the number of "
+                    "annotated slices. table3: train on all volumes but one, segment that one. "
+                    "Every training is stored in DIR as it ends; the same command goes on where "
+                    "it was broken off.")
+    reproduce.add_argument("table", choices=("table1", "table2", "table3"))
+    reproduce.add_argument("cases", type=Path, metavar="CASES.csv",
+                           help="a row per volume under the header image,labels[,slices]: paths "
+                                "(relative to the file; several channels with ';'), and slices "
+                                "such as 'k:10,20 i:5'")
+    reproduce.add_argument("-o", "--output", type=Path, default=Path("reproduce"), metavar="DIR",
+                           help="where results are kept (default ./reproduce)")
+    reproduce.add_argument("--spread", default="9,9,7", metavar="YZ,XZ,XY",
+                           help="how many slices of a densely labelled volume count as annotated "
+                                "(default 9,9,7)")
+    reproduce.add_argument("--unlabelled", type=int, default=255, metavar="V",
+                           help="the value of unlabelled voxels in label images (default 255)")
+    add_training(reproduce, 600.0)
+    reproduce.set_defaults(run=reproduce_command)
     return top
-
-
-def add_training(command: argparse.ArgumentParser) -> None:
-    """The options that every command which trains has."""
-    command.add_argument("--network", default="auto", help="the network (default auto)")
-    command.add_argument("--time-budget", type=float, default=120.0, metavar="S",
-                         help="seconds from start to result (default 120)")
-    command.add_argument("--steps", type=int, default=0, metavar="N",
-                         help="train for N steps instead of by time; with the same seed a run on "
-                              "the CPU then gives the same bits")
-    command.add_argument("--device", default="auto",
-                         help="auto (default), cpu, cuda, cuda:1, mps …")
-    command.add_argument("--seed", type=int, default=0, help="of all random choices (default 0)")
-    command.add_argument("--run", dest="run_folder", type=Path, metavar="DIR",
-                         help="keep the run folder (inputs, weights, curves, log) there")
-    command.add_argument("--save-model", type=Path, metavar="FILE.safetensors",
-                         help="write the trained model there")
-    command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -99,6 +114,18 @@ def densify_command(options: argparse.Namespace) -> int:
     if len(options.files) < 2:
         raise InputError("densify needs at least two files: the image and, last, the labels.")
     return densify(options)
+
+
+def networks_command(options: argparse.Namespace) -> int:
+    from .networks import networks
+
+    return networks(options.json)
+
+
+def reproduce_command(options: argparse.Namespace) -> int:
+    from .reproduce import reproduce
+
+    return reproduce(options)
 
 
 def _fail(code: int, message: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,18 +14,17 @@ from .errors import EngineError, InputError
 from .files.images import Volume, read_volume
 from .files.labels import Annotation, read_annotation
 from .files.writing import check_output, check_writable, write_labels
-from .progress import follow
+from .progress import follow, say
 from .run.atomic import atomic_path, write_json
 from .run.folder import RunFolder, RunInput, annotated_share
-from .run.options import Options
+from .training_options import training_options
 
 CANCELLED = 3
 
 
 def densify(options: argparse.Namespace) -> int:
     """Run the command with its parsed options; returns the exit code."""
-    settings = Options(options.network, options.time_budget, options.device, options.seed,
-                       options.steps)
+    settings = training_options(options)
     *images, labels = options.files
     slices = parse_slices(options.slices)
     _check_outputs(options)
@@ -114,8 +112,3 @@ def _check_outputs(options: argparse.Namespace) -> None:
             and any(options.run_folder.iterdir()):
         raise InputError(f"the run folder {options.run_folder} exists already: name a new or "
                          "empty folder.")
-
-
-def say(text: str) -> None:
-    """For people, so on stderr."""
-    print(text, file=sys.stderr)

@@ -8,14 +8,15 @@ from tqdm import tqdm
 
 from .client.run import Run
 
-PHASES = {"probing": "measuring speed", "held out": "learning", "all slices": "learning, all",
-          "predicting": "predicting"}
+PHASES = {"correcting bias": "correcting the bias field", "probing": "measuring speed",
+          "held out": "learning", "all slices": "learning, all", "predicting": "predicting"}
 
 
-def follow(run: Run, quiet: bool = False) -> str:
+def follow(run: Run, quiet: bool = False, keep: bool = True) -> str:
     """Wait for a run, showing step, loss and remaining time. Returns its final state.
 
-    The first Ctrl-C stops training and keeps the best result so far, the second gives up.
+    The first Ctrl-C stops training and keeps the best result so far, the second gives up; with
+    keep=False the first one gives up.
     """
     bar = tqdm(total=100.0, disable=quiet, file=sys.stderr, leave=False,
                bar_format="{desc} |{bar}| {postfix}")
@@ -36,7 +37,7 @@ def follow(run: Run, quiet: bool = False) -> str:
             try:
                 run.wait()
             except KeyboardInterrupt:
-                if interrupted:
+                if interrupted or not keep:
                     run.cancel()
                     break
                 interrupted = True
@@ -65,3 +66,8 @@ def clock(seconds: float) -> str:
     """Minutes and seconds, 75 -> 1:15."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
+
+
+def say(text: str) -> None:
+    """For people, so on stderr."""
+    print(text, file=sys.stderr)

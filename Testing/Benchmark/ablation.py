@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from cases import SHARED, Case, load_case
-from SparseSegNetLib.engine import losses, metrics, trainer
+from SparseSegNetLib.engine import losses, metrics
 from SparseSegNetLib.engine.augmentation import Strength
 from SparseSegNetLib.engine.device import prepare_threads
 from SparseSegNetLib.engine.inference import finish
@@ -29,8 +29,10 @@ from SparseSegNetLib.engine.plan import (
     round_up,
 )
 from SparseSegNetLib.engine.preprocess import Normalisation, working_volume
+from SparseSegNetLib.engine.trainer import Trainer
+from SparseSegNetLib.run.folder import RunInput
 
-STRONG = Strength(rotation=25, scale=0.2, elastic=2.0, contrast=0.25, brightness=0.2, noise=0.15,
+STRONG = Strength(rotation=25, scale=0.2, elastic=5.5, contrast=0.25, brightness=0.2, noise=0.15,
                   gamma=0.3)
 
 
@@ -83,8 +85,8 @@ def run(case: Case, variant: Variant, seconds: float, seed: int) -> tuple[float,
     print_ = fingerprint(case.sparse, spacing, 1, classes, len(case.slices))
     plan = variant.plan(replace(make_plan(print_), dtype="bfloat16", held_out_share=0.0))
     image = case.image[None]
-    volume = working_volume(image, case.sparse, spacing, plan.shape, Normalisation.measure(image),
-                            torch.device("cpu"))
+    volume = working_volume(RunInput(image, case.sparse, case.geometry, case.slices), plan.shape,
+                            Normalisation.measure(image), torch.device("cpu"))
 
     def loss(logits, labels):
         logits = logits.float()
@@ -92,8 +94,8 @@ def run(case: Case, variant: Variant, seconds: float, seed: int) -> tuple[float,
         return losses.masked_cross_entropy(logits, labels, weights) \
             + losses.masked_dice_loss(logits, labels)
 
-    trainer.auto_loss = loss
-    learner = trainer.Trainer(plan, [volume], classes, None, seed)
+    learner = Trainer(plan, [volume], classes, None, seed)
+    learner.loss = loss
     learner.train(seconds)
     labels, _ = finish(learner.predictor().probabilities(volume), volume.full_shape)
     rows = case.scores(labels.numpy())

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..annotation.composition import UNLABELLED
+from .deformation import bspline_field, control_cells, random_controls
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,16 @@ class Strength:
 
     rotation: largest angle about each axis; the angle about the axes in the plane of thick
     slices is scaled down with the anisotropy.  scale: largest relative change of size.
-    elastic: standard deviation of the displacements at control points `elastic_grid` voxels
-    apart.  flips: whether axes are mirrored half of the time.  Intensities are in units of the
-    normalised image's standard deviation.
+    translation: how far the drawn voxel may lie from the patch's centre along each axis; None:
+    anywhere well inside.  flips: whether axes are mirrored half of the time.
+    elastic: displacements at control points `elastic_grid` voxels apart (0: 2x2x2 points at the
+    patch's corners); `elastic_kind` 'normal': their standard deviation, 'uniform': the largest.
+    elastic_vary: scale them by a random share, so that some patches are hardly deformed.
+    in_voxels: the same number of voxels along each axis, as published; otherwise lengths of the
+    deformation are in voxels of the finest axis, and equal in mm along the others.
+    planar: nothing moves along the first axis.
+    Intensities are in units of the normalised image's standard deviation.  histogram: match
+    the patch to the histogram of a volume of the set drawn at random (Milletari 2016).
 
     The defaults are mild: the volume to be segmented is the one that is learnt from, so there is
     no other scanner or patient to prepare for, and within the first minutes stronger variation
@@ -28,17 +36,25 @@ class Strength:
 
     rotation: float = 10.0
     scale: float = 0.1
-    elastic: float = 1.5
-    elastic_grid: float = 16.0
+    translation: float | None = None
     flips: bool = False
+    # A B-spline averages its control points: 4 here move voxels by 1.4 (one standard deviation).
+    elastic: float = 4.0
+    elastic_grid: float = 16.0
+    elastic_kind: str = "normal"
+    elastic_vary: bool = True
+    in_voxels: bool = False
+    planar: bool = False
     contrast: float = 0.1
     brightness: float = 0.1
     noise: float = 0.05
     gamma: float = 0.1
+    histogram: bool = False
 
     @classmethod
     def none(cls) -> Strength:
-        return cls(0, 0, 0, 16, False, 0, 0, 0, 0)
+        """No variation at all."""
+        return cls(rotation=0, scale=0, elastic=0, contrast=0, brightness=0, noise=0, gamma=0)
 
 
 def random_affine(strength: Strength, spacing: torch.Tensor,
@@ -50,7 +66,7 @@ def random_affine(strength: Strength, spacing: torch.Tensor,
     """
     angle, size, mirror = torch.rand((3, 3), generator=generator)
     rotation = torch.eye(3)
-    for axis in range(3):
+    for axis in range(1 if strength.planar else 3):
         a, b = (n for n in range(3) if n != axis)
         # Turning a thick slice by a large angle would only sample the same few slices obliquely.
         thick = float(spacing[[a, b]].max() / spacing[[a, b]].min())
@@ -62,34 +78,27 @@ def random_affine(strength: Strength, spacing: torch.Tensor,
     # One common factor and a smaller one per axis; patch and volume are interchangeable here.
     scale = (1 + strength.scale) ** ((2 * size[0] - 1) + 0.3 * (2 * size - 1))
     flip = torch.where((mirror < 0.5) & strength.flips, -1.0, 1.0)
+    if strength.planar:
+        scale[0] = flip[0] = 1.0
     in_mm = rotation @ torch.diag(scale * flip)
     return torch.diag(1 / spacing) @ in_mm @ torch.diag(spacing)
 
 
 def elastic_offsets(patch: tuple[int, int, int], strength: Strength, spacing: torch.Tensor,
-                    generator: torch.Generator) -> torch.Tensor | None:
-    """Smooth random displacements (k, j, i, 3) in voxels, or None when switched off.
-
-    Normal displacements at coarse control points, interpolated tricubically along each axis
-    (separable cubic convolution, as smooth as is needed here). Displacements are isotropic in mm.
-    """
+                    generator: torch.Generator, device: torch.device | str = "cpu"
+                    ) -> torch.Tensor | None:
+    """Smooth random displacements (k, j, i, 3) in voxels on the device, None if switched off."""
     if strength.elastic <= 0:
         return None
-    finest = float(spacing.min())
-    grid = [max(2, round(n * float(s) / finest / strength.elastic_grid) + 1)
-            for n, s in zip(patch, spacing, strict=True)]
-    amount = strength.elastic * float(torch.rand((), generator=generator)) * finest / spacing
-    points = torch.randn((3, *grid), generator=generator) * amount[:, None, None, None]
-    for axis, n in enumerate(patch, start=1):
-        points = torch.tensordot(points, _cubic_weights(points.shape[axis], n), ([axis], [0]))
-        points = points.movedim(-1, axis)
-    return points.movedim(0, -1)
-
-
-def _cubic_weights(points: int, samples: int) -> torch.Tensor:
-    """Weights (points, samples) of cubic interpolation between equally spaced points."""
-    eye = torch.eye(points)[:, None, None, :].expand(-1, 1, 4, -1).contiguous()
-    return F.interpolate(eye, size=(4, samples), mode="bicubic", align_corners=True)[:, 0, 0]
+    finest = spacing.min() / spacing
+    amount = strength.elastic * (torch.ones(3) if strength.in_voxels else finest)
+    if strength.elastic_vary:
+        amount = amount * torch.rand((), generator=generator)
+    if strength.planar:
+        amount[0] = 0.0
+    cells = control_cells(patch, strength.elastic_grid)
+    controls = random_controls(cells, strength.elastic_kind, amount, generator)
+    return bspline_field(controls, patch, strength.elastic_grid, device)
 
 
 def sample_coordinates(centre: torch.Tensor, affine: torch.Tensor,
@@ -106,12 +115,15 @@ def sample_coordinates(centre: torch.Tensor, affine: torch.Tensor,
     return grid if offsets is None else grid + offsets.to(device)
 
 
-def resample_image(image: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
-    """Trilinear samples (c, *patch) of an image (c, k, j, i); beyond the border its edge."""
+def resample_image(image: torch.Tensor, coordinates: torch.Tensor,
+                   mirror: bool = False) -> torch.Tensor:
+    """Trilinear samples (c, *patch) of an image (c, k, j, i); beyond the border its edge, or its
+    mirror image."""
     size = torch.tensor(image.shape[1:], dtype=torch.float32, device=image.device)
     # grid_sample counts x first and puts -1 and 1 at the outer faces of the border voxels.
     grid = ((2 * coordinates + 1) / size - 1).flip(-1)
-    return F.grid_sample(image[None], grid[None], mode="bilinear", padding_mode="border",
+    return F.grid_sample(image[None], grid[None], mode="bilinear",
+                         padding_mode="reflection" if mirror else "border",
                          align_corners=False)[0]
 
 
@@ -145,3 +157,30 @@ def vary_intensity(patch: torch.Tensor, strength: Strength,
                                                          device=x.device)
         patch[channel] = x
     return patch
+
+
+QUANTILES = 65
+
+
+def quantiles(image: torch.Tensor) -> torch.Tensor:
+    """Equally spaced quantiles (c, QUANTILES) of an image (c, k, j, i), for `match_histogram`."""
+    flat = image.flatten(1)
+    # torch.quantile takes at most 2^24 values; a regular sample of them is as good.
+    flat = flat[:, ::max(1, flat.shape[1] // 1_000_000)]
+    return torch.quantile(flat, torch.linspace(0, 1, QUANTILES, device=image.device), dim=1).T
+
+
+def match_histogram(patch: torch.Tensor, source: torch.Tensor,
+                    target: torch.Tensor) -> torch.Tensor:
+    """Map a patch (c, k, j, i) of a volume with quantiles `source` to those of another volume.
+
+    Both (c, QUANTILES); piecewise linear in between (Milletari 2016, section 4.1).
+    """
+    out = torch.empty_like(patch)
+    for channel, (a, b) in enumerate(zip(source, target, strict=True)):
+        x = patch[channel].contiguous()
+        above = torch.searchsorted(a.contiguous(), x).clamp(1, len(a) - 1)
+        width = (a[above] - a[above - 1]).clamp_min(1e-12)
+        share = ((x - a[above - 1]) / width).clamp(0, 1)
+        out[channel] = torch.lerp(b[above - 1], b[above], share)
+    return out

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..annotation.composition import UNLABELLED
-from ..annotation.slices import AnnotatedSlice, array_axis
+from ..annotation.slices import AnnotatedSlice
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,3 @@ def hold_out(labels: np.ndarray, slices: list[AnnotatedSlice], seed: int) -> Spl
             training, mask = trial, mask | alone
             chosen.append(item)
     return Split(training, mask, tuple(chosen)) if chosen else None
-
-
-def on_grid(slices: list[AnnotatedSlice], shape: tuple, working: tuple) -> list[AnnotatedSlice]:
-    """The annotated slices (whole planes) on a coarser grid; (k, j, i) shapes.
-
-    Slices that fall together count once.
-    """
-    found = []
-    for item in slices:
-        axis = array_axis(item.axis)
-        found.append(AnnotatedSlice(item.axis, item.index * working[axis] // shape[axis]))
-    return sorted(set(found))

@@ -1,26 +1,48 @@
-"""Dense prediction by overlapping tiles with Gaussian blending."""
+"""Dense prediction by tiles: overlapping and blended, or seamless with valid convolutions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 
+from ..annotation.slices import AnnotatedSlice, array_axis
+from .plan import Plan
 from .preprocess import WorkingVolume, position_channels
 
 Triple = tuple[int, int, int]
+Step = Callable[[float], None]
 
-OVERLAP = 0.25  # of a tile with its neighbour, at least
 
+def tile_starts(size: int, tile: int, overlap: float, period: int = 0) -> list[int]:
+    """First voxels of tiles that cover `size` voxels and overlap by at least that share.
 
-def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
-    """First voxels of tiles that cover `size` voxels and overlap by at least that share."""
+    period: tiles start at multiples of it only, and the last may reach beyond the volume. With
+    the period of a network's poolings, valid convolutions give a voxel the same value in
+    whatever tile it lies, so that tiles meet without a seam (Ronneberger 2015, figure 2).
+    """
     if tile >= size:
         return [0]
     step = max(1, int(tile * (1 - overlap)))
+    if period:
+        step = step // period * period or step
     count = -(-(size - tile) // step) + 1
+    if period:
+        return [n * step for n in range(count)]
     return [round(n * (size - tile) / (count - 1)) for n in range(count)]
+
+
+def plan_starts(plan: Plan, size: Sequence[int], tile: Sequence[int]) -> list[list[int]]:
+    """`tile_starts` along k, j and i, as a plan's network needs them.
+
+    tile: what comes out of the network.
+    """
+    periods = plan.divisor if any(plan.margin) else (0, 0, 0)
+    return [tile_starts(n, t, plan.overlap, d)
+            for n, t, d in zip(size, tile, periods, strict=True)]
 
 
 def blending_weights(tile: Triple, device: torch.device) -> torch.Tensor:
@@ -33,33 +55,85 @@ def blending_weights(tile: Triple, device: torch.device) -> torch.Tensor:
 
 
 class Predictor:
-    """Applies a network to a working volume, tile by tile.
+    """Applies a network to a working volume, tile by tile, as its plan says.
 
-    tile: (k, j, i) voxels, multiples of `divisor`.  dtype: of the convolutions.
     Memory on the device is bounded by one tile's activations; the probabilities of the region
-    are gathered in float32 on `gather` (the CPU unless told otherwise).
+    are gathered in float32 on the CPU.
     """
 
-    def __init__(self, network: torch.nn.Module, classes: int, tile: Triple, divisor: Triple,
-                 position: bool, dtype: torch.dtype, overlap: float = OVERLAP):
-        self.network, self.classes, self.position = network, classes, position
-        self.tile, self.divisor, self.dtype, self.overlap = tile, divisor, dtype, overlap
+    def __init__(self, network: torch.nn.Module, classes: int, plan: Plan):
+        self.network, self.classes, self.plan = network, classes, plan
 
-    @torch.inference_mode()
     def probabilities(self, volume: WorkingVolume, low: Sequence[int] = (0, 0, 0),
                       high: Sequence[int] | None = None,
-                      step: Callable[[float], None] | None = None) -> torch.Tensor:
+                      step: Step | None = None) -> torch.Tensor:
         """Class probabilities float32 (classes, k, j, i) of the box [low, high).
 
         step: called before each tile with the share done, 0 to 1; it may raise to break off.
         """
         high = volume.shape if high is None else tuple(high)
+        if not self.plan.planar:
+            return self._tiled(volume, low, high, step)
+        return self._by_planes(volume, low, high, step)
+
+    def slice_labels(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
+        """Predicted labels (two axes, in array order) of one slice, from its surroundings too.
+
+        A network that works on slices sees this slice alone, in its own plane.
+        """
+        axis = array_axis(item.axis)
+        low, high = [0, 0, 0], list(volume.shape)
+        depth = 1
+        if not self.plan.planar and not any(self.plan.margin):
+            # Padding would be all that the network saw beside a tile one voxel thick.
+            depth = min(self.plan.patch[axis], volume.shape[axis])
+        low[axis] = min(max(0, item.index - depth // 2), volume.shape[axis] - depth)
+        high[axis] = low[axis] + depth
+        if self.plan.planar:
+            found = self._in_plane(volume, axis, low, high, None)
+        else:
+            found = self._tiled(volume, low, high, None)
+        return found.argmax(dim=0).select(axis, item.index - low[axis])
+
+    def _by_planes(self, volume: WorkingVolume, low: Sequence[int], high: Sequence[int],
+                   step: Step | None) -> torch.Tensor:
+        """Slice by slice, averaged over the axes along which slices are annotated."""
+        across = sorted({array_axis(s.axis) for s in volume.slices}) or [0, 1, 2]
+        total = torch.zeros((self.classes, *(b - a for a, b in zip(low, high, strict=True))))
+        for n, axis in enumerate(across):
+            def part(share: float, n: int = n) -> None:
+                if step:
+                    step((n + share) / len(across))
+            total += self._in_plane(volume, axis, low, high, part)
+        return total / len(across)
+
+    def _in_plane(self, volume: WorkingVolume, axis: int, low: Sequence[int],
+                  high: Sequence[int], step: Step | None) -> torch.Tensor:
+        order = (axis, *(a for a in range(3) if a != axis))
+        turned = replace(volume, image=volume.image.permute(0, *(a + 1 for a in order)),
+                         labels=volume.labels.permute(order))
+        found = self._tiled(turned, [low[a] for a in order], [high[a] for a in order], step)
+        return found.permute(0, *(order.index(a) + 1 for a in range(3)))
+
+    @torch.inference_mode()
+    def _tiled(self, volume: WorkingVolume, low: Sequence[int], high: Sequence[int],
+               step: Step | None) -> torch.Tensor:
+        plan = self.plan
+        if any(plan.margin):
+            # The network takes tiles of certain sizes only, and its statistics are the tile's.
+            tile = tuple(t - 2 * m for t, m in zip(plan.tile, plan.margin, strict=True))
+            # In step with the poolings of a prediction of the whole volume.
+            outside = [a % d for a, d in zip(low, plan.divisor, strict=True)]
+            if any(outside):
+                low = [a - o for a, o in zip(low, outside, strict=True)]
+                found = self._tiled(volume, low, high, step)
+                return found[(slice(None), *(slice(o, None) for o in outside))]
         size = [b - a for a, b in zip(low, high, strict=True)]
-        tile = tuple(min(t, -(-n // d) * d)
-                     for t, n, d in zip(self.tile, size, self.divisor, strict=True))
-        starts = [(k, j, i) for k in tile_starts(size[0], tile[0], self.overlap)
-                  for j in tile_starts(size[1], tile[1], self.overlap)
-                  for i in tile_starts(size[2], tile[2], self.overlap)]
+        if not any(plan.margin):
+            tile = tuple(min(t, max(p, -(-n // d) * d)) for t, n, d, p in zip(
+                plan.tile, size, plan.divisor, plan.patch if plan.mirror else plan.divisor,
+                strict=True))
+        starts = list(product(*plan_starts(plan, size, tile)))
         if len(starts) == 1:
             if step:
                 step(0.0)
@@ -80,23 +154,34 @@ class Predictor:
         return total.div_(norm)
 
     def _tile(self, volume: WorkingVolume, start: Sequence[int], tile: Triple) -> torch.Tensor:
-        """Probabilities (classes, *tile) of the tile at `start`; beyond the volume its edge."""
-        device = volume.image.device
-        stop = [min(s + t, n) for s, t, n in zip(start, tile, volume.shape, strict=True)]
-        pixels = volume.image[(slice(None), *(slice(a, b)
-                                              for a, b in zip(start, stop, strict=True)))][None]
-        missing = [t - (b - a) for t, a, b in zip(tile, start, stop, strict=True)]
-        if any(missing):
-            pixels = F.pad(pixels, (0, missing[2], 0, missing[1], 0, missing[0]), "replicate")
-        if self.position:
-            axes = [torch.arange(s, s + t, dtype=torch.float32, device=device)
-                    for s, t in zip(start, tile, strict=True)]
-            at = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+        """Probabilities (classes, *tile) of the box of that size at `start`."""
+        plan, device = self.plan, volume.image.device
+        pixels = volume.image
+        indices = [torch.arange(s - m, s + t + m, device=device)
+                   for s, t, m in zip(start, tile, plan.margin, strict=True)]
+        for axis, index in enumerate(indices):
+            first, last, n = int(start[axis]) - plan.margin[axis], len(index), volume.shape[axis]
+            if first >= 0 and first + last <= n:
+                pixels = pixels.narrow(axis + 1, first, last)
+            else:
+                pixels = pixels.index_select(axis + 1, within(index, n, plan.mirror))
+        pixels = pixels[None]
+        if plan.position:
+            at = torch.stack(torch.meshgrid(*(x.float() for x in indices), indexing="ij"), dim=-1)
             pixels = torch.cat((pixels, position_channels(at, volume.shape)[None]), dim=1)
         pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
+        dtype = getattr(torch, plan.dtype)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = self.network(pixels)
         return logits[0].float().softmax(dim=0)
+
+
+def within(index: torch.Tensor, n: int, mirror: bool) -> torch.Tensor:
+    """Indices brought into 0..n-1: mirrored at the volume's faces (Cicek 2016), or its edge."""
+    if not mirror:
+        return index.clamp(0, n - 1)
+    index = index % (2 * n)
+    return torch.where(index < n, index, 2 * n - 1 - index)
 
 
 def finish(probabilities: torch.Tensor, shape: Triple,

@@ -10,21 +10,26 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ..annotation.composition import check_trainable, keep_drawn
+from ..annotation.composition import check_trainable, keep_drawn, restrict_to_slices
 from ..run.folder import RunFolder
+from ..run.presets import times
 from . import metrics
+from .bias_field import correct_bias
 from .device import choose_device, free_memory, prepare_threads
-from .held_out import Split, hold_out, on_grid
+from .held_out import Split, hold_out
 from .inference import finish
 from .model_file import save_model
 from .plan import Plan, fingerprint, make_plan
 from .preprocess import Normalisation, WorkingVolume, working_volume
-from .probe import settle
+from .probe import resampled_shape, settle
+from .recipes import published_plan
 from .trainer import Report, Stopped, Trainer
 
 PROGRESS_EVERY = 0.25  # seconds
 CHECKPOINT_EVERY = 30.0
 LEAST_TRAINING = 1.0  # seconds, however short the budget
+FEW_STEPS = 100
+SAME_SPACING = 0.05  # spacings that differ by less count as the same
 MEMORY_SHARE = 0.4  # of the free memory, for the volume on the device and its probabilities
 
 
@@ -53,13 +58,17 @@ class Job:
         device = choose_device(self.options.device)
         self.emit("ready", pid=os.getpid(), device=str(device), torch=torch.__version__,
                   threads=threads)
-        self.input = self.folder.read_input(mapped=True)
-        check_trainable(self.input.labels, self.folder.names)
-        self.normalisation = Normalisation.measure(self.input.image)
-        plan, volume = self._plan(device)
-        split = self._split(plan, volume)
-        self._train(plan, volume, split)
-        self._predict(volume)
+        self.inputs = [self.folder.read_input(n + 1, mapped=True)
+                       for n in range(self.folder.count)]
+        self.trained = [n for n, item in enumerate(self.inputs) if (item.labels != 255).any()]
+        check_trainable(np.concatenate([np.unique(item.labels) for item in self.inputs]),
+                        self.folder.names)
+        self._correct_bias()
+        self.normalisations = [Normalisation.measure(item.image) for item in self.inputs]
+        plan, volumes = self._plan(device)
+        split = self._split(volumes[self.trained[0]])
+        self._train(plan, [volumes[n] for n in self.trained], split)
+        self._predict(plan, volumes, device)
 
     def _check(self) -> None:
         """Break off when the client asked for it."""
@@ -68,57 +77,100 @@ class Job:
         if self.commands.stop.is_set():
             raise Stopped
 
-    def _volume(self, device: torch.device) -> Callable[[tuple], WorkingVolume]:
-        def make(shape: tuple) -> WorkingVolume:
-            return working_volume(self.input.image, self.input.labels,
-                                  self.input.geometry.spacing_kji, shape, self.normalisation,
-                                  device)
-        return make
+    def _correct_bias(self) -> None:
+        if not self.options.n4:
+            return
 
-    def _plan(self, device: torch.device) -> tuple[Plan, WorkingVolume]:
+        def check() -> None:
+            if self.seconds - self._last_progress >= PROGRESS_EVERY:
+                self._progress(0, None, 0.0, "correcting bias")
+            self._check()
+
+        try:
+            for item in self.inputs:
+                item.image = correct_bias(item.image, item.geometry.spacing_kji, check)
+        except Stopped:
+            raise Cancelled("stopped before the first training step") from None
+
+    def _volume(self, number: int, shape: tuple, device: torch.device) -> WorkingVolume:
+        return working_volume(self.inputs[number], shape, self.normalisations[number], device)
+
+    def _shape_like(self, number: int, plan: Plan) -> tuple:
+        """The working grid of another input: at the plan's spacing, its own if that is nearly
+        the same."""
+        item = self.inputs[number]
+        shape, spacing = item.labels.shape, item.geometry.spacing_kji
+        wanted = tuple(max(1, round(n * s / mm))
+                       for n, s, mm in zip(shape, spacing, plan.spacing, strict=True))
+        near = all(abs(s / mm - 1) < SAME_SPACING
+                   for s, mm in zip(spacing, plan.spacing, strict=True))
+        return shape if near else wanted
+
+    def _plan(self, device: torch.device) -> tuple[Plan, dict[int, WorkingVolume]]:
+        """The plan, made for the first annotated volume, and all annotated working volumes."""
+        first = self.trained[0]
+        item = self.inputs[first]
         classes = len(self.folder.segments) + 1
-        print_ = fingerprint(self.input.labels, self.input.geometry.spacing_kji,
-                             self.input.image.shape[0], classes, len(self.input.slices))
-        make = self._volume(device)
+        print_ = fingerprint(item.labels, item.geometry.spacing_kji, item.image.shape[0],
+                             classes, len(item.slices) if self.options.hold_out else 0)
         if self.options.max_steps:
             # Nothing may depend on the clock: the same seed and steps give the same bits.
-            plan = make_plan(print_)
-            volume = make(plan.shape)
+            shape = resampled_shape(print_, self.options)
+            plan = make_plan(print_, shape=shape) if self.options.network == "auto" else \
+                published_plan(print_, self.options, shape)
+            volume = self._volume(first, shape, device)
         else:
             self._progress(0, None, 0.0, "probing")
             # Image and its normalised copies, labels and probabilities, in bytes per voxel.
-            bytes_per_voxel = 8 * print_.channels + 4 * classes + 8
+            bytes_per_voxel = len(self.inputs) * (8 * print_.channels + 4 * classes + 8)
             most = MEMORY_SHARE * free_memory(device) / bytes_per_voxel
             left = max(LEAST_TRAINING, self.options.time_budget - self.seconds)
             try:
-                plan, volume = settle(print_, make, device, left, most, self._check)
+                plan, volume = settle(print_, self.options,
+                                      lambda shape: self._volume(first, shape, device),
+                                      device, left, most, self._check)
             except Stopped:
                 raise Cancelled("stopped before the first training step") from None
-        if plan.shape != print_.shape:
+            self._warn_of_few_steps(plan)
+        volumes = {first: volume}
+        for number in self.trained[1:]:
+            volumes[number] = self._volume(number, self._shape_like(number, plan), device)
+        if plan.shape != resampled_shape(print_, self.options):
             self.emit("warning", text=(
-                "the volume is worked on at {}x{}x{} instead of {}x{}x{} voxels, to fit the time "
-                "and memory; a longer time budget uses more.".format(
-                    *reversed(plan.shape), *reversed(print_.shape))))
+                f"the volume is worked on at {times(plan.shape)} instead of "
+                f"{times(print_.shape)} voxels, to fit the time and memory; a longer time "
+                "budget uses more."))
         versions = {"torch": torch.__version__, "python": platform.python_version(),
                     "numpy": np.__version__}
         self.folder.save_plan({"device": str(device), **plan.to_json()}, versions)
         self.emit("plan", device=str(device), **plan.to_json())
-        return plan, volume
+        return plan, volumes
 
-    def _split(self, plan: Plan, volume: WorkingVolume) -> Split | None:
-        labels = volume.labels.cpu().numpy()
-        slices = on_grid(self.input.slices, self.input.labels.shape, plan.shape)
-        split = hold_out(labels, slices, self.options.seed)
+    def _warn_of_few_steps(self, plan: Plan) -> None:
+        left = self.options.time_budget - self.seconds - plan.seconds_to_predict
+        steps = max(1, round(left / max(1e-6, plan.seconds_per_step)))
+        if steps < FEW_STEPS and plan.network != "auto":
+            smaller = "a smaller --tile or --width" + (
+                " or --kernel 3" if max(map(max, plan.kernels)) > 3 else "")
+            self.emit("warning", text=(
+                f"only about {steps} training steps of the network {plan.network} fit into the "
+                f"time on this device, too few to learn much: take a GPU, a longer time budget, "
+                f"{smaller}, or the network auto."))
+
+    def _split(self, volume: WorkingVolume) -> Split | None:
+        if not self.options.hold_out:
+            return None
+        split = hold_out(volume.labels.cpu().numpy(), volume.slices, self.options.seed)
         if split is None:
             self.emit("warning", text="too few annotated slices to hold one out: no honest score "
                                       "of the result can be given.")
         return split
 
-    def _train(self, plan: Plan, volume: WorkingVolume, split: Split | None) -> None:
+    def _train(self, plan: Plan, volumes: list[WorkingVolume], split: Split | None) -> None:
         seconds = max(LEAST_TRAINING,
                       self.options.time_budget - self.seconds - plan.seconds_to_predict)
         self._last_checkpoint = self.seconds
-        self.trainer = Trainer(plan, [volume], len(self.folder.segments) + 1, split,
+        self.trainer = Trainer(plan, volumes, len(self.folder.segments) + 1, split,
                                self.options.seed)
         try:
             self.trainer.train(seconds, self.options.max_steps, self._told)
@@ -161,33 +213,54 @@ class Job:
         self.emit("progress", **record, fraction=round(fraction, 4),
                   remaining=None if remaining is None else round(remaining, 1))
 
-    def _predict(self, volume: WorkingVolume) -> None:
+    def _predict(self, plan: Plan, volumes: dict[int, WorkingVolume],
+                 device: torch.device) -> None:
         report = self._report
+        wanted = [n for n, item in enumerate(self.inputs) if item.predict != []]
+        for done, number in enumerate(wanted):
+            def step(share: float, done: int = done) -> None:
+                if self.commands.cancel.is_set():
+                    raise Cancelled("asked to")
+                self._progress(report.step, report.loss, (done + share) / len(wanted),
+                               "predicting")
 
-        def step(share: float) -> None:
-            if self.commands.cancel.is_set():
-                raise Cancelled("asked to")
-            self._progress(report.step, report.loss, share, "predicting")
-
-        probabilities = self.trainer.predictor().probabilities(volume, step=step)
-        labels, uncertainty = (t.numpy() for t in finish(probabilities, volume.full_shape))
-        drawn = self.input.labels != 255
-        uncertainty[drawn] = 0
-        self.folder.write_result(1, keep_drawn(labels, self.input.labels), uncertainty)
+            volume = volumes.get(number) or \
+                self._volume(number, self._shape_like(number, plan), device)
+            labels, uncertainty = self._predicted(number, volume, step)
+            drawn = self.inputs[number].labels
+            uncertainty[drawn != 255] = 0
+            self.folder.write_result(number + 1, keep_drawn(labels, drawn), uncertainty)
         scored = [m for m in self.folder.read_metrics() if m.get("held_out")]
         self.emit("done", seconds=round(self.seconds, 2), step=report.step,
                   held_out=scored[-1]["held_out"] if scored else None,
                   held_out_slices=[str(s) for s in self.trainer.split.slices]
                   if self.trainer.split else [])
 
+    def _predicted(self, number: int, volume: WorkingVolume,
+                   step: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and uncertainty, uint8 (k, j, i), of an input; of slices alone the labels."""
+        predictor, slices = self.trainer.predictor(), self.inputs[number].predict
+        if slices is None or volume.shape != volume.full_shape:
+            found = predictor.probabilities(volume, step=step)
+            labels, uncertainty = (t.numpy() for t in finish(found, volume.full_shape))
+            if slices is not None:
+                labels = restrict_to_slices(labels, slices)
+            return labels, uncertainty
+        labels = np.full(volume.shape, 255, np.uint8)
+        for n, item in enumerate(slices):
+            step(n / len(slices))
+            labels[item.selector()] = predictor.slice_labels(volume, item).numpy()
+        return labels, np.zeros(volume.shape, np.uint8)
+
     def _save_model(self, path) -> None:
         plan = self.trainer.plan
         save_model(path, self.trainer.average, {
             "network": self.options.network,
             "plan": plan.to_json(),
-            "inputs": self.input.image.shape[0],
-            "channels": self.input.channels,
-            "normalisation": {k: list(v) for k, v in vars(self.normalisation).items()},
+            "inputs": self.inputs[0].image.shape[0],
+            "channels": self.inputs[0].channels,
+            "normalisation": [{k: list(v) for k, v in vars(self.normalisations[n]).items()}
+                              for n in self.trained],
             "segments": [s.to_json() for s in self.folder.segments],
             "provenance": {"run": self.folder.description["name"],
                            "created": self.folder.description["created"],

@@ -37,8 +37,17 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Plan:
-    """shape: the working grid.  patch, strides, kernels, tile: (k, j, i) voxels of that grid.
-    width: channels at the finest level.  dtype: of the convolutions, 'bfloat16' or 'float32'.
+    """network: a preset's name.  shape: the working grid.  patch: what the network takes in while
+    training, tile: while predicting.  margin: voxels that it takes off each side of both (valid
+    convolutions).  patch, tile, margin, strides, kernels: (k, j, i) voxels of the working grid.
+    width: channels at the finest level.  norm: see networks.blocks.  position: three more inputs
+    say where a voxel lies.  mirror: beyond its border the volume goes on mirrored instead of
+    with its edge.  overlap: share of a tile that it has in common with the next, at least.
+    dtype: of the convolutions, 'bfloat16' or 'float32'.
+    loss: a name of losses.LOSSES.  optimiser: 'adamw', 'adam' or 'sgd'.  drop_every: steps after
+    which the learning rate is divided by ten (0: never); None: half a cosine over the training.
+    clip: largest norm of the gradient (0: not clipped).  ema: share of the averaged weights that
+    stays at each step (0: the newest weights count).
     held_out_share: share of the training time during which some slices are held out.
     """
 
@@ -50,16 +59,35 @@ class Plan:
     kernels: tuple[Triple, ...]
     width: int
     batch: int
+    network: str = "auto"
+    margin: Triple = (0, 0, 0)
     norm: str = "batch"
     position: bool = True
+    mirror: bool = False
+    overlap: float = 0.25
     dtype: str = "float32"
+    loss: str = "auto"
+    optimiser: str = "adamw"
     learning_rate: float = 1e-2
+    momentum: float = 0.9
     weight_decay: float = 1e-2
+    drop_every: int | None = None
+    clip: float = 5.0
     ema: float = 0.99
     held_out_share: float = 0.0
     seconds_per_step: float = 0.0
     seconds_to_predict: float = 0.0
     strength: Strength = field(default_factory=Strength)
+
+    @property
+    def planar(self) -> bool:
+        """Whether the network works on single slices."""
+        return self.strength.planar
+
+    @property
+    def output(self) -> Triple:
+        """What comes out for a patch, (k, j, i)."""
+        return tuple(n - 2 * m for n, m in zip(self.patch, self.margin, strict=True))
 
     @property
     def channels(self) -> tuple[int, ...]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..annotation.composition import UNLABELLED
+from ..annotation.slices import AnnotatedSlice, array_axis
+from ..run.folder import RunInput
+
+Triple = tuple[int, int, int]
 
 # Intensities beyond these percentiles are clipped: a few hot pixels or a metal implant must not
 # set the scale for everything else.
@@ -56,36 +60,66 @@ class WorkingVolume:
 
     image: float32 (c, k, j, i), normalised, on the working grid.  labels: uint8 (k, j, i) on the
     same grid.  spacing: mm along k, j, i of the working grid.  full_shape: the shape of the
-    original grid; equal to the working shape when nothing was reduced.
+    original grid; equal to the working shape when nothing was reduced.  slices: the annotated
+    ones, on the working grid.
     """
 
     image: torch.Tensor
     labels: torch.Tensor
     spacing: torch.Tensor
     full_shape: tuple[int, int, int]
+    slices: list[AnnotatedSlice] = field(default_factory=list)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return tuple(self.labels.shape)
 
 
-def working_volume(image: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, float],
-                   shape: tuple[int, int, int], normalisation: Normalisation,
+def working_volume(item: RunInput, shape: Triple, normalisation: Normalisation,
                    device: torch.device) -> WorkingVolume:
-    """Normalise and, where `shape` is smaller than the image's, reduce.
+    """An input as the network sees it: normalised and, where `shape` differs, resampled.
 
-    image: (c, k, j, i).  labels: uint8 (k, j, i).  spacing: mm along k, j, i of the original.
-    shape: of the working grid (k, j, i).
+    shape: of the working grid (k, j, i); it covers the same extent as the input.
     """
-    pixels = torch.from_numpy(normalisation.apply(image))
+    labels, spacing = item.labels, item.geometry.spacing_kji
     full = tuple(labels.shape)
-    if shape != full:
+    pixels = torch.from_numpy(normalisation.apply(item.image))
+    coarse = tuple(min(n, m) for n, m in zip(full, shape, strict=True))
+    if coarse != full:
         # Area averaging is the right low-pass filter for a reduction, whole-numbered or not.
-        pixels = F.interpolate(pixels[None], size=shape, mode="area")[0]
-    reduced = reduce_labels(labels, shape)
+        pixels = F.interpolate(pixels[None], size=coarse, mode="area")[0]
+    if coarse != tuple(shape):
+        pixels = F.interpolate(pixels[None], size=tuple(shape), mode="trilinear",
+                               align_corners=False)[0]
     mm = torch.tensor([s * n / m for s, n, m in zip(spacing, full, shape, strict=True)])
-    return WorkingVolume(pixels.to(device), torch.from_numpy(reduced).to(device),
-                         mm.float(), full)
+    return WorkingVolume(pixels.to(device), torch.from_numpy(labels_on(labels, shape)).to(device),
+                         mm.float(), full, slices_on(item.slices, full, shape))
+
+
+def labels_on(labels: np.ndarray, shape: Triple) -> np.ndarray:
+    """Labels uint8 (k, j, i) on another grid over the same extent: axes that become shorter are
+    reduced (see `reduce_labels`), along the others the nearest voxel is taken."""
+    labels = reduce_labels(labels, tuple(min(n, m) for n, m in
+                                         zip(labels.shape, shape, strict=True)))
+    for axis, n in enumerate(shape):
+        if labels.shape[axis] != n:
+            labels = labels.take(np.arange(n) * labels.shape[axis] // n, axis)
+    return np.ascontiguousarray(labels)
+
+
+def slices_on(slices: list[AnnotatedSlice], shape: Triple, working: Triple
+              ) -> list[AnnotatedSlice]:
+    """The annotated slices (whole planes) on another grid; (k, j, i) shapes.
+
+    On a coarser grid slices that fall together count once, on a finer one the middle one of the
+    planes that a slice became is taken.
+    """
+    found = set()
+    for item in slices:
+        axis = array_axis(item.axis)
+        middle = (2 * item.index + 1) * working[axis] // (2 * shape[axis])
+        found.add(AnnotatedSlice(item.axis, middle))
+    return sorted(found)
 
 
 def reduce_labels(labels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

@@ -9,17 +9,26 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .device import precisions, synchronize
-from .inference import OVERLAP, tile_starts
-from .plan import Fingerprint, Plan, make_plan, working_shape
+from ..annotation.slices import AnnotatedSlice, array_axis
+from ..run.options import Options
+from .device import free_memory, precisions, synchronize
+from .inference import Predictor, plan_starts
+from .networks import build
+from .plan import Fingerprint, Plan, Triple, make_plan, working_shape
 from .preprocess import WorkingVolume
-from .trainer import Trainer
+from .recipes import published_plan
+from .trainer import Trainer, channels_last
 
 # Network widths, and how many steps a training must have for the width to pay: with fewer steps a
 # narrower network gives better masks (Testing/Benchmark/RESULTS.md).
 WIDTHS = ((32, 800), (24, 500), (16, 120), (8, 0))
 MIDDLE = 16
 PREDICTION_SHARE = 0.2  # of the time budget, at most
+# Half more than was timed allows for blending, writing and other programs.
+ALLOWANCE = 1.5
+# A training step costs about three forward passes, one of them in the forward direction.
+STEP_PER_FORWARD = 3.0
+TILE_MEMORY = 2500.0  # bytes per voxel of a tile of `fcn3d` while predicting (computed)
 
 
 @dataclass
@@ -55,13 +64,20 @@ def _timed(action: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - begun
 
 
-def tiles(plan: Plan) -> int:
-    """How many tiles a prediction of the whole working volume takes."""
-    return math.prod(len(tile_starts(n, t, OVERLAP))
-                     for n, t in zip(plan.shape, plan.tile, strict=True))
+def tiles(plan: Plan, across: tuple[int, ...] = (0,)) -> int:
+    """How many tiles a prediction of the whole working volume takes.
+
+    across: for a network that works on slices, the axes that it works along.
+    """
+    size = [t - 2 * m for t, m in zip(plan.tile, plan.margin, strict=True)]
+    total = 0
+    for axis in across if plan.planar else (0,):
+        shape = (plan.shape[axis], *(n for a, n in enumerate(plan.shape) if a != axis))
+        total += math.prod(map(len, plan_starts(plan, shape, size)))
+    return total
 
 
-def settle(print_: Fingerprint, make_volume: Callable[[tuple], WorkingVolume],
+def settle(print_: Fingerprint, options: Options, make_volume: Callable[[Triple], WorkingVolume],
            device: torch.device, seconds: float, most_voxels: float,
            check: Callable[[], None] = lambda: None) -> tuple[Plan, WorkingVolume]:
     """The plan for a time budget, from measurements on the device.
@@ -69,9 +85,12 @@ def settle(print_: Fingerprint, make_volume: Callable[[tuple], WorkingVolume],
     make_volume: makes the working volume of a given shape.  seconds: what is left of the budget.
     most_voxels: what fits into memory.  Returns the plan and its working volume.
     """
-    shape = working_shape(print_.shape, print_.spacing, most_voxels)
+    wanted = resampled_shape(print_, options)
+    shape = working_shape(wanted, _spacing_of(print_, wanted), most_voxels)
     volume = make_volume(shape)
     check()
+    if options.network != "auto":
+        return _settle_published(print_, options, make_volume, volume, seconds, check)
 
     def timed(width: int, dtype: str) -> tuple[Plan, Measured]:
         plan = replace(make_plan(print_, device.type, width, shape), dtype=dtype)
@@ -81,21 +100,85 @@ def settle(print_: Fingerprint, make_volume: Callable[[tuple], WorkingVolume],
     plan, found = min(trials, key=lambda trial: trial[1].seconds_per_step)
     long = found.seconds_per_tile * tiles(plan) / (PREDICTION_SHARE * seconds)
     if long > 1:
-        shape = working_shape(print_.shape, print_.spacing, math.prod(shape) / long)
+        shape = working_shape(shape, _spacing_of(print_, shape), math.prod(shape) / long)
         volume = make_volume(shape)
         plan, found = timed(MIDDLE, plan.dtype)
     steps = seconds / found.seconds_per_step
-    for width, wanted in WIDTHS:
+    for width, wanted_steps in WIDTHS:
         # The cost grows with the width to a power between one (memory) and two (arithmetic):
         # a first guess says what is worth measuring.
-        if steps * (MIDDLE / width) ** 1.3 < wanted:
+        if steps * (MIDDLE / width) ** 1.3 < wanted_steps:
             continue
         if width == MIDDLE:
             break
         trial, timing = timed(width, plan.dtype)
-        if seconds / timing.seconds_per_step >= wanted:
+        if seconds / timing.seconds_per_step >= wanted_steps:
             plan, found = trial, timing
             break
-    # Half more than was timed allows for blending, writing and other programs.
     return replace(plan, seconds_per_step=found.seconds_per_step,
-                   seconds_to_predict=1.5 * found.seconds_per_tile * tiles(plan)), volume
+                   seconds_to_predict=ALLOWANCE * found.seconds_per_tile * tiles(plan)), volume
+
+
+def resampled_shape(print_: Fingerprint, options: Options) -> Triple:
+    """The grid (k, j, i) with the spacing that was asked for; the volume's own without one."""
+    if options.resample is None:
+        return print_.shape
+    return tuple(max(1, round(n * s / mm)) for n, s, mm in
+                 zip(print_.shape, print_.spacing, reversed(options.resample), strict=True))
+
+
+def _spacing_of(print_: Fingerprint, shape: Triple) -> tuple[float, ...]:
+    return tuple(s * n / m for s, n, m in zip(print_.spacing, print_.shape, shape, strict=True))
+
+
+def _settle_published(print_: Fingerprint, options: Options,
+                      make_volume: Callable[[Triple], WorkingVolume], volume: WorkingVolume,
+                      seconds: float, check: Callable[[], None]) -> tuple[Plan, WorkingVolume]:
+    """The network is given and its tiles are large: one tile of a prediction is all that is
+    timed, in the number format that a small convolution is fastest in."""
+    device = volume.image.device
+    dtype = min(precisions(device), key=lambda name: _convolution_seconds(device, name))
+    across = tuple(sorted({array_axis(s.axis) for s in volume.slices})) or (0, 1, 2)
+    room = 0.3 * free_memory(device) / TILE_MEMORY
+    plan = replace(published_plan(print_, options, volume.shape, room), dtype=dtype)
+    inputs = volume.image.shape[0]
+    network = channels_last(build(plan, inputs, print_.classes).to(device)).eval()
+    predictor = Predictor(network, print_.classes, plan)
+    box = [min(t - 2 * m, n) for t, m, n in zip(plan.tile, plan.margin, volume.shape, strict=True)]
+
+    def some_tiles() -> None:
+        if plan.planar:
+            predictor.slice_labels(volume, AnnotatedSlice("k", 0))
+        else:
+            predictor.probabilities(volume, high=box)
+
+    timed = tiles(replace(plan, shape=(1, *plan.shape[1:]))) if plan.planar else 1
+    per_tile = _timed(some_tiles, device) / timed
+    check()
+    if per_tile < 1.0:  # the first time includes what happens only once
+        per_tile = _timed(some_tiles, device) / timed
+        check()
+    long = per_tile * tiles(plan, across) / (PREDICTION_SHARE * seconds)
+    if long > 1 and options.resample is None:
+        shape = working_shape(volume.shape, plan.spacing, math.prod(volume.shape) / long)
+        volume = make_volume(shape)
+        plan = replace(published_plan(print_, options, shape, room), dtype=dtype)
+    per_voxel = per_tile / math.prod(plan.tile)
+    return replace(
+        plan, seconds_to_predict=ALLOWANCE * per_tile * tiles(plan, across),
+        seconds_per_step=STEP_PER_FORWARD * plan.batch * per_voxel * math.prod(plan.patch)), volume
+
+
+def _convolution_seconds(device: torch.device, dtype: str) -> float:
+    """A 3D convolution forward and backward, the second time (the first one prepares it)."""
+    layer = channels_last(torch.nn.Conv3d(32, 32, 3, padding=1).to(device))
+    pixels = torch.zeros(1, 32, 24, 24, 24, device=device).contiguous(
+        memory_format=torch.channels_last_3d)
+
+    def step() -> None:
+        with torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32"):
+            out = layer(pixels)
+        out.float().sum().backward()
+
+    step()
+    return _timed(step, device)

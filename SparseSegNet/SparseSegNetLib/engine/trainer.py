@@ -12,18 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..annotation.slices import array_axis
+from ..annotation.composition import UNLABELLED
 from . import metrics
 from .held_out import Split
 from .inference import Predictor
-from .losses import auto_loss
+from .losses import balancing_weights, make_loss
 from .networks import build
 from .plan import Plan
 from .preprocess import WorkingVolume
 from .sampling import Sampler
 
 WARM_UP = 0.05
-CLIP_NORM = 5.0
 HELD_OUT_SCORES = 8  # how often the held-out slices are scored
 
 
@@ -57,13 +56,12 @@ class Trainer:
         self.device = volumes[0].image.device
         self.dtype = getattr(torch, plan.dtype)
         inputs = volumes[0].image.shape[0] + (3 if plan.position else 0)
-        self.network = build(plan, inputs, classes).to(self.device)
-        self.network = self.network.to(memory_format=torch.channels_last_3d)
+        self.network = channels_last(build(plan, inputs, classes).to(self.device))
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.sampler = Sampler(volumes, classes, plan.patch, plan.strength, plan.position,
-                               torch.Generator().manual_seed(seed))
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), plan.learning_rate,
-                                           weight_decay=plan.weight_decay)
+        self.sampler = Sampler(volumes, classes, plan, torch.Generator().manual_seed(seed))
+        self.optimiser = make_optimiser(plan, self.network)
+        known = torch.cat([v.labels[v.labels != UNLABELLED] for v in volumes])
+        self.loss = make_loss(plan.loss, balancing_weights(known, classes, 1.0))
         self.rate = 1.0  # lowered after a step that was not finite
         self.steps = 0
         self.best: tuple[float, dict] | None = None
@@ -79,20 +77,27 @@ class Trainer:
         pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.network(pixels)
-        loss = auto_loss(logits, labels)
+        loss = self.loss(logits, labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(),
+                                              self.plan.clip or math.inf)
         self.steps += 1
         value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             self._recover()
             return None
         for group in self.optimiser.param_groups:
-            group["lr"] = self.plan.learning_rate * self.rate * schedule(fraction)
+            group["lr"] = self.plan.learning_rate * self.rate * self._schedule(fraction)
         self.optimiser.step()
         self._update_average()
         return value
+
+    def _schedule(self, fraction: float) -> float:
+        drop = self.plan.drop_every
+        if drop is None:
+            return schedule(fraction)
+        return 0.1 ** (self.steps // drop) if drop else 1.0
 
     def _update_average(self) -> None:
         # The average forgets its beginning quickly while the weights still move fast.
@@ -150,14 +155,7 @@ class Trainer:
         truth = volume.labels.cpu().numpy()
         predicted = np.zeros_like(truth)
         for item in self.split.slices:
-            axis = array_axis(item.axis)
-            low, high = [0, 0, 0], list(volume.shape)
-            # The slice with some of its surroundings, for context, is enough for a score.
-            depth = min(self.plan.patch[axis], volume.shape[axis])
-            low[axis] = min(max(0, item.index - depth // 2), volume.shape[axis] - depth)
-            high[axis] = low[axis] + depth
-            labels = predictor.probabilities(volume, low, high).argmax(dim=0)
-            predicted[item.selector()] = labels.select(axis, item.index - low[axis]).numpy()
+            predicted[item.selector()] = predictor.slice_labels(volume, item).numpy()
         return metrics.overlap(predicted, truth, self.classes - 1, self.split.mask)
 
     def _keep_if_best(self, scores: list[dict]) -> None:
@@ -172,8 +170,7 @@ class Trainer:
 
     def predictor(self) -> Predictor:
         """Predicts with the averaged weights."""
-        return Predictor(self.average, self.classes, self.plan.tile, self.plan.divisor,
-                         self.plan.position, self.dtype)
+        return Predictor(self.average, self.classes, self.plan)
 
     def use_best(self) -> None:
         """Put the best weights so far where `predictor` takes them from."""
@@ -187,3 +184,24 @@ def schedule(fraction: float) -> float:
         return 0.1 + 0.9 * fraction / WARM_UP
     done = (fraction - WARM_UP) / (1 - WARM_UP)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def channels_last(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with its weights laid out as the fast convolutions want them."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in network.parameters():
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
+    return network
+
+
+def make_optimiser(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimizer:
+    """The plan's optimiser for a network's weights."""
+    weights, rate = network.parameters(), plan.learning_rate
+    if plan.optimiser == "sgd":
+        return torch.optim.SGD(weights, rate, plan.momentum, weight_decay=plan.weight_decay)
+    if plan.optimiser == "adam":
+        return torch.optim.Adam(weights, rate, weight_decay=plan.weight_decay)
+    if plan.optimiser == "adamw":
+        return torch.optim.AdamW(weights, rate, weight_decay=plan.weight_decay)
+    raise ValueError(f"no optimiser '{plan.optimiser}'")

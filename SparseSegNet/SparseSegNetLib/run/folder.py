@@ -4,7 +4,8 @@
     inputs/<n>/         image.npy (c, k, j, i), geometry.json, labels.npy uint8 (k, j, i)
     checkpoint/         model.safetensors: the best weights so far
     metrics.jsonl       one JSON object per report
-    result/<n>.npy      dense labels uint8 (k, j, i); <n>-uncertainty.npy uint8
+    result/<n>.npy      labels uint8 (k, j, i), dense, or 255 outside the slices that were
+                        asked for; <n>-uncertainty.npy uint8
     log.txt             what the engine wrote to stderr
 """
 
@@ -35,6 +36,8 @@ class RunInput:
 
     image: (c, k, j, i), any real dtype.  labels: uint8 (k, j, i), 255 = unlabelled.
     slices: the annotated slices, as far as known.  channels: what each channel is called.
+    predict: the slices wanted as result, None for the whole volume.  An input without labelled
+    voxels is not trained on, only predicted.
     """
 
     image: np.ndarray
@@ -42,6 +45,7 @@ class RunInput:
     geometry: Geometry
     slices: list[AnnotatedSlice] = field(default_factory=list)
     channels: list[str] = field(default_factory=list)
+    predict: list[AnnotatedSlice] | None = None
 
 
 class RunFolder:
@@ -78,7 +82,9 @@ class RunFolder:
                 "options": options.to_json(),
                 "versions": {},
                 "inputs": [{"slices": [s.to_json() for s in item.slices],
-                            "channels": list(item.channels)} for item in inputs],
+                            "channels": list(item.channels),
+                            "predict": None if item.predict is None else
+                            [s.to_json() for s in item.predict]} for item in inputs],
                 "plan": None,
             })
             run.save()
@@ -137,6 +143,8 @@ class RunFolder:
             Geometry.from_json(geometry),
             [AnnotatedSlice.from_json(s) for s in about["slices"]],
             list(about["channels"]),
+            None if about.get("predict") is None else
+            [AnnotatedSlice.from_json(s) for s in about["predict"]],
         )
 
     def write_result(self, number: int, labels: np.ndarray, uncertainty: np.ndarray) -> None:
@@ -144,7 +152,7 @@ class RunFolder:
         write_array(self.path / "result" / f"{number}.npy", labels)
 
     def read_result(self, number: int = 1) -> np.ndarray:
-        """Dense labels uint8 (k, j, i)."""
+        """Dense labels uint8 (k, j, i); 255 outside the slices if only some were asked for."""
         return np.load(self.path / "result" / f"{number}.npy")
 
     def read_uncertainty(self, number: int = 1) -> np.ndarray:

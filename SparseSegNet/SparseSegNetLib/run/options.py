@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 
 from ..errors import InputError
+from .presets import Preset, preset
 
-NETWORKS = ("auto",)
 SHORTEST_BUDGET = 5.0
 
 
@@ -17,6 +17,13 @@ class Options:
     result.  device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' ….  seed: of all random choices.
     max_steps: end training after so many steps instead of by time (0: by time); together with
     the seed this makes a run on the CPU repeatable to the bit.
+
+    For the published networks, None being what was published: tile: voxels along i, j, k that
+    the network takes in; kernel: edge of the convolutions (V-Net: 5 or 3); width: channels of
+    the first level; batch_norm: False leaves it out.
+    For all: n4: correct the bias field of each channel first (Tustison 2010).  resample: mm
+    along i, j, k of the grid to work on.  hold_out: whether some annotated slices are held out
+    for a score while training.
     """
 
     network: str = "auto"
@@ -24,11 +31,16 @@ class Options:
     device: str = "auto"
     seed: int = 0
     max_steps: int = 0
+    tile: tuple[int, int, int] | None = None
+    kernel: int | None = None
+    width: int | None = None
+    batch_norm: bool = True
+    n4: bool = False
+    resample: tuple[float, float, float] | None = None
+    hold_out: bool = True
 
     def __post_init__(self):
-        if self.network not in NETWORKS:
-            raise InputError(f"unknown network '{self.network}': choose one of "
-                             f"{', '.join(NETWORKS)}.")
+        chosen = preset(self.network)
         if not (math.isfinite(self.time_budget) and self.time_budget >= SHORTEST_BUDGET):
             raise InputError(f"the time budget is {self.time_budget:g} s: give at least "
                              f"{SHORTEST_BUDGET:g} s.")
@@ -36,6 +48,35 @@ class Options:
             raise InputError(f"the seed is {self.seed}: give a whole number from 0 to 2^63 - 1.")
         if self.max_steps < 0:
             raise InputError(f"the number of steps is {self.max_steps}: it cannot be negative.")
+        self._check_network(chosen)
+        if self.resample is not None and (len(self.resample) != 3 or not all(
+                math.isfinite(mm) and mm > 0 for mm in self.resample)):
+            raise InputError(f"the spacing to resample to is {self.resample}: give three positive "
+                             "numbers, mm along i, j and k.")
+
+    def _check_network(self, chosen: Preset) -> None:
+        if chosen.tile is None:
+            given = [name for name, value in (("tile", self.tile), ("kernel", self.kernel),
+                                              ("width", self.width)) if value is not None]
+            if given or not self.batch_norm:
+                raise InputError(f"{' and '.join(given) or 'batch normalisation'} cannot be "
+                                 f"chosen for the network {chosen.name}, which finds it by "
+                                 "itself: choose a published network with it.")
+            return
+        if self.tile is not None:
+            if len(self.tile) != 3:
+                raise InputError(f"the tile {self.tile} has {len(self.tile)} sides: give three, "
+                                 "voxels along i, j and k.")
+            chosen.check_tile(tuple(reversed(self.tile)))
+        if self.kernel is not None and self.kernel not in chosen.kernels:
+            raise InputError(f"a kernel of {self.kernel} voxels is not offered for the network "
+                             f"{chosen.name}: choose "
+                             f"{' or '.join(map(str, chosen.kernels))}.")
+        if self.width is not None and not 1 <= self.width <= 256:
+            raise InputError(f"the width is {self.width} channels: give 1 to 256 "
+                             f"(published: {chosen.width}).")
+        if not self.batch_norm and not chosen.batch_norm:
+            raise InputError(f"the network {chosen.name} has no batch normalisation to leave out.")
 
     def to_json(self) -> dict:
         return asdict(self)
@@ -43,4 +84,5 @@ class Options:
     @classmethod
     def from_json(cls, data: dict) -> Options:
         known = {f.name for f in fields(cls)}
-        return cls(**{k: v for k, v in data.items() if k in known})
+        return cls(**{k: tuple(v) if isinstance(v, list) else v
+                      for k, v in data.items() if k in known})

@@ -1,5 +1,6 @@
 """Dense prediction: every voxel once, seams invisible, any size."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from SparseSegNetLib.engine.inference import Predictor, finish, tile_starts
 from SparseSegNetLib.engine.networks import build
-from SparseSegNetLib.engine.plan import Fingerprint, make_plan
+from SparseSegNetLib.engine.plan import Fingerprint, Plan, make_plan
 from SparseSegNetLib.engine.preprocess import WorkingVolume
 
 
@@ -16,6 +17,12 @@ class Threshold(torch.nn.Module):
 
     def forward(self, x):
         return torch.cat((-10 * x[:, :1], 10 * x[:, :1]), dim=1)
+
+
+def predictor_of(network, tile=(16, 16, 16), position=False, classes=2):
+    plan = Plan((1, 1, 1), (1.0, 1.0, 1.0), tile, tile, ((8, 8, 8),), ((3, 3, 3),), 4, 1,
+                position=position)
+    return Predictor(network, classes, plan)
 
 
 def volume(shape, seed=0):
@@ -36,7 +43,7 @@ def test_tiles_cover_everything_and_overlap_enough(size, tile, overlap):
 @pytest.mark.parametrize("shape", [(20, 30, 40), (16, 17, 50), (8, 8, 8), (1, 20, 33)])
 def test_every_voxel_gets_its_own_answer(shape):
     vol = volume(shape)
-    predictor = Predictor(Threshold(), 2, (16, 16, 16), (8, 8, 8), False, torch.float32)
+    predictor = predictor_of(Threshold())
     found = predictor.probabilities(vol)
     assert found.shape == (2, *shape)
     assert torch.equal(found.argmax(0), (vol.image[0] > 0).long())
@@ -45,7 +52,7 @@ def test_every_voxel_gets_its_own_answer(shape):
 
 def test_a_box_is_the_same_as_that_part_of_the_whole():
     vol = volume((30, 40, 50))
-    predictor = Predictor(Threshold(), 2, (16, 16, 16), (8, 8, 8), False, torch.float32)
+    predictor = predictor_of(Threshold())
     whole = predictor.probabilities(vol)
     part = predictor.probabilities(vol, (4, 0, 9), (20, 40, 31))
     assert torch.allclose(part, whole[:, 4:20, :, 9:31], atol=1e-5)
@@ -59,7 +66,7 @@ def test_a_network_gives_nearly_the_same_labels_whatever_the_tiling(position):
     plan = make_plan(Fingerprint((40, 48, 56), (1, 1, 1), 1, 3, 100, 5), width=4)
     network = build(plan, 4 if position else 1, 3)
     network(torch.randn(4, 4 if position else 1, *plan.patch))  # sets the running statistics
-    labels = [Predictor(network.eval(), 3, tile, plan.divisor, position, torch.float32)
+    labels = [Predictor(network.eval(), 3, replace(plan, tile=tile, position=position))
               .probabilities(vol).argmax(0) for tile in ((40, 48, 56), (32, 32, 32))]
     assert (labels[0] == labels[1]).float().mean() > 0.97
 
@@ -72,7 +79,7 @@ def test_progress_is_told_and_can_break_off():
         if len(shares) == 3:
             raise InterruptedError
 
-    predictor = Predictor(Threshold(), 2, (16, 16, 16), (8, 8, 8), False, torch.float32)
+    predictor = predictor_of(Threshold())
     with pytest.raises(InterruptedError):
         predictor.probabilities(volume((40, 40, 40)), step=step)
     assert shares[0] == 0 and shares == sorted(shares)

@@ -5,14 +5,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from SparseSegNetLib.engine import losses
 from SparseSegNetLib.engine.losses import (
     auto_loss,
     balancing_weights,
+    fcn_dice_loss,
+    make_loss,
     masked_cross_entropy,
     masked_dice_loss,
+    vnet_dice,
+    vnet_dice_loss,
 )
 
-LOSSES = [masked_cross_entropy, masked_dice_loss, auto_loss]
+WEIGHTS = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
+LOSSES = [masked_cross_entropy, masked_dice_loss, auto_loss, vnet_dice_loss, fcn_dice_loss,
+          lambda logits, labels: masked_cross_entropy(logits, labels, WEIGHTS.to(logits)),
+          lambda logits, labels: fcn_dice_loss(logits, labels, WEIGHTS),
+          *(make_loss(name, WEIGHTS.float()) for name in losses.LOSSES)]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -79,10 +88,88 @@ def test_dice_by_hand():
     labels = torch.tensor([[[[1, 1, 0, 255]]]], dtype=torch.uint8)
     # Over the three labelled voxels: 2 * (2 * 0.5) / (3 * 0.5 + 2) with smoothing 0.
     loss = masked_dice_loss(logits, labels, smooth=0.0)
-    assert torch.isclose(loss, torch.tensor(1 - 2 / 3.5).float(), atol=1e-6)
+    assert torch.isclose(loss, torch.tensor(1 - 2 / 3.5).double())
 
 
 def test_a_perfect_prediction_costs_next_to_nothing():
     labels = torch.randint(0, 3, (1, 4, 4, 4)).to(torch.uint8)
     logits = 40.0 * torch.nn.functional.one_hot(labels.long(), 3).movedim(-1, 1)
     assert auto_loss(logits, labels) < 1e-3
+
+
+def test_vnet_dice_has_the_gradient_of_the_paper():
+    """Milletari 2016, section 3: 2 (g_j (sum p^2 + sum g^2) - 2 p_j sum(p g)) / (...)^2."""
+    generator = torch.Generator().manual_seed(0)
+    p = torch.rand(500, generator=generator, dtype=torch.float64).requires_grad_()
+    g = (torch.rand(500, generator=generator) < 0.3).double()
+    vnet_dice(p, g).backward()
+    with torch.no_grad():
+        squares, both = (p * p).sum() + (g * g).sum(), (p * g).sum()
+        wanted = 2 * (g * squares - 2 * p * both) / squares**2
+    assert torch.allclose(p.grad, wanted, rtol=1e-12, atol=0)
+    assert torch.autograd.gradcheck(lambda x: vnet_dice(x, g), p)
+
+
+def test_vnet_loss_counts_the_labelled_foreground_classes():
+    labels = torch.tensor([[[[0, 1, 1, 255, 255]]]], dtype=torch.uint8)
+    logits = torch.randn(1, 3, 1, 1, 5, dtype=torch.float64)
+    p = logits.softmax(1)[0, 1, 0, 0, :3]
+    dice = 2 * (p[1] + p[2]) / ((p * p).sum() + 2)  # class 2 is not labelled here
+    assert torch.isclose(vnet_dice_loss(logits, labels), 1 - dice)
+
+
+def test_fcn_loss_by_hand():
+    """Roth 2018: (1/L) sum of w_l (-2 sum(p r) / (sum(p) + sum(r))), with background."""
+    labels = torch.tensor([[[[0, 1, 1, 255]]]], dtype=torch.uint8)
+    logits = torch.randn(1, 2, 1, 1, 4, dtype=torch.float64)
+    p = logits.softmax(1)[0, :, 0, 0, :3]
+    background = -2 * p[0, 0] / (p[0].sum() + 1)
+    inside = -2 * (p[1, 1] + p[1, 2]) / (p[1].sum() + 2)
+    assert torch.isclose(fcn_dice_loss(logits, labels), (background + inside) / 2)
+    weighted = fcn_dice_loss(logits, labels, torch.tensor([1.0, 3.0]))
+    assert torch.isclose(weighted, (background + 3 * inside) / 2)
+
+
+class TestAgainstMonai:
+    """MONAI has the same formulas for dense labels; a masked loss equals the dense one of the
+    labelled voxels alone."""
+
+    @pytest.fixture(params=[0.0, 0.7])
+    def voxels(self, request):
+        generator = torch.Generator().manual_seed(1)
+        logits = torch.randn((2, 3, 4, 5, 6), generator=generator, dtype=torch.float64)
+        labels = torch.randint(0, 3, (2, 4, 5, 6), generator=generator).to(torch.uint8)
+        labels[torch.rand(labels.shape, generator=generator) < request.param] = 255
+        known = labels != 255
+        dense = logits.movedim(1, -1)[known].T[None, :, :, None, None]
+        return logits, labels, dense, labels[known].long()[None, None, :, None, None]
+
+    def monai(self, dense, truth, **settings):
+        from monai.losses import DiceLoss
+
+        return DiceLoss(softmax=True, to_onehot_y=True, batch=True, **settings)(dense, truth)
+
+    def test_dice(self, voxels):
+        logits, labels, dense, truth = voxels
+        wanted = self.monai(dense, truth, include_background=False, smooth_nr=1.0, smooth_dr=1.0)
+        assert torch.isclose(masked_dice_loss(logits, labels), wanted)
+
+    def test_dice_with_squares(self, voxels):
+        logits, labels, dense, truth = voxels
+        wanted = self.monai(dense, truth, include_background=False, squared_pred=True,
+                            smooth_nr=0.0, smooth_dr=0.0)
+        assert torch.isclose(vnet_dice_loss(logits, labels), wanted)
+
+    def test_dice_of_all_classes(self, voxels):
+        logits, labels, dense, truth = voxels
+        wanted = self.monai(dense, truth, include_background=True, smooth_nr=0.0, smooth_dr=0.0)
+        assert torch.isclose(fcn_dice_loss(logits, labels), wanted - 1)
+
+    def test_dice_plus_weighted_cross_entropy(self, voxels):
+        from monai.losses import DiceCELoss
+
+        logits, labels, dense, truth = voxels
+        wanted = DiceCELoss(softmax=True, to_onehot_y=True, batch=True, weight=WEIGHTS,
+                            include_background=True, smooth_nr=0.0, smooth_dr=0.0,
+                            lambda_dice=0.0)(dense, truth)
+        assert torch.isclose(masked_cross_entropy(logits, labels, WEIGHTS), wanted)

@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
+from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.spread import spread_slices
 from SparseSegNetLib.engine import metrics
-from SparseSegNetLib.engine.held_out import hold_out, on_grid
+from SparseSegNetLib.engine.held_out import hold_out
 from SparseSegNetLib.engine.model_file import load_model, save_model
 from SparseSegNetLib.engine.plan import fingerprint, make_plan
 from SparseSegNetLib.engine.preprocess import Normalisation, working_volume
 from SparseSegNetLib.engine.trainer import Stopped, Trainer, schedule
 from SparseSegNetLib.errors import InputError
+from SparseSegNetLib.run.folder import RunInput
 
 
 def nested_balls(shape=(32, 36, 40), seed=0):
@@ -27,13 +29,18 @@ def nested_balls(shape=(32, 36, 40), seed=0):
     return (np.array([0.0, 1.0, 0.4])[truth] + noise).astype(np.float32)[None], truth
 
 
+def grid_of(labels):
+    return Geometry(tuple(reversed(labels.shape)), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0),
+                    (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+
+
 def trainer_for(image, truth, counts=(2, 2, 2), width=4, held_out=False, seed=0):
     slices = spread_slices(counts, truth.shape, truth > 0)
     labels = restrict_to_slices(truth, slices)
     plan = make_plan(fingerprint(labels, (1, 1, 1), 1, 3, len(slices)), width=width)
     plan = replace(plan, batch=4, patch=(16, 16, 16))
-    vol = working_volume(image, labels, (1, 1, 1), labels.shape, Normalisation.measure(image),
-                         torch.device("cpu"))
+    vol = working_volume(RunInput(image, labels, grid_of(labels), slices), labels.shape,
+                         Normalisation.measure(image), torch.device("cpu"))
     split = hold_out(labels, slices, seed) if held_out else None
     return Trainer(plan, [vol], 3, split, seed), labels
 
@@ -162,11 +169,6 @@ class TestHoldOut:
     def test_too_few_slices(self):
         labels, slices = self.labels((1, 1, 0))
         assert hold_out(labels, slices, 0) is None
-
-    def test_slices_on_a_coarser_grid(self):
-        _, slices = self.labels((2, 0, 0))
-        found = on_grid(slices, (32, 36, 40), (16, 18, 20))
-        assert [s.index for s in found] == [s.index // 2 for s in slices]
 
 
 class TestModelFile:

@@ -6,8 +6,20 @@ from torch import nn
 
 from ..plan import Plan
 from .residual_unet import ResidualUNet
+from .unet import PlaneUNet, UNet
+from .vnet import VNet
 
 
 def build(plan: Plan, inputs: int, classes: int) -> nn.Module:
-    """The plan's network with `inputs` image channels and `classes` labels (with background)."""
-    return ResidualUNet(inputs, classes, plan.channels, plan.strides, plan.kernels, plan.norm)
+    """The plan's network with `inputs` input channels and `classes` labels (with background)."""
+    if plan.network == "auto":
+        return ResidualUNet(inputs, classes, plan.channels, plan.strides, plan.kernels, plan.norm)
+    if plan.network == "unet3d":
+        return UNet(inputs, classes, plan.width, norm=plan.norm)
+    if plan.network == "fcn3d":
+        return UNet(inputs, classes, plan.width, padded=True, norm=plan.norm)
+    if plan.network == "unet2d":
+        return PlaneUNet(inputs, classes, plan.width, plan.norm)
+    if plan.network == "vnet":
+        return VNet(inputs, classes, plan.width, plan.kernels[0][0])
+    raise ValueError(f"no network '{plan.network}'")

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .blocks import Conv3d, EnlargeLike, make_norm
+
 Triple = tuple[int, int, int]
 
 
@@ -17,8 +19,8 @@ class ConvNorm(nn.Sequential):
     def __init__(self, inputs: int, outputs: int, kernel: Triple, stride: Triple = (1, 1, 1),
                  norm: str = "batch", activate: bool = True):
         layers: list[nn.Module] = [
-            nn.Conv3d(inputs, outputs, kernel, stride, tuple(k // 2 for k in kernel), bias=False),
-            _norm(norm, outputs),
+            Conv3d(inputs, outputs, kernel, stride, tuple(k // 2 for k in kernel), bias=False),
+            make_norm(norm, outputs),
         ]
         if activate:
             layers.append(nn.LeakyReLU(0.01, inplace=True))
@@ -69,6 +71,7 @@ class ResidualUNet(nn.Module):
             reduce.append(nn.Conv3d(channels[level + 1], channels[level], 1, bias=False))
             merge.append(ConvNorm(2 * channels[level], channels[level], kernels[level], norm=norm))
         self.down, self.reduce, self.merge = map(nn.ModuleList, (down, reduce, merge))
+        self.enlarge = EnlargeLike()
         self.head = nn.Conv3d(channels[0], classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -81,14 +84,6 @@ class ResidualUNet(nn.Module):
         for reduce, merge in zip(reversed(self.reduce), reversed(self.merge), strict=True):
             shortcut = shortcuts.pop()
             # Channels are reduced before the enlargement, where that is up to eight times cheaper.
-            x = F.interpolate(reduce(x), size=shortcut.shape[2:], mode="nearest")
+            x = self.enlarge(reduce(x), shortcut)
             x = merge(torch.cat((shortcut, x), dim=1))
         return self.head(x)
-
-
-def _norm(kind: str, channels: int) -> nn.Module:
-    if kind == "batch":
-        return nn.BatchNorm3d(channels, momentum=0.05)
-    if kind == "instance":
-        return nn.InstanceNorm3d(channels, affine=True)
-    raise ValueError(f"norm '{kind}': expected 'batch' or 'instance'")
