@@ -53,7 +53,8 @@ def reproduce(given: argparse.Namespace) -> int:
     cases = read_cases(given.cases, spread, given.unlabelled)
     trainings = list({"table1": _table1, "table2": _table2, "table3": _table3}[given.table](
         cases, given))
-    say(f"{given.table}: {len(trainings)} trainings of at most {clock(given.time_budget)} on "
+    long = f"{given.steps} steps" if given.steps else f"at most {clock(given.time_budget)}"
+    say(f"{given.table}: {len(trainings)} trainings of {long} on "
         f"{', '.join(f'{c.name} ({format_slices(c.slices)})' for c in cases)}.")
     try:
         given.output.mkdir(parents=True, exist_ok=True)
@@ -162,12 +163,11 @@ def _run(training: Training, cases: list[Case], path: Path, quiet: bool) -> dict
                                training.options))
     if follow(run, quiet=quiet, keep=False) == "cancelled":
         return {}
-    run.result()  # raises what went wrong
     found, truth = [], []
     for number, n in enumerate(used, start=1):
         if training.test[n]:
             mask = untouched(cases[n], training.test[n], labels[n])
-            found.append(run.folder.read_result(number)[mask])
+            found.append(run.result(number)[mask])
             truth.append(new[cases[n].labels[mask]])
     rows = metrics.overlap(np.concatenate(found), np.concatenate(truth), len(present))
     shown = [labels[n] for n in used if training.shown[n]]
@@ -201,8 +201,9 @@ def _printed(table: str, trainings: Sequence[Training], cases: list[Case],
     """Markdown in the paper's layout, after a line that says how it was obtained."""
     steps = [t.record["steps"] for t in trainings]
     tile = trainings[0].record["plan"]["patch"]
+    long = f"{given.steps} steps" if given.steps else f"{given.time_budget:g} s"
     lines = [f"{table}, {datetime.now(UTC):%Y-%m-%d}: {', '.join(c.name for c in cases)}; "
-             f"{given.time_budget:g} s per training on "
+             f"{long} per training on "
              f"{trainings[0].record['plan']['device']} ({min(steps)} to {max(steps)} steps), tile "
              f"{'x'.join(str(n) for n in reversed(tile))}, width "
              f"{trainings[0].record['plan']['width']}, seed {given.seed}. Mean IoU over the "

@@ -82,7 +82,7 @@ def _read(path: Path, number: int, row: dict, spread: Sequence[int], unlabelled:
         given = parse_slices([row.get("slices") or ""])
         if not given and (dense := _dense(labels_path, volume.geometry, unlabelled)) is not None:
             labels, segments = dense
-            given = spread_slices(spread, labels.shape, labels > 0)
+            given = _spread(spread, labels)
             labels = restrict_to_slices(labels, given)
         else:
             found = read_annotation(labels_path, volume.geometry, unlabelled, given)
@@ -90,6 +90,13 @@ def _read(path: Path, number: int, row: dict, spread: Sequence[int], unlabelled:
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     return Case(_name(images[0]), volume.image, labels, volume.geometry, sorted(given), segments)
+
+
+def _spread(counts: Sequence[int], labels: np.ndarray) -> list[AnnotatedSlice]:
+    try:
+        return spread_slices(counts, labels.shape, labels > 0)
+    except InputError as error:
+        raise InputError(f"{error} Give fewer with --spread.") from error
 
 
 def _dense(path: Path, geometry: Geometry, unlabelled: int
