@@ -29,6 +29,9 @@ _active: set[NodeRun] = set()
 def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
             slices: Sequence[AnnotatedSlice] | str | None = None, network: str = "auto",
             device: str = "auto", seed: int = 0, maxSteps: int = 0,
+            tile: Sequence[int] | None = None, kernel: int | None = None,
+            width: int | None = None, batchNorm: bool = True, n4: bool = False,
+            resample: Sequence[float] | None = None,
             runFolder: Path | str | None = None) -> NodeRun:
     """Learn from the annotated slices of a volume and segment all of it. Returns at once.
 
@@ -41,12 +44,17 @@ def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
     annotated slice is background. A segment called 'Background' marks background anywhere.
     slices: the annotated slices, such as "k:10,20 i:5" (voxel indices from 0); found from what
     was drawn when left out.  timeBudget: seconds from start to result.  maxSteps: end after so
-    many steps instead.  runFolder: where to keep inputs, weights and log; a temporary folder
-    otherwise.
+    many steps instead.
+    network: 'auto', or a published one ('unet3d', 'fcn3d', 'vnet', 'unet2d'), as published unless
+    tile (voxels along i, j, k), kernel, width (channels of its first level) or batchNorm=False
+    say otherwise.  n4: correct the bias field first.  resample: mm along i, j, k to work at.
+    runFolder: where to keep inputs, weights and log; a temporary folder otherwise.
     Raises InputError when volume, segmentation or options cannot be used.
     """
     volumes = list(volumeNode) if isinstance(volumeNode, (list, tuple)) else [volumeNode]
-    options = Options(network, timeBudget, device, seed, maxSteps)
+    options = Options(network, timeBudget, device, seed, maxSteps,
+                      None if tile is None else tuple(tile), kernel, width, batchNorm, n4,
+                      None if resample is None else tuple(resample))
     geometry = volumeGeometry(volumes[0] if volumes else None)
     drawn = drawnSegments(segmentationNode, volumes[0])
     if slices is None:

@@ -156,6 +156,16 @@ def test_a_run_can_be_kept_and_its_model_saved(annotated, tmp_path):
     assert (tmp_path / "run" / "result" / "1.npy").exists()
 
 
+def test_a_published_network_with_its_options(annotated):
+    volume, node, truth, drawn = annotated
+    run = logic.densify(volume, node, network="fcn3d", tile=(32, 32, 16), width=2, maxSteps=2,
+                        device="cpu")
+    assert run.wait(120) == "done"
+    assert (arrayOf(run.result, "Core", volume) & drawn == (truth == 2) & drawn).all()
+    with pytest.raises(InputError, match="nearest is 32x32x16"):
+        logic.densify(volume, node, network="fcn3d", tile=(33, 32, 16))
+
+
 def test_what_cannot_be_used_is_refused_before_anything_starts(scene, annotated, makeSegmentation):
     volume, node, *_ = annotated
     nodes = scene.GetNumberOfNodes()
