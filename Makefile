@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint benchmark-accuracy benchmark-ablation benchmark-busy clean
+.PHONY: demo test lint benchmark benchmark-accuracy benchmark-ablation benchmark-busy clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -22,6 +22,10 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+
+benchmark: $(STAMP)
+	$(BIN)/python -m pip install --quiet -r requirements-benchmark.txt
+	$(BIN)/python Testing/Benchmark/compare.py $(ARGS)
 
 benchmark-accuracy: $(STAMP)
 	$(BIN)/python Testing/Benchmark/accuracy.py

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from .client.run import Run
 
 PHASES = {"correcting bias": "correcting the bias field", "probing": "measuring speed",
+          "comparing slices": "comparing slices",
           "held out": "learning", "all slices": "learning, all", "predicting": "predicting"}
 
 

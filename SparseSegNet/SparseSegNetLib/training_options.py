@@ -6,7 +6,7 @@ import argparse
 
 from .errors import InputError
 from .run.options import Options
-from .run.presets import PRESETS
+from .run.presets import PRESETS, preset
 
 
 def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -> None:
@@ -45,10 +45,14 @@ def add_network(command: argparse.ArgumentParser) -> None:
 
 def training_options(given: argparse.Namespace, **changes) -> Options:
     """The checked options; `changes` replace what was given."""
+    network = changes.get("network", getattr(given, "network", "auto"))
+    tile = _numbers("--tile", given.tile, int)
+    if tile and preset(network).planar and "," not in given.tile:
+        tile = (*tile[:2], 1)  # one number for both sides of a flat tile
     return Options(**{
-        "network": getattr(given, "network", "auto"), "time_budget": given.time_budget,
+        "network": network, "time_budget": given.time_budget,
         "device": given.device, "seed": given.seed, "max_steps": given.steps,
-        "tile": _numbers("--tile", given.tile, int), "kernel": getattr(given, "kernel", None),
+        "tile": tile, "kernel": getattr(given, "kernel", None),
         "width": given.width, "batch_norm": not getattr(given, "no_batch_norm", False),
         "n4": given.n4, "resample": _numbers("--resample", given.resample, float),
         **changes})

@@ -17,7 +17,7 @@ from .protocol import LineBuffer, decode, encode
 WORKER = "SparseSegNetLib.engine.worker"
 ENDED = ("done", "failed", "cancelled")
 STATE_OF_PHASE = {"correcting bias": "preparing", "probing": "preparing",
-                  "predicting": "finishing"}
+                  "comparing slices": "preparing", "predicting": "finishing"}
 EXIT_CANCELLED = 3
 LOG_TAIL = 200
 

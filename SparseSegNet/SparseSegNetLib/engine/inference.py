@@ -77,7 +77,11 @@ class Predictor:
         return self._by_planes(volume, low, high, step)
 
     def slice_labels(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
-        """Predicted labels (two axes, in array order) of one slice, from its surroundings too.
+        """Predicted labels (two axes, in array order) of one slice."""
+        return self.slice_probabilities(volume, item).argmax(dim=0)
+
+    def slice_probabilities(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
+        """Class probabilities (classes, two axes) of one slice, from its surroundings too.
 
         A network that works on slices sees this slice alone, in its own plane.
         """
@@ -93,7 +97,7 @@ class Predictor:
             found = self._in_plane(volume, axis, low, high, None)
         else:
             found = self._tiled(volume, low, high, None)
-        return found.argmax(dim=0).select(axis, item.index - low[axis])
+        return found.select(axis + 1, item.index - low[axis])
 
     def _by_planes(self, volume: WorkingVolume, low: Sequence[int], high: Sequence[int],
                    step: Step | None) -> torch.Tensor:

@@ -19,8 +19,9 @@ from .device import choose_device, free_memory, prepare_threads
 from .held_out import Split, hold_out
 from .inference import finish
 from .model_file import save_model
-from .plan import Plan, fingerprint, make_plan
+from .plan import LEAST_SLICES, Plan, fingerprint, make_plan
 from .preprocess import Normalisation, WorkingVolume, working_volume
+from .priors import FOLDS, Priors
 from .probe import resampled_shape, settle
 from .recipes import published_plan
 from .trainer import Report, Stopped, Trainer
@@ -30,6 +31,7 @@ CHECKPOINT_EVERY = 30.0
 LEAST_TRAINING = 1.0  # seconds, however short the budget
 FEW_STEPS = 100
 SAME_SPACING = 0.05  # spacings that differ by less count as the same
+PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
 MEMORY_SHARE = 0.4  # of the free memory, for the volume on the device and its probabilities
 
 
@@ -112,7 +114,7 @@ class Job:
         item = self.inputs[first]
         classes = len(self.folder.segments) + 1
         print_ = fingerprint(item.labels, item.geometry.spacing_kji, item.image.shape[0],
-                             classes, len(item.slices) if self.options.hold_out else 0)
+                             classes, len(item.slices) if len(self.trained) == 1 else 0)
         if self.options.max_steps:
             # Nothing may depend on the clock: the same seed and steps give the same bits.
             shape = resampled_shape(print_, self.options)
@@ -123,6 +125,10 @@ class Job:
             self._progress(0, None, 0.0, "probing")
             # Image and its normalised copies, labels and probabilities, in bytes per voxel.
             bytes_per_voxel = len(self.inputs) * (8 * print_.channels + 4 * classes + 8)
+            if self.options.network == "auto" and print_.slices >= LEAST_SLICES:
+                # Priors in each fold and for the prediction, and the fields along three axes.
+                bytes_per_voxel += 4 * (FOLDS + 2) * (print_.channels + Priors.channels(classes)) \
+                    + 4 * classes + 48
             most = MEMORY_SHARE * free_memory(device) / bytes_per_voxel
             left = max(LEAST_TRAINING, self.options.time_budget - self.seconds)
             try:
@@ -167,17 +173,33 @@ class Job:
         return split
 
     def _train(self, plan: Plan, volumes: list[WorkingVolume], split: Split | None) -> None:
+        priors = self._priors(plan, volumes[0])
         seconds = max(LEAST_TRAINING,
                       self.options.time_budget - self.seconds - plan.seconds_to_predict)
         self._last_checkpoint = self.seconds
         self.trainer = Trainer(plan, volumes, len(self.folder.segments) + 1, split,
-                               self.options.seed)
+                               self.options.seed, priors)
         try:
             self.trainer.train(seconds, self.options.max_steps, self._told)
         except Stopped:
             self.emit("warning", text="stopped early: the best result so far is kept.")
         self.trainer.use_best()
         self._save_model(self.folder.checkpoint_path)
+
+    def _priors(self, plan: Plan, volume: WorkingVolume) -> Priors | None:
+        if not plan.priors:
+            return None
+
+        def step(share: float) -> None:
+            self._progress(0, None, 0.0, "comparing slices")
+            self._check()
+
+        left = self.options.time_budget - self.seconds
+        try:
+            return Priors(volume, len(self.folder.segments) + 1,
+                          None if self.options.max_steps else PRIORS_SHARE * left, step)
+        except Stopped:
+            raise Cancelled("stopped before the first training step") from None
 
     def _told(self, report: Report) -> None:
         """After each training step."""
@@ -241,7 +263,8 @@ class Job:
         """Labels and uncertainty, uint8 (k, j, i), of an input; of slices alone the labels."""
         predictor, slices = self.trainer.predictor(), self.inputs[number].predict
         if slices is None or volume.shape != volume.full_shape:
-            found = predictor.probabilities(volume, step=step)
+            found = self.trainer.probabilities(step) if number == self.trained[0] else \
+                predictor.probabilities(volume, step=step)
             labels, uncertainty = (t.numpy() for t in finish(found, volume.full_shape))
             if slices is not None:
                 labels = restrict_to_slices(labels, slices)
@@ -249,7 +272,8 @@ class Job:
         labels = np.full(volume.shape, 255, np.uint8)
         for n, item in enumerate(slices):
             step(n / len(slices))
-            labels[item.selector()] = predictor.slice_labels(volume, item).numpy()
+            shown = self.trainer.target if number == self.trained[0] else volume
+            labels[item.selector()] = predictor.slice_labels(shown, item).numpy()
         return labels, np.zeros(volume.shape, np.uint8)
 
     def _save_model(self, path) -> None:

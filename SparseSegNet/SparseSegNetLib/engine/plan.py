@@ -20,6 +20,7 @@ WIDEST = 320  # channels
 # Voxels per patch and patches per step: on few cores many small patches teach more per second
 # than few large ones (Testing/Benchmark/RESULTS.md).
 BATCHES = {"cpu": (16**3, 32), "cuda": (48**3, 12), "mps": (32**3, 8)}
+LEAST_SLICES = 2  # for priors that are learnt out of fold
 TILE_VOXELS = 128**3  # per tile of the prediction
 
 
@@ -41,8 +42,9 @@ class Plan:
     training, tile: while predicting.  margin: voxels that it takes off each side of both (valid
     convolutions).  patch, tile, margin, strides, kernels: (k, j, i) voxels of the working grid.
     width: channels at the finest level.  norm: see networks.blocks.  position: three more inputs
-    say where a voxel lies.  mirror: beyond its border the volume goes on mirrored instead of
-    with its edge.  overlap: share of a tile that it has in common with the next, at least.
+    say where a voxel lies.  priors: further inputs say what the annotated slices alone suggest.
+    mirror: beyond its border the volume goes on mirrored instead of with its edge.
+    overlap: share of a tile that it has in common with the next, at least.
     dtype: of the convolutions, 'bfloat16' or 'float32'.
     loss: a name of losses.LOSSES.  optimiser: 'adamw', 'adam' or 'sgd'.  drop_every: steps after
     which the learning rate is divided by ten (0: never); None: half a cosine over the training.
@@ -63,6 +65,7 @@ class Plan:
     margin: Triple = (0, 0, 0)
     norm: str = "batch"
     position: bool = True
+    priors: bool = False
     mirror: bool = False
     overlap: float = 0.25
     dtype: str = "float32"
@@ -124,7 +127,8 @@ def make_plan(print_: Fingerprint, device: str = "cpu", width: int = 16,
     patch = box_within(shape, spacing, patch_voxels)
     strides, kernels = levels(patch, spacing)
     plan = Plan(shape, spacing, patch, patch, strides, kernels, width, batch,
-                held_out_share=held_out_share(print_.slices))
+                held_out_share=held_out_share(print_.slices),
+                priors=print_.slices >= LEAST_SLICES)
     return replace(plan, patch=round_up(patch, plan.divisor),
                    tile=round_up(box_within(shape, spacing, TILE_VOXELS), plan.divisor))
 

@@ -51,7 +51,7 @@ def measure(plan: Plan, volume: WorkingVolume, classes: int,
     check()
     predictor = trainer.predictor()
     high = [min(t, n) for t, n in zip(plan.tile, volume.shape, strict=True)]
-    per_tile = _timed(lambda: predictor.probabilities(volume, high=high), device)
+    per_tile = _timed(lambda: predictor.probabilities(trainer.target, high=high), device)
     check()
     return Measured(per_step, per_tile)
 

@@ -24,11 +24,14 @@ class Sampler:
 
     def __init__(self, volumes: list[WorkingVolume], classes: int, plan: Plan,
                  generator: torch.Generator):
-        self.volumes, self.classes, self.plan = volumes, classes, plan
-        self.generator = generator
-        self._index: list[list[torch.Tensor]] = []
+        self.classes, self.plan, self.generator = classes, plan, generator
+        self.set_volumes(volumes)
+
+    def set_volumes(self, volumes: list[WorkingVolume]) -> None:
+        """Train on these volumes from the next patch on."""
+        self.volumes = volumes
         self._quantiles = [aug.quantiles(v.image) for v in volumes] \
-            if plan.strength.histogram else []
+            if self.plan.strength.histogram else []
         self.set_labels([v.labels for v in volumes])
 
     def set_labels(self, labels: list[torch.Tensor]) -> None:

@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,9 +20,11 @@ from .losses import balancing_weights, make_loss
 from .networks import build
 from .plan import Plan
 from .preprocess import WorkingVolume
+from .priors import Priors
 from .sampling import Sampler
 
 WARM_UP = 0.05
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the network in a blend with the priors
 HELD_OUT_SCORES = 8  # how often the held-out slices are scored
 
 
@@ -46,19 +48,28 @@ class Trainer:
     """Trains one network on the labelled voxels of working volumes.
 
     volumes: at least one.  split: the held-out voxels of the first volume, or None.
-    classes: labels with background.
+    classes: labels with background.  priors: those of the first volume, where the plan has some;
+    without them their inputs are 0, which is enough to measure the time.
     """
 
     def __init__(self, plan: Plan, volumes: list[WorkingVolume], classes: int,
-                 split: Split | None, seed: int):
+                 split: Split | None, seed: int, priors: Priors | None = None):
         torch.manual_seed(seed)
+        if plan.priors and priors is None:
+            volumes = [without_priors(v, classes) for v in volumes]
         self.plan, self.volumes, self.classes, self.split = plan, volumes, classes, split
+        self.priors, self.prior = priors, None
+        self.target = volumes[0]
+        self.network_share = 1.0  # in what is predicted; the rest is the prior's
         self.device = volumes[0].image.device
         self.dtype = getattr(torch, plan.dtype)
         inputs = volumes[0].image.shape[0] + (3 if plan.position else 0)
+        if priors is not None:
+            inputs += Priors.channels(classes)
         self.network = channels_last(build(plan, inputs, classes).to(self.device))
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.sampler = Sampler(volumes, classes, plan, torch.Generator().manual_seed(seed))
+        self._use(split if plan.held_out_share > 0 else None)
         self.optimiser = make_optimiser(plan, self.network)
         known = torch.cat([v.labels[v.labels != UNLABELLED] for v in volumes])
         self.loss = make_loss(plan.loss, balancing_weights(known, classes, 1.0))
@@ -119,8 +130,6 @@ class Trainer:
         """
         begun = time.monotonic()
         held = self.split is not None and self.plan.held_out_share > 0
-        if held:
-            self._use(self.split.training)
         next_score = 1.0 / HELD_OUT_SCORES
         losses: deque[float] = deque(maxlen=20)
         fraction = 0.0
@@ -142,21 +151,52 @@ class Trainer:
                 self._use(None)
             report(record)
 
-    def _use(self, labels: np.ndarray | None) -> None:
-        """Train on other labels of the first volume; None for its own, all of them."""
-        chosen = [v.labels for v in self.volumes]
-        if labels is not None:
-            chosen[0] = torch.from_numpy(labels).to(self.device)
-        self.sampler.set_labels(chosen)
+    def _use(self, split: Split | None) -> None:
+        """Train on the labels of the first volume that a split leaves; None for all of them."""
+        volume, *others = self.volumes
+        labels, slices = volume.labels, volume.slices
+        if split is not None:
+            labels = torch.from_numpy(split.training).to(self.device)
+            slices = [s for s in slices if s not in split.slices]
+        if self.priors is None:
+            self.sampler.set_volumes([replace(volume, labels=labels), *others])
+            return
+        stack = self.priors.stack(labels, slices)
+        self.target, self.prior = stack.target, stack.prior
+        self.sampler.set_volumes([*stack.folds, *others])
 
     def score_held_out(self) -> list[dict]:
-        """IoU and Dice per segment on the held-out voxels, with the averaged weights."""
-        volume, predictor = self.volumes[0], self.predictor()
-        truth = volume.labels.cpu().numpy()
-        predicted = np.zeros_like(truth)
-        for item in self.split.slices:
-            predicted[item.selector()] = predictor.slice_labels(volume, item).numpy()
-        return metrics.overlap(predicted, truth, self.classes - 1, self.split.mask)
+        """IoU and Dice per segment on the held-out voxels, with the averaged weights.
+
+        Where there are priors, this also settles how much the network and how much the priors
+        count: the best of a few shares on these voxels.
+        """
+        predictor, truth = self.predictor(), self.volumes[0].labels.cpu().numpy()
+        planes = {s: predictor.slice_probabilities(self.target, s) for s in self.split.slices}
+
+        def rows(share: float) -> list[dict]:
+            predicted = np.zeros_like(truth)
+            for item, found in planes.items():
+                if share < 1:
+                    prior = self.prior[(slice(None), *item.selector())].cpu()
+                    found = share * found + (1 - share) * prior
+                predicted[item.selector()] = found.argmax(dim=0).numpy()
+            return metrics.overlap(predicted, truth, self.classes - 1, self.split.mask)
+
+        if self.prior is None:
+            return rows(1.0)
+        scored = [(metrics.mean(r["dice"] for r in found) or 0.0, share, found)
+                  for share in SHARES for found in [rows(share)]]
+        # The network still learns, and sees all slices in the end: a tie goes to it.
+        _, self.network_share, best = max(scored, key=lambda entry: (round(entry[0], 3), entry[1]))
+        return best
+
+    def probabilities(self, step: Callable[[float], None] | None = None) -> torch.Tensor:
+        """Class probabilities float32 (classes, k, j, i) of the first volume."""
+        found = self.predictor().probabilities(self.target, step=step)
+        if self.prior is not None and self.network_share < 1:
+            found = torch.lerp(self.prior.cpu(), found, self.network_share)
+        return found
 
     def _keep_if_best(self, scores: list[dict]) -> None:
         value = metrics.mean(row["dice"] for row in scores) or 0.0
@@ -173,7 +213,10 @@ class Trainer:
         return Predictor(self.average, self.classes, self.plan)
 
     def use_best(self) -> None:
-        """Put the best weights so far where `predictor` takes them from."""
+        """Put the best weights so far where `predictor` takes them from, and all slices' priors
+        beside them."""
+        if self.priors is not None:
+            self._use(None)
         if self.best is not None:
             self.average.load_state_dict(self.best[1])
 
@@ -205,3 +248,9 @@ def make_optimiser(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimize
     if plan.optimiser == "adamw":
         return torch.optim.AdamW(weights, rate, weight_decay=plan.weight_decay)
     raise ValueError(f"no optimiser '{plan.optimiser}'")
+
+
+def without_priors(volume: WorkingVolume, classes: int) -> WorkingVolume:
+    """The volume with inputs for priors that say nothing."""
+    empty = volume.image.new_zeros((Priors.channels(classes), *volume.shape))
+    return replace(volume, image=torch.cat((volume.image, empty)))

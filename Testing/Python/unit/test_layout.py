@@ -111,7 +111,8 @@ def test_the_extension_index_can_read_our_cmake_file():
 
 def test_neither_command_line_nor_client_loads_torch():
     code = ("import sys, SparseSegNetLib.cli, SparseSegNetLib.densify, SparseSegNetLib.client.run, "
-            "SparseSegNetLib.engine.metrics; "
+            "SparseSegNetLib.engine.metrics, SparseSegNetLib.networks, "
+            "SparseSegNetLib.reproduce; "
             "sys.exit(any(m in sys.modules for m in ('torch', 'slicer', 'qt')))")
     done = subprocess.run([sys.executable, "-c", code], cwd=MODULE, check=False,
                           capture_output=True, text=True)

@@ -1,0 +1,219 @@
+"""`make benchmark`: our engine and what people use instead, on the same slices and machine.
+
+Every result is stored with its settings under Testing/Benchmark/runs/compare as it is made, and
+reused: the command can be broken off and started again. Peers' results stay while their settings
+do; ours are made again when the engine's code changes. `--quick` is for day to day: three cases,
+two slice budgets. Writes compare.md and compare.png beside the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import inspect
+import json
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+import features
+import peers
+from accuracy import RUNS, engine_hash
+from cases import SHARED, Case, densify, load_case
+from overlap_and_surface import scores
+from SparseSegNetLib.engine import metrics
+from SparseSegNetLib.run.atomic import atomic_path, write_json
+from SparseSegNetLib.run.folder import annotated_share
+
+CASES = ("hippocampus-007", "spinalcord-t2", "spleen-ct", "brain-mricrop", "nuclei-1135",
+         "ct-multiorgan", "mouse-skull-ct", "braintumour-flair3")
+QUICK = ("spleen-ct", "brain-mricrop", "nuclei-1135")
+COUNTS = ((1, 1, 1), (2, 2, 1), (3, 3, 2), (5, 5, 3))
+QUICK_COUNTS = ((2, 2, 1), (5, 5, 3))
+OURS = "SparseSegNet"
+STORE = RUNS / "compare"
+NOT_RUN = {
+    "Biomedisa": "needs an OpenCL driver, which the machine does not have",
+    "nnU-Net v2": "plans for a GPU; an epoch alone is longer than the budgets here",
+}
+
+
+def main() -> int:
+    options = _options()
+    if not options.data.is_dir():
+        print(f"the development volumes are not at {options.data}: give --data DIR",
+              file=sys.stderr)
+        return 2
+    found, failed = {}, {}
+    for name in options.cases:
+        for counts in options.counts:
+            case = load_case(options.data / name, counts)
+            for method, budget in _methods(options):
+                if method in failed:
+                    continue
+                try:
+                    record = result_of(case, counts, method, budget, options.seed)
+                except ImportError as error:
+                    failed[method] = f"not installed ({error.name})"
+                    continue
+                found[name, counts, method, budget] = record
+                print(f"{name:18s} {counts} {method:16s} {budget or '':>5} "
+                      f"IoU {record['iou']:.3f} in {record['seconds']:.0f} s", flush=True)
+    text = table(found, failed, options)
+    with atomic_path(RUNS / "compare.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print("\n" + text)
+    draw(found, options, RUNS / "compare.png")
+    return 0
+
+
+def _methods(options) -> list[tuple[str, float]]:
+    """Methods with their time budgets; 0 for those that take what they take."""
+    chosen = [p for p in peers.PEERS.values() if p.name in options.methods]
+    return [(p.name, b) for p in chosen for b in (options.budgets if p.timed else [0.0])] \
+        + ([(OURS, b) for b in options.budgets] if OURS in options.methods else [])
+
+
+def result_of(case: Case, counts: tuple, method: str, budget: float, seed: int) -> dict:
+    """The stored result of these settings, or a new one."""
+    settings = {"case": case.name, "counts": counts, "method": method, "budget": budget,
+                "seed": seed if method == OURS else 0, "code": _code(method)}
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    store = STORE / f"{case.name}-{'-'.join(map(str, counts))}-{method}-{key}.json"
+    if store.exists():
+        return json.loads(store.read_text(encoding="utf-8"))
+    begun = time.monotonic()
+    result = ours(case, budget, seed) if method == OURS else peers.PEERS[method].run(case, budget)
+    seconds = time.monotonic() - begun
+    record = {"settings": settings, "seconds": seconds, **scores(case, result),
+              "annotated_share": annotated_share(case.sparse),
+              "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    store.parent.mkdir(parents=True, exist_ok=True)
+    write_json(store, record)
+    return record
+
+
+def _code(method: str) -> str:
+    """Changes when the code of a method does."""
+    if method == OURS:
+        return engine_hash()
+    text = inspect.getsource(peers.PEERS[method].run)
+    if "forest" in method:
+        text += inspect.getsource(features) + inspect.getsource(peers._forest)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def ours(case: Case, budget: float, seed: int) -> np.ndarray:
+    """The engine through the command line, as a user calls it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        out = folder / "result.nrrd"
+        densify([case.image_path, case.write_annotation(folder), "-o", out, "--quiet",
+                 "--time-budget", budget, "--seed", seed])
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(out))).astype(np.uint8)
+
+
+def _title(method: str, budget: float) -> str:
+    title = peers.PEERS[method].title if method in peers.PEERS else method
+    return f"{title}, {budget:g} s" if budget else title
+
+
+def table(found: dict, failed: dict, options) -> str:
+    """Markdown: a table of means, then IoU per case."""
+    lines = [f"{datetime.now(UTC):%Y-%m-%d}, seed {options.seed}, {len(options.cases)} cases: "
+             f"{', '.join(options.cases)}. Mean foreground IoU on voxels that were not annotated "
+             "(surface Dice at one voxel; 95 % Hausdorff in mm), and the mean seconds taken.", ""]
+    heads = [str(c) for c in options.counts]
+    lines += ["| method | " + " | ".join(heads) + " | seconds |", "|---" * (len(heads) + 2) + "|"]
+    for method, budget in _methods(options):
+        if method in failed:
+            continue
+        cells, seconds = [], []
+        for counts in options.counts:
+            records = [found[name, counts, method, budget] for name in options.cases]
+            means = [metrics.mean(r[k] for r in records)
+                     for k in ("iou", "surface_dice", "hausdorff95")]
+            cells.append("{:.3f} ({:.2f}; {:.1f})".format(*(m or 0.0 for m in means)))
+            seconds += [r["seconds"] for r in records]
+        lines.append(f"| {_title(method, budget)} | " + " | ".join(cells)
+                     + f" | {np.mean(seconds):.0f} |")
+    for counts in options.counts:
+        lines += ["", f"IoU with {counts} slices:", "",
+                  "| method | " + " | ".join(options.cases) + " |",
+                  "|---" * (len(options.cases) + 1) + "|"]
+        for method, budget in _methods(options):
+            if method not in failed:
+                lines.append(f"| {_title(method, budget)} | " + " | ".join(
+                    f"{found[name, counts, method, budget]['iou']:.3f}"
+                    for name in options.cases) + " |")
+    reasons = {**{_title(m, 0): why for m, why in failed.items()}, **NOT_RUN}
+    lines += ["", "Not run: " + "; ".join(f"{m}: {why}" for m, why in reasons.items()) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: dict, options, path: Path) -> None:
+    """IoU against seconds and IoU against the annotated share, means over the cases."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
+    counts = options.counts[-1]
+    colours = plt.get_cmap("tab10")
+    methods = [m for m in [*peers.PEERS, OURS] if any(key[2] == m for key in found)]
+    for n, method in enumerate(methods):
+        style = {"color": "black" if method == OURS else colours(n % 10),
+                 "linewidth": 2.5 if method == OURS else 1.2, "marker": "o", "markersize": 5}
+        budgets = sorted({key[3] for key in found if key[2] == method})
+        points = []
+        for budget in budgets:
+            records = [found[name, counts, method, budget] for name in options.cases]
+            points.append((np.mean([r["seconds"] for r in records]),
+                           np.mean([r["iou"] for r in records])))
+        left.plot(*zip(*sorted(points), strict=True), label=_title(method, 0), **style)
+        line = []
+        for c in options.counts:
+            records = [found[name, c, method, budgets[-1]] for name in options.cases]
+            line.append((100 * np.mean([r["annotated_share"] for r in records]),
+                         np.mean([r["iou"] for r in records])))
+        right.plot(*zip(*line, strict=True), label=_title(method, budgets[-1]), **style)
+    left.set(xscale="log", xlabel="seconds", ylabel="mean IoU, voxels not annotated",
+             title=f"Against time, {counts} slices")
+    right.set(xlabel="annotated voxels (%)", title="Against what was annotated")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    with atomic_path(path, ".png") as temporary:
+        figure.savefig(temporary, dpi=130)
+    plt.close(figure)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in text.split(","))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--cases", nargs="+")
+    parser.add_argument("--counts", nargs="+", type=_counts, metavar="YZ,XZ,XY")
+    parser.add_argument("--budgets", nargs="+", type=float, default=[30.0, 120.0])
+    parser.add_argument("--methods", nargs="+", default=[*peers.PEERS, OURS],
+                        choices=[*peers.PEERS, OURS])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, default=SHARED)
+    options = parser.parse_args()
+    options.cases = options.cases or list(QUICK if options.quick else CASES)
+    options.counts = options.counts or list(QUICK_COUNTS if options.quick else COUNTS)
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
