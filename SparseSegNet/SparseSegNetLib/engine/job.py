@@ -173,12 +173,11 @@ class Job:
         return split
 
     def _train(self, plan: Plan, volumes: list[WorkingVolume], split: Split | None) -> None:
-        priors = self._priors(plan, volumes[0])
+        self.trainer = Trainer(plan, volumes, len(self.folder.segments) + 1, split,
+                               self.options.seed, self._priors(plan, volumes[0]))
         seconds = max(LEAST_TRAINING,
                       self.options.time_budget - self.seconds - plan.seconds_to_predict)
         self._last_checkpoint = self.seconds
-        self.trainer = Trainer(plan, volumes, len(self.folder.segments) + 1, split,
-                               self.options.seed, priors)
         try:
             self.trainer.train(seconds, self.options.max_steps, self._told)
         except Stopped:

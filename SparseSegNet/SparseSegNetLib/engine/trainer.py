@@ -153,6 +153,7 @@ class Trainer:
 
     def _use(self, split: Split | None) -> None:
         """Train on the labels of the first volume that a split leaves; None for all of them."""
+        self._in_use = split
         volume, *others = self.volumes
         labels, slices = volume.labels, volume.slices
         if split is not None:
@@ -215,7 +216,7 @@ class Trainer:
     def use_best(self) -> None:
         """Put the best weights so far where `predictor` takes them from, and all slices' priors
         beside them."""
-        if self.priors is not None:
+        if self.priors is not None and self._in_use is not None:
             self._use(None)
         if self.best is not None:
             self.average.load_state_dict(self.best[1])

@@ -1,5 +1,7 @@
 """Priors: what the slices alone say, and that no slice is trained with a prior that saw it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,13 @@ from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slice
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.annotation.spread import spread_slices
 from SparseSegNetLib.engine import metrics
+from SparseSegNetLib.engine.held_out import hold_out
 from SparseSegNetLib.engine.interpolation import interpolate, signed_distance
+from SparseSegNetLib.engine.plan import fingerprint, make_plan
 from SparseSegNetLib.engine.preprocess import WorkingVolume
 from SparseSegNetLib.engine.priors import Priors, divide
 from SparseSegNetLib.engine.propagation import Propagation, register, warp
+from SparseSegNetLib.engine.trainer import Trainer
 
 
 def ellipsoid(shape=(30, 36, 40)):
@@ -178,3 +183,37 @@ class TestStack:
         parts = divide(slices, 4)
         assert sorted(s for p in parts for s in p) == slices
         assert all(len(p) == 3 and {s.axis for s in p} == set("ijk") for p in parts)
+
+
+class TestBlend:
+    def trainer(self):
+        truth = ellipsoid((26, 30, 32))
+        slices = spread_slices((3, 3, 2), truth.shape, truth > 0)
+        volume = working(truth, slices, noise=0.05)
+        plan = make_plan(fingerprint(volume.labels.numpy(), (1, 1, 1), 1, 3, len(slices)), width=4)
+        split = hold_out(volume.labels.numpy(), slices, 0)
+        plan = replace(plan, batch=2)
+        return Trainer(plan, [volume], 3, split, 0, Priors(volume, 3)), truth
+
+    def test_an_untrained_network_leaves_the_result_to_the_priors(self):
+        trainer, truth = self.trainer()
+        rows = trainer.score_held_out()
+        assert trainer.network_share < 0.5
+        found = trainer.probabilities().argmax(dim=0)
+        assert iou(found > 0, (truth > 0).astype(np.uint8)) > 0.85
+        alone, trainer.prior = trainer.prior, None
+        network = trainer.score_held_out()
+        trainer.prior = alone
+        assert metrics.mean(r["dice"] for r in rows) > 0.2 + metrics.mean(
+            r["dice"] or 0.0 for r in network)
+
+    def test_held_out_slices_are_in_no_prior_until_the_end(self):
+        trainer, _ = self.trainer()
+        held = trainer.split.slices
+        assert held and not set(held) & set(trainer.target.slices)
+        for volume in trainer.sampler.volumes:
+            assert not set(held) & set(volume.slices)
+            mask = torch.from_numpy(trainer.split.mask)
+            assert (volume.labels[mask] == UNLABELLED).all()
+        trainer.use_best()
+        assert set(held) <= set(trainer.target.slices)
