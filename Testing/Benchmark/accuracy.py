@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from cases import SHARED, densify, load_case
+from cases import SHARED, data_is_there, densify, load_case
 from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.run.atomic import atomic_path, write_json
 from SparseSegNetLib.run.folder import annotated_share
@@ -34,9 +34,7 @@ ENGINE = Path(__file__).resolve().parents[2] / "SparseSegNet" / "SparseSegNetLib
 
 def main() -> int:
     options = _options()
-    if not options.data.is_dir():
-        print(f"the development volumes are not at {options.data}: give --data DIR",
-              file=sys.stderr)
+    if not data_is_there(options.data):
         return 2
     results = {}
     for case in options.cases:

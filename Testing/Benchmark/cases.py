@@ -23,6 +23,13 @@ from SparseSegNetLib.files.labels import read_annotation
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
+def data_is_there(folder: Path) -> bool:
+    """Whether the development volumes are in `folder`; says so when they are not."""
+    if not folder.is_dir():
+        print(f"the development volumes are not at {folder}: give --data DIR", file=sys.stderr)
+    return folder.is_dir()
+
+
 @dataclass
 class Case:
     """image, truth: (k, j, i).  sparse: uint8 (k, j, i), 255 = unlabelled."""

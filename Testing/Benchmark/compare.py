@@ -24,7 +24,7 @@ import SimpleITK as sitk
 import features
 import peers
 from accuracy import RUNS, engine_hash
-from cases import SHARED, Case, densify, load_case
+from cases import SHARED, Case, data_is_there, densify, load_case
 from overlap_and_surface import scores
 from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.run.atomic import atomic_path, write_json
@@ -45,9 +45,7 @@ NOT_RUN = {
 
 def main() -> int:
     options = _options()
-    if not options.data.is_dir():
-        print(f"the development volumes are not at {options.data}: give --data DIR",
-              file=sys.stderr)
+    if not data_is_there(options.data):
         return 2
     found, failed = {}, {}
     for name in options.cases:

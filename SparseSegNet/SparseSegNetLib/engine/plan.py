@@ -35,6 +35,11 @@ class Fingerprint:
     labelled: int
     slices: int
 
+    def spacing_on(self, shape: Triple) -> tuple[float, float, float]:
+        """Spacing in mm of a grid of another shape over the same extent, (k, j, i)."""
+        return tuple(s * n / m for s, n, m in
+                     zip(self.spacing, self.shape, shape, strict=True))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -122,8 +127,7 @@ def make_plan(print_: Fingerprint, device: str = "cpu", width: int = 16,
     """
     shape = shape or print_.shape
     patch_voxels, batch = BATCHES[device]
-    spacing = tuple(s * n / m for s, n, m in
-                    zip(print_.spacing, print_.shape, shape, strict=True))
+    spacing = print_.spacing_on(shape)
     patch = box_within(shape, spacing, patch_voxels)
     strides, kernels = levels(patch, spacing)
     plan = Plan(shape, spacing, patch, patch, strides, kernels, width, batch,

@@ -86,7 +86,7 @@ def settle(print_: Fingerprint, options: Options, make_volume: Callable[[Triple]
     most_voxels: what fits into memory.  Returns the plan and its working volume.
     """
     wanted = resampled_shape(print_, options)
-    shape = working_shape(wanted, _spacing_of(print_, wanted), most_voxels)
+    shape = working_shape(wanted, print_.spacing_on(wanted), most_voxels)
     volume = make_volume(shape)
     check()
     if options.network != "auto":
@@ -100,7 +100,7 @@ def settle(print_: Fingerprint, options: Options, make_volume: Callable[[Triple]
     plan, found = min(trials, key=lambda trial: trial[1].seconds_per_step)
     long = found.seconds_per_tile * tiles(plan) / (PREDICTION_SHARE * seconds)
     if long > 1:
-        shape = working_shape(shape, _spacing_of(print_, shape), math.prod(shape) / long)
+        shape = working_shape(shape, print_.spacing_on(shape), math.prod(shape) / long)
         volume = make_volume(shape)
         plan, found = timed(MIDDLE, plan.dtype)
     steps = seconds / found.seconds_per_step
@@ -125,10 +125,6 @@ def resampled_shape(print_: Fingerprint, options: Options) -> Triple:
         return print_.shape
     return tuple(max(1, round(n * s / mm)) for n, s, mm in
                  zip(print_.shape, print_.spacing, reversed(options.resample), strict=True))
-
-
-def _spacing_of(print_: Fingerprint, shape: Triple) -> tuple[float, ...]:
-    return tuple(s * n / m for s, n, m in zip(print_.spacing, print_.shape, shape, strict=True))
 
 
 def _settle_published(print_: Fingerprint, options: Options,

@@ -10,8 +10,6 @@ from ..run.presets import Preset, preset
 from .augmentation import Strength
 from .plan import Fingerprint, Plan, Triple, held_out_share, round_up
 
-DIVISOR = {"unet3d": 8, "unet2d": 8, "fcn3d": 8, "vnet": 16}
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -60,8 +58,7 @@ def published_plan(print_: Fingerprint, options: Options, shape: Triple | None =
     """
     about, recipe = preset(options.network), RECIPES[options.network]
     shape = shape or print_.shape
-    spacing = tuple(s * n / m for s, n, m in
-                    zip(print_.spacing, print_.shape, shape, strict=True))
+    spacing = print_.spacing_on(shape)
     patch = about.tile if options.tile is None else tuple(reversed(options.tile))
     side = options.kernel or about.kernels[0]
     flat = 1 if about.planar else side
@@ -81,7 +78,7 @@ def published_plan(print_: Fingerprint, options: Options, shape: Triple | None =
 
 
 def _poolings(about: Preset) -> int:
-    return int(math.log2(DIVISOR[about.name]))
+    return int(math.log2(about.multiple))
 
 
 def _whole_planes(plan: Plan, voxels: float) -> Triple:

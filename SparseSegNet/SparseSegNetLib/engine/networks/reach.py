@@ -8,8 +8,6 @@ from torch import fx, nn
 
 from .blocks import EnlargeLike, Join
 
-Triple = tuple[int, int, int]
-
 CONVOLVING = (nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool3d)
 TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 

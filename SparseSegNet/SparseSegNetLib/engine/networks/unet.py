@@ -8,7 +8,6 @@ from torch import nn
 from .blocks import CONVOLUTIONS, POOLS, TRANSPOSED, Join, make_norm, start_for_relu
 
 LEVELS = 4
-LOST = 88  # voxels by which the output is shorter along each axis without padding
 
 
 class UNet(nn.Module):
