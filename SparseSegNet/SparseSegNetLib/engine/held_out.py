@@ -8,6 +8,7 @@ import numpy as np
 
 from ..annotation.composition import UNLABELLED
 from ..annotation.slices import AnnotatedSlice
+from .preprocess import WorkingVolume
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,21 @@ def hold_out(labels: np.ndarray, slices: list[AnnotatedSlice], seed: int) -> Spl
             training, mask = trial, mask | alone
             chosen.append(item)
     return Split(training, mask, tuple(chosen)) if chosen else None
+
+
+def hold_out_fold(folds: list[WorkingVolume], labels: np.ndarray, seed: int) -> Split | None:
+    """Hold out one fold of a stack, under the conditions of `hold_out`.
+
+    labels: uint8 (k, j, i), all that is annotated.
+    """
+    needed = set(np.unique(labels)) - {UNLABELLED}
+    for number in np.random.default_rng(seed).permutation(len(folds)):
+        fold = folds[number]
+        mask = np.zeros(labels.shape, bool)
+        for item in fold.slices:
+            mask[item.selector()] = True
+        mask &= fold.labels.cpu().numpy() != UNLABELLED
+        training = np.where(mask, UNLABELLED, labels).astype(np.uint8)
+        if (labels[mask] > 0).any() and needed <= set(np.unique(training)):
+            return Split(training, mask, tuple(fold.slices))
+    return None

@@ -16,14 +16,15 @@ from ..run.presets import times
 from . import metrics
 from .bias_field import correct_bias
 from .device import choose_device, free_memory, prepare_threads
-from .held_out import Split, hold_out
+from .held_out import Split, hold_out, hold_out_fold
 from .inference import finish
 from .model_file import save_model
 from .plan import LEAST_SLICES, Plan, fingerprint, make_plan
 from .preprocess import Normalisation, WorkingVolume, working_volume
-from .priors import FOLDS, Priors
+from .priors import Priors
 from .probe import resampled_shape, settle
 from .recipes import published_plan
+from .stacking import Stack, Stacker, prior_of
 from .trainer import Report, Stopped, Trainer
 
 PROGRESS_EVERY = 0.25  # seconds
@@ -31,7 +32,9 @@ CHECKPOINT_EVERY = 30.0
 LEAST_TRAINING = 1.0  # seconds, however short the budget
 FEW_STEPS = 100
 SAME_SPACING = 0.05  # spacings that differ by less count as the same
+WORTH_TRAINING = 5.0  # seconds, where the slices alone already gave a result
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
+STACK_SHARE = 0.6  # of the time left, at most, for the shallow model
 MEMORY_SHARE = 0.4  # of the free memory, for the volume on the device and its probabilities
 
 
@@ -49,7 +52,7 @@ class Job:
         self.options = self.folder.options
         self.trainer: Trainer | None = None
         self._last_progress = self._last_checkpoint = 0.0
-        self._report: Report | None = None
+        self._report = Report(0, None, 0.0, "preparing")
 
     @property
     def seconds(self) -> float:
@@ -68,8 +71,9 @@ class Job:
         self._correct_bias()
         self.normalisations = [Normalisation.measure(item.image) for item in self.inputs]
         plan, volumes = self._plan(device)
-        split = self._split(volumes[self.trained[0]])
-        self._train(plan, [volumes[n] for n in self.trained], split)
+        stack = self._stack(plan, volumes[self.trained[0]])
+        split = self._split(plan, volumes[self.trained[0]], stack)
+        self._train(plan, [volumes[n] for n in self.trained], split, stack)
         self._predict(plan, volumes, device)
 
     def _check(self) -> None:
@@ -126,9 +130,7 @@ class Job:
             # Image and its normalised copies, labels and probabilities, in bytes per voxel.
             bytes_per_voxel = len(self.inputs) * (8 * print_.channels + 4 * classes + 8)
             if self.options.network == "auto" and print_.slices >= LEAST_SLICES:
-                # Priors in each fold and for the prediction, and the fields along three axes.
-                bytes_per_voxel += 4 * (FOLDS + 2) * (print_.channels + Priors.channels(classes)) \
-                    + 4 * classes + 48
+                bytes_per_voxel += Stacker.bytes_per_voxel(print_.channels, classes)
             most = MEMORY_SHARE * free_memory(device) / bytes_per_voxel
             left = max(LEAST_TRAINING, self.options.time_budget - self.seconds)
             try:
@@ -163,20 +165,58 @@ class Job:
                 f"time on this device, too few to learn much: take a GPU, a longer time budget, "
                 f"{smaller}, or the network auto."))
 
-    def _split(self, volume: WorkingVolume) -> Split | None:
+    def _stack(self, plan: Plan, volume: WorkingVolume) -> Stack | None:
+        """What the slices alone say, which is also the first preview."""
+        if not plan.priors:
+            return None
+
+        def compare(share: float) -> None:
+            self._progress(0, None, 0.0, "comparing slices")
+            self._check()
+
+        left = None if self.options.max_steps else self.options.time_budget - self.seconds
+        try:
+            priors = Priors(volume, len(self.folder.segments) + 1,
+                            None if left is None else PRIORS_SHARE * left, compare)
+            stack = Stacker(priors, self.options.seed,
+                            None if left is None else STACK_SHARE * left, plan.dtype,
+                            compare).stack(volume.labels, volume.slices)
+        except Stopped:
+            raise Cancelled("stopped before the first training step") from None
+        labels, _ = finish(prior_of(stack.target, priors.classes).cpu(), volume.full_shape)
+        self._preview(labels.numpy(), 0)
+        if stack.scores is not None:
+            self._metrics(Report(0, None, 0.0, "comparing slices", stack.scores))
+        return stack
+
+    def _preview(self, labels: np.ndarray, step: int) -> None:
+        number = self.trained[0]
+        self.folder.write_preview(number + 1, keep_drawn(labels, self.inputs[number].labels))
+        self.emit("preview", input=number + 1, step=step, seconds=round(self.seconds, 3))
+
+    def _split(self, plan: Plan, volume: WorkingVolume, stack: Stack | None) -> Split | None:
         if not self.options.hold_out:
             return None
-        split = hold_out(volume.labels.cpu().numpy(), volume.slices, self.options.seed)
-        if split is None:
-            self.emit("warning", text="too few annotated slices to hold one out: no honest score "
-                                      "of the result can be given.")
-        return split
+        labels = volume.labels.cpu().numpy()
+        if stack is None:
+            split = hold_out(labels, volume.slices, self.options.seed)
+        else:
+            split = hold_out_fold(stack.folds, labels, self.options.seed)
+        if split is None and (stack is None or stack.scores is None):
+            reason = "too few annotated slices" if stack is None or len(volume.slices) < 2 else \
+                "too little time"
+            self.emit("warning", text=f"{reason} to hold any out: no honest score of the result "
+                                      "can be given.")
+        return split if plan.held_out_share > 0 else None
 
-    def _train(self, plan: Plan, volumes: list[WorkingVolume], split: Split | None) -> None:
+    def _train(self, plan: Plan, volumes: list[WorkingVolume], split: Split | None,
+               stack: Stack | None) -> None:
         self.trainer = Trainer(plan, volumes, len(self.folder.segments) + 1, split,
-                               self.options.seed, self._priors(plan, volumes[0]))
-        seconds = max(LEAST_TRAINING,
-                      self.options.time_budget - self.seconds - plan.seconds_to_predict)
+                               self.options.seed, stack)
+        left = self.options.time_budget - self.seconds - plan.seconds_to_predict
+        seconds = max(LEAST_TRAINING, left)
+        if stack is not None and (not stack.folds or left < WORTH_TRAINING):
+            seconds = 0.0  # what the slices alone say is the result
         self._last_checkpoint = self.seconds
         try:
             self.trainer.train(seconds, self.options.max_steps, self._told)
@@ -185,25 +225,10 @@ class Job:
         self.trainer.use_best()
         self._save_model(self.folder.checkpoint_path)
 
-    def _priors(self, plan: Plan, volume: WorkingVolume) -> Priors | None:
-        if not plan.priors:
-            return None
-
-        def step(share: float) -> None:
-            self._progress(0, None, 0.0, "comparing slices")
-            self._check()
-
-        left = self.options.time_budget - self.seconds
-        try:
-            return Priors(volume, len(self.folder.segments) + 1,
-                          None if self.options.max_steps else PRIORS_SHARE * left, step)
-        except Stopped:
-            raise Cancelled("stopped before the first training step") from None
-
     def _told(self, report: Report) -> None:
         """After each training step."""
         previous, self._report = self._report, report
-        if report.held_out is not None or previous is None or previous.phase != report.phase:
+        if report.held_out is not None or previous.phase != report.phase:
             self._metrics(report)
         if self.seconds - self._last_progress >= PROGRESS_EVERY:
             self._progress(report.step, report.loss, report.fraction, report.phase)

@@ -130,9 +130,12 @@ def make_plan(print_: Fingerprint, device: str = "cpu", width: int = 16,
     spacing = print_.spacing_on(shape)
     patch = box_within(shape, spacing, patch_voxels)
     strides, kernels = levels(patch, spacing)
+    priors = print_.slices >= LEAST_SLICES
+    # What priors and shallow model say is scored out of fold; only a fold that is not dear is
+    # held out from the network too.
+    share = held_out_share(print_.slices) if not priors or print_.slices >= 5 else 0.0
     plan = Plan(shape, spacing, patch, patch, strides, kernels, width, batch,
-                held_out_share=held_out_share(print_.slices),
-                priors=print_.slices >= LEAST_SLICES)
+                held_out_share=share, priors=priors)
     return replace(plan, patch=round_up(patch, plan.divisor),
                    tile=round_up(box_within(shape, spacing, TILE_VOXELS), plan.divisor))
 

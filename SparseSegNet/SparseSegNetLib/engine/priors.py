@@ -1,10 +1,8 @@
-"""What the annotated slices alone say about the rest of the volume, learnt out of fold.
+"""What the annotated slices alone say about the rest of the volume, without any training.
 
-Two priors that need no training: shape interpolation and slices carried along by registration.
-The network sees them as further inputs. At an annotated slice a prior *is* the label, so a network
-trained on that would only copy it; therefore the slices are divided into folds, and the training
-patches of a fold's slices see priors made from the other folds' slices alone (stacking, Wolpert
-1992). For the prediction the priors are made from all slices.
+Four ways, each strong where the others fail: shape interpolation (smooth organs), slices carried
+along by registration (anatomy), random walks from the labels (structures with borders) and growth
+from the labels along the paths on which the image changes least (large and branching structures).
 """
 
 from __future__ import annotations
@@ -12,34 +10,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import torch
 
 from ..annotation.composition import UNLABELLED
 from ..annotation.slices import AnnotatedSlice, array_axis
-from . import metrics
+from . import geodesic
 from .device import synchronize
 from .interpolation import interpolate
 from .preprocess import WorkingVolume
 from .propagation import SCALES, Propagation, register
+from .random_walk import RandomWalk
 
-FOLDS = 4
+WAYS = ("interpolated", "carried", "walked", "grown")
 TIMED_PAIRS = 4
-SHARES = (0.5, 0.75, 0.25, 1.0, 0.0)  # the first of equals is taken
-COMPLETE = 0.9  # share of a slice's voxels that must be labelled for a prior to use it
 SHARPNESS = 4.0  # of the interpolated contours as probabilities
-
-
-@dataclass
-class Stack:
-    """folds: what to train on, one working volume per fold, with that fold's labels alone.
-    target: what to predict, with priors from all slices.  prior: class probabilities float32
-    (classes, k, j, i) of the priors themselves."""
-
-    folds: list[WorkingVolume]
-    target: WorkingVolume
-    prior: torch.Tensor
+WALK_SHARE = 0.25  # of the time for registration, for one spreading of labels by random walks
 
 
 class Priors:
@@ -57,8 +43,9 @@ class Priors:
         axes = sorted({array_axis(s.axis) for s in volume.slices})
         with torch.inference_mode():
             finest = 1 if seconds is None else self._finest(axes, seconds)
-            self.propagation = None if finest is None else Propagation(
+            self.propagation = None if finest is None or not axes else Propagation(
                 volume.image, self.spacing, axes, finest, step)
+            self.walk = self._walk(seconds)
 
     def _finest(self, axes: list[int], seconds: float) -> int | None:
         """The finest scale at which all slices are registered in that time; None: not even the
@@ -76,16 +63,29 @@ class Priors:
         whole = per_pixel * 2 * len(axes) * math.prod(self.volume.shape)
         return next((scale for scale in reversed(SCALES) if whole / scale**2 <= seconds), None)
 
-    @staticmethod
-    def channels(classes: int) -> int:
-        """How many inputs the priors add."""
-        return 2 * (classes - 1)
+    def _walk(self, seconds: float | None) -> RandomWalk:
+        """Random walks on the finest grid on which spreading labels fits the time."""
+        coarse = RandomWalk(self.volume.image, self.spacing, 4)
+        if seconds is None:
+            return RandomWalk(self.volume.image, self.spacing)
+        begun = time.perf_counter()
+        coarse.spread(self.volume.labels, self.classes)
+        synchronize(self.volume.image.device)
+        taken = time.perf_counter() - begun
+        # Each finer grid has up to eight times the voxels.
+        for finest, cost in ((1, 64), (2, 8)):
+            if taken * cost <= WALK_SHARE * seconds:
+                return RandomWalk(self.volume.image, self.spacing, finest)
+        return coarse
 
     @torch.inference_mode()
-    def suggest(self, labels: torch.Tensor, slices: list[AnnotatedSlice]
-                ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What slices say: further inputs (2 (classes - 1), k, j, i) from -1 to 1, and class
-        probabilities (classes, k, j, i) by interpolation and by registration."""
+    def suggest(self, labels: torch.Tensor, slices: list[AnnotatedSlice],
+                scribbles: bool = True) -> torch.Tensor:
+        """Class probabilities float32 (ways, classes, k, j, i), in the order of WAYS.
+
+        labels: uint8 (k, j, i), 255 = unlabelled.  slices: those of them that are complete.
+        scribbles: whether labels outside the slices count too, where they can.
+        """
         shapes = interpolate(labels.cpu().numpy(), slices, self.spacing,
                              self.classes).to(labels.device)
         soft = torch.sigmoid(SHARPNESS * shapes)
@@ -94,64 +94,16 @@ class Priors:
         interpolated = interpolated / interpolated.sum(dim=0)
         carried = interpolated if self.propagation is None else \
             self.propagation.carry(labels, slices, self.classes)
-        channels = torch.cat((shapes, 2 * carried[1:] - 1))
-        return channels, interpolated, carried
-
-    def stack(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> Stack:
-        """Training volumes per fold, and the volume to predict, for these labels and slices.
-
-        labels: uint8 (k, j, i), 255 = unlabelled; what is labelled outside the slices (scribbles)
-        teaches in every fold, since no prior knows it. Slices that are annotated in part only
-        make no prior.
-        """
-        slices = [s for s in slices if _complete(labels, s)]
-        parts = divide(slices, min(FOLDS, len(slices)))
-        folds, unseen = [], []
-        for part in parts if len(parts) > 1 else []:
-            others = [s for s in slices if s not in part]
-            mine = labels.clone()
-            for item in others:
-                mine[item.selector()] = UNLABELLED
-            known = mine != UNLABELLED
-            if not bool(known.any()):
-                continue
-            seen, interpolated, carried = self.suggest(labels, others)
-            unseen.append((interpolated[:, known], carried[:, known], mine[known]))
-            folds.append(self._with(seen, mine, list(part)))
-        seen, interpolated, carried = self.suggest(labels, slices)
-        target = self._with(seen, labels, slices)
-        share = self._best_share(unseen)
-        return Stack(folds or [target], target, torch.lerp(interpolated, carried, share))
-
-    def _with(self, channels: torch.Tensor, labels: torch.Tensor,
-              slices: list[AnnotatedSlice]) -> WorkingVolume:
-        return replace(self.volume, image=torch.cat((self.volume.image, channels)),
-                       labels=labels, slices=slices)
-
-    def _best_share(self, unseen: list[tuple[torch.Tensor, ...]]) -> float:
-        """How much registration counts beside interpolation: the best of a few shares on the
-        voxels of each fold, of which neither knew."""
-        if not unseen or self.propagation is None:
-            return 0.5
-        interpolated, carried = (torch.cat([u[n] for u in unseen], dim=1) for n in (0, 1))
-        truth = torch.cat([u[2] for u in unseen]).cpu().numpy()
-
-        def score(share: float) -> float:
-            found = torch.lerp(interpolated, carried, share).argmax(dim=0).cpu().numpy()
-            return metrics.mean(r["dice"] for r in
-                                metrics.overlap(found, truth, self.classes - 1)) or 0.0
-
-        return max(SHARES, key=score)
+        if not scribbles:
+            labels = only_in(labels, slices)
+        return torch.stack((
+            interpolated, carried, self.walk.spread(labels, self.classes),
+            geodesic.spread(self.volume.image, self.spacing, labels, self.classes)))
 
 
-def _complete(labels: torch.Tensor, item: AnnotatedSlice) -> bool:
-    plane = labels.select(array_axis(item.axis), item.index)
-    return float((plane != UNLABELLED).float().mean()) >= COMPLETE
-
-
-def divide(slices: list[AnnotatedSlice], folds: int) -> list[list[AnnotatedSlice]]:
-    """Folds of about equal size, each with slices of all axes; neighbours apart."""
-    parts: list[list[AnnotatedSlice]] = [[] for _ in range(folds)]
-    for number, item in enumerate(sorted(slices)):
-        parts[number % folds].append(item)
-    return [p for p in parts if p]
+def only_in(labels: torch.Tensor, slices: list[AnnotatedSlice]) -> torch.Tensor:
+    """Labels of these slices alone."""
+    kept = torch.full_like(labels, UNLABELLED)
+    for item in slices:
+        kept[item.selector()] = labels[item.selector()]
+    return kept

@@ -20,11 +20,11 @@ from .losses import balancing_weights, make_loss
 from .networks import build
 from .plan import Plan
 from .preprocess import WorkingVolume
-from .priors import Priors
 from .sampling import Sampler
+from .stacking import TRUST, Stack, prior_of, settle_blend, without_prior
 
 WARM_UP = 0.05
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the network in a blend with the priors
+USUAL_SHARE = 0.5  # of the network in a blend with its prior, until a score says otherwise
 HELD_OUT_SCORES = 8  # how often the held-out slices are scored
 
 
@@ -48,34 +48,54 @@ class Trainer:
     """Trains one network on the labelled voxels of working volumes.
 
     volumes: at least one.  split: the held-out voxels of the first volume, or None.
-    classes: labels with background.  priors: those of the first volume, where the plan has some;
-    without them their inputs are 0, which is enough to measure the time.
+    classes: labels with background.  stack: where the plan has priors, what they say of the first
+    volume; without it their inputs are empty, which is enough to measure the time.
     """
 
     def __init__(self, plan: Plan, volumes: list[WorkingVolume], classes: int,
-                 split: Split | None, seed: int, priors: Priors | None = None):
+                 split: Split | None, seed: int, stack: Stack | None = None):
         torch.manual_seed(seed)
-        if plan.priors and priors is None:
-            volumes = [without_priors(v, classes) for v in volumes]
-        self.plan, self.volumes, self.classes, self.split = plan, volumes, classes, split
-        self.priors, self.prior = priors, None
+        self.plan, self.classes, self.split, self.stack = plan, classes, split, stack
+        if stack is not None:
+            volumes = [stack.target]
+        elif plan.priors:
+            volumes = [without_prior(v, classes) for v in volumes]
+        self.volumes = volumes
         self.target = volumes[0]
-        self.network_share = 1.0  # in what is predicted; the rest is the prior's
-        self.device = volumes[0].image.device
+        self.network_share = 1.0 if stack is None else USUAL_SHARE
+        self.device = self.target.image.device
         self.dtype = getattr(torch, plan.dtype)
-        inputs = volumes[0].image.shape[0] + (3 if plan.position else 0)
-        if priors is not None:
-            inputs += Priors.channels(classes)
+        inputs = self.target.image.shape[0] + (3 if plan.position else 0)
         self.network = channels_last(build(plan, inputs, classes).to(self.device))
+        if stack is not None and stack.alone:
+            self.network.leave(stack.alone)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.sampler = Sampler(volumes, classes, plan, torch.Generator().manual_seed(seed))
-        self._use(split if plan.held_out_share > 0 else None)
+        self.sampler = Sampler(self._taught(held=plan.held_out_share > 0), classes, plan,
+                               torch.Generator().manual_seed(seed))
         self.optimiser = make_optimiser(plan, self.network)
         known = torch.cat([v.labels[v.labels != UNLABELLED] for v in volumes])
         self.loss = make_loss(plan.loss, balancing_weights(known, classes, 1.0))
         self.rate = 1.0  # lowered after a step that was not finite
         self.steps = 0
         self.best: tuple[float, dict] | None = None
+
+    def _taught(self, held: bool) -> list[WorkingVolume]:
+        """What is trained on, while slices are held out or afterwards."""
+        held = held and self.split is not None
+        if self.stack is not None and self.stack.folds:
+            return [f for f in self.stack.folds if not held or f.slices != [*self.split.slices]]
+        if not held:
+            return self.volumes
+        labels = torch.from_numpy(self.split.training).to(self.device)
+        slices = [s for s in self.target.slices if s not in self.split.slices]
+        return [replace(self.target, labels=labels, slices=slices), *self.volumes[1:]]
+
+    def _scored(self) -> WorkingVolume:
+        """The first volume as the held-out slices are predicted from: their labels have reached
+        none of its inputs."""
+        if self.stack is None:
+            return self.target
+        return next(f for f in self.stack.folds if f.slices == [*self.split.slices])
 
     def step(self, fraction: float) -> float | None:
         """One optimisation step at `fraction` of the schedule.
@@ -122,12 +142,14 @@ class Trainer:
 
     def train(self, seconds: float, max_steps: int = 0,
               report: Callable[[Report], None] = lambda report: None) -> None:
-        """Train for `seconds`, or for `max_steps` steps when given.
+        """Train for `seconds` (0: not at all), or for `max_steps` steps when given.
 
         report is called after every step; it may raise `Stopped`, upon which the weights that
         `predictor` uses are the best so far. While slices are held out the best weights are
         those with the highest held-out score; afterwards the newest average.
         """
+        if seconds <= 0 and not max_steps:
+            return
         begun = time.monotonic()
         held = self.split is not None and self.plan.held_out_share > 0
         next_score = 1.0 / HELD_OUT_SCORES
@@ -148,56 +170,43 @@ class Trainer:
                             "held out" if held else "all slices", scores)
             if held and fraction >= self.plan.held_out_share:
                 held, self.best = False, None
-                self._use(None)
+                self.sampler.set_volumes(self._taught(held=False))
             report(record)
-
-    def _use(self, split: Split | None) -> None:
-        """Train on the labels of the first volume that a split leaves; None for all of them."""
-        self._in_use = split
-        volume, *others = self.volumes
-        labels, slices = volume.labels, volume.slices
-        if split is not None:
-            labels = torch.from_numpy(split.training).to(self.device)
-            slices = [s for s in slices if s not in split.slices]
-        if self.priors is None:
-            self.sampler.set_volumes([replace(volume, labels=labels), *others])
-            return
-        stack = self.priors.stack(labels, slices)
-        self.target, self.prior = stack.target, stack.prior
-        self.sampler.set_volumes([*stack.folds, *others])
 
     def score_held_out(self) -> list[dict]:
         """IoU and Dice per segment on the held-out voxels, with the averaged weights.
 
-        Where there are priors, this also settles how much the network and how much the priors
-        count: the best of a few shares on these voxels.
+        Where there is a prior, this also settles how much the network and how much the prior
+        counts.
         """
-        predictor, truth = self.predictor(), self.volumes[0].labels.cpu().numpy()
-        planes = {s: predictor.slice_probabilities(self.target, s) for s in self.split.slices}
-
-        def rows(share: float) -> list[dict]:
-            predicted = np.zeros_like(truth)
-            for item, found in planes.items():
-                if share < 1:
-                    prior = self.prior[(slice(None), *item.selector())].cpu()
-                    found = share * found + (1 - share) * prior
-                predicted[item.selector()] = found.argmax(dim=0).numpy()
-            return metrics.overlap(predicted, truth, self.classes - 1, self.split.mask)
-
-        if self.prior is None:
-            return rows(1.0)
-        scored = [(metrics.mean(r["dice"] for r in found) or 0.0, share, found)
-                  for share in SHARES for found in [rows(share)]]
-        # The network still learns, and sees all slices in the end: a tie goes to it.
-        _, self.network_share, best = max(scored, key=lambda entry: (round(entry[0], 3), entry[1]))
-        return best
+        predictor, split, scored = self.predictor(), self.split, self._scored()
+        truth = self.target.labels.cpu().numpy()
+        predicted = np.zeros_like(truth)
+        planes = {s: predictor.slice_probabilities(scored, s) for s in split.slices}
+        if self.stack is not None:
+            prior = prior_of(scored, self.classes).cpu()
+            before = {s: prior[(slice(None), *s.selector())] for s in split.slices}
+            masks = {s: torch.from_numpy(split.mask[s.selector()]) for s in split.slices}
+            rows = torch.cat([torch.stack((before[s], planes[s]))[:, :, masks[s]]
+                              for s in split.slices], dim=2)
+            known = torch.cat([torch.from_numpy(truth[s.selector()])[masks[s]]
+                               for s in split.slices])
+            share = float(settle_blend(rows, known)[1])
+            self.network_share = TRUST * share + (1 - TRUST) * USUAL_SHARE
+            planes = {s: torch.lerp(before[s], p, self.network_share) for s, p in planes.items()}
+        for item, found in planes.items():
+            predicted[item.selector()] = found.argmax(dim=0).numpy()
+        return metrics.overlap(predicted, truth, self.classes - 1, split.mask)
 
     def probabilities(self, step: Callable[[float], None] | None = None) -> torch.Tensor:
         """Class probabilities float32 (classes, k, j, i) of the first volume."""
+        if self.stack is None:
+            return self.predictor().probabilities(self.target, step=step)
+        prior = prior_of(self.target, self.classes).cpu()
+        if not self.steps:
+            return prior
         found = self.predictor().probabilities(self.target, step=step)
-        if self.prior is not None and self.network_share < 1:
-            found = torch.lerp(self.prior.cpu(), found, self.network_share)
-        return found
+        return torch.lerp(prior, found, self.network_share)
 
     def _keep_if_best(self, scores: list[dict]) -> None:
         value = metrics.mean(row["dice"] for row in scores) or 0.0
@@ -214,10 +223,7 @@ class Trainer:
         return Predictor(self.average, self.classes, self.plan)
 
     def use_best(self) -> None:
-        """Put the best weights so far where `predictor` takes them from, and all slices' priors
-        beside them."""
-        if self.priors is not None and self._in_use is not None:
-            self._use(None)
+        """Put the best weights so far where `predictor` takes them from."""
         if self.best is not None:
             self.average.load_state_dict(self.best[1])
 
@@ -249,9 +255,3 @@ def make_optimiser(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimize
     if plan.optimiser == "adamw":
         return torch.optim.AdamW(weights, rate, weight_decay=plan.weight_decay)
     raise ValueError(f"no optimiser '{plan.optimiser}'")
-
-
-def without_priors(volume: WorkingVolume, classes: int) -> WorkingVolume:
-    """The volume with inputs for priors that say nothing."""
-    empty = volume.image.new_zeros((Priors.channels(classes), *volume.shape))
-    return replace(volume, image=torch.cat((volume.image, empty)))

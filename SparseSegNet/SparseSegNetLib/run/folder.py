@@ -72,7 +72,7 @@ class RunFolder:
                 write_array(folder / "image.npy", np.ascontiguousarray(item.image))
                 write_array(folder / "labels.npy", np.ascontiguousarray(item.labels))
                 write_json(folder / "geometry.json", item.geometry.to_json())
-            for sub in ("checkpoint", "result"):
+            for sub in ("checkpoint", "preview", "result"):
                 (path / sub).mkdir()
             run = cls(path, {
                 "schema": SCHEMA,
@@ -150,6 +150,13 @@ class RunFolder:
     def write_result(self, number: int, labels: np.ndarray, uncertainty: np.ndarray) -> None:
         write_array(self.path / "result" / f"{number}-uncertainty.npy", uncertainty)
         write_array(self.path / "result" / f"{number}.npy", labels)
+
+    def write_preview(self, number: int, labels: np.ndarray) -> None:
+        write_array(self.path / "preview" / f"{number}.npy", labels)
+
+    def read_preview(self, number: int = 1) -> np.ndarray:
+        """The newest dense labels uint8 (k, j, i) while the run goes on."""
+        return np.load(self.path / "preview" / f"{number}.npy")
 
     def read_result(self, number: int = 1) -> np.ndarray:
         """Dense labels uint8 (k, j, i); 255 outside the slices if only some were asked for."""

@@ -1,6 +1,4 @@
-"""Priors: what the slices alone say, and that no slice is trained with a prior that saw it."""
-
-from dataclasses import replace
+"""Priors: what the annotated slices alone say of the rest of the volume."""
 
 import numpy as np
 import pytest
@@ -9,14 +7,11 @@ import torch
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import metrics
-from SparseSegNetLib.engine.held_out import hold_out
+from SparseSegNetLib.engine import geodesic, metrics, random_walk
 from SparseSegNetLib.engine.interpolation import interpolate, signed_distance
-from SparseSegNetLib.engine.plan import fingerprint, make_plan
 from SparseSegNetLib.engine.preprocess import WorkingVolume
-from SparseSegNetLib.engine.priors import Priors, divide
+from SparseSegNetLib.engine.priors import WAYS, Priors, only_in
 from SparseSegNetLib.engine.propagation import Propagation, register, warp
-from SparseSegNetLib.engine.trainer import Trainer
 
 
 def ellipsoid(shape=(30, 36, 40)):
@@ -119,101 +114,138 @@ class TestPropagation:
             Propagation(torch.zeros(1, 8, 8, 8), (1, 1, 1), step=stop)
 
 
-class TestStack:
-    def test_a_slices_own_labels_never_reach_its_prior(self):
-        """Change everything that a fold's slices say: what the fold is trained with must not
-        change where the others' slices do not pass."""
-        truth = ellipsoid()
-        slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
-        volume = working(truth, slices)
-        priors = Priors(volume, 3)
-        for number, part in enumerate(divide(slices, 4)):
-            shared = np.zeros(truth.shape, bool)
-            for item in slices:
-                if item not in part:
-                    shared[item.selector()] = True
-            changed = volume.labels.clone()
-            for item in part:
-                plane = changed[item.selector()]
-                keep = torch.from_numpy(shared[item.selector()])
-                plane[~keep] = (plane[~keep] + 1) % 3
-            before, after = (priors.stack(labels, slices).folds[number]
-                             for labels in (volume.labels, changed))
-            assert torch.equal(before.image, after.image)
-            known = after.labels != UNLABELLED
-            assert known.any() and not known.numpy()[shared].any()
-            assert (before.labels[known] != after.labels[known]).all()
+def tortuous():
+    """A bright tube that turns back on itself, and where it ends."""
+    truth = np.zeros((24, 40, 40), np.uint8)
+    truth[10:14, 5:9, 5:35] = 1
+    truth[10:14, 5:35, 31:35] = 1
+    truth[10:14, 31:35, 5:35] = 1
+    return truth
 
-    def test_every_labelled_voxel_of_one_slice_alone_is_trained_on_once(self):
-        truth = ellipsoid()
-        slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
-        volume = working(truth, slices)
-        stack = Priors(volume, 3).stack(volume.labels, slices)
-        times = sum((fold.labels != UNLABELLED).int() for fold in stack.folds)
-        assert times.max() == 1
-        assert (times > 0).sum() > 0.8 * (volume.labels != UNLABELLED).sum()
-        assert stack.target.image.shape[0] == 1 + Priors.channels(3)
 
-    def test_scribbles_teach_in_every_fold(self):
+class TestRandomWalk:
+    def test_sums_to_one_and_keeps_the_seeds(self):
         truth = ellipsoid()
-        slices = spread_slices((0, 0, 3), truth.shape, truth > 0)
+        slices = spread_slices((1, 1, 1), truth.shape, truth > 0)
         volume = working(truth, slices)
-        volume.labels[1, 2, 3] = 2
-        for fold in Priors(volume, 3).stack(volume.labels, slices).folds:
-            assert fold.labels[1, 2, 3] == 2
+        found = random_walk.RandomWalk(volume.image, (1, 1, 1)).spread(volume.labels, 3)
+        assert torch.allclose(found.sum(dim=0), torch.ones(truth.shape), atol=1e-3)
+        known = volume.labels != UNLABELLED
+        assert torch.equal(found.argmax(dim=0)[known].to(torch.uint8), volume.labels[known])
 
-    def test_one_slice_has_no_folds(self):
-        truth = ellipsoid()
-        slices = [AnnotatedSlice("k", 15)]
-        volume = working(truth, slices)
-        stack = Priors(volume, 3).stack(volume.labels, slices)
-        assert stack.folds == [stack.target]
+    def test_agrees_with_a_direct_solution(self):
+        """On a small grid, against the linear system solved exactly."""
+        generator = torch.Generator().manual_seed(0)
+        image = 0.3 * torch.randn((1, 4, 5, 6), generator=generator)
+        labels = torch.full((4, 5, 6), UNLABELLED, dtype=torch.uint8)
+        labels[0, 0, 0], labels[3, 4, 5], labels[0, 4, 2] = 0, 1, 2
+        walk = random_walk.RandomWalk(image, (2.0, 1.0, 1.0))
+        conductances = walk._levels[-1][1]
+        count = labels.numel()
+        matrix = torch.stack([random_walk._flow(unit.view(1, 4, 5, 6), conductances).flatten()
+                              for unit in torch.eye(count)], dim=1)
+        free = labels.flatten() == UNLABELLED
+        exact = torch.zeros(3, count)
+        for c in range(3):
+            seeds = (labels.flatten() == c).float()
+            exact[c] = seeds
+            exact[c, free] = torch.linalg.solve(matrix[free][:, free],
+                                                -matrix[free][:, ~free] @ seeds[~free])
+        found = walk.spread(labels, 3).flatten(1)
+        assert (found - exact).abs().max() < 0.02
 
-    def test_no_time_for_registration_leaves_interpolation(self):
+    def test_stays_inside_borders(self):
+        truth = (ellipsoid() > 0).astype(np.uint8)
+        slices = spread_slices((1, 1, 1), truth.shape, truth > 0)
+        volume = working(3 * truth, slices)
+        labels = torch.from_numpy(restrict_to_slices(truth, slices))
+        found = random_walk.RandomWalk(volume.image, (1, 1, 1)).spread(labels, 2)
+        assert iou(found.argmax(dim=0), truth) > 0.95
+
+    def test_thick_slices_are_not_reduced_before_the_others(self):
+        walk = random_walk.RandomWalk(torch.zeros(1, 12, 96, 96), (4.0, 1.0, 1.0))
+        assert [level[0] for level in walk._levels] == [
+            (8, 12, 12), (12, 24, 24), (12, 48, 48), (12, 96, 96)]
+
+    def test_nothing_labelled(self):
+        labels = torch.full((9, 9, 9), UNLABELLED, dtype=torch.uint8)
+        found = random_walk.RandomWalk(torch.zeros(1, 9, 9, 9), (1, 1, 1)).spread(labels, 3)
+        assert torch.isfinite(found).all()
+
+
+class TestGeodesic:
+    def test_follows_a_winding_tube_from_one_slice(self):
+        truth = tortuous()
+        item = AnnotatedSlice("i", 20)
+        volume = working(truth, [item], noise=0.02)
+        found = geodesic.spread(volume.image, (1, 1, 1), volume.labels, 2)
+        assert iou(found.argmax(dim=0), truth) > 0.95
+        straight = interpolate(volume.labels.numpy(), [item], (1, 1, 1), 2)[0] > 0
+        assert iou(straight, truth) < 0.7
+
+    def test_distances_are_the_shortest_paths(self):
+        """Against Dijkstra's algorithm on the same graph of 26 neighbours."""
+        from itertools import product
+
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import dijkstra
+
+        shape, mm = (5, 6, 7), (2.0, 1.0, 1.0)
+        image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        labels = torch.full(shape, UNLABELLED, dtype=torch.uint8)
+        labels[2, 3, 3], labels[0, 0, 0] = 1, 0
+        number = np.arange(image.size).reshape(shape)
+        rows, columns, costs = [], [], []
+        for at in np.ndindex(shape):
+            for step in product((-1, 0, 1), repeat=3):
+                to = tuple(np.add(at, step))
+                if step != (0, 0, 0) and all(0 <= t < n for t, n in zip(to, shape, strict=True)):
+                    rows.append(number[at])
+                    columns.append(number[to])
+                    costs.append(abs(image[at] - image[to]) + geodesic.LENGTH
+                                 * np.linalg.norm(np.multiply(step, mm)))
+        graph = coo_matrix((costs, (rows, columns)), (image.size,) * 2).tocsr()
+        exact = dijkstra(graph, indices=[number[0, 0, 0], number[2, 3, 3]])
+        found = geodesic.distances(torch.from_numpy(image)[None], mm, labels, 2).flatten(1).numpy()
+        assert (found >= exact - 1e-4).all()
+        # A sweep per direction misses few paths; what it misses makes a distance longer.
+        assert np.median(found / np.maximum(exact, 1e-6)) < 1.02 and (found - exact).max() < 2.0
+
+    def test_classes_without_labels_are_unlikely(self):
+        labels = torch.full((6, 6, 6), UNLABELLED, dtype=torch.uint8)
+        labels[3] = 1
+        found = geodesic.spread(torch.zeros(1, 6, 6, 6), (1, 1, 1), labels, 3)
+        assert (found[1] > 0.99).all()
+
+
+class TestPriors:
+    def test_no_time_for_registration_leaves_the_other_ways(self):
         truth = ellipsoid()
         slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
         volume = working(truth, slices)
         priors = Priors(volume, 3, seconds=0.0)
         assert priors.propagation is None
-        stack = priors.stack(volume.labels, slices)
-        assert iou(stack.prior.argmax(dim=0) > 0, (truth > 0).astype(np.uint8)) > 0.8
+        found = priors.suggest(volume.labels, slices)
+        assert found.shape == (len(WAYS), 3, *truth.shape)
+        assert torch.equal(found[0], found[1])
+        assert iou(found[0].argmax(dim=0) > 0, (truth > 0).astype(np.uint8)) > 0.8
 
-    def test_folds_are_even_and_hold_slices_of_different_axes(self):
-        slices = spread_slices((4, 4, 4), (40, 40, 40))
-        parts = divide(slices, 4)
-        assert sorted(s for p in parts for s in p) == slices
-        assert all(len(p) == 3 and {s.axis for s in p} == set("ijk") for p in parts)
+    def test_every_way_gives_probabilities(self):
+        truth = ellipsoid()
+        slices = spread_slices((1, 1, 1), truth.shape, truth > 0)
+        volume = working(truth, slices)
+        found = Priors(volume, 3).suggest(volume.labels, slices)
+        assert (found >= 0).all() and (found <= 1.001).all()
+        assert torch.allclose(found.sum(dim=1), torch.ones(()), atol=1e-3)
 
-
-class TestBlend:
-    def trainer(self):
-        truth = ellipsoid((26, 30, 32))
-        slices = spread_slices((3, 3, 2), truth.shape, truth > 0)
-        volume = working(truth, slices, noise=0.05)
-        plan = make_plan(fingerprint(volume.labels.numpy(), (1, 1, 1), 1, 3, len(slices)), width=4)
-        split = hold_out(volume.labels.numpy(), slices, 0)
-        plan = replace(plan, batch=2)
-        return Trainer(plan, [volume], 3, split, 0, Priors(volume, 3)), truth
-
-    def test_an_untrained_network_leaves_the_result_to_the_priors(self):
-        trainer, truth = self.trainer()
-        rows = trainer.score_held_out()
-        assert trainer.network_share < 0.5
-        found = trainer.probabilities().argmax(dim=0)
-        assert iou(found > 0, (truth > 0).astype(np.uint8)) > 0.85
-        alone, trainer.prior = trainer.prior, None
-        network = trainer.score_held_out()
-        trainer.prior = alone
-        assert metrics.mean(r["dice"] for r in rows) > 0.2 + metrics.mean(
-            r["dice"] or 0.0 for r in network)
-
-    def test_held_out_slices_are_in_no_prior_until_the_end(self):
-        trainer, _ = self.trainer()
-        held = trainer.split.slices
-        assert held and not set(held) & set(trainer.target.slices)
-        for volume in trainer.sampler.volumes:
-            assert not set(held) & set(volume.slices)
-            mask = torch.from_numpy(trainer.split.mask)
-            assert (volume.labels[mask] == UNLABELLED).all()
-        trainer.use_best()
-        assert set(held) <= set(trainer.target.slices)
+    def test_scribbles_can_be_left_out(self):
+        truth = ellipsoid()
+        slices = spread_slices((0, 0, 2), truth.shape, truth > 0)
+        volume = working(truth, slices)
+        without = Priors(volume, 3).suggest(volume.labels, slices, scribbles=False)
+        volume.labels[1, 2, 3] = 2
+        assert (only_in(volume.labels, slices)[1, 2, 3]) == UNLABELLED
+        again = Priors(volume, 3).suggest(volume.labels, slices, scribbles=False)
+        assert torch.equal(without, again)
+        used = Priors(volume, 3).suggest(volume.labels, slices)
+        assert used[3, :, 1, 2, 3].argmax() == 2

@@ -1,0 +1,82 @@
+"""Filter responses that tell textures and borders apart, at several scales.
+
+The usual set of interactive pixel classification (Sommer 2011): the Gaussian, its gradient's
+magnitude, the Laplacian and the Hessian's eigenvalues.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+SCALES = (0.5, 1.0, 2.0, 4.0, 8.0)  # standard deviations in units of the finest spacing
+PER_SCALE = 6  # responses
+REACH = 3.0  # standard deviations
+
+
+def count(channels: int) -> int:
+    """How many responses there are for an image of so many channels."""
+    return channels * (1 + PER_SCALE * len(SCALES))
+
+
+def responses(image: torch.Tensor, spacing: tuple[float, float, float]) -> torch.Tensor:
+    """float32 (count(c), k, j, i) of an image float32 (c, k, j, i); spacing: mm along k, j, i."""
+    units = [s / min(spacing) for s in spacing]
+    found = []
+    for channel in image:
+        found.append(channel)
+        for scale in SCALES:
+            smooth = channel
+            for axis, unit in enumerate(units):
+                smooth = _smooth(smooth, axis, scale / unit)
+            found += _of_one_scale(smooth, units, scale)
+    return torch.stack(found)
+
+
+def _of_one_scale(smooth: torch.Tensor, units: list[float], scale: float) -> list[torch.Tensor]:
+    """Responses of a smoothed image, with derivatives in units of the scale."""
+    slopes = [_slope(smooth, axis) * (scale / unit) for axis, unit in enumerate(units)]
+    second = {(a, b): _slope(slopes[a], b) * (scale / units[b])
+              for a in range(3) for b in range(a, 3)}
+    size = torch.sqrt(sum(s * s for s in slopes))
+    values = eigenvalues(second)
+    return [smooth, size, sum(values), *values]
+
+
+def _slope(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """Central differences per voxel; 0 along an axis of one voxel."""
+    n = x.shape[axis]
+    if n < 2:
+        return torch.zeros_like(x)
+    padded = torch.cat((x.narrow(axis, 0, 1), x, x.narrow(axis, n - 1, 1)), dim=axis)
+    return (padded.narrow(axis, 2, n) - padded.narrow(axis, 0, n)) / 2
+
+
+def _smooth(x: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
+    """A Gaussian along one axis; the border's value goes on beyond it."""
+    if sigma < 0.2 or x.shape[axis] < 2:
+        return x
+    radius = max(1, math.ceil(REACH * sigma))
+    at = torch.arange(-radius, radius + 1, dtype=torch.float32, device=x.device)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    moved = x.movedim(axis, -1)
+    rows = F.pad(moved.reshape(-1, 1, moved.shape[-1]), (radius, radius), "replicate")
+    found = F.conv1d(rows, (kernel / kernel.sum())[None, None])
+    return found.view(moved.shape).movedim(-1, axis)
+
+
+def eigenvalues(of: dict[tuple[int, int], torch.Tensor]) -> list[torch.Tensor]:
+    """Of symmetric 3x3 matrices, largest first, given their upper triangles; closed form
+    (Smith 1961)."""
+    mean = (of[0, 0] + of[1, 1] + of[2, 2]) / 3
+    a, b, c = of[0, 0] - mean, of[1, 1] - mean, of[2, 2] - mean
+    d, e, f = of[0, 1], of[0, 2], of[1, 2]
+    spread = torch.sqrt(((a * a + b * b + c * c) + 2 * (d * d + e * e + f * f)) / 6)
+    determinant = a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)
+    half = (determinant / (2 * spread**3).clamp_min(1e-30)).clamp(-1, 1)
+    angle = torch.acos(half) / 3
+    first = mean + 2 * spread * torch.cos(angle)
+    last = mean + 2 * spread * torch.cos(angle + 2 * math.pi / 3)
+    return [first, 3 * mean - first - last, last]

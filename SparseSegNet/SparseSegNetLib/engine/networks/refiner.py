@@ -1,0 +1,36 @@
+"""A network that corrects a prior instead of starting from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+LEAST = 1e-3  # probability: what the prior excludes, the network can still bring back
+
+
+class Refiner(nn.Module):
+    """Adds what a network says to the logarithm of a prior's class probabilities.
+
+    network: gives logits; its last layer is its attribute `head`, which starts at 0, so that
+    before the first step the prior comes out.  first: the first of the inputs that hold the
+    prior's probabilities of the foreground classes.  classes: with background.
+    """
+
+    def __init__(self, network: nn.Module, first: int, classes: int):
+        super().__init__()
+        self.network, self.first, self.classes = network, first, classes
+        self.register_buffer("corrected", torch.ones(classes))
+        nn.init.zeros_(network.head.weight)
+        nn.init.zeros_(network.head.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        prior = x.narrow(1, self.first, self.classes - 1).float()
+        prior = torch.cat((1 - prior.sum(dim=1, keepdim=True), prior), dim=1)
+        logits = self.network(x) * self.corrected[:, None, None, None]
+        return logits + torch.log(prior.clamp_min(LEAST))
+
+    def leave(self, classes: Sequence[int]) -> None:
+        """Leave these classes to the prior: the network is not taught them."""
+        self.corrected[list(classes)] = 0

@@ -1,0 +1,267 @@
+"""Learning from priors without copying them: every slice is taught with priors that never saw it.
+
+At an annotated slice a prior *is* the label, so whatever is trained on that only copies it.
+Therefore the slices are divided into folds, and a fold's slices are taught with priors made from
+the other folds' slices alone (stacking, Wolpert 1992). For the prediction priors are made from
+all slices. First a shallow model learns so from priors and filters; what it says, blended with
+the priors, is in turn the prior of the network. For a fold's slices the shallow model is taught
+with the other folds' labels alone; as usual in stacking, those came with priors which this fold
+did take part in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..annotation.composition import UNLABELLED
+from ..annotation.slices import AnnotatedSlice, array_axis
+from . import filters
+from .metrics import overlap
+from .preprocess import WorkingVolume, position_channels
+from .priors import WAYS, Priors, only_in
+from .voxel_classifier import VoxelClassifier
+
+FOLDS = 4
+LEAVE_ONE_OUT = 6  # slices or fewer: each is a fold of its own
+COMPLETE = 0.9  # share of a slice's voxels that must be labelled for a prior to use it
+MOST_ROWS = 50_000  # voxels on which the blend is settled
+ROUNDS = 40  # of expectation and maximisation for the blend
+# The priors reach farther in the folds, with fewer slices, than in the prediction: what the folds
+# say of them is too bad, and counts half beside what is good on the average.
+TRUST = 0.5
+USUAL = (0.0, 0.15, 0.1, 0.35, 0.4)
+
+
+@dataclass
+class Stack:
+    """folds: what to train on, one working volume per fold with that fold's labels alone; empty
+    where there is nothing to learn from out of fold.
+    target: what to predict; its blend is made from all slices.
+    alone: classes of which only the priors know, since no two folds show them.
+    scores: IoU and Dice per segment of the blend on voxels that it had not seen, or None."""
+
+    folds: list[WorkingVolume]
+    target: WorkingVolume
+    alone: tuple[int, ...] = ()
+    scores: list[dict] | None = None
+
+
+@dataclass
+class _Fold:
+    """labels: of this fold alone.  known: where they are.  suggested: what the other folds say,
+    float16 (ways, classes, k, j, i).  far: how far their slices are.
+    rows, truth: evidence and labels of the known voxels."""
+
+    labels: torch.Tensor
+    slices: list[AnnotatedSlice]
+    known: torch.Tensor
+    suggested: torch.Tensor
+    far: torch.Tensor
+    rows: torch.Tensor
+    truth: torch.Tensor
+
+
+class Stacker:
+    """Stacks priors, and a shallow model that learns from them, for one working volume.
+
+    seconds: how long `stack` may take, about; None for as long as it takes.
+    dtype: of the shallow model's products.
+    step: called with the share done; it may raise to break off.
+    """
+
+    def __init__(self, priors: Priors, seed: int = 0, seconds: float | None = None,
+                 dtype: str = "float32", step: Callable[[float], None] = lambda share: None):
+        self.priors, self.volume, self.classes = priors, priors.volume, priors.classes
+        self.seed, self.seconds, self.dtype, self.step = seed, seconds, dtype, step
+        with torch.no_grad():
+            image = self.volume.image
+            at = torch.stack(torch.meshgrid(*(torch.arange(n, device=image.device).float()
+                                              for n in self.volume.shape), indexing="ij"), dim=-1)
+            # Half precision is enough for evidence, and half the memory.
+            self.evidence = torch.cat((filters.responses(image, priors.spacing),
+                                       position_channels(at, self.volume.shape))).half()
+
+    @staticmethod
+    def bytes_per_voxel(channels: int, classes: int) -> float:
+        """Memory for a volume of so many voxels: evidence, fields, and each fold's suggestions
+        and inputs."""
+        fold = 2 * (len(WAYS) + 1) * classes + 4 * (channels + classes) + 8
+        return (LEAVE_ONE_OUT + 1) * fold + 2 * (filters.count(channels) + 4) \
+            + 4 * (len(WAYS) + 2) * classes + 48
+
+    def stack(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> Stack:
+        """Training volumes per fold, and the volume to predict, for these labels and slices.
+
+        labels: uint8 (k, j, i), 255 = unlabelled; what is labelled outside the slices (scribbles)
+        teaches in every fold, since no prior knows it. Slices that are annotated in part only
+        make no prior.
+        """
+        begun = time.monotonic()
+        slices = [s for s in slices if complete(labels, s)]
+        suggested = self.priors.suggest(labels, slices).half()
+        once = time.monotonic() - begun
+        folds = self._folds(labels, slices, once)
+        if len(folds) < 2:
+            even = torch.full((len(WAYS),), 1 / len(WAYS))
+            return Stack([], self._with(_blend(suggested, even), labels, slices))
+        taught = torch.unique(torch.cat([f.truth for f in folds])).tolist()
+        alone = tuple(c for c in range(1, self.classes) if c not in taught)
+        model = self._learnt(folds)
+        shallow = model.probabilities(self._evidence(suggested, self._distance(slices)))
+        every = torch.cat((suggested, shallow[None].half()))
+        once = time.monotonic() - begun - (len(folds) + 1) * once
+        if self.seconds is not None and \
+                time.monotonic() - begun + len(folds) * once > self.seconds:
+            # No time to learn out of fold, and so none for a network.
+            usual = _blend(every, torch.tensor(USUAL))
+            return Stack([], self._with(self._with_alone(usual, suggested, alone), labels, slices))
+        seen = []
+        for number, fold in enumerate(folds):
+            self.step((number + 1 + len(folds)) / (2 * len(folds) + 1))
+            others = self._learnt([f for f in folds if f is not fold])
+            shallow = others.probabilities(self._evidence(fold.suggested, fold.far))
+            seen.append(torch.cat((fold.suggested, shallow[None].half())))
+        rows = torch.cat([s[:, :, f.known] for s, f in zip(seen, folds, strict=True)], dim=2)
+        truth = torch.cat([f.truth for f in folds])
+        weights = TRUST * settle_blend(rows, truth) + (1 - TRUST) * rows.new_tensor(USUAL).float()
+        scores = overlap(_blend(rows, weights).argmax(dim=0).cpu().numpy(),
+                         truth.cpu().numpy(), self.classes - 1)
+        blend = self._with_alone(_blend(every, weights), suggested, alone)
+        return Stack([self._with(_blend(s, weights), f.labels, f.slices)
+                      for s, f in zip(seen, folds, strict=True)],
+                     self._with(blend, labels, slices), alone, scores)
+
+    def _with_alone(self, blend: torch.Tensor, suggested: torch.Tensor,
+                    alone: tuple[int, ...]) -> torch.Tensor:
+        """A blend in which classes that the shallow model was never taught keep what the priors
+        say of them."""
+        if not alone:
+            return blend
+        ways = torch.tensor(USUAL[:-1])
+        kept = _blend(suggested[:, list(alone)], ways / ways.sum())
+        blend[list(alone)] = 0
+        blend *= (1 - kept.sum(dim=0)) / blend.sum(dim=0).clamp_min(1e-6)
+        blend[list(alone)] = kept
+        return blend
+
+    def _folds(self, labels: torch.Tensor, slices: list[AnnotatedSlice],
+               once: float) -> list[_Fold]:
+        """once: how long one suggestion takes."""
+        number = FOLDS if len(slices) > LEAVE_ONE_OUT else len(slices)
+        while number > 2 and self.seconds is not None and number * once > self.seconds / 2:
+            number -= 1
+        found = []
+        for part in divide(slices, number):
+            self.step(len(found) / (2 * number + 1))
+            others = [s for s in slices if s not in part]
+            mine = labels.clone()
+            for item in others:
+                mine[item.selector()] = UNLABELLED
+            known = mine != UNLABELLED
+            if not others or not bool(known.any()):
+                continue
+            # What only these slices show, no prior can know here; in the prediction it does.
+            shown = torch.unique(only_in(labels, others))
+            mine[known & ~torch.isin(mine, shown)] = UNLABELLED
+            known = mine != UNLABELLED
+            if not bool(known.any()):
+                continue
+            suggested = self.priors.suggest(labels, others, scribbles=False).half()
+            far = self._distance(others)
+            rows = self._evidence(suggested, far)[:, known].T
+            found.append(_Fold(mine, list(part), known, suggested, far, rows, mine[known]))
+        return found
+
+    def _evidence(self, suggested: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+        """float16 (f, k, j, i): what the shallow model learns from."""
+        return torch.cat((self.evidence, far[None], suggested[:, 1:].flatten(0, 1)))
+
+    def _distance(self, slices: list[AnnotatedSlice]) -> torch.Tensor:
+        """float16 (k, j, i): logarithm of the distance to the nearest slice; near a slice the
+        priors deserve more trust."""
+        spacing = self.priors.spacing
+        far = torch.full(self.volume.shape, 1e4, device=self.volume.image.device)
+        for item in slices:
+            axis = array_axis(item.axis)
+            at = torch.arange(self.volume.shape[axis], device=far.device)
+            form = [1, 1, 1]
+            form[axis] = -1
+            away = (at - item.index).abs() * (spacing[axis] / min(spacing))
+            far = torch.minimum(far, away.view(form))
+        return torch.log1p(far).half()
+
+    def _learnt(self, folds: list[_Fold]) -> VoxelClassifier:
+        return VoxelClassifier(torch.cat([f.rows for f in folds]),
+                               torch.cat([f.truth for f in folds]), self.classes, self.seed,
+                              self.dtype)
+
+    def _with(self, blend: torch.Tensor, labels: torch.Tensor,
+              slices: list[AnnotatedSlice]) -> WorkingVolume:
+        """The volume with these class probabilities as further inputs."""
+        return replace(self.volume, image=torch.cat((self.volume.image, blend[1:])),
+                       labels=labels, slices=slices)
+
+
+def prior_channels(classes: int) -> int:
+    """How many inputs a stack adds: the probabilities of the foreground classes."""
+    return classes - 1
+
+
+def prior_of(volume: WorkingVolume, classes: int) -> torch.Tensor:
+    """Class probabilities float32 (classes, k, j, i) that a stack gave a volume."""
+    found = volume.image[-prior_channels(classes):]
+    return torch.cat((1 - found.sum(dim=0, keepdim=True), found))
+
+
+def without_prior(volume: WorkingVolume, classes: int) -> WorkingVolume:
+    """The volume with inputs for a prior that says background."""
+    empty = volume.image.new_zeros((prior_channels(classes), *volume.shape))
+    return replace(volume, image=torch.cat((volume.image, empty)))
+
+
+def settle_blend(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Weights float32 (n,) that sum to 1 with which n predictions explain the truth best.
+
+    rows: class probabilities (n, classes, voxels) by predictors that had not seen these voxels.
+    truth: uint8 (voxels,).  The likelihood of the mixture, with classes counting by the square
+    root of their frequency, is maximised by expectation and maximisation (Dempster 1977).
+    """
+    if len(truth) > MOST_ROWS:
+        every = torch.linspace(0, len(truth) - 1, MOST_ROWS, device=truth.device).long()
+        rows, truth = rows[:, :, every], truth[every]
+    chance = rows.gather(1, truth.long()[None, None].expand(len(rows), 1, -1))[:, 0].float()
+    chance = chance.clamp_min(1e-3)
+    count = torch.bincount(truth.long(), minlength=rows.shape[1]).float()
+    worth = count.clamp_min(1)[truth.long()] ** -0.5
+    weights = torch.full((len(rows),), 1 / len(rows), device=rows.device)
+    for _ in range(ROUNDS):
+        share = weights[:, None] * chance
+        share = share / share.sum(dim=0)
+        weights = (share * worth).sum(dim=1) / worth.sum()
+    return weights
+
+
+def _blend(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean float32 of class probabilities (n, classes, ...)."""
+    total = torch.zeros(maps.shape[1:], device=maps.device)
+    for weight, part in zip(weights.tolist(), maps, strict=True):
+        total += weight * part
+    return total
+
+
+def complete(labels: torch.Tensor, item: AnnotatedSlice) -> bool:
+    """Whether a slice is labelled nearly everywhere."""
+    plane = labels.select(array_axis(item.axis), item.index)
+    return float((plane != UNLABELLED).float().mean()) >= COMPLETE
+
+
+def divide(slices: list[AnnotatedSlice], folds: int) -> list[list[AnnotatedSlice]]:
+    """Folds of about equal size, each with slices of all axes; neighbours apart."""
+    parts: list[list[AnnotatedSlice]] = [[] for _ in range(folds)]
+    for number, item in enumerate(sorted(slices)):
+        parts[number % folds].append(item)
+    return [p for p in parts if p]

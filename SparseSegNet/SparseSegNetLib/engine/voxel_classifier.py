@@ -1,0 +1,82 @@
+"""A shallow model: classifies each voxel by what filters say about it, in seconds.
+
+What a random forest on filter responses is in ilastik or Labkit (Sommer 2011), here a small
+perceptron, so that it runs on the engine's device: on textures it is hard to beat for the first
+half minute, and it takes voxel coordinates and priors as further evidence.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .losses import balancing_weights
+
+HIDDEN = 96
+BATCH = 1024
+STEPS = 400
+RATE = 5e-3
+NOISE = 0.05  # of the evidence's standard deviation, against learning voxels by heart
+MOST_ROWS = 400_000  # labelled voxels; more are drawn from evenly
+AT_ONCE = 1 << 18  # voxels per prediction
+
+
+class VoxelClassifier:
+    """Learns classes from evidence per voxel.
+
+    evidence: float32 (voxels, f) of labelled voxels.  labels: uint8 (voxels,).
+    classes: with background.  dtype: of the matrix products, 'bfloat16' or 'float32'.
+    """
+
+    def __init__(self, evidence: torch.Tensor, labels: torch.Tensor, classes: int, seed: int,
+                 dtype: str = "float32"):
+        self.classes, device = classes, evidence.device
+        self._cast = torch.autocast(device.type, getattr(torch, dtype),
+                                    enabled=dtype != "float32")
+        random = torch.Generator().manual_seed(seed)
+        if len(labels) > MOST_ROWS:
+            chosen = torch.randperm(len(labels), generator=random)[:MOST_ROWS].to(device)
+            evidence, labels = evidence[chosen], labels[chosen]
+        evidence = evidence.float()
+        self.mean, self.sd = evidence.mean(dim=0), evidence.std(dim=0).clamp_min(1e-3)
+        rows = self._normalised(evidence)
+        labels = labels.long()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = nn.Sequential(
+                nn.Linear(rows.shape[1], HIDDEN), nn.ReLU(),
+                nn.Linear(HIDDEN, HIDDEN), nn.ReLU(),
+                nn.Linear(HIDDEN, classes)).to(device)
+            weights = balancing_weights(labels, classes, 0.5)
+            loss = nn.CrossEntropyLoss(weight=weights)
+            optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=1e-2)
+            rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
+            self.network.train()
+            for _ in range(STEPS):
+                at = torch.randint(len(labels), (BATCH,), generator=random).to(device)
+                x = rows[at]
+                x = x + NOISE * torch.randn_like(x)
+                with self._cast:
+                    logits = self.network(x)
+                value = loss(logits.float(), labels[at])
+                optimiser.zero_grad(set_to_none=True)
+                value.backward()
+                optimiser.step()
+                rate.step()
+        self.network.eval()
+
+    def _normalised(self, evidence: torch.Tensor) -> torch.Tensor:
+        return ((evidence.float() - self.mean) / self.sd).clamp(-5, 5)
+
+    @torch.no_grad()
+    def probabilities(self, evidence: torch.Tensor) -> torch.Tensor:
+        """float32 (classes, k, j, i) for evidence (f, k, j, i)."""
+        shape = evidence.shape[1:]
+        flat = evidence.flatten(1)
+        found = torch.empty((self.classes, flat.shape[1]), device=flat.device)
+        for first in range(0, flat.shape[1], AT_ONCE):
+            part = self._normalised(flat[:, first:first + AT_ONCE].T)
+            with self._cast:
+                logits = self.network(part)
+            found[:, first:first + AT_ONCE] = logits.float().softmax(dim=1).T
+        return found.view(self.classes, *shape)

@@ -1,0 +1,236 @@
+"""Stacking: no slice is taught with a prior that saw it, and the blend keeps what is good."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_priors import ellipsoid, iou, working
+
+from SparseSegNetLib.annotation.composition import UNLABELLED
+from SparseSegNetLib.annotation.slices import AnnotatedSlice
+from SparseSegNetLib.annotation.spread import spread_slices
+from SparseSegNetLib.engine import filters, metrics
+from SparseSegNetLib.engine.held_out import hold_out_fold
+from SparseSegNetLib.engine.networks.refiner import Refiner
+from SparseSegNetLib.engine.plan import fingerprint, make_plan
+from SparseSegNetLib.engine.priors import Priors
+from SparseSegNetLib.engine.stacking import Stacker, divide, prior_of, settle_blend
+from SparseSegNetLib.engine.trainer import Trainer
+from SparseSegNetLib.engine.voxel_classifier import VoxelClassifier
+
+
+def stacked(volume, classes=3, **options):
+    return Stacker(Priors(volume, classes), **options).stack(volume.labels, volume.slices)
+
+
+class TestFilters:
+    def test_count_and_shape(self):
+        image = torch.randn(2, 7, 8, 9)
+        assert filters.responses(image, (1, 1, 1)).shape == (filters.count(2), 7, 8, 9)
+
+    def test_a_constant_image_gives_no_edges(self):
+        found = filters.responses(torch.full((1, 9, 9, 9), 3.0), (1, 1, 1))
+        assert torch.isfinite(found).all()
+        smooth = [0, *range(1, found.shape[0], filters.PER_SCALE)]
+        edges = [n for n in range(found.shape[0]) if n not in smooth]
+        assert found[edges].abs().max() < 1e-3 and (found[smooth] - 3).abs().max() < 1e-4
+
+    def test_eigenvalues_against_numpy(self):
+        values = torch.randn(6, 50, dtype=torch.float64)
+        upper = dict(zip([(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)], values, strict=True))
+        matrices = np.zeros((50, 3, 3))
+        for (a, b), value in upper.items():
+            matrices[:, a, b] = matrices[:, b, a] = value
+        exact = np.linalg.eigvalsh(matrices)[:, ::-1].T
+        found = torch.stack(filters.eigenvalues(upper)).numpy()
+        assert np.allclose(found, exact, atol=1e-6)
+
+    def test_gaussian_against_scipy(self):
+        from scipy import ndimage
+
+        image = torch.randn(1, 12, 20, 20, generator=torch.Generator().manual_seed(0))
+        spacing = (2.0, 1.0, 1.0)
+        found = filters.responses(image, spacing)[1 + 2 * filters.PER_SCALE]
+        scale = filters.SCALES[2]
+        exact = ndimage.gaussian_filter(image[0].numpy(), [scale / s for s in spacing],
+                                        mode="nearest", truncate=filters.REACH)
+        assert np.abs(found.numpy() - exact).max() < 0.02
+
+
+class TestVoxelClassifier:
+    def test_learns_and_repeats_itself(self):
+        generator = torch.Generator().manual_seed(0)
+        evidence = torch.randn(3000, 5, generator=generator)
+        labels = (evidence[:, 0] * evidence[:, 1] > 0).to(torch.uint8)
+        one, two = (VoxelClassifier(evidence, labels, 2, 0) for _ in range(2))
+        grid = torch.randn(5, 10, 10, 10, generator=generator)
+        found = one.probabilities(grid)
+        assert torch.equal(found, two.probabilities(grid))
+        right = (found.argmax(dim=0) == (grid[0] * grid[1] > 0)).float().mean()
+        assert right > 0.93
+
+    def test_the_callers_random_numbers_are_untouched(self):
+        torch.manual_seed(5)
+        before = torch.rand(3)
+        torch.manual_seed(5)
+        VoxelClassifier(torch.randn(50, 2, generator=torch.Generator()),
+                        torch.randint(0, 2, (50,), generator=torch.Generator()).byte(), 2, 0)
+        assert torch.equal(torch.rand(3), before)
+
+
+class TestBlendWeights:
+    def test_the_better_one_counts_more(self):
+        truth = torch.randint(0, 3, (5000,), generator=torch.Generator().manual_seed(0))
+        good = 0.8 * torch.eye(3)[truth].T + 0.2 / 3
+        bad = torch.full((3, 5000), 1 / 3)
+        weights = settle_blend(torch.stack((bad, good)), truth.to(torch.uint8))
+        assert weights.sum() == pytest.approx(1, abs=1e-5) and weights[1] > 0.9
+
+
+class TestStack:
+    def test_a_slices_own_labels_never_reach_its_prior(self):
+        """Change everything that a fold's slices say: what it is taught with must not change."""
+        truth = ellipsoid()
+        slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
+        volume = working(truth, slices)
+        stacker = Stacker(Priors(volume, 3))
+        for number, part in enumerate(divide(slices, len(slices))):
+            shared = np.zeros(truth.shape, bool)
+            for item in slices:
+                if item not in part:
+                    shared[item.selector()] = True
+            changed = volume.labels.clone()
+            for item in part:
+                plane = changed[item.selector()]
+                keep = torch.from_numpy(shared[item.selector()])
+                plane[~keep] = (plane[~keep] + 1) % 3
+            before, after = (stacker._folds(labels, slices, 0.0)[number]
+                             for labels in (volume.labels, changed))
+            assert torch.equal(before.suggested, after.suggested)
+            assert torch.equal(before.rows, after.rows)
+            known = after.labels != UNLABELLED
+            assert known.any() and not known.numpy()[shared].any()
+            assert (before.labels[known] != after.labels[known]).all()
+
+    def test_every_labelled_voxel_of_one_slice_alone_is_trained_on_once(self):
+        truth = ellipsoid()
+        slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
+        volume = working(truth, slices)
+        stack = stacked(volume)
+        times = sum((fold.labels != UNLABELLED).int() for fold in stack.folds)
+        assert times.max() == 1
+        assert (times > 0).sum() > 0.8 * (volume.labels != UNLABELLED).sum()
+        assert stack.target.image.shape[0] == 1 + 2
+
+    def test_scribbles_teach_in_every_fold(self):
+        truth = ellipsoid()
+        slices = spread_slices((0, 0, 3), truth.shape, truth > 0)
+        volume = working(truth, slices)
+        volume.labels[1, 2, 3] = 1
+        for fold in stacked(volume).folds:
+            assert fold.labels[1, 2, 3] == 1
+
+    def test_one_slice_has_nothing_to_learn_from(self):
+        truth = ellipsoid()
+        stack = stacked(working(truth, [AnnotatedSlice("k", 15)]))
+        assert stack.folds == [] and stack.scores is None
+        assert prior_of(stack.target, 3).shape == (3, *truth.shape)
+
+    def test_no_time_leaves_the_usual_blend(self):
+        truth = ellipsoid()
+        slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
+        stack = stacked(working(truth, slices), seconds=0.0)
+        assert stack.folds == []
+        found = prior_of(stack.target, 3).argmax(dim=0)
+        assert iou(found > 0, (truth > 0).astype(np.uint8)) > 0.85
+
+    def test_the_blend_is_good_and_says_so_honestly(self):
+        truth = ellipsoid()
+        slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
+        volume = working(truth, slices)
+        stack = stacked(volume)
+        rows = metrics.overlap(prior_of(stack.target, 3).argmax(dim=0).numpy(), truth, 2,
+                               volume.labels.numpy() == UNLABELLED)
+        reached, said = (metrics.mean(r["iou"] for r in x) for x in (rows, stack.scores))
+        assert reached > 0.85 and said == pytest.approx(reached, abs=0.12)
+
+    def test_a_class_that_one_slice_alone_shows_is_left_to_the_priors(self):
+        """Out of fold nothing can know of it, so the shallow model must not be taught it."""
+        truth = (ellipsoid() > 0).astype(np.uint8)
+        truth[5:9, 16:20, 18:22] = 2
+        slices = [AnnotatedSlice("k", 7), AnnotatedSlice("k", 14), AnnotatedSlice("k", 21),
+                  AnnotatedSlice("j", 8)]
+        volume = working(2 * truth, slices)
+        volume.labels = working(truth, slices).labels
+        stack = stacked(volume)
+        assert stack.alone == (2,)
+        assert not any((fold.labels == 2).any() for fold in stack.folds)
+        found = prior_of(stack.target, 3)
+        assert torch.allclose(found.sum(dim=0), torch.ones(()), atol=1e-3)
+        assert iou(found.argmax(dim=0), truth, 2) > 0.6
+        plan = replace(make_plan(fingerprint(volume.labels.numpy(), (1, 1, 1), 1, 3, 4), width=4),
+                       batch=2)
+        trainer = Trainer(plan, [volume], 3, None, 0, stack)
+        trainer.train(0, max_steps=3)
+        assert iou(trainer.probabilities().argmax(dim=0), truth, 2) > 0.5
+
+    def test_folds_are_even_and_hold_slices_of_different_axes(self):
+        slices = spread_slices((4, 4, 4), (40, 40, 40))
+        parts = divide(slices, 4)
+        assert sorted(s for p in parts for s in p) == slices
+        assert all(len(p) == 3 and {s.axis for s in p} == set("ijk") for p in parts)
+
+
+class TestRefiner:
+    def test_starts_as_the_prior_and_leaves_classes_alone(self):
+        class Network(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.head = torch.nn.Conv3d(4, 3, 1)
+
+            def forward(self, x):
+                return self.head(x)
+
+        refiner = Refiner(Network(), 1, 3)
+        prior = torch.rand(1, 3, 4, 4, 4).softmax(dim=1)
+        x = torch.cat((torch.randn(1, 1, 4, 4, 4), prior[:, 1:], torch.zeros(1, 1, 4, 4, 4)), 1)
+        assert torch.allclose(refiner(x).softmax(dim=1), prior, atol=1e-3)
+        torch.nn.init.ones_(refiner.network.head.bias)
+        refiner.leave([2])
+        change = refiner(x) - prior.log()
+        assert torch.allclose(change[:, :2], torch.ones(()), atol=1e-3)
+        assert torch.allclose(change[:, 2], torch.zeros(()), atol=1e-3)
+
+
+class TestBlend:
+    def trainer(self):
+        truth = ellipsoid((26, 30, 32))
+        slices = spread_slices((3, 3, 2), truth.shape, truth > 0)
+        volume = working(truth, slices, noise=0.05)
+        plan = make_plan(fingerprint(volume.labels.numpy(), (1, 1, 1), 1, 3, len(slices)), width=4)
+        stack = stacked(volume)
+        split = hold_out_fold(stack.folds, volume.labels.numpy(), 0)
+        return Trainer(replace(plan, batch=2), [volume], 3, split, 0, stack), truth
+
+    def test_before_the_first_step_the_prior_is_the_result(self):
+        trainer, truth = self.trainer()
+        prior = prior_of(trainer.target, 3)
+        assert torch.equal(trainer.probabilities(), prior)
+        rows = trainer.score_held_out()
+        assert metrics.mean(r["dice"] for r in rows) > 0.85
+        assert 0.2 < trainer.network_share < 0.8
+        trainer.train(0, max_steps=2)
+        found = trainer.probabilities().argmax(dim=0)
+        assert iou(found > 0, (truth > 0).astype(np.uint8)) > 0.85
+
+    def test_the_held_out_fold_teaches_only_at_the_end(self):
+        trainer, _ = self.trainer()
+        held = trainer.split.slices
+        mask = torch.from_numpy(trainer.split.mask)
+        assert held and bool(mask.any())
+        for volume in trainer.sampler.volumes:
+            assert not set(held) & set(volume.slices)
+            assert (volume.labels[mask] == UNLABELLED).all()
+        trainer.train(0, max_steps=10)
+        assert any(set(held) <= set(v.slices) for v in trainer.sampler.volumes)
