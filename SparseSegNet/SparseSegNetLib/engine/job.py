@@ -175,15 +175,20 @@ class Job:
             self._check()
 
         left = None if self.options.max_steps else self.options.time_budget - self.seconds
+        classes = len(self.folder.segments) + 1
+
+        def stacked(left: float | None, step: Callable[[float], None]) -> Stack:
+            priors = Priors(volume, classes, None if left is None else PRIORS_SHARE * left, step)
+            return Stacker(priors, self.options.seed, None if left is None else STACK_SHARE * left,
+                           plan.dtype, step).stack(volume.labels, volume.slices)
+
         try:
-            priors = Priors(volume, len(self.folder.segments) + 1,
-                            None if left is None else PRIORS_SHARE * left, compare)
-            stack = Stacker(priors, self.options.seed,
-                            None if left is None else STACK_SHARE * left, plan.dtype,
-                            compare).stack(volume.labels, volume.slices)
+            stack = stacked(left, compare)
         except Stopped:
-            raise Cancelled("stopped before the first training step") from None
-        labels, _ = finish(prior_of(stack.target, priors.classes).cpu(), volume.full_shape)
+            self.emit("warning", text="stopped before the first training step: the result is what "
+                                      "the slices alone say.")
+            stack = stacked(0.0, lambda share: None)
+        labels, _ = finish(prior_of(stack.target, classes).cpu(), volume.full_shape)
         self._preview(labels.numpy(), 0)
         if stack.scores is not None:
             self._metrics(Report(0, None, 0.0, "comparing slices", stack.scores))

@@ -63,7 +63,8 @@ def test_a_network_gives_nearly_the_same_labels_whatever_the_tiling(position):
     torch.manual_seed(0)
     vol = volume((40, 48, 56))
     vol.image = torch.nn.functional.avg_pool3d(vol.image[None], 5, 1, 2)[0] * 8
-    plan = make_plan(Fingerprint((40, 48, 56), (1, 1, 1), 1, 3, 100, 5), width=4)
+    plan = replace(make_plan(Fingerprint((40, 48, 56), (1, 1, 1), 1, 3, 100, 5), width=4),
+                   priors=False)
     network = build(plan, 4 if position else 1, 3)
     network(torch.randn(4, 4 if position else 1, *plan.patch))  # sets the running statistics
     labels = [Predictor(network.eval(), 3, replace(plan, tile=tile, position=position))

@@ -31,11 +31,11 @@ def print_of(shape, spacing, classes=3):
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
 def test_network_takes_patch_and_tile_and_gives_logits_of_the_same_size(shape, spacing):
     plan = make_plan(print_of(shape, spacing), width=2)
-    network = build(plan, 4, 3).eval()
+    network = build(plan, 6, 3).eval()
     assert all(p % d == 0 and t % d == 0
                for p, t, d in zip(plan.patch, plan.tile, plan.divisor, strict=True))
     with torch.inference_mode():
-        assert network(torch.zeros(1, 4, *plan.patch)).shape == (1, 3, *plan.patch)
+        assert network(torch.zeros(1, 6, *plan.patch)).shape == (1, 3, *plan.patch)
 
 
 def test_thick_slices_are_not_pooled_until_the_voxels_are_near_isotropic():

@@ -38,7 +38,7 @@ def trainer_for(image, truth, counts=(2, 2, 2), width=4, held_out=False, seed=0)
     slices = spread_slices(counts, truth.shape, truth > 0)
     labels = restrict_to_slices(truth, slices)
     plan = make_plan(fingerprint(labels, (1, 1, 1), 1, 3, len(slices)), width=width)
-    plan = replace(plan, batch=4, patch=(16, 16, 16))
+    plan = replace(plan, batch=4, patch=(16, 16, 16), priors=False)  # the network alone
     vol = working_volume(RunInput(image, labels, grid_of(labels), slices), labels.shape,
                          Normalisation.measure(image), torch.device("cpu"))
     split = hold_out(labels, slices, seed) if held_out else None
