@@ -1,7 +1,8 @@
 """`make benchmark-ablation`: what the engine's choices are worth, one changed at a time.
 
-Trains in this process, without probe and held-out slices, for a fixed time per variant, and
-prints the mean IoU over the foreground classes on voxels that were not annotated.
+Two tables of the mean IoU over the foreground classes on voxels that were not annotated: what the
+slices alone say (priors and shallow model, no network), and what the network makes of it in a
+fixed time. In this process, without probe and held-out slices.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
-from cases import SHARED, Case, load_case
-from SparseSegNetLib.engine import losses, metrics
+from cases import SHARED, Case, data_is_there, load_case
+from SparseSegNetLib.engine import filters, losses, metrics, stacking
 from SparseSegNetLib.engine.augmentation import Strength
 from SparseSegNetLib.engine.device import prepare_threads
 from SparseSegNetLib.engine.inference import finish
@@ -28,7 +31,9 @@ from SparseSegNetLib.engine.plan import (
     make_plan,
     round_up,
 )
-from SparseSegNetLib.engine.preprocess import Normalisation, working_volume
+from SparseSegNetLib.engine.preprocess import Normalisation, WorkingVolume, working_volume
+from SparseSegNetLib.engine.priors import WAYS, Priors
+from SparseSegNetLib.engine.stacking import Stack, Stacker, prior_of
 from SparseSegNetLib.engine.trainer import Trainer
 from SparseSegNetLib.run.folder import RunInput
 
@@ -36,22 +41,68 @@ STRONG = Strength(rotation=25, scale=0.2, elastic=5.5, contrast=0.25, brightness
                   gamma=0.3)
 
 
+class Without(Priors):
+    """Priors of which one way says nothing."""
+
+    missing = ""
+
+    def suggest(self, *arguments, **options) -> torch.Tensor:
+        found = super().suggest(*arguments, **options).clone()
+        found[WAYS.index(self.missing)] = 1 / self.classes
+        return found
+
+
+class Nearsighted(Stacker):
+    """A shallow model that is not told how far the nearest slice is."""
+
+    def _distance(self, slices) -> torch.Tensor:
+        return torch.zeros_like(super()._distance(slices))
+
+
 @dataclass
-class Variant:
-    """plan: changes a plan.  balance: power of the class weights in the cross-entropy."""
+class StackVariant:
+    """constants: (module, name, value) that differ."""
 
     name: str
-    plan: Callable[[Plan], Plan] = lambda plan: plan
+    constants: tuple = ()
+    without: str = ""
+    stacker: type[Stacker] = Stacker
+
+
+@dataclass
+class Variant:
+    """plan: changes a plan.  share: of the network in the blend with its prior, None for what is
+    shipped.  priors: False trains the network alone.  balance: power of the class weights."""
+
+    name: str
+    plan: Callable[[Plan], Plan] = field(default=lambda plan: plan)
+    share: float | None = None
+    priors: bool = True
     balance: float = 0.5
+
+
+STACKS = (
+    StackVariant("as shipped"),
+    *(StackVariant(f"without the way '{way}'", without=way) for way in WAYS),
+    StackVariant("filters at three scales", ((filters, "SCALES", (0.7, 1.6, 3.5)),)),
+    StackVariant("not told the distance to the slices", stacker=Nearsighted),
+    StackVariant("four folds, never one per slice", ((stacking, "LEAVE_ONE_OUT", 0),)),
+    StackVariant("blend as the folds say", ((stacking, "TRUST", 1.0),)),
+    StackVariant("blend as usual", ((stacking, "TRUST", 0.0),)),
+    StackVariant("no shallow model in the blend", (
+        (stacking, "TRUST", 0.0), (stacking, "USUAL", (0.0, 0.25, 0.15, 0.6, 0.0)))),
+    StackVariant("shallow model alone", (
+        (stacking, "TRUST", 0.0), (stacking, "USUAL", (0.0, 0.0, 0.0, 0.0, 1.0)))),
+)
 
 
 def with_patch(edge: int, batch: int) -> Callable[[Plan], Plan]:
     """Patches of about edge^3 voxels, with the levels that fit them."""
     def change(plan: Plan) -> Plan:
-        patch = box_within(plan.shape, plan.spacing, edge**3)
-        strides, kernels = levels(patch, plan.spacing)
+        patch_ = box_within(plan.shape, plan.spacing, edge**3)
+        strides, kernels = levels(patch_, plan.spacing)
         plan = replace(plan, batch=batch, strides=strides, kernels=kernels)
-        return replace(plan, patch=round_up(patch, plan.divisor),
+        return replace(plan, patch=round_up(patch_, plan.divisor),
                        tile=round_up(plan.tile, plan.divisor))
     return change
 
@@ -60,33 +111,54 @@ def changed(**fields) -> Callable[[Plan], Plan]:
     return lambda plan: replace(plan, **fields)
 
 
-VARIANTS = (
+NETWORKS = (
     Variant("as shipped"),
+    Variant("not blended with its prior", share=1.0),
+    Variant("network alone, no prior", priors=False),
     Variant("2 patches of 48^3", with_patch(48, 2)),
-    Variant("12 patches of 24^3", with_patch(24, 12)),
     Variant("6 patches of 32^3", with_patch(32, 6)),
-    Variant("learning rate 4e-3", changed(learning_rate=4e-3)),
-    Variant("learning rate 2e-2", changed(learning_rate=2e-2)),
-    Variant("strong augmentation", changed(strength=STRONG)),
-    Variant("mirrored patches", changed(strength=replace(Strength(), flips=True))),
-    Variant("no position channels", changed(position=False)),
-    Variant("instance norm", changed(norm="instance")),
+    Variant("12 patches of 24^3", with_patch(24, 12)),
     Variant("8 channels", changed(width=8)),
     Variant("32 channels", changed(width=32)),
+    Variant("learning rate 3e-3", changed(learning_rate=3e-3)),
+    Variant("constant learning rate", changed(drop_every=0)),
+    Variant("no averaged weights (EMA)", changed(ema=0.0)),
+    Variant("instance norm", changed(norm="instance")),
+    Variant("no position channels", changed(position=False)),
+    Variant("strong augmentation", changed(strength=STRONG)),
+    Variant("mirrored patches", changed(strength=replace(Strength(), flips=True))),
     Variant("classes not balanced", balance=0.0),
     Variant("classes fully balanced", balance=1.0),
 )
 
 
-def run(case: Case, variant: Variant, seconds: float, seed: int) -> tuple[float, int]:
-    """Mean IoU and number of steps."""
-    spacing = case.geometry.spacing_kji
-    classes = len(case.segments) + 1
-    print_ = fingerprint(case.sparse, spacing, 1, classes, len(case.slices))
-    plan = variant.plan(replace(make_plan(print_), dtype="bfloat16", held_out_share=0.0))
+def volume_of(case: Case) -> WorkingVolume:
     image = case.image[None]
-    volume = working_volume(RunInput(image, case.sparse, case.geometry, case.slices), plan.shape,
-                            Normalisation.measure(image), torch.device("cpu"))
+    return working_volume(RunInput(image, case.sparse, case.geometry, case.slices),
+                          case.sparse.shape, Normalisation.measure(image), torch.device("cpu"))
+
+
+def stacked(case: Case, variant: StackVariant, seed: int) -> Stack:
+    classes, volume = len(case.segments) + 1, volume_of(case)
+    kind = type("Priors", (Without,), {"missing": variant.without}) if variant.without else Priors
+    with ExitStack() as changes:
+        for module, name, value in variant.constants:
+            changes.enter_context(patch.object(module, name, value))
+        return variant.stacker(kind(volume, classes), seed, dtype="bfloat16").stack(
+            volume.labels, volume.slices)
+
+
+def iou_of(case: Case, probabilities: torch.Tensor) -> float:
+    labels, _ = finish(probabilities, case.sparse.shape)
+    return metrics.mean(row["iou"] for row in case.scores(labels.numpy()))
+
+
+def trained(case: Case, variant: Variant, stack: Stack, seconds: float, seed: int
+            ) -> tuple[float, int]:
+    """Mean IoU and number of steps."""
+    classes = len(case.segments) + 1
+    print_ = fingerprint(case.sparse, case.geometry.spacing_kji, 1, classes, len(case.slices))
+    plan = replace(make_plan(print_), dtype="bfloat16", held_out_share=0.0, priors=variant.priors)
 
     def loss(logits, labels):
         logits = logits.float()
@@ -94,37 +166,56 @@ def run(case: Case, variant: Variant, seconds: float, seed: int) -> tuple[float,
         return losses.masked_cross_entropy(logits, labels, weights) \
             + losses.masked_dice_loss(logits, labels)
 
-    learner = Trainer(plan, [volume], classes, None, seed)
+    learner = Trainer(variant.plan(plan), [volume_of(case)], classes, None, seed,
+                      stack if variant.priors else None)
     learner.loss = loss
+    if variant.share is not None:
+        learner.network_share = variant.share
     learner.train(seconds)
-    labels, _ = finish(learner.predictor().probabilities(volume), volume.full_shape)
-    rows = case.scores(labels.numpy())
-    return metrics.mean(row["iou"] for row in rows), learner.steps
+    return iou_of(case, learner.probabilities()), learner.steps
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", nargs="+", default=["brain-mricrop", "nuclei-1135"])
-    parser.add_argument("--spread", default="3,3,2")
+    parser.add_argument("--cases", nargs="+", default=["hippocampus-007", "spleen-ct",
+                                                       "brain-mricrop", "nuclei-1135"])
+    parser.add_argument("--spread", default="2,2,1")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=["stack", "network"])
     parser.add_argument("--data", type=Path, default=SHARED)
     options = parser.parse_args()
+    if not data_is_there(options.data):
+        return 2
     prepare_threads()
     counts = tuple(map(int, options.spread.split(",")))
     cases = [load_case(options.data / name, counts) for name in options.cases]
-    print("| variant | " + " | ".join(c.name for c in cases) + " |")
-    print("|---" * (len(cases) + 1) + "|")
+    head = " | ".join(c.name for c in cases)
     begun = time.monotonic()
-    for variant in VARIANTS:
-        cells = []
-        for case in cases:
-            iou, steps = run(case, variant, options.seconds, options.seed)
-            cells.append(f"{iou:.3f} ({steps} steps)")
-        print(f"| {variant.name} | " + " | ".join(cells) + " |", flush=True)
-    print(f"\nseed {options.seed}, {options.spread} slices, {options.seconds:g} s each, "
-          f"{time.monotonic() - begun:.0f} s in all")
+    if options.only != "network":
+        _table(f"| priors and shallow model | {head} | mean |", STACKS, cases, lambda case, variant:
+               (iou_of(case, prior_of(stacked(case, variant, options.seed).target,
+                                      len(case.segments) + 1)), ""))
+    if options.only != "stack":
+        stacks = {case.name: stacked(case, STACKS[0], options.seed) for case in cases}
+
+        def one(case: Case, variant: Variant) -> tuple[float, str]:
+            iou, steps = trained(case, variant, stacks[case.name], options.seconds, options.seed)
+            return iou, f" ({steps} steps)"
+
+        _table(f"| network, {options.seconds:g} s | {head} | mean |", NETWORKS, cases, one)
+    print(f"seed {options.seed}, {options.spread} slices, {time.monotonic() - begun:.0f} s in all")
     return 0
+
+
+def _table(head: str, variants, cases: list[Case], measure: Callable) -> None:
+    print(head + "\n" + "|---" * (len(cases) + 2) + "|")
+    for variant in variants:
+        cells = [measure(case, variant) for case in cases]
+        mean = sum(iou for iou, _ in cells) / len(cells)
+        print(f"| {variant.name} | " + " | ".join(f"{iou:.3f}{note}" for iou, note in cells)
+              + f" | {mean:.3f} |", flush=True)
+    print()
 
 
 if __name__ == "__main__":

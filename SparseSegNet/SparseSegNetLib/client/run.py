@@ -126,7 +126,7 @@ class Run:
             self.state = STATE_OF_PHASE.get(event.get("phase"), "training")
         elif kind == "metrics":
             self.metrics.append(event)
-        elif kind == "warning":
+        elif kind in ("warning", "oom-recovered"):
             self.warnings.append(event["text"])
         elif kind == "done":
             self._done = event

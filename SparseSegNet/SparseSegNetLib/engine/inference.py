@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from ..annotation.slices import AnnotatedSlice, array_axis
-from .plan import Plan
+from .plan import Plan, halved
 from .preprocess import WorkingVolume, position_channels
+from .problems import out_of_memory
 
 Triple = tuple[int, int, int]
 Step = Callable[[float], None]
@@ -70,11 +71,24 @@ class Predictor:
         """Class probabilities float32 (classes, k, j, i) of the box [low, high).
 
         step: called before each tile with the share done, 0 to 1; it may raise to break off.
+        Where memory runs out, it begins again with smaller tiles.
         """
         high = volume.shape if high is None else tuple(high)
-        if not self.plan.planar:
-            return self._tiled(volume, low, high, step)
-        return self._by_planes(volume, low, high, step)
+        work = self._by_planes if self.plan.planar else self._tiled
+        return self._recovering(work, volume, low, high, step)
+
+    def _recovering(self, work: Callable[..., torch.Tensor], volume: WorkingVolume,
+                    *arguments) -> torch.Tensor:
+        while True:
+            try:
+                return work(volume, *arguments)
+            except (RuntimeError, MemoryError) as error:
+                tile = halved(self.plan.tile, self.plan.divisor)
+                if not out_of_memory(error) or tile is None or any(self.plan.margin):
+                    raise
+                self.plan = replace(self.plan, tile=tile)
+            if volume.image.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def slice_labels(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
         """Predicted labels (two axes, in array order) of one slice."""
@@ -96,7 +110,7 @@ class Predictor:
         if self.plan.planar:
             found = self._in_plane(volume, axis, low, high, None)
         else:
-            found = self._tiled(volume, low, high, None)
+            found = self._recovering(self._tiled, volume, low, high, None)
         return found.select(axis + 1, item.index - low[axis])
 
     def _by_planes(self, volume: WorkingVolume, low: Sequence[int], high: Sequence[int],

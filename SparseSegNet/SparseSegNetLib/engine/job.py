@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..annotation.composition import check_trainable, keep_drawn, restrict_to_slices
+from ..errors import InputError
 from ..run.folder import RunFolder
 from ..run.presets import times
 from . import metrics
@@ -68,6 +69,10 @@ class Job:
         self.trained = [n for n, item in enumerate(self.inputs) if (item.labels != 255).any()]
         check_trainable(np.concatenate([np.unique(item.labels) for item in self.inputs]),
                         self.folder.names)
+        for number, item in enumerate(self.inputs, start=1):
+            if not np.isfinite(item.image).all():
+                raise InputError(f"input {number} has voxels that are not finite (NaN or "
+                                 "infinite): replace them first.")
         self._correct_bias()
         self.normalisations = [Normalisation.measure(item.image) for item in self.inputs]
         plan, volumes = self._plan(device)
@@ -233,6 +238,9 @@ class Job:
     def _told(self, report: Report) -> None:
         """After each training step."""
         previous, self._report = self._report, report
+        if report.recovered:
+            self.emit("oom-recovered", step=report.step, text=(
+                f"memory ran out: training goes on with {report.recovered}."))
         if report.held_out is not None or previous.phase != report.phase:
             self._metrics(report)
         if self.seconds - self._last_progress >= PROGRESS_EVERY:

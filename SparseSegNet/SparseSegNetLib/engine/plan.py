@@ -172,6 +172,15 @@ def _kernel(size: list[int], mm: list[float]) -> Triple:
     return tuple(1 if n < 2 or s >= THICK * finest else 3 for n, s in zip(size, mm, strict=True))
 
 
+def halved(box: Triple, divisor: Triple) -> Triple | None:
+    """Half a box along its longest axis, still a multiple of the divisor; None if it cannot be."""
+    axis = max(range(3), key=lambda a: box[a] // divisor[a])
+    if box[axis] // divisor[axis] < 2:
+        return None
+    half = box[axis] // divisor[axis] // 2 * divisor[axis]
+    return tuple(half if a == axis else n for a, n in enumerate(box))
+
+
 def round_up(box: Triple, divisor: Triple) -> Triple:
     return tuple(-(-n // d) * d for n, d in zip(box, divisor, strict=True))
 

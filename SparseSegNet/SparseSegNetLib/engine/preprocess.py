@@ -117,9 +117,16 @@ def slices_on(slices: list[AnnotatedSlice], shape: Triple, working: Triple
     found = set()
     for item in slices:
         axis = array_axis(item.axis)
-        middle = (2 * item.index + 1) * working[axis] // (2 * shape[axis])
-        found.add(AnnotatedSlice(item.axis, middle))
+        found.add(AnnotatedSlice(item.axis, coarse_index(item.index, shape[axis], working[axis])))
     return sorted(found)
+
+
+def coarse_index(index, size: int, working: int):
+    """On an axis of `working` voxels, the one in which the middle of voxel `index` of `size` lies.
+
+    index: a number, or an array of integers.
+    """
+    return (2 * index + 1) * working // (2 * size)
 
 
 def reduce_labels(labels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -134,7 +141,8 @@ def reduce_labels(labels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray
     known = np.nonzero(labels != UNLABELLED)
     values = labels[known]
     coarse = np.ravel_multi_index(
-        tuple(at * m // n for at, n, m in zip(known, labels.shape, shape, strict=True)), shape)
+        tuple(coarse_index(at, n, m) for at, n, m in zip(known, labels.shape, shape, strict=True)),
+        shape)
     out = np.full(int(np.prod(shape)), UNLABELLED, np.uint8)
     best = np.zeros(out.size, np.int32)
     for value in np.unique(values):

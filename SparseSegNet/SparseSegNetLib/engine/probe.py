@@ -14,7 +14,7 @@ from ..run.options import Options
 from .device import free_memory, precisions, synchronize
 from .inference import Predictor, plan_starts
 from .networks import build
-from .plan import Fingerprint, Plan, Triple, make_plan, working_shape
+from .plan import Fingerprint, Plan, Triple, box_within, make_plan, working_shape
 from .preprocess import WorkingVolume
 from .recipes import published_plan
 from .trainer import Trainer, channels_last
@@ -23,6 +23,7 @@ from .trainer import Trainer, channels_last
 # narrower network gives better masks (Testing/Benchmark/RESULTS.md).
 WIDTHS = ((32, 800), (24, 500), (16, 120), (8, 0))
 MIDDLE = 16
+TIMED_VOXELS = 48**3
 PREDICTION_SHARE = 0.2  # of the time budget, at most
 # Half more than was timed allows for blending, writing and other programs.
 ALLOWANCE = 1.5
@@ -50,10 +51,12 @@ def measure(plan: Plan, volume: WorkingVolume, classes: int,
     per_step = _timed(lambda: trainer.step(0.0), device)
     check()
     predictor = trainer.predictor()
-    high = [min(t, n) for t, n in zip(plan.tile, volume.shape, strict=True)]
-    per_tile = _timed(lambda: predictor.probabilities(trainer.target, high=high), device)
+    whole = [min(t, n) for t, n in zip(plan.tile, volume.shape, strict=True)]
+    # A piece of a large tile says as much, in a fraction of the time.
+    high = whole if device.type != "cpu" else box_within(whole, plan.spacing, TIMED_VOXELS)
+    per_piece = _timed(lambda: predictor.probabilities(trainer.target, high=high), device)
     check()
-    return Measured(per_step, per_tile)
+    return Measured(per_step, per_piece * math.prod(whole) / math.prod(high))
 
 
 def _timed(action: Callable[[], object], device: torch.device) -> float:

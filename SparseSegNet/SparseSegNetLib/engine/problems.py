@@ -7,11 +7,17 @@ import errno
 from ..errors import EngineError
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on whatever device."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(
+        said in text for said in ("out of memory", "can't allocate memory")))
+
+
 def classify(error: BaseException) -> EngineError:
     """The EngineError that explains an unexpected exception."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    low = text.lower()
-    if isinstance(error, MemoryError) or "out of memory" in low or "can't allocate memory" in low:
+    if out_of_memory(error):
         return EngineError("out-of-memory", f"out of memory ({text}).",
                            "Close other programs, or use --device cpu, or crop the volume.")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

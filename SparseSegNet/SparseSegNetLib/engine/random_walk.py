@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ..annotation.composition import UNLABELLED
+from .preprocess import coarse_index
 
 EDGE = 13.0  # conductance = exp(-EDGE * difference^2), in standard deviations of the image
 LEAST_CONDUCTANCE = 1e-4
@@ -92,7 +93,7 @@ def _seeds(labels: torch.Tensor, classes: int, size) -> torch.Tensor:
     """Shares of the classes among a coarse voxel's labelled voxels, (classes, *size)."""
     at = torch.nonzero(labels != UNLABELLED)
     values = labels[tuple(at.T)].long()
-    scale = [(at[:, a] * m) // n for a, (m, n) in
+    scale = [coarse_index(at[:, a], n, m) for a, (m, n) in
              enumerate(zip(size, labels.shape, strict=True))]
     flat = (scale[0] * size[1] + scale[1]) * size[2] + scale[2]
     total = size[0] * size[1] * size[2]

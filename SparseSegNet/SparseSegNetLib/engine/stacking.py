@@ -22,11 +22,12 @@ from ..annotation.slices import AnnotatedSlice, array_axis
 from . import filters
 from .metrics import overlap
 from .preprocess import WorkingVolume, position_channels
-from .priors import WAYS, Priors, only_in
+from .priors import WAYS, Priors
 from .voxel_classifier import VoxelClassifier
 
 FOLDS = 4
 LEAVE_ONE_OUT = 6  # slices or fewer: each is a fold of its own
+SHOWN = 1  # other slices, at least, must show a class for a slice to teach it
 COMPLETE = 0.9  # share of a slice's voxels that must be labelled for a prior to use it
 MOST_ROWS = 50_000  # voxels on which the blend is settled
 ROUNDS = 40  # of expectation and maximisation for the blend
@@ -164,9 +165,8 @@ class Stacker:
             known = mine != UNLABELLED
             if not others or not bool(known.any()):
                 continue
-            # What only these slices show, no prior can know here; in the prediction it does.
-            shown = torch.unique(only_in(labels, others))
-            mine[known & ~torch.isin(mine, shown)] = UNLABELLED
+            # What too few other slices show, no prior can know here; in the prediction it does.
+            mine[known & ~torch.isin(mine, self._taught(labels, others))] = UNLABELLED
             known = mine != UNLABELLED
             if not bool(known.any()):
                 continue
@@ -175,6 +175,13 @@ class Stacker:
             rows = self._evidence(suggested, far)[:, known].T
             found.append(_Fold(mine, list(part), known, suggested, far, rows, mine[known]))
         return found
+
+    def _taught(self, labels: torch.Tensor, others: list[AnnotatedSlice]) -> torch.Tensor:
+        """Classes that enough of the other slices show."""
+        counts = torch.zeros(256, device=labels.device)
+        for item in others:
+            counts[torch.unique(labels[item.selector()]).long()] += 1
+        return torch.nonzero(counts >= SHOWN)[:, 0].to(labels.dtype)
 
     def _evidence(self, suggested: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
         """float16 (f, k, j, i): what the shallow model learns from."""

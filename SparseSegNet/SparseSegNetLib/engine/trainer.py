@@ -13,18 +13,22 @@ import numpy as np
 import torch
 
 from ..annotation.composition import UNLABELLED
+from ..run.presets import times
 from . import metrics
 from .held_out import Split
 from .inference import Predictor
 from .losses import balancing_weights, make_loss
 from .networks import build
-from .plan import Plan
+from .plan import Plan, halved
 from .preprocess import WorkingVolume
+from .problems import out_of_memory
 from .sampling import Sampler
 from .stacking import TRUST, Stack, prior_of, settle_blend, without_prior
 
 WARM_UP = 0.05
-USUAL_SHARE = 0.5  # of the network in a blend with its prior, until a score says otherwise
+# Of the network in a blend with its prior, until a score says otherwise; with fewer folds than
+# FEW_FOLDS it has seen too little to count as much.
+USUAL_SHARE, FIRST_SHARE, FEW_FOLDS = 0.5, 0.3, 5
 HELD_OUT_SCORES = 8  # how often the held-out slices are scored
 
 
@@ -35,13 +39,15 @@ class Stopped(Exception):
 @dataclass
 class Report:
     """step, loss (averaged over the last steps), fraction of training done (0 to 1), phase
-    ('held out' or 'all slices'), held_out: one dictionary per segment after a scoring."""
+    ('held out' or 'all slices'), held_out: one dictionary per segment after a scoring.
+    recovered: what was made smaller when memory ran out in this step."""
 
     step: int
     loss: float | None
     fraction: float
     phase: str
     held_out: list[dict] | None = None
+    recovered: str | None = None
 
 
 class Trainer:
@@ -62,7 +68,8 @@ class Trainer:
             volumes = [without_prior(v, classes) for v in volumes]
         self.volumes = volumes
         self.target = volumes[0]
-        self.network_share = 1.0 if stack is None else USUAL_SHARE
+        self.network_share = 1.0 if stack is None else \
+            USUAL_SHARE if len(stack.folds) >= FEW_FOLDS or split else FIRST_SHARE
         self.device = self.target.image.device
         self.dtype = getattr(torch, plan.dtype)
         inputs = self.target.image.shape[0] + (3 if plan.position else 0)
@@ -156,8 +163,15 @@ class Trainer:
         losses: deque[float] = deque(maxlen=20)
         fraction = 0.0
         while fraction < 1.0:
-            if (loss := self.step(fraction)) is not None:
-                losses.append(loss)
+            recovered = None
+            try:
+                if (loss := self.step(fraction)) is not None:
+                    losses.append(loss)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if (recovered := self._shrink()) is None:
+                    raise
             fraction = self.steps / max_steps if max_steps else \
                 (time.monotonic() - begun) / seconds
             scores = None
@@ -167,7 +181,7 @@ class Trainer:
                 self._keep_if_best(scores)
             mean = sum(losses) / len(losses) if losses else None
             record = Report(self.steps, mean, min(1.0, fraction),
-                            "held out" if held else "all slices", scores)
+                            "held out" if held else "all slices", scores, recovered)
             if held and fraction >= self.plan.held_out_share:
                 held, self.best = False, None
                 self.sampler.set_volumes(self._taught(held=False))
@@ -217,6 +231,24 @@ class Trainer:
         self.rate /= 2
         self.network.load_state_dict(self.average.state_dict())
         self.optimiser.state.clear()
+
+    def _shrink(self) -> str | None:
+        """After memory ran out: half the patches per step, and when that is one, half the patch
+        along its longest axis. Returns what was done, None when nothing is left to do."""
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        plan = self.plan
+        if plan.batch > 1:
+            self.plan = replace(plan, batch=plan.batch // 2)
+            said = f"{self.plan.batch} patches per step instead of {plan.batch}"
+        elif (patch := halved(plan.patch, plan.divisor)) is not None and not any(plan.margin):
+            self.plan = replace(plan, patch=patch)
+            said = f"patches of {times(patch)} voxels instead of {times(plan.patch)}"
+        else:
+            return None
+        self.sampler.plan = self.plan
+        return said
 
     def predictor(self) -> Predictor:
         """Predicts with the averaged weights."""

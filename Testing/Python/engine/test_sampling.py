@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.engine import augmentation as aug
@@ -198,6 +199,17 @@ class TestPreprocess:
         assert (labels_on(labels, (4, 5, 6)) == labels).all()
         slices = [AnnotatedSlice("i", 5), AnnotatedSlice("k", 0)]
         assert slices_on(slices, (4, 5, 6), (4, 5, 6)) == slices
+
+    @pytest.mark.parametrize("size", [150, 165, 101, 37])
+    def test_a_slice_stays_complete_on_a_coarser_grid(self, size):
+        """Its labels and its number must come to lie in the same coarse plane."""
+        for working in (size - 1, round(0.77 * size), round(0.5 * size), 9):
+            for index in range(size):
+                labels = np.full((4, size, 4), UNLABELLED, np.uint8)
+                labels[:, index] = 1
+                coarse = labels_on(labels, (4, working, 4))
+                (found,) = slices_on([AnnotatedSlice("j", index)], labels.shape, coarse.shape)
+                assert (coarse[found.selector()] == 1).all()
 
     def test_slices_on_a_coarser_grid(self):
         slices = [AnnotatedSlice("k", 8), AnnotatedSlice("k", 24), AnnotatedSlice("k", 25)]

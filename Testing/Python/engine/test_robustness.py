@@ -1,0 +1,148 @@
+"""Images as microscopes and scanners make them, and memory that runs out: a sane result."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from test_priors import ellipsoid, iou
+
+from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
+from SparseSegNetLib.annotation.geometry import Geometry
+from SparseSegNetLib.annotation.segments import Segment
+from SparseSegNetLib.annotation.spread import spread_slices
+from SparseSegNetLib.engine.inference import Predictor
+from SparseSegNetLib.engine.job import Job
+from SparseSegNetLib.engine.networks import residual_unet
+from SparseSegNetLib.engine.plan import Fingerprint, halved, make_plan
+from SparseSegNetLib.engine.preprocess import WorkingVolume
+from SparseSegNetLib.engine.problems import out_of_memory
+from SparseSegNetLib.run.folder import RunFolder, RunInput
+from SparseSegNetLib.run.options import Options
+
+SHAPE = (22, 26, 28)
+
+
+def densified(path, image, truth, counts=(2, 2, 1), **options):
+    """Labels uint8 (k, j, i) and the events of a run of a few seconds."""
+    slices = spread_slices(counts, truth.shape, truth > 0)
+    labels = restrict_to_slices(truth, slices)
+    grid = Geometry(truth.shape[::-1], (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    segments = [Segment.numbered(v, v - 1) for v in range(1, int(truth.max()) + 1)]
+    options = {"max_steps": 15, "device": "cpu", **options}
+    folder = RunFolder.create(path, [RunInput(image[None], labels, grid, slices)], segments,
+                              Options(**options))
+    events = []
+    commands = SimpleNamespace(stop=threading.Event(), cancel=threading.Event())
+    Job(folder.path, commands, lambda event, **data: events.append({"event": event, **data}),
+        time.monotonic()).run()
+    assert events[-1]["event"] == "done"
+    result = folder.read_result()
+    assert (result[labels != UNLABELLED] == labels[labels != UNLABELLED]).all()
+    return result, events
+
+
+def balls():
+    return (ellipsoid(SHAPE) > 0).astype(np.uint8)
+
+
+def noise(scale=1.0):
+    return scale * np.random.default_rng(0).normal(size=SHAPE)
+
+
+@pytest.mark.parametrize("image", [
+    pytest.param((100.0 * balls() + noise(5) - 1000).astype(np.int16), id="CT in HU with air"),
+    pytest.param((2.0 * balls() + noise(0.2)).clip(0, 1).astype(np.float32), id="saturated"),
+    pytest.param((balls() * 3e-6 + noise(2e-7)).astype(np.float32), id="tiny values"),
+])
+def test_kinds_of_images(tmp_path, image):
+    result, _ = densified(tmp_path / "run", image, balls())
+    assert iou(result, balls()) > 0.9
+
+
+def test_16_bit_microscopy_with_hot_pixels(tmp_path):
+    image = (300.0 + 200.0 * balls() + noise(20)).astype(np.uint16)
+    image[np.random.default_rng(1).random(SHAPE) < 0.0005] = 65535
+    result, _ = densified(tmp_path / "run", image, balls())
+    assert iou(result, balls()) > 0.9
+
+
+@pytest.mark.parametrize("value", [0, 7, -1e6])
+def test_a_constant_image_gives_the_shape_between_the_slices(tmp_path, value):
+    """Nothing can be seen, so what the slices say is all there is."""
+    result, _ = densified(tmp_path / "run", np.full(SHAPE, value, np.float32), balls(), (2, 2, 2))
+    assert set(np.unique(result)) <= {0, 1}
+    assert iou(result, balls()) > 0.5
+
+
+def test_a_class_of_ten_voxels_is_not_lost(tmp_path):
+    truth = balls()
+    truth[10:12, 12:14, 13:16] = 2
+    slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
+    shown = restrict_to_slices(truth, slices) == 2
+    assert 1 <= shown.sum() <= 12, "the case is not the one meant"
+    image = (truth + noise(0.1)).astype(np.float32)
+    result, _ = densified(tmp_path / "run", image, truth)
+    assert (result == 2).sum() >= shown.sum() and (result == 2).sum() < 200
+    assert iou(result > 0, truth > 0) > 0.85
+
+
+def test_a_voxel_that_is_not_finite_never_reaches_a_weight(tmp_path):
+    """The readers refuse or replace such voxels; should one come through, the run says no."""
+    image = (balls() + noise(0.1)).astype(np.float32)
+    image[3, 3, 3] = np.nan
+    with pytest.raises(Exception, match="finite"):
+        densified(tmp_path / "run", image, balls())
+
+
+class TestOutOfMemory:
+    def limited(self, monkeypatch, most):
+        """A convolution that refuses more voxels than `most` at once, as an allocator would."""
+        forward = residual_unet.ResidualUNet.forward
+
+        def checked(self, x):
+            if x[:, 0].numel() > most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+            return forward(self, x)
+
+        monkeypatch.setattr(residual_unet.ResidualUNet, "forward", checked)
+
+    def test_training_goes_on_with_less(self, tmp_path, monkeypatch):
+        self.limited(monkeypatch, 3000)  # less than one patch of 16^3
+        result, events = densified(tmp_path / "run", (balls() + noise(0.1)).astype(np.float32),
+                                   balls())
+        said = [e["text"] for e in events if e["event"] == "oom-recovered"]
+        assert any("patches per step" in text for text in said)
+        assert any("voxels instead of" in text for text in said)
+        assert iou(result, balls()) > 0.9
+
+    def test_prediction_takes_smaller_tiles(self, monkeypatch):
+        torch.manual_seed(0)
+        plan = make_plan(Fingerprint((32, 32, 32), (1, 1, 1), 1, 2, 99, 0), width=2)
+        network = residual_unet.ResidualUNet(4, 2, plan.channels, plan.strides, plan.kernels)
+        volume = WorkingVolume(torch.randn(1, 32, 32, 32), torch.zeros(32, 32, 32).byte(),
+                               torch.ones(3), (32, 32, 32))
+        self.limited(monkeypatch, 20_000)
+        predictor = Predictor(network.eval(), 2, plan)
+        found = predictor.probabilities(volume)
+        assert found.shape == (2, 32, 32, 32) and torch.isfinite(found).all()
+        assert predictor.plan.tile != plan.tile
+
+    def test_what_cannot_be_made_smaller_is_an_error(self, tmp_path, monkeypatch):
+        self.limited(monkeypatch, 1)
+        with pytest.raises(torch.OutOfMemoryError):
+            densified(tmp_path / "run", (balls() + noise(0.1)).astype(np.float32), balls())
+
+    def test_what_counts(self):
+        assert out_of_memory(MemoryError())
+        assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate "
+                                          "memory: you tried to allocate 9 bytes"))
+        assert not out_of_memory(RuntimeError("shapes differ"))
+        assert not out_of_memory(ValueError("out of memory"))
+
+    def test_halved(self):
+        assert halved((32, 16, 16), (8, 8, 8)) == (16, 16, 16)
+        assert halved((24, 16, 16), (8, 8, 8)) == (8, 16, 16)
+        assert halved((8, 8, 8), (8, 8, 8)) is None
