@@ -14,7 +14,8 @@ from .losses import balancing_weights
 
 HIDDEN = 96
 BATCH = 1024
-STEPS = 400
+STEPS = (100, 400)  # least and most
+PASSES = 60  # through the labelled voxels, where that needs fewer steps than the most
 RATE = 5e-3
 NOISE = 0.05  # of the evidence's standard deviation, against learning voxels by heart
 MOST_ROWS = 400_000  # labelled voxels; more are drawn from evenly
@@ -41,6 +42,7 @@ class VoxelClassifier:
         self.mean, self.sd = evidence.mean(dim=0), evidence.std(dim=0).clamp_min(1e-3)
         rows = self._normalised(evidence)
         labels = labels.long()
+        steps = min(max(STEPS[0], PASSES * len(labels) // BATCH), STEPS[1])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = nn.Sequential(
@@ -50,9 +52,9 @@ class VoxelClassifier:
             weights = balancing_weights(labels, classes, 0.5)
             loss = nn.CrossEntropyLoss(weight=weights)
             optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=1e-2)
-            rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
+            rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
             self.network.train()
-            for _ in range(STEPS):
+            for _ in range(steps):
                 at = torch.randint(len(labels), (BATCH,), generator=random).to(device)
                 x = rows[at]
                 x = x + NOISE * torch.randn_like(x)

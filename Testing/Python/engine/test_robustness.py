@@ -31,7 +31,7 @@ def densified(path, image, truth, counts=(2, 2, 1), **options):
     labels = restrict_to_slices(truth, slices)
     grid = Geometry(truth.shape[::-1], (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     segments = [Segment.numbered(v, v - 1) for v in range(1, int(truth.max()) + 1)]
-    options = {"max_steps": 15, "device": "cpu", **options}
+    options = {"max_steps": 6, "device": "cpu", **options}
     folder = RunFolder.create(path, [RunInput(image[None], labels, grid, slices)], segments,
                               Options(**options))
     events = []
@@ -69,7 +69,7 @@ def test_16_bit_microscopy_with_hot_pixels(tmp_path):
     assert iou(result, balls()) > 0.9
 
 
-@pytest.mark.parametrize("value", [0, 7, -1e6])
+@pytest.mark.parametrize("value", [0, -1e6])
 def test_a_constant_image_gives_the_shape_between_the_slices(tmp_path, value):
     """Nothing can be seen, so what the slices say is all there is."""
     result, _ = densified(tmp_path / "run", np.full(SHAPE, value, np.float32), balls(), (2, 2, 2))
