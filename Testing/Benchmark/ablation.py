@@ -132,10 +132,10 @@ NETWORKS = (
 )
 
 
-def volume_of(case: Case) -> WorkingVolume:
+def volume_of(case: Case, device: torch.device | str = "cpu") -> WorkingVolume:
     image = case.image[None]
     return working_volume(RunInput(image, case.sparse, case.geometry, case.slices),
-                          case.sparse.shape, Normalisation.measure(image), torch.device("cpu"))
+                          case.sparse.shape, Normalisation.measure(image), device)
 
 
 def stacked(case: Case, variant: StackVariant, seed: int) -> Stack:

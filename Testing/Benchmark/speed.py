@@ -19,24 +19,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ablation import volume_of
 from cases import SHARED, Case, data_is_there, load_case
 from SparseSegNetLib.annotation.composition import UNLABELLED
-from SparseSegNetLib.engine.device import choose_device, precisions, prepare_threads, synchronize
+from SparseSegNetLib.engine.device import (
+    choose_device,
+    precisions,
+    prepare_threads,
+    seconds_taken,
+    synchronize,
+)
 from SparseSegNetLib.engine.inference import Predictor
 from SparseSegNetLib.engine.losses import auto_loss
 from SparseSegNetLib.engine.networks import build
 from SparseSegNetLib.engine.plan import Plan, fingerprint, make_plan, round_up
-from SparseSegNetLib.engine.preprocess import (
-    Normalisation,
-    WorkingVolume,
-    position_channels,
-    working_volume,
-)
+from SparseSegNetLib.engine.preprocess import WorkingVolume, grid_positions
 from SparseSegNetLib.engine.trainer import Trainer, channels_last, make_optimiser
-from SparseSegNetLib.run.folder import RunInput
 
 WARM_UP = 3  # steps that are not counted
 TURNS = 3
+REPEATS = 10
 
 
 def prepared(case: Case, device: torch.device) -> tuple[Plan, WorkingVolume]:
@@ -44,16 +46,13 @@ def prepared(case: Case, device: torch.device) -> tuple[Plan, WorkingVolume]:
     classes = len(case.segments) + 1
     print_ = fingerprint(case.sparse, case.geometry.spacing_kji, 1, classes, len(case.slices))
     plan = replace(make_plan(print_, device.type), priors=False, held_out_share=0.0)
-    image = case.image[None]
-    item = RunInput(image, case.sparse, case.geometry, case.slices)
-    return plan, working_volume(item, plan.shape, Normalisation.measure(image), device)
+    return plan, volume_of(case, device)
 
 
 def with_position(volume: WorkingVolume) -> torch.Tensor:
     """float32 (4, k, j, i) on the CPU: what our network sees of a whole volume."""
-    at = torch.stack(torch.meshgrid(*(torch.arange(n).float() for n in volume.shape),
-                                    indexing="ij"), dim=-1)
-    return torch.cat((volume.image.cpu(), position_channels(at, volume.shape)))
+    return torch.cat((volume.image.cpu(),
+                      grid_positions([torch.arange(n) for n in volume.shape], volume.shape)))
 
 
 def monai_steps(plan: Plan, volume: WorkingVolume, classes: int, workers: int
@@ -141,20 +140,14 @@ def training(plan: Plan, volume: WorkingVolume, classes: int, options) -> None:
         middle = statistics.median(rates)
         print(f"| {name} | {middle:.2f} | {middle / best:.2f} |")
     trainer = ours[precisions(device)[0]]
-    seconds = {"sampling and augmentation": _seconds(lambda: trainer.sampler.batch(plan.batch)),
-               "whole step": _seconds(lambda: trainer.step(0.3))}
-    share = seconds["sampling and augmentation"] / seconds["whole step"]
+
+    def middle_of(action: Callable[[], object]) -> float:
+        return statistics.median(seconds_taken(action, device) for _ in range(REPEATS))
+
+    share = middle_of(lambda: trainer.sampler.batch(plan.batch)) \
+        / middle_of(lambda: trainer.step(0.3))
     print(f"\nOf a step of ours ({trainer.plan.dtype}), sampling and augmentation take "
           f"{100 * share:.0f} %.\n")
-
-
-def _seconds(action: Callable[[], object], repeats: int = 10) -> float:
-    taken = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        action()
-        taken.append(time.perf_counter() - begun)
-    return statistics.median(taken)
 
 
 def inference(plan: Plan, volume: WorkingVolume, classes: int) -> None:
@@ -185,11 +178,10 @@ def inference(plan: Plan, volume: WorkingVolume, classes: int) -> None:
     seconds, results = {name: [] for name in methods}, {}
     for _ in range(TURNS + 1):
         for name, action in methods.items():
-            synchronize(device)
-            begun = time.perf_counter()
-            results[name] = action()
-            synchronize(device)
-            seconds[name].append(time.perf_counter() - begun)
+            def kept(name: str = name, action: Callable[[], torch.Tensor] = action) -> None:
+                results[name] = action()
+
+            seconds[name].append(seconds_taken(kept, device))
     base = statistics.median(seconds["MONAI"][1:])
     print(f"Prediction: {volume.shape} voxels, tiles {tile}, overlap {plan.overlap}\n")
     print("| pipeline | seconds | times as fast as MONAI | same labels |\n|---|---|---|---|")

@@ -27,13 +27,14 @@ def decode(line: bytes, kind: str) -> dict | None:
 
 
 class LineBuffer:
-    """Cuts a stream of bytes into lines; what is decoded is always a whole line."""
+    """Cuts a stream of bytes into lines; what is decoded is always a whole line. rest: the part
+    of a line that has come so far."""
 
     def __init__(self):
-        self._rest = bytearray()
+        self.rest = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        self._rest += data
-        *lines, rest = bytes(self._rest).split(b"\n")
-        self._rest = bytearray(rest)
+        self.rest += data
+        *lines, rest = bytes(self.rest).split(b"\n")
+        self.rest = bytearray(rest)
         return lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -19,7 +18,6 @@ ENDED = ("done", "failed", "cancelled")
 STATE_OF_PHASE = {"correcting bias": "preparing", "probing": "preparing",
                   "comparing slices": "preparing", "predicting": "finishing"}
 EXIT_CANCELLED = 3
-LOG_TAIL = 200
 
 
 class Run:
@@ -43,8 +41,9 @@ class Run:
         self.error: EngineError | None = None
         self._observers: list[Callable[[dict], None]] = []
         self._lines = LineBuffer()
-        self._tail: deque[str] = deque(maxlen=LOG_TAIL)
-        self._tail_lines = LineBuffer()
+        self._complaint = ""
+        self._chatter = ""
+        self._complaint_lines = LineBuffer()
         self._log = folder.log_path.open("ab")
         self._done: dict | None = None
         self._reported: EngineError | None = None
@@ -101,21 +100,27 @@ class Run:
             if stream == "end":
                 self._end(data)
             elif stream == "err":
-                self._write_log(data)
+                self._complain(data)
             else:
                 for line in self._lines.feed(data):
                     event = decode(line, "event")
                     if event is None:
-                        self._write_log(line + b"\n")
+                        self._chatter = self._write_log([line]) or self._chatter
                     else:
                         self._handle(event)
         return self.state
 
-    def _write_log(self, data: bytes) -> None:
+    def _complain(self, data: bytes) -> None:
+        self._complaint = self._write_log(self._complaint_lines.feed(data)) or self._complaint
+
+    def _write_log(self, lines: list[bytes]) -> str:
+        """Whole lines only, since two streams share the log. Returns the last that says
+        something."""
         with suppress(OSError):  # a full disk must not hide why the engine failed
-            self._log.write(data)
+            self._log.writelines(line + b"\n" for line in lines)
             self._log.flush()
-        self._tail.extend(line.decode("utf-8", "replace") for line in self._tail_lines.feed(data))
+        said = (line.decode("utf-8", "replace").strip() for line in reversed(lines))
+        return next(filter(None, said), "")
 
     def _handle(self, event: dict) -> None:
         kind = event["event"]
@@ -138,6 +143,8 @@ class Run:
         self._tell(event)
 
     def _end(self, code: int) -> None:
+        if self._complaint_lines.rest:
+            self._complain(b"\n")
         self._log.close()
         self._transport.close_input()
         if code == 0 and self._done is not None:
@@ -154,8 +161,9 @@ class Run:
         self._tell({"event": "ended", "state": self.state})
 
     def _last_words(self) -> str:
-        said = [line.strip() for line in self._tail if line.strip()]
-        return f"'{said[-1][:300]}'." if said else "none."
+        # Which of two pipes is read first is chance, but the reason of a death is on stderr.
+        said = self._complaint or self._chatter
+        return f"'{said[:300]}'." if said else "none."
 
     def _tell(self, event: dict) -> None:
         for observer in self._observers:

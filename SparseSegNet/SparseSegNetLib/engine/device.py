@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 
 import torch
 
@@ -93,6 +95,15 @@ def _free_memory_windows() -> float:
     if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
         return 4e9
     return float(status.available)
+
+
+def seconds_taken(action: Callable[[], object], device: torch.device) -> float:
+    """Seconds that an action takes, with all that it gave the device to do."""
+    synchronize(device)
+    begun = time.perf_counter()
+    action()
+    synchronize(device)
+    return time.perf_counter() - begun
 
 
 def synchronize(device: torch.device) -> None:

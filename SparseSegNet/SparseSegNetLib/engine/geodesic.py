@@ -49,14 +49,15 @@ def distances(image: torch.Tensor, spacing: tuple[float, float, float], labels: 
 def _sweep(near: torch.Tensor, pixels: torch.Tensor, mm: list[float], planes: range,
            before: int) -> None:
     """Shorten distances (plane, classes, h, w) from each plane to the next, in place."""
-    height, width = near.shape[2:]
+    neighbours = []
+    for down, right in product((-1, 0, 1), repeat=2):
+        a, b = _overlap(near.shape[2], down), _overlap(near.shape[3], right)
+        length = LENGTH * (mm[0]**2 + (down * mm[1])**2 + (right * mm[2])**2) ** 0.5
+        neighbours.append(((slice(None), a[0], b[0]), (slice(None), a[1], b[1]), length))
     for plane in planes:
         mine, other = near[plane], near[plane + before]
         here, there = pixels[plane], pixels[plane + before]
-        for down, right in product((-1, 0, 1), repeat=2):
-            a, b = _overlap(height, down), _overlap(width, right)
-            to, of = (slice(None), a[0], b[0]), (slice(None), a[1], b[1])
-            length = LENGTH * (mm[0]**2 + (down * mm[1])**2 + (right * mm[2])**2) ** 0.5
+        for to, of, length in neighbours:
             cost = (here[to] - there[of]).abs().sum(dim=0).add_(length)
             target = mine[to]
             torch.minimum(target, other[of] + cost, out=target)

@@ -14,11 +14,12 @@ from .preprocess import WorkingVolume
 @dataclass(frozen=True)
 class Split:
     """training: labels uint8 (k, j, i) without the held-out voxels.  slices: those held out.
-    mask: boolean (k, j, i), the held-out voxels."""
+    mask: boolean (k, j, i), the held-out voxels.  fold: the one of a stack that they are."""
 
     training: np.ndarray
     mask: np.ndarray
     slices: tuple[AnnotatedSlice, ...]
+    fold: WorkingVolume | None = None
 
 
 def hold_out(labels: np.ndarray, slices: list[AnnotatedSlice], seed: int) -> Split | None:
@@ -72,5 +73,5 @@ def hold_out_fold(folds: list[WorkingVolume], labels: np.ndarray, seed: int) -> 
         mask &= fold.labels.cpu().numpy() != UNLABELLED
         training = np.where(mask, UNLABELLED, labels).astype(np.uint8)
         if (labels[mask] > 0).any() and needed <= set(np.unique(training)):
-            return Split(training, mask, tuple(fold.slices))
+            return Split(training, mask, tuple(fold.slices), fold)
     return None

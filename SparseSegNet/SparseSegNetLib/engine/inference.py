@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ..annotation.slices import AnnotatedSlice, array_axis
 from .plan import Plan, halved
-from .preprocess import WorkingVolume, position_channels
+from .preprocess import WorkingVolume, grid_positions
 from .problems import out_of_memory
 
 Triple = tuple[int, int, int]
@@ -185,8 +185,7 @@ class Predictor:
                 pixels = pixels.index_select(axis + 1, within(index, n, plan.mirror))
         pixels = pixels[None]
         if plan.position:
-            at = torch.stack(torch.meshgrid(*(x.float() for x in indices), indexing="ij"), dim=-1)
-            pixels = torch.cat((pixels, position_channels(at, volume.shape)[None]), dim=1)
+            pixels = torch.cat((pixels, grid_positions(indices, volume.shape)[None]), dim=1)
         pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
         dtype = getattr(torch, plan.dtype)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):

@@ -20,7 +20,7 @@ from .device import choose_device, free_memory, prepare_threads
 from .held_out import Split, hold_out, hold_out_fold
 from .inference import finish
 from .model_file import save_model
-from .plan import LEAST_SLICES, Plan, fingerprint, make_plan
+from .plan import Plan, fingerprint, make_plan
 from .preprocess import Normalisation, WorkingVolume, working_volume
 from .priors import Priors
 from .probe import resampled_shape, settle
@@ -79,6 +79,7 @@ class Job:
         stack = self._stack(plan, volumes[self.trained[0]])
         split = self._split(plan, volumes[self.trained[0]], stack)
         self._train(plan, [volumes[n] for n in self.trained], split, stack)
+        volumes[self.trained[0]] = self.trainer.target
         self._predict(plan, volumes, device)
 
     def _check(self) -> None:
@@ -123,7 +124,7 @@ class Job:
         item = self.inputs[first]
         classes = len(self.folder.segments) + 1
         print_ = fingerprint(item.labels, item.geometry.spacing_kji, item.image.shape[0],
-                             classes, len(item.slices) if len(self.trained) == 1 else 0)
+                             classes, len(item.slices), len(self.inputs))
         if self.options.max_steps:
             # Nothing may depend on the clock: the same seed and steps give the same bits.
             shape = resampled_shape(print_, self.options)
@@ -134,7 +135,7 @@ class Job:
             self._progress(0, None, 0.0, "probing")
             # Image and its normalised copies, labels and probabilities, in bytes per voxel.
             bytes_per_voxel = len(self.inputs) * (8 * print_.channels + 4 * classes + 8)
-            if self.options.network == "auto" and print_.slices >= LEAST_SLICES:
+            if self.options.network == "auto" and print_.priors:
                 bytes_per_voxel += Stacker.bytes_per_voxel(print_.channels, classes)
             most = MEMORY_SHARE * free_memory(device) / bytes_per_voxel
             left = max(LEAST_TRAINING, self.options.time_budget - self.seconds)
@@ -300,8 +301,7 @@ class Job:
         """Labels and uncertainty, uint8 (k, j, i), of an input; of slices alone the labels."""
         predictor, slices = self.trainer.predictor(), self.inputs[number].predict
         if slices is None or volume.shape != volume.full_shape:
-            found = self.trainer.probabilities(step) if number == self.trained[0] else \
-                predictor.probabilities(volume, step=step)
+            found = self.trainer.probabilities(volume, step)
             labels, uncertainty = (t.numpy() for t in finish(found, volume.full_shape))
             if slices is not None:
                 labels = restrict_to_slices(labels, slices)
@@ -309,8 +309,7 @@ class Job:
         labels = np.full(volume.shape, 255, np.uint8)
         for n, item in enumerate(slices):
             step(n / len(slices))
-            shown = self.trainer.target if number == self.trained[0] else volume
-            labels[item.selector()] = predictor.slice_labels(shown, item).numpy()
+            labels[item.selector()] = predictor.slice_labels(volume, item).numpy()
         return labels, np.zeros(volume.shape, np.uint8)
 
     def _save_model(self, path) -> None:

@@ -26,7 +26,8 @@ TILE_VOXELS = 128**3  # per tile of the prediction
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What the plan is made from. shape and spacing (mm) are (k, j, i)."""
+    """What the plan is made from, of the first annotated volume. shape and spacing (mm) are
+    (k, j, i).  volumes: how many the run has, annotated or not."""
 
     shape: Triple
     spacing: tuple[float, float, float]
@@ -34,6 +35,12 @@ class Fingerprint:
     classes: int
     labelled: int
     slices: int
+    volumes: int = 1
+
+    @property
+    def priors(self) -> bool:
+        """Whether the slices alone can say something of every volume: there is just one."""
+        return self.volumes == 1 and self.slices >= LEAST_SLICES
 
     def spacing_on(self, shape: Triple) -> tuple[float, float, float]:
         """Spacing in mm of a grid of another shape over the same extent, (k, j, i)."""
@@ -130,12 +137,11 @@ def make_plan(print_: Fingerprint, device: str = "cpu", width: int = 16,
     spacing = print_.spacing_on(shape)
     patch = box_within(shape, spacing, patch_voxels)
     strides, kernels = levels(patch, spacing)
-    priors = print_.slices >= LEAST_SLICES
     # What priors and shallow model say is scored out of fold; only a fold that is not dear is
     # held out from the network too.
-    share = held_out_share(print_.slices) if not priors or print_.slices >= 5 else 0.0
+    share = held_out_share(print_.slices) if not print_.priors or print_.slices >= 5 else 0.0
     plan = Plan(shape, spacing, patch, patch, strides, kernels, width, batch,
-                held_out_share=share, priors=priors)
+                held_out_share=share, priors=print_.priors)
     return replace(plan, patch=round_up(patch, plan.divisor),
                    tile=round_up(box_within(shape, spacing, TILE_VOXELS), plan.divisor))
 
@@ -216,7 +222,7 @@ def held_out_share(slices: int) -> float:
 
 
 def fingerprint(labels: np.ndarray, spacing: tuple[float, float, float], channels: int,
-                classes: int, slices: int) -> Fingerprint:
+                classes: int, slices: int, volumes: int = 1) -> Fingerprint:
     """labels: uint8 (k, j, i), 255 = unlabelled.  spacing: mm along k, j, i."""
     return Fingerprint(tuple(labels.shape), tuple(spacing), channels, classes,
-                       int((labels != 255).sum()), slices)
+                       int((labels != 255).sum()), slices, volumes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -150,6 +151,12 @@ def reduce_labels(labels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray
         wins = (votes >= best) & (votes > 0)
         out[wins], best[wins] = value, votes[wins]
     return out.reshape(shape)
+
+
+def grid_positions(indices: Sequence[torch.Tensor], shape: tuple[int, int, int]) -> torch.Tensor:
+    """`position_channels` of a box: indices are its voxels along k, j and i."""
+    at = torch.stack(torch.meshgrid(*(x.float() for x in indices), indexing="ij"), dim=-1)
+    return position_channels(at, shape)
 
 
 def position_channels(coordinates: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:

@@ -8,7 +8,6 @@ from the labels along the paths on which the image changes least (large and bran
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 import torch
@@ -16,7 +15,7 @@ import torch
 from ..annotation.composition import UNLABELLED
 from ..annotation.slices import AnnotatedSlice, array_axis
 from . import geodesic
-from .device import synchronize
+from .device import seconds_taken
 from .interpolation import interpolate
 from .preprocess import WorkingVolume
 from .propagation import SCALES, Propagation, register
@@ -55,23 +54,18 @@ class Priors:
         if len(middle) < 2:
             return 1
         register(middle[1:2], middle[:1])  # the first time includes what happens only once
-        synchronize(middle.device)
-        begun = time.perf_counter()
-        register(middle[1:], middle[:-1])
-        synchronize(middle.device)
-        per_pixel = (time.perf_counter() - begun) / middle[1:, 0].numel()
+        per_pixel = seconds_taken(lambda: register(middle[1:], middle[:-1]), middle.device) \
+            / middle[1:, 0].numel()
         whole = per_pixel * 2 * len(axes) * math.prod(self.volume.shape)
         return next((scale for scale in reversed(SCALES) if whole / scale**2 <= seconds), None)
 
     def _walk(self, seconds: float | None) -> RandomWalk:
         """Random walks on the finest grid on which spreading labels fits the time."""
-        coarse = RandomWalk(self.volume.image, self.spacing, 4)
         if seconds is None:
             return RandomWalk(self.volume.image, self.spacing)
-        begun = time.perf_counter()
-        coarse.spread(self.volume.labels, self.classes)
-        synchronize(self.volume.image.device)
-        taken = time.perf_counter() - begun
+        coarse = RandomWalk(self.volume.image, self.spacing, 4)
+        taken = seconds_taken(lambda: coarse.spread(self.volume.labels, self.classes),
+                              self.volume.image.device)
         # Each finer grid has up to eight times the voxels.
         for finest, cost in ((1, 64), (2, 8)):
             if taken * cost <= WALK_SHARE * seconds:

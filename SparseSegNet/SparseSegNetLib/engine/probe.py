@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,7 @@ import torch
 
 from ..annotation.slices import AnnotatedSlice, array_axis
 from ..run.options import Options
-from .device import free_memory, precisions, synchronize
+from .device import free_memory, precisions, seconds_taken
 from .inference import Predictor, plan_starts
 from .networks import build
 from .plan import Fingerprint, Plan, Triple, box_within, make_plan, working_shape
@@ -48,23 +47,15 @@ def measure(plan: Plan, volume: WorkingVolume, classes: int,
     trainer = Trainer(plan, [volume], classes, None, seed=0)
     trainer.step(0.0)  # the first step also allocates and lets the libraries choose kernels
     check()
-    per_step = _timed(lambda: trainer.step(0.0), device)
+    per_step = seconds_taken(lambda: trainer.step(0.0), device)
     check()
     predictor = trainer.predictor()
     whole = [min(t, n) for t, n in zip(plan.tile, volume.shape, strict=True)]
     # A piece of a large tile says as much, in a fraction of the time.
     high = whole if device.type != "cpu" else box_within(whole, plan.spacing, TIMED_VOXELS)
-    per_piece = _timed(lambda: predictor.probabilities(trainer.target, high=high), device)
+    per_piece = seconds_taken(lambda: predictor.probabilities(trainer.target, high=high), device)
     check()
     return Measured(per_step, per_piece * math.prod(whole) / math.prod(high))
-
-
-def _timed(action: Callable[[], object], device: torch.device) -> float:
-    synchronize(device)
-    begun = time.perf_counter()
-    action()
-    synchronize(device)
-    return time.perf_counter() - begun
 
 
 def tiles(plan: Plan, across: tuple[int, ...] = (0,)) -> int:
@@ -152,10 +143,10 @@ def _settle_published(print_: Fingerprint, options: Options,
             predictor.probabilities(volume, high=box)
 
     timed = tiles(replace(plan, shape=(1, *plan.shape[1:]))) if plan.planar else 1
-    per_tile = _timed(some_tiles, device) / timed
+    per_tile = seconds_taken(some_tiles, device) / timed
     check()
     if per_tile < 1.0:  # the first time includes what happens only once
-        per_tile = _timed(some_tiles, device) / timed
+        per_tile = seconds_taken(some_tiles, device) / timed
         check()
     long = per_tile * tiles(plan, across) / (PREDICTION_SHARE * seconds)
     if long > 1 and options.resample is None:
@@ -180,4 +171,4 @@ def _convolution_seconds(device: torch.device, dtype: str) -> float:
         out.float().sum().backward()
 
     step()
-    return _timed(step, device)
+    return seconds_taken(step, device)

@@ -20,14 +20,14 @@ import torch
 from ..annotation.composition import UNLABELLED
 from ..annotation.slices import AnnotatedSlice, array_axis
 from . import filters
+from .losses import balancing_weights
 from .metrics import overlap
-from .preprocess import WorkingVolume, position_channels
-from .priors import WAYS, Priors
+from .preprocess import WorkingVolume, grid_positions
+from .priors import WAYS, Priors, only_in
 from .voxel_classifier import VoxelClassifier
 
 FOLDS = 4
 LEAVE_ONE_OUT = 6  # slices or fewer: each is a fold of its own
-SHOWN = 1  # other slices, at least, must show a class for a slice to teach it
 COMPLETE = 0.9  # share of a slice's voxels that must be labelled for a prior to use it
 MOST_ROWS = 50_000  # voxels on which the blend is settled
 ROUNDS = 40  # of expectation and maximisation for the blend
@@ -79,12 +79,11 @@ class Stacker:
         self.priors, self.volume, self.classes = priors, priors.volume, priors.classes
         self.seed, self.seconds, self.dtype, self.step = seed, seconds, dtype, step
         with torch.no_grad():
-            image = self.volume.image
-            at = torch.stack(torch.meshgrid(*(torch.arange(n, device=image.device).float()
-                                              for n in self.volume.shape), indexing="ij"), dim=-1)
+            image, shape = self.volume.image, self.volume.shape
+            voxels = [torch.arange(n, device=image.device) for n in shape]
             # Half precision is enough for evidence, and half the memory.
             self.evidence = torch.cat((filters.responses(image, priors.spacing),
-                                       position_channels(at, self.volume.shape))).half()
+                                       grid_positions(voxels, shape))).half()
 
     @staticmethod
     def bytes_per_voxel(channels: int, classes: int) -> float:
@@ -162,26 +161,16 @@ class Stacker:
             mine = labels.clone()
             for item in others:
                 mine[item.selector()] = UNLABELLED
+            # What no other slice shows, no prior can know here; in the prediction it does.
+            mine[~torch.isin(mine, torch.unique(only_in(labels, others)))] = UNLABELLED
             known = mine != UNLABELLED
             if not others or not bool(known.any()):
-                continue
-            # What too few other slices show, no prior can know here; in the prediction it does.
-            mine[known & ~torch.isin(mine, self._taught(labels, others))] = UNLABELLED
-            known = mine != UNLABELLED
-            if not bool(known.any()):
                 continue
             suggested = self.priors.suggest(labels, others, scribbles=False).half()
             far = self._distance(others)
             rows = self._evidence(suggested, far)[:, known].T
             found.append(_Fold(mine, list(part), known, suggested, far, rows, mine[known]))
         return found
-
-    def _taught(self, labels: torch.Tensor, others: list[AnnotatedSlice]) -> torch.Tensor:
-        """Classes that enough of the other slices show."""
-        counts = torch.zeros(256, device=labels.device)
-        for item in others:
-            counts[torch.unique(labels[item.selector()]).long()] += 1
-        return torch.nonzero(counts >= SHOWN)[:, 0].to(labels.dtype)
 
     def _evidence(self, suggested: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
         """float16 (f, k, j, i): what the shallow model learns from."""
@@ -218,9 +207,13 @@ def prior_channels(classes: int) -> int:
     return classes - 1
 
 
-def prior_of(volume: WorkingVolume, classes: int) -> torch.Tensor:
-    """Class probabilities float32 (classes, k, j, i) that a stack gave a volume."""
+def prior_of(volume: WorkingVolume, classes: int,
+             item: AnnotatedSlice | None = None) -> torch.Tensor:
+    """Class probabilities float32 (classes, k, j, i) that a stack gave a volume, or (classes, two
+    axes) of one slice."""
     found = volume.image[-prior_channels(classes):]
+    if item is not None:
+        found = found[(slice(None), *item.selector())]
     return torch.cat((1 - found.sum(dim=0, keepdim=True), found))
 
 
@@ -242,8 +235,7 @@ def settle_blend(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         rows, truth = rows[:, :, every], truth[every]
     chance = rows.gather(1, truth.long()[None, None].expand(len(rows), 1, -1))[:, 0].float()
     chance = chance.clamp_min(1e-3)
-    count = torch.bincount(truth.long(), minlength=rows.shape[1]).float()
-    worth = count.clamp_min(1)[truth.long()] ** -0.5
+    worth = balancing_weights(truth, rows.shape[1], 0.5)[truth.long()]
     weights = torch.full((len(rows),), 1 / len(rows), device=rows.device)
     for _ in range(ROUNDS):
         share = weights[:, None] * chance

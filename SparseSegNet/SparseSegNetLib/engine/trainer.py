@@ -90,19 +90,12 @@ class Trainer:
         """What is trained on, while slices are held out or afterwards."""
         held = held and self.split is not None
         if self.stack is not None and self.stack.folds:
-            return [f for f in self.stack.folds if not held or f.slices != [*self.split.slices]]
+            return [f for f in self.stack.folds if not held or f is not self.split.fold]
         if not held:
             return self.volumes
         labels = torch.from_numpy(self.split.training).to(self.device)
         slices = [s for s in self.target.slices if s not in self.split.slices]
         return [replace(self.target, labels=labels, slices=slices), *self.volumes[1:]]
-
-    def _scored(self) -> WorkingVolume:
-        """The first volume as the held-out slices are predicted from: their labels have reached
-        none of its inputs."""
-        if self.stack is None:
-            return self.target
-        return next(f for f in self.stack.folds if f.slices == [*self.split.slices])
 
     def step(self, fraction: float) -> float | None:
         """One optimisation step at `fraction` of the schedule.
@@ -193,13 +186,14 @@ class Trainer:
         Where there is a prior, this also settles how much the network and how much the prior
         counts.
         """
-        predictor, split, scored = self.predictor(), self.split, self._scored()
+        predictor, split = self.predictor(), self.split
+        # A held-out fold's labels have reached none of its own inputs, unlike the target's.
+        scored = split.fold or self.target
         truth = self.target.labels.cpu().numpy()
         predicted = np.zeros_like(truth)
         planes = {s: predictor.slice_probabilities(scored, s) for s in split.slices}
         if self.stack is not None:
-            prior = prior_of(scored, self.classes).cpu()
-            before = {s: prior[(slice(None), *s.selector())] for s in split.slices}
+            before = {s: prior_of(scored, self.classes, s).cpu() for s in split.slices}
             masks = {s: torch.from_numpy(split.mask[s.selector()]) for s in split.slices}
             rows = torch.cat([torch.stack((before[s], planes[s]))[:, :, masks[s]]
                               for s in split.slices], dim=2)
@@ -212,10 +206,14 @@ class Trainer:
             predicted[item.selector()] = found.argmax(dim=0).numpy()
         return metrics.overlap(predicted, truth, self.classes - 1, split.mask)
 
-    def probabilities(self, step: Callable[[float], None] | None = None) -> torch.Tensor:
-        """Class probabilities float32 (classes, k, j, i) of the first volume."""
-        if self.stack is None:
-            return self.predictor().probabilities(self.target, step=step)
+    def probabilities(self, volume: WorkingVolume | None = None,
+                      step: Callable[[float], None] | None = None) -> torch.Tensor:
+        """Class probabilities float32 (classes, k, j, i) of a volume; without one, and blended
+        with its prior where there is one, of `target`."""
+        if volume is None:
+            volume = self.target
+        if self.stack is None or volume is not self.target:
+            return self.predictor().probabilities(volume, step=step)
         prior = prior_of(self.target, self.classes).cpu()
         if not self.steps:
             return prior

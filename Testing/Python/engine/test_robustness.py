@@ -89,6 +89,19 @@ def test_a_class_of_ten_voxels_is_not_lost(tmp_path):
     assert iou(result > 0, truth > 0) > 0.85
 
 
+def test_an_unannotated_volume_beside_the_annotated_one(tmp_path):
+    truth, image = balls(), (balls() + noise(0.1)).astype(np.float32)
+    slices = spread_slices((3, 3, 3), truth.shape, truth > 0)
+    grid = Geometry(truth.shape[::-1], (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    inputs = [RunInput(image[None], restrict_to_slices(truth, slices), grid, slices),
+              RunInput(image[None], np.full_like(truth, UNLABELLED), grid)]
+    folder = RunFolder.create(tmp_path / "run", inputs, [Segment.numbered(1, 0)],
+                              Options(max_steps=40, device="cpu"))
+    commands = SimpleNamespace(stop=threading.Event(), cancel=threading.Event())
+    Job(folder.path, commands, lambda event, **data: None, time.monotonic()).run()
+    assert iou(folder.read_result(2), truth) > 0.8
+
+
 def test_a_voxel_that_is_not_finite_never_reaches_a_weight(tmp_path):
     """The readers refuse or replace such voxels; should one come through, the run says no."""
     image = (balls() + noise(0.1)).astype(np.float32)
