@@ -11,14 +11,14 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint benchmark benchmark-accuracy benchmark-ablation benchmark-busy benchmark-speed clean
+.PHONY: demo test lint benchmark benchmark-accuracy benchmark-ablation benchmark-busy benchmark-live benchmark-speed clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
 
 test: $(STAMP)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -41,6 +41,9 @@ benchmark-ablation: $(STAMP)
 
 benchmark-speed: $(STAMP)
 	$(BIN)/python Testing/Benchmark/speed.py $(ARGS)
+
+benchmark-live: $(STAMP)
+	$(BIN)/python Testing/Benchmark/live.py $(ARGS)
 
 benchmark-busy: $(STAMP)
 	$(BIN)/python Testing/Benchmark/busy.py

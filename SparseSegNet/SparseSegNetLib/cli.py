@@ -12,7 +12,7 @@ from .errors import EngineError, InputError
 from .training_options import add_network, add_training
 
 DONE, BAD_INPUT, CANCELLED, NO_DEVICE, INTERNAL = 0, 2, 3, 4, 5
-EXIT_OF_ERROR = {"input": BAD_INPUT, "no-device": NO_DEVICE}
+EXIT_OF_ERROR = {"input": BAD_INPUT, "locked": BAD_INPUT, "no-device": NO_DEVICE}
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,6 +55,31 @@ def parser() -> Parser:
     densify.add_argument("--metrics", type=Path, metavar="FILE.json",
                          help="write the plan, the scores on held-out slices and the times there")
     densify.set_defaults(run=densify_command)
+
+    resume = commands.add_parser(
+        "resume", help="go on with a run that was broken off",
+        description="Go on with the training of a run folder from its last checkpoint (at most "
+                    "half a minute old), predict and write the result.")
+    resume.add_argument("run_folder", type=Path, metavar="RUN", help="the run folder")
+    resume.add_argument("-o", "--output", type=Path, metavar="OUT",
+                        help="where to write the dense segmentation (default: where the run was "
+                             "to write it)")
+    resume.add_argument("--time-budget", type=float, metavar="S",
+                        help="seconds in all, with those that were used before (default: as "
+                             "before)")
+    resume.add_argument("--quiet", action="store_true", help="no progress bar")
+    resume.set_defaults(run=resume_command)
+
+    doctor = commands.add_parser(
+        "doctor", help="check Python, torch, the device, memory and disk",
+        description="Check what the engine needs, in a process of its own, with a real 3D "
+                    "convolution forward and backward on the device. Exit code 0 if all is well, "
+                    "4 if the engine cannot run.")
+    doctor.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps …")
+    doctor.add_argument("--folder", type=Path, metavar="DIR",
+                        help="where run folders are to lie (default: the temporary folder)")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(run=doctor_command)
 
     networks = commands.add_parser("networks", help="tell the networks apart")
     networks.add_argument("--json", action="store_true", help="as JSON")
@@ -114,6 +139,18 @@ def densify_command(options: argparse.Namespace) -> int:
     if len(options.files) < 2:
         raise InputError("densify needs at least two files: the image and, last, the labels.")
     return densify(options)
+
+
+def resume_command(options: argparse.Namespace) -> int:
+    from .resume import resume
+
+    return resume(options)
+
+
+def doctor_command(options: argparse.Namespace) -> int:
+    from .doctor import doctor
+
+    return doctor(options)
 
 
 def networks_command(options: argparse.Namespace) -> int:

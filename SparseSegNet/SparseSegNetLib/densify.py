@@ -44,7 +44,7 @@ def densify(options: argparse.Namespace) -> int:
         folder = RunFolder.create(
             path, [RunInput(volume.image, annotation.labels, volume.geometry, annotation.slices,
                             volume.channels)],
-            annotation.segments, settings, name=options.output.name)
+            annotation.segments, settings, options.output.name, options.output, volume.paths[0])
         return _train_and_write(options, folder, volume, annotation)
     except EngineError:
         keep = True  # its log tells what went wrong
@@ -69,7 +69,7 @@ def _train_and_write(options: argparse.Namespace, folder: RunFolder, volume: Vol
     result = run.result()
     if options.save_model:
         with atomic_path(options.save_model) as target:
-            shutil.copyfile(folder.checkpoint_path, target)
+            shutil.copyfile(folder.model_path, target)
     if options.metrics:
         write_json(options.metrics, report(run, annotation))
     # The result comes last: where it exists, everything else does.

@@ -141,7 +141,7 @@ class NodeRun:
         """Copy the trained model (.safetensors) to `path`."""
         if self.state != "done":
             raise InputError(f"there is no trained model: the run is {self.state}.")
-        return Path(shutil.copyfile(self._run.folder.checkpoint_path, path))
+        return Path(shutil.copyfile(self._run.folder.model_path, path))
 
     @property
     def result(self):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
-from .client.popen_transport import PACKAGE_PARENT
+from .client.processes import engine_environment
 from .errors import EngineError
 
 DESCRIBE = "SparseSegNetLib.engine.describe"
@@ -15,9 +14,8 @@ DESCRIBE = "SparseSegNetLib.engine.describe"
 
 def describe() -> list[dict]:
     """One dictionary per network, from the engine in a process of its own (it needs torch)."""
-    path = os.pathsep.join(filter(None, [str(PACKAGE_PARENT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run([sys.executable, "-m", DESCRIBE], capture_output=True, text=True,
-                          check=False, env=dict(os.environ, PYTHONPATH=path, PYTHONUTF8="1"))
+                          check=False, env=engine_environment())
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise EngineError("torch", f"the engine cannot describe its networks: {last[0]}.",

@@ -10,6 +10,7 @@ from .client.run import Run
 
 PHASES = {"correcting bias": "correcting the bias field", "probing": "measuring speed",
           "comparing slices": "comparing slices",
+          "paused": "paused",
           "held out": "learning", "all slices": "learning, all", "predicting": "predicting"}
 
 
@@ -28,7 +29,7 @@ def follow(run: Run, quiet: bool = False, keep: bool = True) -> str:
                 bar.n = 100 * event["seconds"] / max(1e-6, event["seconds"] + remaining)
             bar.set_description_str(PHASES[event["phase"]], refresh=False)
             bar.set_postfix_str(_postfix(event))
-        elif event["event"] in ("warning", "oom-recovered"):
+        elif event["event"] in ("warning", "oom-recovered", "silent"):
             bar.write(f"note: {event['text']}", file=sys.stderr)
 
     run.observe(show)

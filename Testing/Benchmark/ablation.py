@@ -34,7 +34,7 @@ from SparseSegNetLib.engine.plan import (
 from SparseSegNetLib.engine.preprocess import Normalisation, WorkingVolume, working_volume
 from SparseSegNetLib.engine.priors import WAYS, Priors
 from SparseSegNetLib.engine.stacking import Stack, Stacker, prior_of
-from SparseSegNetLib.engine.trainer import Trainer
+from SparseSegNetLib.engine.trainer import Trainer, by_time
 from SparseSegNetLib.run.folder import RunInput
 
 STRONG = Strength(rotation=25, scale=0.2, elastic=5.5, contrast=0.25, brightness=0.2, noise=0.15,
@@ -171,7 +171,7 @@ def trained(case: Case, variant: Variant, stack: Stack, seconds: float, seed: in
     learner.loss = loss
     if variant.share is not None:
         learner.network_share = variant.share
-    learner.train(seconds)
+    learner.train(by_time(seconds))
     return iou_of(case, learner.probabilities()), learner.steps
 
 

@@ -32,9 +32,10 @@ from SparseSegNetLib.engine.device import (
 from SparseSegNetLib.engine.inference import Predictor
 from SparseSegNetLib.engine.losses import auto_loss
 from SparseSegNetLib.engine.networks import build
+from SparseSegNetLib.engine.optimisation import channels_last, make_optimiser
 from SparseSegNetLib.engine.plan import Plan, fingerprint, make_plan, round_up
 from SparseSegNetLib.engine.preprocess import WorkingVolume, grid_positions
-from SparseSegNetLib.engine.trainer import Trainer, channels_last, make_optimiser
+from SparseSegNetLib.engine.trainer import Trainer, by_steps
 
 WARM_UP = 3  # steps that are not counted
 TURNS = 3
@@ -159,7 +160,7 @@ def inference(plan: Plan, volume: WorkingVolume, classes: int) -> None:
     plan = replace(plan, tile=tile)
     network = channels_last(build(plan, 4, classes).to(device))
     trainer = Trainer(plan, [volume], classes, None, 0)
-    trainer.train(0, max_steps=30)  # a network that says something
+    trainer.train(by_steps(30))  # a network that says something
     network.load_state_dict(trainer.average.state_dict())
     network.eval()
     pixels = with_position(volume)[None].to(device)

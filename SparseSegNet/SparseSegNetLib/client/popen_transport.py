@@ -8,10 +8,8 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 
-# Where SparseSegNetLib lies: the child must find the same one, installed or not.
-PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+from .processes import engine_environment, kill_tree
 
 
 class PopenTransport:
@@ -22,19 +20,17 @@ class PopenTransport:
     """
 
     def __init__(self, arguments: list[str], python: str | None = None):
-        environment = dict(os.environ, PYTHONUTF8="1")
-        environment["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [str(PACKAGE_PARENT), environment.get("PYTHONPATH")]))
         # A process group of its own: Ctrl-C in the terminal reaches the client alone, which then
         # asks the engine to stop and keep its best result.
         if os.name == "nt":
-            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP
+                     | subprocess.CREATE_NO_WINDOW}
         else:
             apart = {"start_new_session": True}
         self._process = subprocess.Popen(
             [python or sys.executable, "-u", *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=environment, **apart,
+            env=engine_environment(), **apart,
         )
         self._queue: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
         self._open = 2
@@ -72,4 +68,5 @@ class PopenTransport:
             self._process.stdin.close()
 
     def kill(self) -> None:
-        self._process.kill()
+        """End the child, and what it has started, at once."""
+        kill_tree(self._process.pid)

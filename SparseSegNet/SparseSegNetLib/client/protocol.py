@@ -6,6 +6,7 @@ import json
 
 PROTOCOL = 1
 TAG = "sparsesegnet"
+LONGEST = 1 << 20  # bytes of a line; no message is longer
 
 
 def encode(kind: str, name: str, **data) -> bytes:
@@ -19,7 +20,7 @@ def decode(line: bytes, kind: str) -> dict | None:
         return None
     try:
         message = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict) or message.get(TAG) != PROTOCOL:
         return None
@@ -27,14 +28,34 @@ def decode(line: bytes, kind: str) -> dict | None:
 
 
 class LineBuffer:
-    """Cuts a stream of bytes into lines; what is decoded is always a whole line. rest: the part
-    of a line that has come so far."""
+    """Cuts a stream of bytes into lines; what is decoded is always a whole line.
+
+    Each byte is looked at once, and of a line longer than LONGEST only its beginning is kept, so
+    that neither time nor memory grow with what a library may print.
+    """
 
     def __init__(self):
-        self.rest = bytearray()
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether no part of a line is waiting for its end."""
+        return not self._parts
 
     def feed(self, data: bytes) -> list[bytes]:
-        self.rest += data
-        *lines, rest = bytes(self.rest).split(b"\n")
-        self.rest = bytearray(rest)
+        """The lines that these bytes end, without their newlines."""
+        first, *others = data.split(b"\n")
+        self._keep(first)
+        lines = []
+        for part in others:
+            lines.append(b"".join(self._parts))
+            self._parts, self._length = [], 0
+            self._keep(part)
         return lines
+
+    def _keep(self, part: bytes) -> None:
+        part = part[:LONGEST - self._length]
+        if part:
+            self._parts.append(part)
+            self._length += len(part)

@@ -1,33 +1,39 @@
-"""A training run as its user sees it: state, progress, metrics, stop, cancel, result."""
+"""A training run as its user sees it: state, progress, metrics, commands, result."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import numpy as np
 
+from ..annotation.slices import AnnotatedSlice
 from ..errors import EngineError, InputError
 from ..run.folder import RunFolder
 from .popen_transport import PopenTransport
+from .processes import explain_end, kill_tree
 from .protocol import LineBuffer, decode, encode
 
 WORKER = "SparseSegNetLib.engine.worker"
 ENDED = ("done", "failed", "cancelled")
 STATE_OF_PHASE = {"correcting bias": "preparing", "probing": "preparing",
-                  "comparing slices": "preparing", "predicting": "finishing"}
+                  "predicting": "finishing", "paused": "paused"}
 EXIT_CANCELLED = 3
+SILENCE = 15.0  # seconds without a word from the engine until the client says so
+LONGEST_POLL = 0.005  # seconds that `poll` takes in what has come; the rest comes with the next
 
 
 class Run:
     """Starts the engine on a run folder and follows it.
 
-    state: preparing, training, finishing, done, failed or cancelled.
+    state: preparing, training, paused, finishing, done, failed or cancelled.
     progress: the newest ``progress`` event (step, loss, seconds, remaining, fraction, phase).
-    metrics: all ``metrics`` events.  plan: the engine's plan once known.
+    metrics: all ``metrics`` events.  plan: the engine's plan once known.  silent: whether the
+    engine has not been heard of for a while.
     error: EngineError when failed.  Observers are called with each event, a dictionary, from
-    within `poll`, in the thread that calls it.
+    within `poll`, in the thread that calls it. Two events are the client's own: ``silent``
+    (seconds, text) and ``ended`` (state).
     """
 
     def __init__(self, folder: RunFolder, transport=None):
@@ -39,6 +45,7 @@ class Run:
         self.plan: dict | None = None
         self.summary: dict = {}
         self.error: EngineError | None = None
+        self.silent = False
         self._observers: list[Callable[[dict], None]] = []
         self._lines = LineBuffer()
         self._complaint = ""
@@ -48,6 +55,9 @@ class Run:
         self._done: dict | None = None
         self._reported: EngineError | None = None
         self._cancelling = False
+        self._trained = False
+        self._pid: int | None = None
+        self._heard = time.monotonic()
         self._transport = transport or PopenTransport(["-m", WORKER, str(folder.path)])
 
     def observe(self, observer: Callable[[dict], None]) -> None:
@@ -71,19 +81,54 @@ class Run:
 
     def stop(self) -> None:
         """End training now, keep the best result so far: predict, then finish as done."""
-        if not self.ended:
-            self._transport.send(encode("command", "stop"))
+        self._say("stop")
+
+    def pause(self) -> None:
+        """Let the engine rest, and free the GPU's memory, until `resume`. Its time stands still."""
+        self._say("pause")
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._say("resume")
+
+    def set_time_budget(self, seconds: float) -> None:
+        """Change the time that the run may take in all, while it trains."""
+        self._say("set", time_budget=float(seconds))
+
+    def change_labels(self, labels: np.ndarray, slices: Iterable[AnnotatedSlice],
+                      number: int = 1) -> None:
+        """Train on other labels of input `number` from now on, without beginning anew.
+
+        labels: uint8 (k, j, i), 255 = unlabelled.  slices: the annotated ones. Raises InputError
+        when they do not fit the run, OSError when they cannot be written.
+        """
+        if self.ended:
+            raise InputError(f"the labels of a run that is {self.state} cannot be changed.")
+        self.folder.write_labels(number, labels, list(slices))
+        self._say("labels-changed", input=number)
+
+    def preview(self, planes: Sequence[str] | None = None, number: int = 1) -> None:
+        """Ask for the newest prediction: of these slices ('k:10', 'i:5,7'), or of everything.
+        A ``preview`` event tells when it lies in the run folder."""
+        self._say("preview", input=number,
+                  **({} if planes is None else {"planes": list(planes)}))
 
     def cancel(self, patience: float = 3.0) -> None:
         """Give the run up. The engine is asked first and killed after `patience` seconds."""
         if self.ended:
             return
         self._cancelling = True
-        self._transport.send(encode("command", "cancel"))
+        self._say("cancel")
         self._transport.close_input()
         if self.wait(patience) not in ENDED:
-            self._transport.kill()
+            self.kill()
             self.wait(patience)
+
+    def kill(self) -> None:
+        """End the engine at once, and what it or a launcher before it has started."""
+        self._transport.kill()
+        if self._pid is not None and not self.ended:
+            kill_tree(self._pid)
 
     def result(self, number: int = 1) -> np.ndarray:
         """Dense labels uint8 (k, j, i) of input `number`; raises the run's error if it failed."""
@@ -93,9 +138,15 @@ class Run:
             raise InputError(f"the run has no result: it is {self.state}.")
         return self.folder.read_result(number)
 
+    def _say(self, command: str, **data) -> None:
+        if not self.ended:
+            self._transport.send(encode("command", command, **data))
+
     def _take_in(self, timeout: float) -> str:
+        until = time.monotonic() + timeout + LONGEST_POLL
         while not self.ended and (chunk := self._transport.receive(timeout)) is not None:
             timeout = 0.0
+            self._heard, self.silent = time.monotonic(), False
             stream, data = chunk
             if stream == "end":
                 self._end(data)
@@ -108,6 +159,13 @@ class Run:
                         self._chatter = self._write_log([line]) or self._chatter
                     else:
                         self._handle(event)
+            if time.monotonic() > until:
+                break
+        if not (self.ended or self.silent) and time.monotonic() - self._heard > SILENCE:
+            self.silent = True
+            self._tell({"event": "silent", "seconds": SILENCE, "text": (
+                f"the engine has not been heard of for {SILENCE:.0f} s. It may be busy, or hang: "
+                f"wait, or cancel the run. The log is {self.folder.log_path}.")})
         return self.state
 
     def _complain(self, data: bytes) -> None:
@@ -119,31 +177,43 @@ class Run:
         with suppress(OSError):  # a full disk must not hide why the engine failed
             self._log.writelines(line + b"\n" for line in lines)
             self._log.flush()
-        said = (line.decode("utf-8", "replace").strip() for line in reversed(lines))
+        said = (line[:1000].decode("utf-8", "replace").strip() for line in reversed(lines))
         return next(filter(None, said), "")
 
     def _handle(self, event: dict) -> None:
         kind = event["event"]
-        if kind == "plan":
+        if kind in ("started", "ready"):
+            self._pid = event.get("pid")
+        elif kind == "plan":
             self.plan = event
         elif kind == "progress":
             self.progress = event
-            self.state = STATE_OF_PHASE.get(event.get("phase"), "training")
+            self.state = self._state_in(event.get("phase"))
         elif kind == "metrics":
             self.metrics.append(event)
         elif kind in ("warning", "oom-recovered"):
             self.warnings.append(event["text"])
+        elif kind == "paused":
+            self.state = "paused"
         elif kind == "done":
             self._done = event
         elif kind == "error":
             remedy = event.get("remedy", "")
-            if event["code"] != "input":
+            if event["code"] not in ("input", "locked"):
                 remedy = f"{remedy} The log is {self.folder.log_path}.".strip()
             self._reported = EngineError(event["code"], event["cause"], remedy)
         self._tell(event)
 
+    def _state_in(self, phase: str | None) -> str:
+        """Slices are compared before training, and again where labels have changed."""
+        if phase == "comparing slices":
+            return "training" if self._trained else "preparing"
+        state = STATE_OF_PHASE.get(phase, "training")
+        self._trained = self._trained or state == "training"
+        return state
+
     def _end(self, code: int) -> None:
-        if self._complaint_lines.rest:
+        if not self._complaint_lines.empty:
             self._complain(b"\n")
         self._log.close()
         self._transport.close_input()
@@ -153,10 +223,8 @@ class Run:
         elif code == EXIT_CANCELLED or self._cancelling:
             self.state = "cancelled"
         else:
-            self.error = self._reported or EngineError(
-                "died", f"the engine ended without a result (exit code {code}). "
-                        f"Its last words: {self._last_words()}",
-                f"The log is {self.folder.log_path}.")
+            self.error = self._reported or explain_end(
+                code, self._last_words(), self.folder.path, self.folder.log_path)
             self.state = "failed"
         self._tell({"event": "ended", "state": self.state})
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..errors import InputError
-from ..run.atomic import atomic_path
+from .checkpoint import save_tensors
 
 SCHEMA = 1
 KEY = "sparsesegnet"
@@ -22,10 +21,8 @@ KEY = "sparsesegnet"
 def save_model(path: Path | str, network: torch.nn.Module, about: dict) -> None:
     """Write a network's weights and buffers with `about` (JSON-able: plan, normalisation,
     segments, channels, provenance) atomically."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     header = {KEY: json.dumps({"schema": SCHEMA, **about}, allow_nan=False)}
-    with atomic_path(path, ".safetensors") as temporary:
-        save_file(tensors, temporary, header)
+    save_tensors(Path(path), network.state_dict(), header)
 
 
 def load_model(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:

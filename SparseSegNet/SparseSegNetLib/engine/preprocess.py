@@ -55,7 +55,7 @@ class Normalisation:
         return out
 
 
-@dataclass
+@dataclass(eq=False)  # two volumes are the same only if they are one
 class WorkingVolume:
     """A volume as the network sees it, on the device.
 

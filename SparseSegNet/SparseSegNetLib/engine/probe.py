@@ -13,10 +13,11 @@ from ..run.options import Options
 from .device import free_memory, precisions, seconds_taken
 from .inference import Predictor, plan_starts
 from .networks import build
+from .optimisation import channels_last
 from .plan import Fingerprint, Plan, Triple, box_within, make_plan, working_shape
 from .preprocess import WorkingVolume
 from .recipes import published_plan
-from .trainer import Trainer, channels_last
+from .trainer import Trainer
 
 # Network widths, and how many steps a training must have for the width to pay: with fewer steps a
 # narrower network gives better masks (Testing/Benchmark/RESULTS.md).

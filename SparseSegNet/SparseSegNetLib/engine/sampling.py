@@ -13,6 +13,8 @@ from .preprocess import WorkingVolume, position_channels
 # A drawn voxel lands at most this share of half a patch away from the patch's centre, so that
 # the network sees something of its surroundings.
 JITTER = 0.75
+FAVOURED = 0.5  # share of patches around favoured voxels
+FAVOURED_PATCHES = 1000
 
 
 class Sampler:
@@ -25,6 +27,8 @@ class Sampler:
     def __init__(self, volumes: list[WorkingVolume], classes: int, plan: Plan,
                  generator: torch.Generator):
         self.classes, self.plan, self.generator = classes, plan, generator
+        self._favoured: tuple[torch.Tensor, int | None] | None = None
+        self._favoured_left = 0
         self.set_volumes(volumes)
 
     def set_volumes(self, volumes: list[WorkingVolume]) -> None:
@@ -37,26 +41,53 @@ class Sampler:
     def set_labels(self, labels: list[torch.Tensor]) -> None:
         """Train on these labels, uint8 (k, j, i) per volume, from the next patch on."""
         self.labels = labels
-        self._index = []
-        for array in labels:
-            known = torch.nonzero(array.flatten() != UNLABELLED)[:, 0]
-            value = array.flatten()[known]
-            self._index.append([known[value == c].cpu() for c in range(self.classes)])
-        self._present = [[c for c in range(self.classes) if len(index[c])]
-                         for index in self._index]
-        self._usable = [n for n, present in enumerate(self._present) if present]
-        if not self._usable:
+        self._index = [self._by_class(a, a.flatten() != UNLABELLED) for a in labels]
+        if not any(self._index):
             raise ValueError("no labelled voxel to train on")
+        self._find_favoured()
+
+    def _by_class(self, labels: torch.Tensor, chosen: torch.Tensor) -> list[torch.Tensor]:
+        """Flat indices, on the CPU, of the chosen voxels of each class that has any."""
+        at = torch.nonzero(chosen)[:, 0]
+        value = labels.flatten()[at]
+        found = [at[value == c].cpu() for c in range(self.classes)]
+        return [index for index in found if len(index)]
+
+    def favour(self, voxels: torch.Tensor, number: int | None = None) -> None:
+        """Draw the next patches around these voxels more often, where they are labelled.
+
+        voxels: boolean (k, j, i).  number: of the volume meant, None: of all, on one grid.
+        """
+        self._favoured, self._favoured_left = (voxels.flatten(), number), FAVOURED_PATCHES
+        self._find_favoured()
+
+    def _find_favoured(self) -> None:
+        self._favourites: list[list[torch.Tensor]] = []
+        if self._favoured is None or self._favoured_left <= 0:
+            return
+        voxels, number = self._favoured
+        self._favourites = [
+            self._by_class(a, voxels & (a.flatten() != UNLABELLED))
+            if number in (None, n) else [] for n, a in enumerate(self.labels)]
+
+    def _index_to_draw_from(self) -> list[list[torch.Tensor]]:
+        if self._favoured_left > 0:
+            self._favoured_left -= 1
+            if any(self._favourites) and \
+                    float(torch.rand((), generator=self.generator)) < FAVOURED:
+                return self._favourites
+        return self._index
 
     def _integer(self, below: int) -> int:
         return int(torch.randint(below, (), generator=self.generator))
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
         """One patch: float32 (c, *plan.patch) and labels uint8 (*plan.output)."""
-        n = self._usable[self._integer(len(self._usable))]
+        table = self._index_to_draw_from()
+        usable = [n for n, classes in enumerate(table) if classes]
+        n = usable[self._integer(len(usable))]
+        index = table[n][self._integer(len(table[n]))]
         volume, labels, plan = self.volumes[n], self.labels[n], self.plan
-        kind = self._present[n][self._integer(len(self._present[n]))]
-        index = self._index[n][kind]
         voxel = _unravel(int(index[self._integer(len(index))]), labels.shape)
         axes = self._axes(volume, voxel)
         spacing = volume.spacing[list(axes)]

@@ -110,7 +110,8 @@ class Stacker:
             return Stack([], self._with(_blend(suggested, even), labels, slices))
         taught = torch.unique(torch.cat([f.truth for f in folds])).tolist()
         alone = tuple(c for c in range(1, self.classes) if c not in taught)
-        model = self._learnt(folds)
+        half = len(folds) / (2 * len(folds) + 1)
+        model = self._learnt(folds, half)
         shallow = model.probabilities(self._evidence(suggested, self._distance(slices)))
         every = torch.cat((suggested, shallow[None].half()))
         once = time.monotonic() - begun - (len(folds) + 1) * once
@@ -121,8 +122,8 @@ class Stacker:
             return Stack([], self._with(self._with_alone(usual, suggested, alone), labels, slices))
         seen = []
         for number, fold in enumerate(folds):
-            self.step((number + 1 + len(folds)) / (2 * len(folds) + 1))
-            others = self._learnt([f for f in folds if f is not fold])
+            done = (number + 1 + len(folds)) / (2 * len(folds) + 1)
+            others = self._learnt([f for f in folds if f is not fold], done)
             shallow = others.probabilities(self._evidence(fold.suggested, fold.far))
             seen.append(torch.cat((fold.suggested, shallow[None].half())))
         rows = torch.cat([s[:, :, f.known] for s, f in zip(seen, folds, strict=True)], dim=2)
@@ -190,10 +191,11 @@ class Stacker:
             far = torch.minimum(far, away.view(form))
         return torch.log1p(far).half()
 
-    def _learnt(self, folds: list[_Fold]) -> VoxelClassifier:
+    def _learnt(self, folds: list[_Fold], done: float) -> VoxelClassifier:
+        """done: the share of the stacking that is done."""
         return VoxelClassifier(torch.cat([f.rows for f in folds]),
                                torch.cat([f.truth for f in folds]), self.classes, self.seed,
-                              self.dtype)
+                               self.dtype, lambda: self.step(done))
 
     def _with(self, blend: torch.Tensor, labels: torch.Tensor,
               slices: list[AnnotatedSlice]) -> WorkingVolume:

@@ -13,22 +13,24 @@ import numpy as np
 import torch
 
 from ..annotation.composition import UNLABELLED
+from ..annotation.slices import AnnotatedSlice
 from ..run.presets import times
 from . import metrics
 from .held_out import Split
 from .inference import Predictor
+from .lesson import Lesson
 from .losses import balancing_weights, make_loss
 from .networks import build
-from .plan import Plan, halved
+from .optimisation import channels_last, make_optimiser, schedule
+from .plan import Plan, Triple, halved
 from .preprocess import WorkingVolume
 from .problems import out_of_memory
 from .sampling import Sampler
 from .stacking import TRUST, Stack, prior_of, settle_blend, without_prior
 
-WARM_UP = 0.05
-# Of the network in a blend with its prior, until a score says otherwise; with fewer folds than
-# FEW_FOLDS it has seen too little to count as much.
-USUAL_SHARE, FIRST_SHARE, FEW_FOLDS = 0.5, 0.3, 5
+# Of the network in a blend with its prior, until a score says otherwise. It learns to correct
+# priors made from fewer slices, which are worse than the one that it corrects in the end.
+USUAL_SHARE = 0.2
 HELD_OUT_SCORES = 8  # how often the held-out slices are scored
 
 
@@ -50,6 +52,17 @@ class Report:
     recovered: str | None = None
 
 
+def by_steps(count: int) -> Callable[[int], float]:
+    """For `Trainer.train`: so many steps."""
+    return lambda steps: steps / count
+
+
+def by_time(seconds: float) -> Callable[[int], float]:
+    """For `Trainer.train`: so long from now."""
+    begun = time.monotonic()
+    return lambda steps: (time.monotonic() - begun) / seconds
+
+
 class Trainer:
     """Trains one network on the labelled voxels of working volumes.
 
@@ -61,41 +74,64 @@ class Trainer:
     def __init__(self, plan: Plan, volumes: list[WorkingVolume], classes: int,
                  split: Split | None, seed: int, stack: Stack | None = None):
         torch.manual_seed(seed)
-        self.plan, self.classes, self.split, self.stack = plan, classes, split, stack
-        if stack is not None:
-            volumes = [stack.target]
-        elif plan.priors:
+        self.plan, self.classes = plan, classes
+        if stack is None and plan.priors:
             volumes = [without_prior(v, classes) for v in volumes]
-        self.volumes = volumes
-        self.target = volumes[0]
-        self.network_share = 1.0 if stack is None else \
-            USUAL_SHARE if len(stack.folds) >= FEW_FOLDS or split else FIRST_SHARE
-        self.device = self.target.image.device
+        self.lesson = Lesson(volumes, split, stack, plan.held_out_share > 0)
+        self.network_share = 1.0 if stack is None else USUAL_SHARE
+        self.device = self.lesson.target.image.device
         self.dtype = getattr(torch, plan.dtype)
-        inputs = self.target.image.shape[0] + (3 if plan.position else 0)
+        inputs = self.lesson.target.image.shape[0] + (3 if plan.position else 0)
         self.network = channels_last(build(plan, inputs, classes).to(self.device))
-        if stack is not None and stack.alone:
+        if stack is not None:
             self.network.leave(stack.alone)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.sampler = Sampler(self._taught(held=plan.held_out_share > 0), classes, plan,
+        self.sampler = Sampler(self.lesson.taught(), classes, plan,
                                torch.Generator().manual_seed(seed))
         self.optimiser = make_optimiser(plan, self.network)
-        known = torch.cat([v.labels[v.labels != UNLABELLED] for v in volumes])
-        self.loss = make_loss(plan.loss, balancing_weights(known, classes, 1.0))
+        self._weigh_classes()
         self.rate = 1.0  # lowered after a step that was not finite
-        self.steps = 0
+        self.steps = self.scorings = 0
+        self.losses: deque[float] = deque(maxlen=20)
         self.best: tuple[float, dict] | None = None
 
-    def _taught(self, held: bool) -> list[WorkingVolume]:
-        """What is trained on, while slices are held out or afterwards."""
-        held = held and self.split is not None
-        if self.stack is not None and self.stack.folds:
-            return [f for f in self.stack.folds if not held or f is not self.split.fold]
-        if not held:
-            return self.volumes
-        labels = torch.from_numpy(self.split.training).to(self.device)
-        slices = [s for s in self.target.slices if s not in self.split.slices]
-        return [replace(self.target, labels=labels, slices=slices), *self.volumes[1:]]
+    @property
+    def target(self) -> WorkingVolume:
+        return self.lesson.target
+
+    @property
+    def split(self) -> Split | None:
+        return self.lesson.split
+
+    def _weigh_classes(self) -> None:
+        known = torch.cat([v.labels[v.labels != UNLABELLED] for v in self.lesson.volumes])
+        self.loss = make_loss(self.plan.loss, balancing_weights(known, self.classes, 1.0))
+
+    def change_labels(self, number: int, labels: torch.Tensor, slices: list[AnnotatedSlice]
+                      ) -> None:
+        """Go on with other labels of a volume; what is new among them is taught more often for a
+        while. See `Lesson.change`."""
+        news = self.lesson.change(number, labels, slices)
+        self.sampler.set_volumes(self.lesson.taught())
+        self.sampler.favour(news, None if self.lesson.stack is not None else number)
+        self._weigh_classes()
+        self.best = None
+
+    def add_volume(self, volume: WorkingVolume) -> None:
+        """Train on one more volume from now on (not with priors, which know one alone)."""
+        self.lesson.volumes.append(volume)
+        self.sampler.set_volumes(self.lesson.taught())
+        self._weigh_classes()
+
+    def restack(self, stack: Stack) -> None:
+        """Go on with other priors."""
+        self.lesson.restack(stack)
+        for network in (self.network, self.average):
+            network.leave(stack.alone)
+        if stack.folds:
+            self.sampler.set_volumes(self.lesson.taught())
+        self._weigh_classes()
+        self.best = None
 
     def step(self, fraction: float) -> float | None:
         """One optimisation step at `fraction` of the schedule.
@@ -140,45 +176,49 @@ class Trainer:
                 if mine.is_floating_point():
                     mine.lerp_(other, share)
 
-    def train(self, seconds: float, max_steps: int = 0,
+    def train(self, done: Callable[[int], float],
               report: Callable[[Report], None] = lambda report: None) -> None:
-        """Train for `seconds` (0: not at all), or for `max_steps` steps when given.
+        """Train until `done(steps)`, the share of the training that is done, reaches 1.
 
         report is called after every step; it may raise `Stopped`, upon which the weights that
         `predictor` uses are the best so far. While slices are held out the best weights are
         those with the highest held-out score; afterwards the newest average.
         """
-        if seconds <= 0 and not max_steps:
-            return
-        begun = time.monotonic()
-        held = self.split is not None and self.plan.held_out_share > 0
-        next_score = 1.0 / HELD_OUT_SCORES
-        losses: deque[float] = deque(maxlen=20)
-        fraction = 0.0
+        fraction = done(self.steps)
         while fraction < 1.0:
-            recovered = None
-            try:
-                if (loss := self.step(fraction)) is not None:
-                    losses.append(loss)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                if (recovered := self._shrink()) is None:
-                    raise
-            fraction = self.steps / max_steps if max_steps else \
-                (time.monotonic() - begun) / seconds
-            scores = None
-            if held and fraction >= next_score * self.plan.held_out_share:
-                next_score += 1.0 / HELD_OUT_SCORES
-                scores = self.score_held_out()
-                self._keep_if_best(scores)
-            mean = sum(losses) / len(losses) if losses else None
-            record = Report(self.steps, mean, min(1.0, fraction),
-                            "held out" if held else "all slices", scores, recovered)
-            if held and fraction >= self.plan.held_out_share:
-                held, self.best = False, None
-                self.sampler.set_volumes(self._taught(held=False))
-            report(record)
+            recovered = self._step_or_shrink(fraction)
+            fraction = done(self.steps)
+            phase = "held out" if self.lesson.held else "all slices"
+            scores = self._score_if_due(fraction)
+            if self.lesson.held and fraction >= self.plan.held_out_share:
+                self.end_held_out()
+            mean = sum(self.losses) / len(self.losses) if self.losses else None
+            report(Report(self.steps, mean, min(1.0, fraction), phase, scores, recovered))
+
+    def _step_or_shrink(self, fraction: float) -> str | None:
+        """A step, or something made smaller when memory ran out in it: what."""
+        try:
+            if (loss := self.step(fraction)) is not None:
+                self.losses.append(loss)
+            return None
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or (recovered := self._shrink()) is None:
+                raise
+            return recovered
+
+    def _score_if_due(self, fraction: float) -> list[dict] | None:
+        each = self.plan.held_out_share / HELD_OUT_SCORES
+        if not self.lesson.held or fraction < (self.scorings + 1) * each:
+            return None
+        self.scorings = int(fraction / each)
+        scores = self.score_held_out()
+        self._keep_if_best(scores)
+        return scores
+
+    def end_held_out(self) -> None:
+        """Train on everything from now on."""
+        self.lesson.held, self.best = False, None
+        self.sampler.set_volumes(self.lesson.taught())
 
     def score_held_out(self) -> list[dict]:
         """IoU and Dice per segment on the held-out voxels, with the averaged weights.
@@ -186,13 +226,11 @@ class Trainer:
         Where there is a prior, this also settles how much the network and how much the prior
         counts.
         """
-        predictor, split = self.predictor(), self.split
-        # A held-out fold's labels have reached none of its own inputs, unlike the target's.
-        scored = split.fold or self.target
+        predictor, split, scored = self.predictor(), self.split, self.lesson.scored
         truth = self.target.labels.cpu().numpy()
         predicted = np.zeros_like(truth)
         planes = {s: predictor.slice_probabilities(scored, s) for s in split.slices}
-        if self.stack is not None:
+        if self.lesson.stack is not None:
             before = {s: prior_of(scored, self.classes, s).cpu() for s in split.slices}
             masks = {s: torch.from_numpy(split.mask[s.selector()]) for s in split.slices}
             rows = torch.cat([torch.stack((before[s], planes[s]))[:, :, masks[s]]
@@ -207,18 +245,47 @@ class Trainer:
         return metrics.overlap(predicted, truth, self.classes - 1, split.mask)
 
     def probabilities(self, volume: WorkingVolume | None = None,
-                      step: Callable[[float], None] | None = None) -> torch.Tensor:
+                      step: Callable[[float], None] | None = None,
+                      tile: Triple | None = None) -> torch.Tensor:
         """Class probabilities float32 (classes, k, j, i) of a volume; without one, and blended
-        with its prior where there is one, of `target`."""
+        with its prior where there is one, of `target`. tile: another than the plan's."""
         if volume is None:
             volume = self.target
-        if self.stack is None or volume is not self.target:
-            return self.predictor().probabilities(volume, step=step)
+        predictor = self.predictor()
+        if tile is not None:
+            predictor.plan = replace(predictor.plan, tile=tile)
+        if self.lesson.stack is None or volume is not self.target:
+            return predictor.probabilities(volume, step=step)
         prior = prior_of(self.target, self.classes).cpu()
         if not self.steps:
             return prior
-        found = self.predictor().probabilities(self.target, step=step)
-        return torch.lerp(prior, found, self.network_share)
+        return torch.lerp(prior, predictor.probabilities(volume, step=step), self.network_share)
+
+    def slice_probabilities(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
+        """Class probabilities float32 (classes, two axes) of one slice, on the CPU; as
+        `probabilities` has them."""
+        if self.lesson.stack is None or volume is not self.target:
+            return self.predictor().slice_probabilities(volume, item)
+        prior = prior_of(self.target, self.classes, item).cpu()
+        if not self.steps:
+            return prior
+        return torch.lerp(prior, self.predictor().slice_probabilities(volume, item),
+                          self.network_share)
+
+    def move(self, device: torch.device) -> None:
+        """Take everything to another device, and leave nothing on the one before."""
+        self.network.to(device)
+        self.average.to(device)
+        for entries in self.optimiser.state.values():
+            for name, value in entries.items():
+                if torch.is_tensor(value) and value.dim():
+                    entries[name] = value.to(device)
+        self.lesson.move(device)
+        self.sampler.set_volumes(self.lesson.taught())
+        self._weigh_classes()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.device = device
 
     def _keep_if_best(self, scores: list[dict]) -> None:
         value = metrics.mean(row["dice"] for row in scores) or 0.0
@@ -256,32 +323,3 @@ class Trainer:
         """Put the best weights so far where `predictor` takes them from."""
         if self.best is not None:
             self.average.load_state_dict(self.best[1])
-
-
-def schedule(fraction: float) -> float:
-    """Learning rate over its peak: a short warm-up, then a half cosine down to 1 %."""
-    if fraction < WARM_UP:
-        return 0.1 + 0.9 * fraction / WARM_UP
-    done = (fraction - WARM_UP) / (1 - WARM_UP)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def channels_last(network: torch.nn.Module) -> torch.nn.Module:
-    """The network with its weights laid out as the fast convolutions want them."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in network.parameters():
-        if parameter.dim() in formats:
-            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
-    return network
-
-
-def make_optimiser(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimizer:
-    """The plan's optimiser for a network's weights."""
-    weights, rate = network.parameters(), plan.learning_rate
-    if plan.optimiser == "sgd":
-        return torch.optim.SGD(weights, rate, plan.momentum, weight_decay=plan.weight_decay)
-    if plan.optimiser == "adam":
-        return torch.optim.Adam(weights, rate, weight_decay=plan.weight_decay)
-    if plan.optimiser == "adamw":
-        return torch.optim.AdamW(weights, rate, weight_decay=plan.weight_decay)
-    raise ValueError(f"no optimiser '{plan.optimiser}'")

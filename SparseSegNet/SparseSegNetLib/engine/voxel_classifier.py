@@ -7,6 +7,8 @@ half minute, and it takes voxel coordinates and priors as further evidence.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -19,6 +21,7 @@ PASSES = 60  # through the labelled voxels, where that needs fewer steps than th
 RATE = 5e-3
 NOISE = 0.05  # of the evidence's standard deviation, against learning voxels by heart
 MOST_ROWS = 400_000  # labelled voxels; more are drawn from evenly
+CHECKED = 20  # steps between looks at whether to break off
 AT_ONCE = 1 << 18  # voxels per prediction
 
 
@@ -27,10 +30,11 @@ class VoxelClassifier:
 
     evidence: float32 (voxels, f) of labelled voxels.  labels: uint8 (voxels,).
     classes: with background.  dtype: of the matrix products, 'bfloat16' or 'float32'.
+    check: called now and then while it learns; it may raise to break off.
     """
 
     def __init__(self, evidence: torch.Tensor, labels: torch.Tensor, classes: int, seed: int,
-                 dtype: str = "float32"):
+                 dtype: str = "float32", check: Callable[[], None] = lambda: None):
         self.classes, device = classes, evidence.device
         self._cast = torch.autocast(device.type, getattr(torch, dtype),
                                     enabled=dtype != "float32")
@@ -54,7 +58,9 @@ class VoxelClassifier:
             optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=1e-2)
             rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
             self.network.train()
-            for _ in range(steps):
+            for number in range(steps):
+                if number % CHECKED == 0:
+                    check()
                 at = torch.randint(len(labels), (BATCH,), generator=random).to(device)
                 x = rows[at]
                 x = x + NOISE * torch.randn_like(x)

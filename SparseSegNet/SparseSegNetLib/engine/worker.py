@@ -10,41 +10,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
+from collections.abc import Callable
 
 BEGUN = time.monotonic()  # before the heavy imports: they are part of the user's waiting
 
-EXIT = {"input": 2, "cancelled": 3, "no-device": 4}
+EXIT = {"input": 2, "locked": 2, "cancelled": 3, "no-device": 4}
 INTERNAL = 5
-
-
-class Commands:
-    """What the client has asked for; a thread reads stdin, the training looks in between steps."""
-
-    def __init__(self, descriptor: int):
-        self.stop = threading.Event()
-        self.cancel = threading.Event()
-        self._descriptor = descriptor
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        from ..client.protocol import LineBuffer, decode
-
-        lines = LineBuffer()
-        # Unbuffered reads: a thread inside sys.stdin's lock would abort the interpreter's exit.
-        while data := os.read(self._descriptor, 65536):
-            for line in lines.feed(data):
-                message = decode(line, "command")
-                if message is None:
-                    print(f"not a command: {line[:200]!r}", file=sys.stderr)
-                elif message["command"] == "stop":
-                    self.stop.set()
-                elif message["command"] == "cancel":
-                    self.cancel.set()
-        # The end of stdin means that the client has gone: nobody waits for the result.
-        self.cancel.set()
 
 
 def share_the_cores() -> None:
@@ -66,19 +39,27 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Only events may reach the real stdout; a library that prints goes to the log.
     out, sys.stdout = sys.stdout.buffer, sys.stderr
-    commands = Commands(sys.stdin.fileno())
     share_the_cores()
 
     from ..client.protocol import encode
+    from ..errors import EngineError, InputError
+    from .commands import Commands
 
     def emit(event: str, **data) -> None:
         out.write(encode("event", event, **data))
         out.flush()
 
-    from ..errors import EngineError, InputError
+    commands = Commands()
+    commands.listen(sys.stdin.fileno())
     try:
-        from .job import Cancelled, Job
-
+        emit("started", pid=os.getpid())  # a launcher in between has a pid of its own
+        from .job import Job  # torch comes along, or fails to
+        from .live import Cancelled
+    except BrokenPipeError:
+        return EXIT["cancelled"]
+    except Exception as error:
+        return report(error, emit)
+    try:
         Job(arguments[0], commands, emit, BEGUN).run()
         return 0
     except Cancelled as reason:
@@ -93,13 +74,18 @@ def main(arguments: list[str]) -> int:
         return EXIT.get(error.code, INTERNAL)
     except BrokenPipeError:
         return EXIT["cancelled"]  # the client has gone
-    except Exception as error:  # the last resort: the client must learn why
-        traceback.print_exc()
-        from .problems import classify
+    except Exception as error:
+        return report(error, emit)
 
-        problem = classify(error)
-        emit("error", code=problem.code, cause=problem.cause, remedy=problem.remedy)
-        return EXIT.get(problem.code, INTERNAL)
+
+def report(error: Exception, emit: Callable[..., None]) -> int:
+    """The last resort: the client must learn why. Returns the exit code."""
+    from .problems import classify
+
+    traceback.print_exc()
+    problem = classify(error)
+    emit("error", code=problem.code, cause=problem.cause, remedy=problem.remedy)
+    return EXIT.get(problem.code, INTERNAL)
 
 
 if __name__ == "__main__":

@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+PREFIX = ".writing-"
+WAITS = (0.01, 0.05, 0.2, 0.5)  # seconds
+
 
 @contextmanager
 def atomic_path(path: Path | str, suffix: str = "") -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is renamed to `path`.
+    """Yield a temporary path beside `path`; on success it reaches the disk, then it is renamed
+    to `path`.
 
     On any exception the temporary file is removed and `path` is left as it was.
     suffix: ending of the temporary name, for writers that go by the file's extension.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -29,9 +34,25 @@ def atomic_path(path: Path | str, suffix: str = "") -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
+        # Else a machine that loses power could find the new name with nothing behind it.
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        _replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename over what is there. Windows refuses while somebody reads the old file: wait."""
+    for wait in WAITS:
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            time.sleep(wait)
+    os.replace(temporary, path)
 
 
 def write_json(path: Path | str, data) -> None:
@@ -45,3 +66,9 @@ def write_array(path: Path | str, array: np.ndarray) -> None:
     """Write one array as .npy, atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half written in a folder."""
+    for path in folder.glob(PREFIX + "*"):
+        path.unlink(missing_ok=True)

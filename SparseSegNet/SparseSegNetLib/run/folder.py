@@ -1,9 +1,15 @@
 """The run folder: all that a training needs, learns and leaves, as plain files.
 
-    run.json            schema, name, created, segments, options, versions, inputs, plan
-    inputs/<n>/         image.npy (c, k, j, i), geometry.json, labels.npy uint8 (k, j, i)
-    checkpoint/         model.safetensors: the best weights so far
+    run.json            schema, name, created, segments, options, versions, inputs, plan,
+                        files that the command line reads and writes
+    lock                which process works on it
+    inputs/<n>/         image.npy (c, k, j, i), geometry.json, labels.npy uint8 (k, j, i),
+                        slices.json: the annotated ones; the last two may change while it trains
+    checkpoint/         model.safetensors: the best weights so far; state.safetensors and
+                        state-previous.safetensors: all that training needs to go on
     metrics.jsonl       one JSON object per report
+    preview/<n>.npy     the newest dense labels uint8 (k, j, i); <n>-k12.npy: a newer single
+                        slice, uint8 (two axes, in array order)
     result/<n>.npy      labels uint8 (k, j, i), dense, or 255 outside the slices that were
                         asked for; <n>-uncertainty.npy uint8
     log.txt             what the engine wrote to stderr
@@ -24,10 +30,11 @@ from ..annotation.geometry import Geometry
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError
-from .atomic import write_array, write_json
+from .atomic import sweep, write_array, write_json
 from .options import Options
 
-SCHEMA = 1
+SCHEMA = 2
+SUBFOLDERS = ("checkpoint", "preview", "result")
 
 
 @dataclass
@@ -59,8 +66,13 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path | str, inputs: Sequence[RunInput], segments: Sequence[Segment],
-               options: Options, name: str = "") -> RunFolder:
-        """Make a new run folder. `path` must not exist or be an empty folder (InputError)."""
+               options: Options, name: str = "", output: Path | str | None = None,
+               source: Path | str | None = None) -> RunFolder:
+        """Make a new run folder. `path` must not exist or be an empty folder (InputError).
+
+        output: the file that the command line will write the result to.  source: the file of
+        the image.
+        """
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"the run folder {path} exists already: name a new or empty folder.")
@@ -72,7 +84,8 @@ class RunFolder:
                 write_array(folder / "image.npy", np.ascontiguousarray(item.image))
                 write_array(folder / "labels.npy", np.ascontiguousarray(item.labels))
                 write_json(folder / "geometry.json", item.geometry.to_json())
-            for sub in ("checkpoint", "preview", "result"):
+                _write_slices(folder, item.slices)
+            for sub in SUBFOLDERS:
                 (path / sub).mkdir()
             run = cls(path, {
                 "schema": SCHEMA,
@@ -81,11 +94,12 @@ class RunFolder:
                 "segments": [s.to_json() for s in segments],
                 "options": options.to_json(),
                 "versions": {},
-                "inputs": [{"slices": [s.to_json() for s in item.slices],
-                            "channels": list(item.channels),
+                "inputs": [{"channels": list(item.channels),
                             "predict": None if item.predict is None else
                             [s.to_json() for s in item.predict]} for item in inputs],
                 "plan": None,
+                **{key: None if file is None else str(Path(file).absolute())
+                   for key, file in (("output", output), ("source", source))},
             })
             run.save()
         except OSError as error:
@@ -106,6 +120,8 @@ class RunFolder:
         if schema > SCHEMA:
             raise InputError(f"the run folder {path} was written by a newer SparseSegNet (schema "
                              f"{schema}, this one reads up to {SCHEMA}): update SparseSegNet.")
+        if schema < SCHEMA:
+            description = _migrated(path, description)
         return cls(path, description)
 
     def save(self) -> None:
@@ -125,8 +141,19 @@ class RunFolder:
         return len(self.description["inputs"])
 
     @property
-    def checkpoint_path(self) -> Path:
+    def model_path(self) -> Path:
         return self.path / "checkpoint" / "model.safetensors"
+
+    @property
+    def state_paths(self) -> tuple[Path, Path]:
+        """The newest state of the training, and the one before."""
+        folder = self.path / "checkpoint"
+        return folder / "state.safetensors", folder / "state-previous.safetensors"
+
+    def sweep(self) -> None:
+        """Remove what an engine that was killed left half written; for the lock's owner."""
+        for folder in (self.path, *(self.path / sub for sub in SUBFOLDERS)):
+            sweep(folder)
 
     @property
     def log_path(self) -> Path:
@@ -141,22 +168,66 @@ class RunFolder:
             np.load(folder / "image.npy", mmap_mode="r" if mapped else None),
             np.load(folder / "labels.npy"),
             Geometry.from_json(geometry),
-            [AnnotatedSlice.from_json(s) for s in about["slices"]],
+            self.read_slices(number),
             list(about["channels"]),
             None if about.get("predict") is None else
             [AnnotatedSlice.from_json(s) for s in about["predict"]],
         )
+
+    def read_labels(self, number: int = 1) -> np.ndarray:
+        """The labels as they are now, uint8 (k, j, i), 255 = unlabelled."""
+        return np.load(self.path / "inputs" / str(number) / "labels.npy")
+
+    def read_slices(self, number: int = 1) -> list[AnnotatedSlice]:
+        """The annotated slices as they are now."""
+        text = (self.path / "inputs" / str(number) / "slices.json").read_text(encoding="utf-8")
+        return [AnnotatedSlice.from_json(s) for s in json.loads(text)]
+
+    def write_labels(self, number: int, labels: np.ndarray,
+                     slices: Sequence[AnnotatedSlice]) -> None:
+        """Put other labels in the place of an input's. Raises InputError when they do not fit."""
+        if not 1 <= number <= self.count:
+            raise InputError(f"there is no input {number}: the run has {self.count}.")
+        folder = self.path / "inputs" / str(number)
+        shape = np.load(folder / "labels.npy", mmap_mode="r").shape
+        if labels.shape != shape or labels.dtype != np.uint8:
+            raise InputError(f"the new labels are {labels.dtype} of {labels.shape} voxels (k, j, "
+                             f"i): input {number} needs uint8 of {shape}.")
+        above = labels[(labels > len(self.segments)) & (labels != UNLABELLED)]
+        if len(above):
+            raise InputError(f"the new labels hold the value {above.max()}, but the run knows "
+                             f"{len(self.segments)} segments: begin a new run.")
+        # Slices first: to the engine a slice without its labels is an incomplete one.
+        _write_slices(folder, slices)
+        write_array(folder / "labels.npy", np.ascontiguousarray(labels))
 
     def write_result(self, number: int, labels: np.ndarray, uncertainty: np.ndarray) -> None:
         write_array(self.path / "result" / f"{number}-uncertainty.npy", uncertainty)
         write_array(self.path / "result" / f"{number}.npy", labels)
 
     def write_preview(self, number: int, labels: np.ndarray) -> None:
+        """The dense labels so far; single slices written before are older and go."""
         write_array(self.path / "preview" / f"{number}.npy", labels)
+        for path in (self.path / "preview").glob(f"{number}-*.npy"):
+            path.unlink(missing_ok=True)
+
+    def write_preview_slice(self, number: int, item: AnnotatedSlice, labels: np.ndarray) -> None:
+        """labels: uint8 (two axes, in array order)."""
+        write_array(self._preview_slice(number, item), labels)
+
+    def _preview_slice(self, number: int, item: AnnotatedSlice) -> Path:
+        return self.path / "preview" / f"{number}-{item.axis}{item.index}.npy"
 
     def read_preview(self, number: int = 1) -> np.ndarray:
         """The newest dense labels uint8 (k, j, i) while the run goes on."""
         return np.load(self.path / "preview" / f"{number}.npy")
+
+    def read_preview_slice(self, number: int, item: AnnotatedSlice) -> np.ndarray:
+        """The newest labels of one slice, uint8 (two axes, in array order)."""
+        try:
+            return np.load(self._preview_slice(number, item))
+        except FileNotFoundError:
+            return self.read_preview(number)[item.selector()]
 
     def read_result(self, number: int = 1) -> np.ndarray:
         """Dense labels uint8 (k, j, i); 255 outside the slices if only some were asked for."""
@@ -183,6 +254,30 @@ class RunFolder:
             except ValueError:
                 continue
         return records
+
+
+def _write_slices(folder: Path, slices: Sequence[AnnotatedSlice]) -> None:
+    write_json(folder / "slices.json", [s.to_json() for s in slices])
+
+
+def _migrated(path: Path, description: dict) -> dict:
+    """The description of an older run folder, and its files, as this version wants them.
+
+    Schema 1 kept the annotated slices in run.json, and knew of no output.
+    """
+    inputs = [dict(about) for about in description["inputs"]]
+    try:
+        for number, about in enumerate(inputs, start=1):
+            folder = path / "inputs" / str(number)
+            slices = about.pop("slices", [])
+            if not (folder / "slices.json").exists():
+                write_json(folder / "slices.json", slices)
+    except OSError as error:
+        raise InputError(f"the run folder {path} is of an older version and cannot be brought "
+                         f"up to date: {error.strerror or error}. Copy it to where you may "
+                         "write.") from error
+    return {**description, "schema": SCHEMA, "inputs": inputs, "output": None,
+            "source": None}
 
 
 def annotated_share(labels: np.ndarray) -> float:

@@ -8,11 +8,13 @@ import pytest
 
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
+from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.client.popen_transport import PopenTransport
 from SparseSegNetLib.client.protocol import LineBuffer, decode, encode
 from SparseSegNetLib.client.run import Run
 from SparseSegNetLib.errors import EngineError, InputError
-from SparseSegNetLib.run.folder import RunFolder, RunInput
+from SparseSegNetLib.run.atomic import write_json
+from SparseSegNetLib.run.folder import SCHEMA, RunFolder, RunInput
 from SparseSegNetLib.run.options import Options
 
 GRID = Geometry((4, 3, 2), (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
@@ -121,6 +123,27 @@ class TestRunFolder:
             RunFolder.open(tmp_path / "a")
         with pytest.raises(InputError, match="not a run folder"):
             RunFolder.open(tmp_path)
+
+    def test_an_older_schema_is_brought_up_to_date(self, tmp_path):
+        """Schema 1 kept the slices in run.json."""
+        folder = new_folder(tmp_path / "a")
+        (folder.path / "inputs" / "1" / "slices.json").unlink()
+        old = {k: v for k, v in folder.description.items() if k not in ("output", "source")}
+        old["schema"] = 1
+        old["inputs"] = [{"slices": [{"axis": "k", "index": 1}], "channels": []}]
+        write_json(folder.path / "run.json", old)
+        again = RunFolder.open(folder.path)
+        assert again.read_slices() == [AnnotatedSlice("k", 1)]
+        assert again.description["schema"] == SCHEMA and again.description["output"] is None
+        again.save()
+        assert RunFolder.open(folder.path).read_input().slices == [AnnotatedSlice("k", 1)]
+
+    def test_labels_take_the_place_of_others(self, tmp_path):
+        folder = new_folder(tmp_path / "a")
+        labels = np.zeros((2, 3, 4), np.uint8)
+        folder.write_labels(1, labels, [AnnotatedSlice("i", 2)])
+        assert (folder.read_labels() == 0).all()
+        assert folder.read_slices() == [AnnotatedSlice("i", 2)]
 
     def test_a_cut_off_line_of_metrics_is_left_out(self, tmp_path):
         folder = new_folder(tmp_path / "a")

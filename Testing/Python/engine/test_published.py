@@ -15,11 +15,12 @@ from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.engine.bias_field import correct_bias
 from SparseSegNetLib.engine.inference import Predictor, within
 from SparseSegNetLib.engine.networks import build
+from SparseSegNetLib.engine.optimisation import make_optimiser
 from SparseSegNetLib.engine.plan import Fingerprint
 from SparseSegNetLib.engine.preprocess import Normalisation, WorkingVolume, working_volume
 from SparseSegNetLib.engine.recipes import RECIPES, published_plan
 from SparseSegNetLib.engine.sampling import Sampler
-from SparseSegNetLib.engine.trainer import Trainer, make_optimiser
+from SparseSegNetLib.engine.trainer import Trainer, by_steps
 from SparseSegNetLib.run.folder import RunInput
 from SparseSegNetLib.run.options import Options
 
@@ -61,8 +62,8 @@ def test_overfits_a_small_volume_from_sparse_slices(name):
     labels = restrict_to_slices(truth, slices)
     plan = replace(plan_of(name, truth.shape, **settings), dtype="bfloat16", **changes)
     trainer = Trainer(plan, [volume_of(image, labels, slices)], 2, None, 0)
-    trainer.train(0, max_steps=steps)
-    found = trainer.predictor().probabilities(trainer.volumes[0]).argmax(dim=0).numpy()
+    trainer.train(by_steps(steps))
+    found = trainer.predictor().probabilities(trainer.target).argmax(dim=0).numpy()
     assert found.shape == truth.shape
     for mask in (labels != UNLABELLED, labels == UNLABELLED):
         assert metrics.overlap(found, truth, 1, mask)[0]["iou"] > 0.95

@@ -1,8 +1,6 @@
 """Images as microscopes and scanners make them, and memory that runs out: a sane result."""
 
-import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slice
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.spread import spread_slices
+from SparseSegNetLib.engine.commands import Commands
 from SparseSegNetLib.engine.inference import Predictor
 from SparseSegNetLib.engine.job import Job
 from SparseSegNetLib.engine.networks import residual_unet
@@ -35,7 +34,7 @@ def densified(path, image, truth, counts=(2, 2, 1), **options):
     folder = RunFolder.create(path, [RunInput(image[None], labels, grid, slices)], segments,
                               Options(**options))
     events = []
-    commands = SimpleNamespace(stop=threading.Event(), cancel=threading.Event())
+    commands = Commands()
     Job(folder.path, commands, lambda event, **data: events.append({"event": event, **data}),
         time.monotonic()).run()
     assert events[-1]["event"] == "done"
@@ -97,7 +96,7 @@ def test_an_unannotated_volume_beside_the_annotated_one(tmp_path):
               RunInput(image[None], np.full_like(truth, UNLABELLED), grid)]
     folder = RunFolder.create(tmp_path / "run", inputs, [Segment.numbered(1, 0)],
                               Options(max_steps=40, device="cpu"))
-    commands = SimpleNamespace(stop=threading.Event(), cancel=threading.Event())
+    commands = Commands()
     Job(folder.path, commands, lambda event, **data: None, time.monotonic()).run()
     assert iou(folder.read_result(2), truth) > 0.8
 

@@ -16,7 +16,7 @@ from SparseSegNetLib.engine.networks.refiner import Refiner
 from SparseSegNetLib.engine.plan import fingerprint, make_plan
 from SparseSegNetLib.engine.priors import Priors
 from SparseSegNetLib.engine.stacking import Stacker, divide, prior_of, settle_blend
-from SparseSegNetLib.engine.trainer import Trainer
+from SparseSegNetLib.engine.trainer import Trainer, by_steps
 from SparseSegNetLib.engine.voxel_classifier import VoxelClassifier
 
 
@@ -172,7 +172,7 @@ class TestStack:
         plan = replace(make_plan(fingerprint(volume.labels.numpy(), (1, 1, 1), 1, 3, 4), width=4),
                        batch=2)
         trainer = Trainer(plan, [volume], 3, None, 0, stack)
-        trainer.train(0, max_steps=3)
+        trainer.train(by_steps(3))
         assert iou(trainer.probabilities().argmax(dim=0), truth, 2) > 0.5
 
     def test_folds_are_even_and_hold_slices_of_different_axes(self):
@@ -220,7 +220,7 @@ class TestBlend:
         rows = trainer.score_held_out()
         assert metrics.mean(r["dice"] for r in rows) > 0.85
         assert 0.2 < trainer.network_share < 0.8
-        trainer.train(0, max_steps=2)
+        trainer.train(by_steps(2))
         found = trainer.probabilities().argmax(dim=0)
         assert iou(found > 0, (truth > 0).astype(np.uint8)) > 0.85
 
@@ -232,5 +232,5 @@ class TestBlend:
         for volume in trainer.sampler.volumes:
             assert not set(held) & set(volume.slices)
             assert (volume.labels[mask] == UNLABELLED).all()
-        trainer.train(0, max_steps=10)
+        trainer.train(by_steps(10))
         assert any(set(held) <= set(v.slices) for v in trainer.sampler.volumes)

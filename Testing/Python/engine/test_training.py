@@ -12,9 +12,10 @@ from SparseSegNetLib.annotation.spread import spread_slices
 from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.engine.held_out import hold_out
 from SparseSegNetLib.engine.model_file import load_model, save_model
+from SparseSegNetLib.engine.optimisation import schedule
 from SparseSegNetLib.engine.plan import fingerprint, make_plan
 from SparseSegNetLib.engine.preprocess import Normalisation, working_volume
-from SparseSegNetLib.engine.trainer import Stopped, Trainer, schedule
+from SparseSegNetLib.engine.trainer import Stopped, Trainer, by_steps
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.run.folder import RunInput
 
@@ -48,8 +49,8 @@ def trainer_for(image, truth, counts=(2, 2, 2), width=4, held_out=False, seed=0)
 def test_learns_from_slices_what_lies_between_them():
     image, truth = nested_balls()
     trainer, labels = trainer_for(image, truth, (3, 3, 3), width=8)
-    trainer.train(0, max_steps=150)
-    predicted = trainer.predictor().probabilities(trainer.volumes[0]).argmax(0).numpy()
+    trainer.train(by_steps(150))
+    predicted = trainer.predictor().probabilities(trainer.target).argmax(0).numpy()
     rows = metrics.overlap(predicted, truth, 2, labels == UNLABELLED)
     assert min(row["iou"] for row in rows) > 0.75
 
@@ -59,11 +60,11 @@ def test_same_seed_and_steps_give_the_same_bits():
     weights = []
     for _ in range(2):
         trainer, _ = trainer_for(image, truth, seed=5)
-        trainer.train(0, max_steps=4)
+        trainer.train(by_steps(4))
         weights.append(trainer.average.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     other, _ = trainer_for(image, truth, seed=6)
-    other.train(0, max_steps=4)
+    other.train(by_steps(4))
     assert any(not torch.equal(weights[0][name], t)
                for name, t in other.average.state_dict().items())
 
@@ -86,7 +87,7 @@ def test_held_out_slices_are_not_trained_on_until_the_last_stretch():
         labels = trainer.sampler.labels[0]
         seen.append((record.phase, bool((labels[mask] != UNLABELLED).any()), record.held_out))
 
-    trainer.train(0, max_steps=20, report=report)
+    trainer.train(by_steps(20), report=report)
     phases = [phase for phase, *_ in seen]
     assert phases[0] == "held out" and phases[-1] == "all slices"
     # The labels change right after the last report of the first phase.
@@ -108,7 +109,7 @@ def test_stopping_keeps_the_best_scored_weights():
             raise Stopped
 
     with pytest.raises(Stopped):
-        trainer.train(0, max_steps=400, report=report)
+        trainer.train(by_steps(400), report=report)
     trainer.use_best()
     again = metrics.mean(row["dice"] for row in trainer.score_held_out()) or 0.0
     assert again == pytest.approx(max(scores), abs=1e-6)
@@ -117,10 +118,10 @@ def test_stopping_keeps_the_best_scored_weights():
 def test_a_step_that_is_not_finite_is_recovered_from():
     image, truth = nested_balls((20, 22, 24))
     trainer, _ = trainer_for(image, truth)
-    trainer.train(0, max_steps=3)
+    trainer.train(by_steps(3))
     with torch.no_grad():
         next(trainer.network.parameters()).fill_(float("nan"))
-    trainer.train(0, max_steps=12)
+    trainer.train(by_steps(12))
     assert trainer.rate < 1
     assert all(p.isfinite().all() for p in trainer.average.parameters())
     assert all(p.isfinite().all() for p in trainer.network.parameters())

@@ -32,5 +32,6 @@ class Refiner(nn.Module):
         return logits + torch.log(prior.clamp_min(LEAST))
 
     def leave(self, classes: Sequence[int]) -> None:
-        """Leave these classes to the prior: the network is not taught them."""
+        """Leave these classes alone to the prior: the network is not taught them."""
+        self.corrected.fill_(1.0)
         self.corrected[list(classes)] = 0

@@ -1,0 +1,63 @@
+"""Processes that must not be left behind, and what their end tells."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import EngineError
+
+# Where SparseSegNetLib lies: the child must find the same one, installed or not.
+PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+
+# Windows' exit codes of programs that it ended.
+ACCESS_VIOLATION, DLL_NOT_FOUND, DLL_NOT_INITIALISED = 0xC0000005, 0xC0000135, 0xC0000142
+
+
+def engine_environment() -> dict[str, str]:
+    """This process's environment, with what the engine needs beside it."""
+    path = os.pathsep.join(filter(None, [str(PACKAGE_PARENT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": path}
+
+
+def kill_tree(pid: int) -> None:
+    """End a process at once, with those that it started where the system knows them."""
+    if os.name == "nt":
+        with suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(["taskkill", "/F", "/T", "/PID", str(pid)], check=False,
+                           capture_output=True, timeout=10,
+                           creationflags=subprocess.CREATE_NO_WINDOW)
+        return
+    with suppress(OSError):
+        # A group of its own holds the launcher and what it launched; ours must stay.
+        if (group := os.getpgid(pid)) != os.getpgid(0):
+            os.killpg(group, signal.SIGKILL)
+            return
+        os.kill(pid, signal.SIGKILL)
+
+
+def explain_end(code: int, words: str, folder, log) -> EngineError:
+    """Why an engine ended that gave no reason itself.
+
+    code: its exit code, negative for a signal.  words: the last that it said.
+    """
+    on = f"'sparsesegnet resume \"{folder}\"' goes on from its last checkpoint. The log is {log}."
+    unsigned = code & 0xFFFFFFFF
+    if code == -9 or code == 137:
+        return EngineError("killed", "the system, or somebody, killed the engine; most often "
+                                     "because memory ran out.",
+                           f"Close other programs, or crop the volume. {on}")
+    if code in (-11, -4, -6, -7, -8, 139, 132, 134) or unsigned == ACCESS_VIOLATION:
+        return EngineError("crashed", f"the engine crashed (exit code {code}). Its last words: "
+                                      f"{words}",
+                           f"Often an installation of torch that does not fit the machine: "
+                           f"'sparsesegnet doctor' checks it. {on}")
+    if unsigned in (DLL_NOT_FOUND, DLL_NOT_INITIALISED):
+        return EngineError("library-missing", "a library that Python or torch needs is missing.",
+                           "Install the Microsoft Visual C++ Redistributable (x64). "
+                           f"The log is {log}.")
+    return EngineError("died", f"the engine ended without a result (exit code {code}). "
+                               f"Its last words: {words}", on)

@@ -1,0 +1,48 @@
+"""What ``sparsesegnet resume`` does: a run that was broken off goes on to its result."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from .client.run import Run
+from .errors import InputError
+from .files.writing import check_output, check_writable, write_labels
+from .progress import follow, say
+from .run.folder import RunFolder
+
+CANCELLED = 3
+
+
+def resume(options: argparse.Namespace) -> int:
+    """Run the command with its parsed options; returns the exit code."""
+    folder = RunFolder.open(options.run_folder)
+    output = options.output or folder.description["output"]
+    if output is None:
+        raise InputError(f"the run {folder.path} does not say where its result is to go: name "
+                         "a file with -o.")
+    output, source = Path(output), folder.description["source"]
+    check_writable(output, [Path(source)] if source else [])
+    item = folder.read_input(mapped=True)
+    if (note := check_output(output, item.geometry, [Path(source)] if source else [])):
+        say(f"note: {note}")
+    if options.time_budget is not None:
+        # Checked as at the beginning; the engine reads it from the folder.
+        folder.options = replace(folder.options, time_budget=options.time_budget)
+        folder.description["options"] = folder.options.to_json()
+        folder.save()
+    run = Run(folder)
+    run.observe(_tell)
+    if follow(run, quiet=options.quiet) == "cancelled":
+        say("cancelled; nothing was written.")
+        return CANCELLED
+    like = Path(source) if source and Path(source).exists() else None
+    write_labels(output, run.result(), item.geometry, folder.segments, like)
+    say(f"{output} written after {run.summary['seconds']:.0f} s, {run.summary['step']} steps.")
+    return 0
+
+
+def _tell(event: dict) -> None:
+    if event["event"] == "resumed":
+        say(f"going on from step {event['step']}, after {event['seconds']:.0f} s.")

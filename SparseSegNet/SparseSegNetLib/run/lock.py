@@ -1,0 +1,109 @@
+"""One engine at a time owns a run folder."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import EngineError
+
+NAME = "lock"
+# The locked byte lies behind the text: on Windows nobody else may read what is locked.
+OFFSET = 1 << 20
+HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+
+
+class FolderLock:
+    """Held from its making to `release`, or to the end of the process, however it ends.
+
+    The system's file lock decides, so that the lock of a process that was killed is free at once;
+    pid and host in the file are for the message. Where the file system has no locks, the pid
+    decides on the same host. Raises EngineError 'locked' when another process holds it.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / NAME
+        # Opened by descriptor, since writing must not cut a text that somebody else owns.
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(self._descriptor)
+        except OSError as error:
+            holder = self._holder()
+            if error.errno in HELD or _still_there(holder):
+                os.close(self._descriptor)
+                who = f"process {holder['pid']} on {holder['host']}" if holder else "a process"
+                raise EngineError(
+                    "locked", f"another engine works on the run folder {folder} ({who}).",
+                    "Wait for it, cancel it, or choose another run folder."
+                    + ("" if error.errno in HELD else
+                       f" If it is gone, delete {self.path}.")) from error
+        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        os.write(self._descriptor, text)
+
+    def _holder(self) -> dict | None:
+        try:
+            found = json.loads(self.path.read_text(encoding="ascii"))
+            return {"pid": int(found["pid"]), "host": str(found["host"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def release(self) -> None:
+        if self._descriptor is None:
+            return
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+        self._descriptor = None
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
+
+def _lock(descriptor: int) -> None:
+    """Take the system's lock without waiting; OSError when it is held or there is none."""
+    if os.name == "nt":
+        import msvcrt
+
+        os.lseek(descriptor, OFFSET, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _still_there(holder: dict | None) -> bool:
+    """Whether the process that wrote a lock lives, as far as can be seen from here."""
+    if holder is None or holder["pid"] == os.getpid():
+        return False
+    return holder["host"] != socket.gethostname() or alive(holder["pid"])
+
+
+def alive(pid: int) -> bool:
+    """Whether there is a process with that number on this machine."""
+    if os.name == "nt":
+        import ctypes
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)  # may be asked about
+        if not handle:
+            return False
+        code = ctypes.c_ulong()
+        ctypes.windll.kernel32.GetExitCodeProcess(handle, ctypes.byref(code))
+        ctypes.windll.kernel32.CloseHandle(handle)
+        return code.value == 259  # STILL_ACTIVE
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

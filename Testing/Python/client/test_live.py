@@ -1,0 +1,196 @@
+"""While it learns: labels change, previews come, it pauses, stops and takes longer; real
+processes."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+
+from runs import iou, named, run_folder, training, until, watched, with_slice
+from SparseSegNetLib.annotation.composition import UNLABELLED
+from SparseSegNetLib.annotation.slices import AnnotatedSlice
+from SparseSegNetLib.client.run import Run
+from SparseSegNetLib.errors import InputError
+from SparseSegNetLib.run.folder import RunFolder
+
+
+def memory(pid):
+    """Bytes that a process holds; None where the system does not tell so."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+    except FileNotFoundError:
+        return None
+
+
+def test_new_labels_are_learnt_shown_and_kept(tmp_path):
+    folder, truth = run_folder(tmp_path / "run", counts=(1, 1, 0), time_budget=16)
+    run, events = watched(folder)
+    assert until(run, lambda: training(run))
+    steps, begun = run.progress["step"], time.monotonic()
+    labels, slices = with_slice(folder, truth, "k", 9)
+    run.change_labels(labels, slices)
+    run.preview(["k:10", "j:14"])
+    assert until(run, lambda: named(events, "labels"))
+    assert time.monotonic() - begun < 5, "one second on an idle machine"
+    taken = named(events, "labels")[0]
+    assert taken["labelled"] == (labels != UNLABELLED).sum() and taken["step"] >= steps
+    assert until(run, lambda: any(e.get("planes") for e in named(events, "preview")))
+    shown = next(e for e in named(events, "preview") if e.get("planes"))
+    assert shown["planes"] == ["k:10", "j:14"]
+    plane = folder.read_preview_slice(1, AnnotatedSlice("k", 10))
+    assert plane.shape == truth[10].shape and set(np.unique(plane)) <= {0, 1, 2}
+    assert run.progress["step"] >= steps, "it did not begin anew"
+    # What is drawn last stays, wherever it is drawn.
+    labels[3, 3, 3] = 2
+    run.change_labels(labels, slices)
+    assert run.wait(90) == "done", run.error
+    result = run.result()
+    drawn = labels != UNLABELLED
+    assert (result[drawn] == labels[drawn]).all()
+    assert iou(result, truth) > 0.6
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path):
+    folder, truth = run_folder(tmp_path / "run", time_budget=60)
+    run, _events = watched(folder)
+    assert until(run, lambda: training(run))
+    with pytest.raises(InputError, match=r"needs uint8 of \(24, 28, 30\)"):
+        run.change_labels(truth[1:], [])
+    with pytest.raises(InputError, match="knows 2 segments"):
+        run.change_labels(np.full_like(truth, 7), [])
+    with pytest.raises(InputError, match="there is no input 2"):
+        run.change_labels(truth, [], number=2)
+    run.change_labels(np.full_like(truth, UNLABELLED), [])
+    run.preview(["k:99"])
+    run.set_time_budget(1.0)
+    assert until(run, lambda: len(run.warnings) >= 3)
+    assert "no voxel is labelled" in " ".join(run.warnings)
+    assert "outside the volume" in " ".join(run.warnings)
+    assert "time budget" in " ".join(run.warnings)
+    assert run.poll() == "training", "it goes on with what it had"
+    run.cancel()
+
+
+def test_labels_changed_200_times(tmp_path):
+    folder, truth = run_folder(tmp_path / "run", time_budget=300)
+    run, events = watched(folder)
+    assert until(run, lambda: training(run))
+    labels, slices = with_slice(folder, truth, "k", 12)
+    sizes = []
+    for number in range(200):
+        labels[5, 5, number % 30] = number % 3
+        run.change_labels(labels, slices)
+        run.poll()
+        time.sleep(0.05)
+        if number in (60, 199):
+            said = len(named(events, "labels"))
+            assert until(run, lambda said=said: len(named(events, "labels")) > said or said)
+            sizes.append(memory(run._pid))
+    assert until(run, lambda: named(events, "labels")[-1]["labelled"]
+                 == (labels != UNLABELLED).sum())
+    if sizes[0] is not None:
+        assert sizes[1] - sizes[0] < 60e6, sizes
+    run.stop()
+    assert run.wait(60) == "done", run.error
+    drawn = labels != UNLABELLED
+    assert (run.result()[drawn] == labels[drawn]).all()
+
+
+def test_pausing_stops_the_time_and_the_work(tmp_path):
+    folder, _ = run_folder(tmp_path / "run", time_budget=60)
+    run, events = watched(folder)
+    assert until(run, lambda: training(run))
+    run.pause()
+    assert until(run, lambda: run.state == "paused")
+    steps, seconds = run.progress["step"], run.progress["seconds"]
+    spent = _processor_seconds(run._pid)
+    until(run, lambda: False, timeout=6)
+    assert run.state == "paused" and run.progress["step"] == steps
+    assert run.progress["seconds"] == pytest.approx(seconds, abs=1.0)
+    if spent is not None:
+        assert _processor_seconds(run._pid) - spent < 1.5
+    run.resume()
+    assert until(run, lambda: training(run) and run.progress["step"] > steps)
+    assert run.progress["seconds"] < seconds + 5
+    assert named(events, "paused")
+    run.cancel()
+
+
+def _processor_seconds(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            user, system = file.read().rsplit(")", 1)[1].split()[11:13]
+    except FileNotFoundError:
+        return None
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def test_more_time(tmp_path):
+    folder, _ = run_folder(tmp_path / "run", time_budget=60)
+    run, _ = watched(folder)
+    assert until(run, lambda: training(run))
+    run.set_time_budget(600)
+    assert until(run, lambda: run.progress["remaining"] > 500)
+    assert run.progress["fraction"] < 0.2
+    assert RunFolder.open(folder.path).options.time_budget == 600
+    # Less than what has passed: it ends.
+    run.set_time_budget(max(5.0, run.progress["seconds"]))
+    assert run.wait(30) == "done"
+
+
+@pytest.mark.parametrize("moment", ["ready", "plan", "predicting"])
+def test_stop_at_the_worst_moment(tmp_path, moment):
+    """During the probe, during the first step, during the prediction: a result all the same."""
+    folder, truth = run_folder(tmp_path / "run", time_budget=10 if moment == "predicting" else 60)
+    run, _events = watched(folder)
+    run.observe(lambda event: moment in (event["event"], event.get("phase")) and run.stop())
+    assert run.wait(90) == "done", run.error
+    assert run.summary["seconds"] < 45
+    assert iou(run.result(), truth) > 0.5
+
+
+def test_cancel_while_paused_and_a_run_without_any_gpu_left_behind(tmp_path):
+    folder, _ = run_folder(tmp_path / "run", time_budget=60)
+    run, _ = watched(folder)
+    assert until(run, lambda: training(run))
+    run.pause()
+    assert until(run, lambda: run.state == "paused")
+    begun = time.monotonic()
+    run.cancel()
+    assert run.state == "cancelled" and time.monotonic() - begun < 5
+    with pytest.raises(InputError, match="cancelled cannot be changed"):
+        run.change_labels(folder.read_labels(), [])
+
+
+def test_more_slices_than_at_the_beginning_bring_a_better_plan(tmp_path):
+    """With one slice there is nothing to stack; with three there is."""
+    folder, truth = run_folder(tmp_path / "run", counts=(0, 0, 1), time_budget=24)
+    run, events = watched(folder)
+    assert until(run, lambda: training(run))
+    assert not named(events, "plan")[0]["priors"]
+    labels, slices = with_slice(folder, truth, "k", 8)
+    run.change_labels(labels, slices)
+    labels, slices = with_slice(folder, truth, "i", 15)
+    run.change_labels(labels, slices)
+    assert until(run, lambda: len(named(events, "plan")) == 2)
+    assert named(events, "plan")[1]["priors"]
+    assert run.wait(90) == "done", run.error
+    assert iou(run.result(), truth) > 0.6
+
+
+def test_the_client_says_when_it_hears_nothing(tmp_path, monkeypatch):
+    from SparseSegNetLib.client import run as module
+    from SparseSegNetLib.client.popen_transport import PopenTransport
+
+    assert module.SILENCE < 20
+    monkeypatch.setattr(module, "SILENCE", 1.0)
+    folder, _ = run_folder(tmp_path / "run")
+    events = []
+    run = Run(folder, PopenTransport(["-c", "import time; time.sleep(60)"]))
+    run.observe(events.append)
+    assert until(run, lambda: run.silent, timeout=10)
+    assert "has not been heard of" in named(events, "silent")[0]["text"]
+    run.cancel(patience=0.5)
+    assert run.state == "cancelled"

@@ -1,0 +1,80 @@
+"""Whatever comes over the wire: garbage, endless lines, launchers with children."""
+
+import os
+import time
+
+import pytest
+
+from runs import run_folder, until, watched
+from SparseSegNetLib.client.popen_transport import PopenTransport
+from SparseSegNetLib.client.processes import explain_end, kill_tree
+from SparseSegNetLib.client.protocol import LONGEST, LineBuffer, encode
+from SparseSegNetLib.run.lock import alive
+
+
+def test_lines_take_time_in_proportion_and_no_more_memory_than_a_line():
+    def seconds(count):
+        buffer, begun = LineBuffer(), time.perf_counter()
+        for _ in range(count):
+            buffer.feed(b"x" * 65536)
+        assert sum(map(len, buffer._parts)) <= LONGEST
+        assert buffer.feed(b"\nnext\n")[1] == b"next"
+        return time.perf_counter() - begun
+
+    seconds(10)
+    # Quadratic work would be a hundred times as much.
+    assert seconds(1600) < 60 * max(seconds(160), 1e-3)
+
+
+def test_garbage_and_ten_megabytes_without_a_newline(tmp_path):
+    code = ("import os, sys\n"
+            "out = sys.stdout.buffer\n"
+            "out.write(os.urandom(300_000) + b'\\n')\n"
+            "out.write(b'x' * 10_000_000 + b'\\n')\n"
+            "out.write(b'{\"sparsesegnet\": 1, \"event\": \"' + b'y' * 10_000_000 + b'\"}\\n')\n"
+            "out.write(b'[' * 100_000 + b'\\n' + b'{' * 100_000 + b'\\n')\n"
+            "from SparseSegNetLib.client.protocol import encode\n"
+            "out.write(encode('event', 'done')); out.flush()\n")
+    folder, _ = run_folder(tmp_path / "run")
+    run, events = watched(folder, PopenTransport(["-c", code]))
+    longest, end = 0.0, time.monotonic() + 30
+    while not run.ended and time.monotonic() < end:
+        begun = time.perf_counter()
+        run.poll()
+        longest = max(longest, time.perf_counter() - begun)
+        time.sleep(0.01)
+    assert run.state == "done"
+    assert [e["event"] for e in events] == ["done", "ended"]
+    assert longest < 0.5
+    assert folder.log_path.stat().st_size < 3_000_000
+
+
+@pytest.mark.skipif(os.name == "nt", reason="process groups are POSIX's")
+def test_what_a_launcher_launched_goes_with_it(tmp_path):
+    """PythonSlicer is a launcher: the engine is its child, and must not outlive it."""
+    child = f"import os, sys, time; sys.stdout.buffer.write({encode('event', 'started')[:-2]!r}" \
+            " + b', \"pid\": %d}\\n' % os.getpid()); sys.stdout.flush(); time.sleep(60)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    folder, _ = run_folder(tmp_path / "run")
+    run, _ = watched(folder, PopenTransport(["-c", code]))
+    assert until(run, lambda: run._pid is not None, timeout=20)
+    assert run._pid != run._transport._process.pid
+    run.cancel(patience=0.3)
+    end = time.monotonic() + 5
+    while alive(run._pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert run.state == "cancelled" and not alive(run._pid)
+
+
+def test_a_process_that_is_gone_is_no_error():
+    kill_tree(2**30)
+
+
+@pytest.mark.parametrize(("code", "word"), [
+    (-9, "killed"), (137, "killed"), (-11, "crashed"), (0xC0000005, "crashed"),
+    (-1073741515, "library-missing"), (1, "died")])
+def test_how_an_engine_ended(code, word):
+    problem = explain_end(code, "'last'.", "/run", "/run/log.txt")
+    assert problem.code == word and "log" in problem.remedy
+
+

@@ -1,0 +1,76 @@
+"""The transport that Slicer uses, with real Qt."""
+
+import sys
+import time
+
+import pytest
+
+from runs import iou, run_folder
+from SparseSegNetLib.client.run import WORKER, Run
+from SparseSegNetLib.errors import EngineError
+
+core = pytest.importorskip("PySide6.QtCore", reason="PySide6 is not installed")
+
+
+@pytest.fixture
+def transport(monkeypatch):
+    """QProcessTransport, with Qt under the name that Slicer gives it; without an event loop."""
+    monkeypatch.setitem(sys.modules, "qt", core)
+    monkeypatch.delitem(sys.modules, "SparseSegNetLib.client.qprocess_transport", raising=False)
+    from SparseSegNetLib.client.qprocess_transport import QProcessTransport
+
+    yield QProcessTransport
+    sys.modules.pop("SparseSegNetLib.client.qprocess_transport", None)
+
+
+def everything(process, timeout=20.0):
+    """All chunks of a process, and its exit code."""
+    said, end = {"out": b"", "err": b""}, time.monotonic() + timeout
+    while time.monotonic() < end:
+        got = process.receive(0.2)
+        if got is None:
+            continue
+        if got[0] == "end":
+            return said, got[1]
+        said[got[0]] += got[1]
+    raise AssertionError("the process did not end")
+
+
+def test_the_whole_way(transport, tmp_path):
+    folder, truth = run_folder(tmp_path / "run ü", max_steps=20)
+    run = Run(folder, transport(["-m", WORKER, str(folder.path)]))
+    assert run.wait(90) == "done", run.error
+    assert run.metrics and run.progress["step"] > 0
+    assert iou(run.result(), truth) > 0.7
+
+
+def test_both_streams_and_the_exit_code(transport):
+    process = transport(["-c", "import sys; print('out'); sys.exit('err ü')"])
+    said, code = everything(process)
+    assert said == {"out": b"out\n", "err": "err ü\n".encode()} and code == 1
+    assert process.receive(0.1) is None
+    process.send(b"too late")
+    process.close_input()
+    process.kill()
+
+
+def test_what_is_said_and_the_end_of_input(transport):
+    process = transport(["-c", "import sys; print(sys.stdin.read().upper())"])
+    process.send(b"hello")
+    process.close_input()
+    assert everything(process)[0]["out"].strip() == b"HELLO"
+
+
+def test_killed(transport, tmp_path):
+    folder, _ = run_folder(tmp_path / "run")
+    run = Run(folder, transport(["-c", "import time; time.sleep(60)"]))
+    begun = time.monotonic()
+    run.cancel(patience=0.5)
+    assert run.state == "cancelled" and time.monotonic() - begun < 10
+    process = transport(["-c", "import os; os.abort()"])
+    assert everything(process)[1] == -6 or sys.platform == "win32"
+
+
+def test_what_cannot_be_started(transport, tmp_path):
+    with pytest.raises(EngineError, match="cannot be started"):
+        transport(["-c", "pass"], python=str(tmp_path / "none"))
