@@ -56,7 +56,7 @@ def prepared(path: Path, edge: int, seconds: float) -> tuple[RunFolder, np.ndarr
 
 
 def measure(run: Run, folder: RunFolder, truth: np.ndarray, options) -> None:
-    polls: list[float] = []
+    polls: list[tuple[float, float]] = []
     heard: list[tuple[float, dict]] = []
     run.observe(lambda event: heard.append((time.monotonic(), event)))
 
@@ -64,9 +64,9 @@ def measure(run: Run, folder: RunFolder, truth: np.ndarray, options) -> None:
         """Poll as Slicer would until `arrived(event)`; when it came."""
         seen = len(heard)
         while not run.ended:
-            begun = time.perf_counter()
+            begun, work = time.perf_counter(), time.thread_time()
             run.poll()
-            polls.append(time.perf_counter() - begun)
+            polls.append((time.perf_counter() - begun, time.thread_time() - work))
             for when, event in heard[seen:]:
                 seen += 1
                 if arrived(event):
@@ -107,7 +107,8 @@ def report(run: Run, rows: list, polls: list, options) -> None:
     print("| measured | median | most |\n|---|---|---|")
     for name, values in (("new labels in use, s", used),
                          ("three slices shown with them, s", shown),
-                         ("poll(), ms", [1000 * p for p in polls])):
+                         ("poll(), ms", [1000 * wall for wall, _ in polls]),
+                         ("poll(), ms of processor time", [1000 * work for _, work in polls])):
         print(f"| {name} | {statistics.median(values):.2f} | {max(values):.2f} |")
     print(f"\n{len(polls)} polls. Of {training:.0f} s of training: "
           + ", ".join(f"{name} {100 * aside[name] / training:.1f} %"

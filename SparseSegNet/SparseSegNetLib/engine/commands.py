@@ -57,7 +57,7 @@ class Commands:
 
     def put(self, message: dict) -> bool:
         """Take in a command; False when there is no such command."""
-        name = message["command"]
+        name, number = message["command"], message.get("input", 1)
         with self._news:
             if name == "stop":
                 self.stop.set()
@@ -65,8 +65,8 @@ class Commands:
                 self.cancel.set()
             elif name in ("pause", "resume"):
                 self._pause = name == "pause"
-            elif name in ("labels-changed", "preview"):
-                self._waiting[name, message.get("input", 1)] = message
+            elif name in ("labels-changed", "preview") and isinstance(number, int):
+                self._waiting[name, number] = message
             elif name == "set":
                 self._waiting[name, None] = {**self._waiting.get((name, None), {}), **message}
             else:

@@ -59,11 +59,12 @@ class Predictor:
     """Applies a network to a working volume, tile by tile, as its plan says.
 
     Memory on the device is bounded by one tile's activations; the probabilities of the region
-    are gathered in float32 on the CPU.
+    are gathered in float32 on the CPU.  smaller: told the new tile (k, j, i) when memory ran out.
     """
 
-    def __init__(self, network: torch.nn.Module, classes: int, plan: Plan):
-        self.network, self.classes, self.plan = network, classes, plan
+    def __init__(self, network: torch.nn.Module, classes: int, plan: Plan,
+                 smaller: Callable[[Triple], None] = lambda tile: None):
+        self.network, self.classes, self.plan, self.smaller = network, classes, plan, smaller
 
     def probabilities(self, volume: WorkingVolume, low: Sequence[int] = (0, 0, 0),
                       high: Sequence[int] | None = None,
@@ -87,6 +88,7 @@ class Predictor:
                 if not out_of_memory(error) or tile is None or any(self.plan.margin):
                     raise
                 self.plan = replace(self.plan, tile=tile)
+                self.smaller(tile)
             if volume.image.device.type == "cuda":
                 torch.cuda.empty_cache()
 

@@ -109,6 +109,7 @@ class Job:
         split = self._split(plan, first, stack)
         self.trainer = Trainer(plan, [volumes[n] for n in self.inputs.trained], self.classes,
                                split, self.options.seed, stack)
+        self.trainer.told = self.reporter.recovered
         began = self.clock.seconds
         if state is not None:
             began = self._restored(state, began)

@@ -20,6 +20,7 @@ from .inference import finish
 from .inputs import Inputs
 from .plan import box_within, round_up
 from .preprocess import coarse_index
+from .problems import out_of_memory
 from .reporter import Reporter
 from .trainer import Report, Stopped, Trainer
 
@@ -29,6 +30,7 @@ PREVIEW_SHARE = 0.03  # of the time, at most, goes into previews that nobody ask
 PREVIEW_TILE = 48**3  # voxels: between two tiles the engine listens
 LEARN_FIRST = 1.0  # seconds on new labels before they are shown
 QUIET = 3.0  # seconds without new labels before the priors are made again
+PRIORS_PAUSE = 3.0  # times what it took, until they are made again
 HEARTBEAT = 5.0  # seconds between signs of life while paused
 
 
@@ -57,6 +59,7 @@ class Live:
         self._wanted: dict[int, list[AnnotatedSlice] | None] = {}
         self._answer_from = 0.0
         self._restack_from: float | None = None
+        self._restack_not_before = 0.0
         # Seconds of the training that went into something else, for the benchmarks.
         self.aside = {"checkpoints": 0.0, "previews": 0.0, "priors": 0.0}
 
@@ -133,7 +136,7 @@ class Live:
         labels = self.inputs.items[number].labels
         if not np.array_equal(labels, before):
             self._teach(number)
-            self._restack_from = self.clock.seconds + QUIET
+            self._make_priors_from(self.clock.seconds + QUIET)
         self._answer_from = self.clock.seconds + LEARN_FIRST
         self.reporter.emit("labels", input=number + 1, step=self.trainer.steps,
                            labelled=int((labels != UNLABELLED).sum()))
@@ -152,11 +155,11 @@ class Live:
         try:
             number = self._number(message)
             planes = message.get("planes")
-            slices = None if planes is None else parse_slices(planes)
+            slices = None if planes is None else parse_slices(map(str, planes))
             check_slices(slices or [], self.inputs.items[number].labels.shape)
             if number not in self.inputs.trained:
                 raise InputError(f"input {number + 1} is not annotated")
-        except InputError as error:
+        except (InputError, TypeError) as error:
             self.reporter.warn(f"no preview: {error}")
             return
         self._wanted[number] = slices
@@ -224,8 +227,12 @@ class Live:
         if self.commands.urgent(*names):
             raise Interrupted
 
+    def _make_priors_from(self, when: float) -> None:
+        self._restack_from = max(when, self._restack_not_before)
+
     def _make_priors_again(self) -> None:
         self._restack_from = None
+        begun = self.clock.seconds
 
         def step() -> None:
             self.reporter.progress("comparing slices")
@@ -234,7 +241,14 @@ class Live:
         try:
             self.restack(step)
         except Interrupted:
-            self._restack_from = self.clock.seconds + QUIET
+            self._make_priors_from(self.clock.seconds + QUIET)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            self.reporter.warn("memory ran out while the priors were made again: training goes "
+                               "on with the old ones.")
+        now = self.clock.seconds
+        self._restack_not_before = now + PRIORS_PAUSE * (now - begun)
 
 
 def pause(commands: Commands, reporter: Reporter) -> None:

@@ -32,12 +32,12 @@ class Priors:
 
     volume: its image without priors.  classes: with background.  seconds: how long registering
     its slices may take, None for as long as it takes.  step: called with the share done while
-    they are registered; it may raise to break off.
+    they are registered, and between the ways of a suggestion; it may raise to break off.
     """
 
     def __init__(self, volume: WorkingVolume, classes: int, seconds: float | None = None,
                  step: Callable[[float], None] = lambda share: None):
-        self.volume, self.classes = volume, classes
+        self.volume, self.classes, self.step = volume, classes, step
         self.spacing = tuple(volume.spacing.tolist())
         axes = sorted({array_axis(s.axis) for s in volume.slices})
         with torch.inference_mode():
@@ -80,19 +80,23 @@ class Priors:
         labels: uint8 (k, j, i), 255 = unlabelled.  slices: those of them that are complete.
         scribbles: whether labels outside the slices count too, where they can.
         """
+        self.step(1.0)
         shapes = interpolate(labels.cpu().numpy(), slices, self.spacing,
                              self.classes).to(labels.device)
         soft = torch.sigmoid(SHARPNESS * shapes)
         background = (1 - soft.amax(dim=0, keepdim=True)).clamp_min(1e-3)
         interpolated = torch.cat((background, soft))
         interpolated = interpolated / interpolated.sum(dim=0)
+        self.step(1.0)
         carried = interpolated if self.propagation is None else \
             self.propagation.carry(labels, slices, self.classes)
         if not scribbles:
             labels = only_in(labels, slices)
-        return torch.stack((
-            interpolated, carried, self.walk.spread(labels, self.classes),
-            geodesic.spread(self.volume.image, self.spacing, labels, self.classes)))
+        self.step(1.0)
+        walked = self.walk.spread(labels, self.classes)
+        self.step(1.0)
+        grown = geodesic.spread(self.volume.image, self.spacing, labels, self.classes)
+        return torch.stack((interpolated, carried, walked, grown))
 
 
 def only_in(labels: torch.Tensor, slices: list[AnnotatedSlice]) -> torch.Tensor:

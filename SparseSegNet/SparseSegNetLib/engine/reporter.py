@@ -61,11 +61,15 @@ class Reporter:
         """After each training step."""
         previous, self.newest = self.newest, report
         if report.recovered:
-            self.emit("oom-recovered", step=report.step, text=(
-                f"memory ran out: training goes on with {report.recovered}."))
+            self.recovered(report.recovered)
         if report.held_out is not None or previous.phase != report.phase:
             self.scores(report)
         self.progress(report.phase, report.fraction)
+
+    def recovered(self, smaller: str) -> None:
+        """Memory ran out, and something was made smaller."""
+        self.emit("oom-recovered", step=self.newest.step,
+                  text=f"memory ran out: it goes on with {smaller}.")
 
     def scores(self, report: Report) -> None:
         rows = report.held_out

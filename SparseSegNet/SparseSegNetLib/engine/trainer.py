@@ -94,6 +94,8 @@ class Trainer:
         self.steps = self.scorings = 0
         self.losses: deque[float] = deque(maxlen=20)
         self.best: tuple[float, dict] | None = None
+        # Told what was made smaller when memory ran out while predicting.
+        self.told: Callable[[str], None] = lambda smaller: None
 
     @property
     def target(self) -> WorkingVolume:
@@ -317,7 +319,11 @@ class Trainer:
 
     def predictor(self) -> Predictor:
         """Predicts with the averaged weights."""
-        return Predictor(self.average, self.classes, self.plan)
+        return Predictor(self.average, self.classes, self.plan, self._predict_smaller)
+
+    def _predict_smaller(self, tile: Triple) -> None:
+        self.plan = replace(self.plan, tile=tile)
+        self.told(f"tiles of {times(tile)} voxels")
 
     def use_best(self) -> None:
         """Put the best weights so far where `predictor` takes them from."""

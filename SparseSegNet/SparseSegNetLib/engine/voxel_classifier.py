@@ -30,12 +30,12 @@ class VoxelClassifier:
 
     evidence: float32 (voxels, f) of labelled voxels.  labels: uint8 (voxels,).
     classes: with background.  dtype: of the matrix products, 'bfloat16' or 'float32'.
-    check: called now and then while it learns; it may raise to break off.
+    check: called now and then while it learns and predicts; it may raise to break off.
     """
 
     def __init__(self, evidence: torch.Tensor, labels: torch.Tensor, classes: int, seed: int,
                  dtype: str = "float32", check: Callable[[], None] = lambda: None):
-        self.classes, device = classes, evidence.device
+        self.classes, self.check, device = classes, check, evidence.device
         self._cast = torch.autocast(device.type, getattr(torch, dtype),
                                     enabled=dtype != "float32")
         random = torch.Generator().manual_seed(seed)
@@ -83,6 +83,7 @@ class VoxelClassifier:
         flat = evidence.flatten(1)
         found = torch.empty((self.classes, flat.shape[1]), device=flat.device)
         for first in range(0, flat.shape[1], AT_ONCE):
+            self.check()
             part = self._normalised(flat[:, first:first + AT_ONCE].T)
             with self._cast:
                 logits = self.network(part)

@@ -19,9 +19,14 @@ class HeldNode:
         self._reference.Set(node)
         self._what = what
 
+    @property
+    def alive(self) -> bool:
+        """Whether the node is still in its scene."""
+        node = self._reference.Get()
+        return node is not None and node.GetScene() is not None
+
     def get(self, kept: str = ""):
         """The node; InputError when it has gone from its scene. kept: what the user still has."""
-        node = self._reference.Get()
-        if node is None or node.GetScene() is None:
+        if not self.alive:
             raise InputError(f"the {self._what} is no longer in the scene. {kept}".strip())
-        return node
+        return self._reference.Get()

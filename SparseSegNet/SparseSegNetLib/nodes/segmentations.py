@@ -37,6 +37,9 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
     """
     if segmentationNode is None:
         raise InputError("no segmentation is chosen: choose or create one.")
+    if not segmentationNode.IsA("vtkMRMLSegmentationNode"):
+        raise InputError(f"'{segmentationNode.GetName()}' is no segmentation "
+                         f"({segmentationNode.GetClassName()}): choose or create one.")
     refuseTransformed(segmentationNode, "segmentation")
     grid = volumeGeometry(volumeNode)
     segmentation = segmentationNode.GetSegmentation()
@@ -48,7 +51,7 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
         raise InputError(f"the segmentation '{segmentationNode.GetName()}' has {len(ids)} "
                          f"segments: at most {MAX_SEGMENTS} can be used.")
     merged = _merged(segmentation, ids, volumeNode).reshape(grid.shape)
-    names = [segmentation.GetSegment(i).GetName() for i in ids]
+    names = [segmentation.GetSegment(i).GetName() or i for i in ids]
     behind = [n for n, name in enumerate(names, start=1) if name.strip().lower() == BACKGROUND]
     background = np.isin(merged, behind) if behind else None
     # Labels 1..K for the real segments, in their order.
@@ -98,4 +101,5 @@ def _described(segment, segmentId: str, place: int) -> Segment:
     tag = segment.GetTerminologyEntryTagName()
     terminology = vtk.reference("")
     tags = {tag: str(terminology)} if segment.GetTag(tag, terminology) else {}
-    return Segment(segmentId, segment.GetName(), tuple(segment.GetColor()), place, tags)
+    name = segment.GetName() or segmentId
+    return Segment(segmentId, name, tuple(segment.GetColor()), place, tags)

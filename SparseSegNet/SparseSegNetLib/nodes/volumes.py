@@ -17,8 +17,11 @@ FLIP = (-1.0, -1.0, 1.0)
 def volumeGeometry(volumeNode) -> Geometry:
     """The voxel grid of a volume node, in LPS.
 
-    Raises InputError for a node without voxels or under a transform.
+    Raises InputError for a node that is no volume, has no voxels or is under a transform.
     """
+    if volumeNode is not None and not volumeNode.IsA("vtkMRMLVolumeNode"):
+        raise InputError(f"'{volumeNode.GetName()}' is no volume ({volumeNode.GetClassName()}): "
+                         "choose a loaded volume.")
     image = None if volumeNode is None else volumeNode.GetImageData()
     if image is None or 0 in image.GetDimensions():
         name = "no volume is chosen" if volumeNode is None else \

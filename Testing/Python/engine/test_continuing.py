@@ -211,7 +211,10 @@ class TestCommands:
         assert not commands.paused
 
     def test_what_is_no_command(self):
-        assert not Commands().put({"command": "dance"})
+        commands = Commands()
+        assert not commands.put({"command": "dance"})
+        assert not commands.put({"command": "preview", "input": ["k"]})
+        assert commands.take() == []
 
 
 def test_the_clock_stands_still_while_paused(monkeypatch):

@@ -128,6 +128,9 @@ class TestOutOfMemory:
         said = [e["text"] for e in events if e["event"] == "oom-recovered"]
         assert any("patches per step" in text for text in said)
         assert any("voxels instead of" in text for text in said)
+        # Said once per tile size: what was found out is remembered.
+        tiles = [text for text in said if "tiles of" in text]
+        assert tiles and len(set(tiles)) == len(tiles)
         assert iou(result, balls()) > 0.9
 
     def test_prediction_takes_smaller_tiles(self, monkeypatch):

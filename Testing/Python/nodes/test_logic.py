@@ -7,7 +7,7 @@ import pytest
 import slicer.util
 import vtk
 
-from SparseSegNetLib import logic
+from SparseSegNetLib import logic, node_run
 from SparseSegNetLib.annotation.spread import spread_slices
 from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.errors import InputError
@@ -85,9 +85,9 @@ def test_a_run_that_nobody_holds_goes_on(annotated):
     while not (folder / "result" / "1.npy").exists():
         assert time.monotonic() < end and folder.exists()
         time.sleep(0.2)
-    for run in list(logic._active):
+    for run in list(node_run._active):
         run.wait(30)
-    assert not logic._active
+    assert not node_run._active
 
 
 def test_cancel_leaves_the_scene_alone(scene, annotated):
