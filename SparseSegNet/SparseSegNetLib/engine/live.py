@@ -24,7 +24,8 @@ from .problems import out_of_memory
 from .reporter import Reporter
 from .trainer import Report, Stopped, Trainer
 
-CHECKPOINT_EVERY = 15.0  # seconds
+CHECKPOINT_EVERY = (3.0, 15.0)  # seconds, at least and at most
+CHECKPOINT_SHARE = 0.01  # of the time, where that allows more than the least
 PREVIEW_EVERY = 5.0  # seconds, at least
 PREVIEW_SHARE = 0.03  # of the time, at most, goes into previews that nobody asked for
 PREVIEW_TILE = 48**3  # voxels: between two tiles the engine listens
@@ -55,6 +56,7 @@ class Live:
         self.trainer, self.inputs, self.commands = trainer, inputs, commands
         self.clock, self.reporter, self.save, self.restack = clock, reporter, save, restack
         self._saved = self._previewed = clock.seconds
+        self._checkpoint_cost = 0.0
         self._preview_cost = trainer.plan.seconds_to_predict
         self._wanted: dict[int, list[AnnotatedSlice] | None] = {}
         self._answer_from = 0.0
@@ -76,7 +78,9 @@ class Live:
             self._timed("priors", self._make_priors_again)
         elif now - self._previewed >= max(PREVIEW_EVERY, self._preview_cost / PREVIEW_SHARE):
             self._timed("previews", lambda: self._show_all(0))
-        if self.clock.seconds - self._saved >= CHECKPOINT_EVERY:
+        least, most = CHECKPOINT_EVERY
+        if self.clock.seconds - self._saved >= min(
+                most, max(least, self._checkpoint_cost / CHECKPOINT_SHARE)):
             self._timed("checkpoints", self.checkpoint)
 
     def _timed(self, what: str, action: Callable[[], object]) -> None:
@@ -96,8 +100,11 @@ class Live:
             raise Stopped
 
     def checkpoint(self) -> None:
-        self._saved = self.clock.seconds
-        if self.reporter.trying("the checkpoint", self.save):
+        """Write all that is needed to go on from here."""
+        self._saved, begun = self.clock.seconds, time.monotonic()
+        saved = self.reporter.trying("the checkpoint", self.save)
+        self._checkpoint_cost = time.monotonic() - begun
+        if saved:
             self.reporter.emit("checkpoint", step=self.trainer.steps,
                                seconds=round(self.clock.seconds, 3))
 

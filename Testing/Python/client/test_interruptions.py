@@ -21,12 +21,14 @@ KILLS = int(os.environ.get("KILLS", "6"))
 
 
 def test_killed_at_random_moments_it_goes_on_to_a_result(tmp_path):
-    folder, truth = run_folder(tmp_path / "run", time_budget=30)
+    folder, truth = run_folder(tmp_path / "run", time_budget=90)
     chance, steps, resumed = random.Random(4), 0, 0
-    for _ in range(KILLS):
+    # At random, but spread over everything from the start to well into the training.
+    moments = [16 * (n + chance.random()) / KILLS for n in range(KILLS)]
+    for seconds in reversed(moments):
         run, events = watched(folder)
         assert until(run, lambda run=run: run._pid is not None)
-        moment = time.monotonic() + chance.uniform(0, 9)
+        moment = time.monotonic() + seconds
         until(run, lambda moment=moment: time.monotonic() > moment)
         if not run.ended:
             kill(run._pid)
@@ -41,8 +43,13 @@ def test_killed_at_random_moments_it_goes_on_to_a_result(tmp_path):
         steps = saved[-1]["step"] if saved else steps
         if run.state == "done":
             break
+    print(f"{resumed} times it went on from a checkpoint")
+    assert resumed >= KILLS // 6
     run, events = watched(folder)
-    assert run.wait(120) == "done", run.error
+    assert until(run, lambda: training(run))
+    assert named(events, "resumed")[0]["step"] >= steps
+    run.stop()
+    assert run.wait(60) == "done", run.error
     assert iou(run.result(), truth) > 0.7
     assert not list(folder.path.rglob(".writing-*")), "leftovers were swept away"
 
