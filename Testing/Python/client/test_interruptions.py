@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
+from small_runs import iou, kill, named, run_folder, training, until, watched
 
-from runs import iou, kill, named, run_folder, training, until, watched
 from SparseSegNetLib.client.popen_transport import PopenTransport
 from SparseSegNetLib.client.processes import engine_environment
 from SparseSegNetLib.client.run import WORKER, Run

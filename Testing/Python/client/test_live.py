@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 import pytest
+from small_runs import iou, named, run_folder, training, until, watched, with_slice
 
-from runs import iou, named, run_folder, training, until, watched, with_slice
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.client.run import Run

@@ -4,8 +4,8 @@ import os
 import time
 
 import pytest
+from small_runs import run_folder, until, watched
 
-from runs import run_folder, until, watched
 from SparseSegNetLib.client.popen_transport import PopenTransport
 from SparseSegNetLib.client.processes import explain_end, kill_tree
 from SparseSegNetLib.client.protocol import LONGEST, LineBuffer, encode

@@ -4,8 +4,8 @@ import sys
 import time
 
 import pytest
+from small_runs import iou, run_folder
 
-from runs import iou, run_folder
 from SparseSegNetLib.client.run import WORKER, Run
 from SparseSegNetLib.errors import EngineError
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 import SimpleITK as sitk
+from small_runs import iou, kill, nested, run_folder
 
-from runs import iou, kill, nested, run_folder
 from SparseSegNetLib import cli
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
 from SparseSegNetLib.annotation.spread import spread_slices
