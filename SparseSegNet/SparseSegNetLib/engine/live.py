@@ -72,8 +72,9 @@ class Live:
         for message in self.commands.take():
             getattr(self, "_on_" + message["command"].replace("-", "_"))(message)
         now = self.clock.seconds
-        if self._wanted and now >= self._answer_from:
-            self._timed("previews", self._answer)
+        if self._wanted:  # nothing long is begun while somebody waits for an answer
+            if now >= self._answer_from:
+                self._timed("previews", self._answer)
         elif self._restack_from is not None and now >= self._restack_from:
             self._timed("priors", self._make_priors_again)
         elif now - self._previewed >= max(PREVIEW_EVERY, self._preview_cost / PREVIEW_SHARE):
