@@ -235,8 +235,8 @@ def _curves(box, history: Sequence[dict]) -> None:
     other.set_ylabel("held-out Dice (green)", color="#1a7f5a")
     if switch is not None and switch > scored[0][0]:
         box.axvline(switch, color=FAINT, lw=1, ls=":")
-        box.text(switch + 0.01 * max(seconds), 0.5, "from here on\nall slices",
-                 color=FAINT, fontsize=8.5, va="center", transform=box.get_xaxis_transform())
+        box.text(switch + 0.01 * max(seconds), 0.03, "from here on\nall slices",
+                 color=FAINT, fontsize=8.5, va="bottom", transform=box.get_xaxis_transform())
 
 
 def _surface(box, labels, spacing, colors) -> None:
