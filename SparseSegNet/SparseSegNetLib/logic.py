@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .annotation.slices import AnnotatedSlice, parse_slices
 from .client.run import Run
+from .errors import InputError
 from .node_run import NodeRun
 from .nodes.annotations import annotationOf
 from .nodes.volumes import volumeArray, volumeGeometry
@@ -54,5 +57,55 @@ def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
         [RunInput(image, annotation.labels, geometry, annotation.slices,
                   [node.GetName() or "" for node in volumes])],
         annotation.segments, options, name=volumes[0].GetName() or "")
-    return NodeRun(Run(folder), volumes[0], segmentationNode, geometry,
-                   temporary=runFolder is None, warnings=annotation.warnings, slices=slices)
+    return _newest(NodeRun(Run(folder), volumes[0], segmentationNode, geometry,
+                           temporary=runFolder is None, warnings=annotation.warnings,
+                           slices=slices))
+
+
+def resume(runFolder: Path | str, volumeNode, segmentationNode, timeBudget: float | None = None,
+           moreTime: float = 0.0) -> NodeRun:
+    """Go on with a run from its last checkpoint, or teach a finished one some more.
+
+        run = resume(run.folder, volumeNode, segmentationNode, moreTime=60)
+
+    The annotation is taken as it is now. timeBudget: seconds in all; moreTime: seconds beside
+    those that the run has taken already. Neither: what was left of its budget. Raises InputError
+    when the nodes are not those that the run began with, or the folder cannot be used.
+    """
+    folder = RunFolder.open(runFolder)
+    geometry = volumeGeometry(volumeNode)
+    if (other := folder.read_input(mapped=True).geometry.difference(geometry)) is not None:
+        raise InputError(f"the run {folder.path} was begun with another volume than "
+                         f"'{volumeNode.GetName()}': {other}.")
+    annotation = annotationOf(segmentationNode, volumeNode, None)
+    if [s.id for s in annotation.segments] != [s.id for s in folder.segments]:
+        raise InputError(f"the segments of '{segmentationNode.GetName()}' are others than when "
+                         "the run began: begin a new one.")
+    if moreTime:
+        timeBudget = secondsTaken(folder) + moreTime
+    if timeBudget is not None:
+        folder.options = replace(folder.options, time_budget=timeBudget, max_steps=0)
+        folder.description["options"] = folder.options.to_json()
+        folder.save()
+    folder.write_labels(1, annotation.labels, annotation.slices)
+    return _newest(NodeRun(Run(folder), volumeNode, segmentationNode, geometry, temporary=False,
+                           warnings=annotation.warnings))
+
+
+def secondsTaken(folder: RunFolder) -> float:
+    """The seconds that a run has worked so far, as far as its reports tell."""
+    return max((m.get("seconds") or 0.0 for m in folder.read_metrics()), default=0.0)
+
+
+def currentRun() -> NodeRun | None:
+    """The run that was begun last in this session, by the panel or from the console."""
+    return None if _begun is None else _begun()
+
+
+_begun: weakref.ref | None = None
+
+
+def _newest(run: NodeRun) -> NodeRun:
+    global _begun
+    _begun = weakref.ref(run)
+    return run

@@ -12,8 +12,9 @@ from .annotation.slices import AnnotatedSlice, parse_slices
 from .client.run import Run
 from .errors import InputError
 from .nodes.annotations import annotationOf
+from .nodes.corrections import takeCorrections
 from .nodes.held import HeldNode
-from .nodes.results import createResultNode, updateResultNode
+from .nodes.results import createResultNode, createUncertaintyNode, updateResultNode
 from .nodes.volumes import volumeGeometry
 
 # Runs that go on although nobody holds them: in the console the result of a call is easily not
@@ -38,6 +39,7 @@ class NodeRun:
         self._name = segmentationNode.GetName() or ""
         self._result: HeldNode | None = None
         self._preview: HeldNode | None = None
+        self._uncertainty: HeldNode | None = None
         self._discard = weakref.finalize(self, shutil.rmtree, str(run.folder.path), True) \
             if temporary else None
         _active.add(self)
@@ -64,6 +66,26 @@ class NodeRun:
         """What was noticed about the annotation, and what the engine has warned of so far."""
         self.poll()
         return [*self._warnings, *self._run.warnings]
+
+    @property
+    def volumeNode(self):
+        """The (first) volume; None when it has gone from the scene."""
+        return self._volume.get() if self._volume.alive else None
+
+    @property
+    def segmentationNode(self):
+        """The segmentation that was drawn; None when it has gone from the scene."""
+        return self._segmentation.get() if self._segmentation.alive else None
+
+    @property
+    def options(self):
+        """The options of the run (run.options.Options)."""
+        return self._run.folder.options
+
+    @property
+    def plan(self) -> dict | None:
+        """The engine's plan once it is known: device, patch, network and more."""
+        return self._run.plan
 
     @property
     def error(self):
@@ -143,9 +165,13 @@ class NodeRun:
                              [s.id for s in self._run.folder.segments], volume)
         return self._preview.get()
 
-    def cancel(self) -> None:
-        """Give up; nothing in the scene changes."""
-        self._run.cancel()
+    def cancel(self, wait: bool = True) -> None:
+        """Give up; nothing in the scene changes, and a run folder that was named keeps its
+        checkpoint. wait=False: `poll` sees it end."""
+        if wait:
+            self._run.cancel()
+        else:
+            self._run.begin_cancel()
         self._settled(self.state)
 
     def saveModel(self, path: Path | str) -> Path:
@@ -170,6 +196,35 @@ class NodeRun:
         node = self._resultNode(labels, source, volume, f"{self._name} dense")
         self._result = HeldNode(node, "result")
         return node
+
+    @property
+    def uncertainty(self):
+        """How sure the model is, as a scalar volume node of its own, made when first asked for:
+        0 certain, 255 undecided between the two likeliest segments; 0 where it was drawn."""
+        self._run.result()
+        volume = self._volume.get()
+        if self._uncertainty is None or not self._uncertainty.alive:
+            node = createUncertaintyNode(self._run.folder.read_uncertainty(), volume,
+                                         f"{self._name} uncertainty")
+            self._uncertainty = HeldNode(node, "uncertainty volume")
+        return self._uncertainty.get()
+
+    @property
+    def disagreements(self) -> list[dict]:
+        """Where the model says otherwise than was drawn, the most conspicuous first: voxels,
+        voxel (k, j, i) to look at, drawn and model (names of segments, or 'background')."""
+        names = ["background", *self._run.folder.names]
+        return [{**d, "drawn": names[d["drawn"]], "model": names[d["model"]]}
+                for d in self._run.folder.read_disagreements()]
+
+    def takeCorrections(self) -> int:
+        """Draw into the annotation what was changed in the result since it came; how many voxels.
+
+        What was erased in the result becomes a Background segment of the annotation.
+        """
+        return takeCorrections(self.result, self._run.result(),
+                               [s.id for s in self._run.folder.segments],
+                               self._segmentation.get(), self._volume.get())
 
     def _checkGrid(self, volume, kept: str) -> None:
         if (difference := self._geometry.difference(volumeGeometry(volume))) is not None:

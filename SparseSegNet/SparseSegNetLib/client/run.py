@@ -11,9 +11,9 @@ import numpy as np
 from ..annotation.slices import AnnotatedSlice
 from ..errors import EngineError, InputError
 from ..run.folder import RunFolder
-from .popen_transport import PopenTransport
 from .processes import explain_end, kill_tree
 from .protocol import LineBuffer, decode, encode
+from .transports import start
 
 WORKER = "SparseSegNetLib.engine.worker"
 ENDED = ("done", "failed", "cancelled")
@@ -55,10 +55,11 @@ class Run:
         self._done: dict | None = None
         self._reported: EngineError | None = None
         self._cancelling = False
+        self._kill_at: float | None = None
         self._trained = False
         self._pid: int | None = None
         self._heard = time.monotonic()
-        self._transport = transport or PopenTransport(["-m", WORKER, str(folder.path)])
+        self._transport = transport or start(["-m", WORKER, str(folder.path)])
 
     def observe(self, observer: Callable[[dict], None]) -> None:
         self._observers.append(observer)
@@ -115,14 +116,18 @@ class Run:
 
     def cancel(self, patience: float = 3.0) -> None:
         """Give the run up. The engine is asked first and killed after `patience` seconds."""
-        if self.ended:
+        self.begin_cancel(patience)
+        self.wait(2 * patience)
+
+    def begin_cancel(self, patience: float = 3.0) -> None:
+        """Give the run up without waiting: `poll` sees it end, and kills the engine when it has
+        not ended by itself after `patience` seconds."""
+        if self.ended or self._cancelling:
             return
         self._cancelling = True
+        self._kill_at = time.monotonic() + patience
         self._say("cancel")
         self._transport.close_input()
-        if self.wait(patience) not in ENDED:
-            self.kill()
-            self.wait(patience)
 
     def kill(self) -> None:
         """End the engine at once, and what it or a launcher before it has started."""
@@ -144,6 +149,9 @@ class Run:
 
     def _take_in(self, timeout: float) -> str:
         until = time.monotonic() + timeout + LONGEST_POLL
+        if self._kill_at is not None and time.monotonic() > self._kill_at and not self.ended:
+            self._kill_at = None
+            self.kill()
         while not self.ended and (chunk := self._transport.receive(timeout)) is not None:
             timeout = 0.0
             self._heard, self.silent = time.monotonic(), False

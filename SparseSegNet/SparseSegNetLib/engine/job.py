@@ -19,6 +19,7 @@ from .clock import Clock
 from .commands import Commands
 from .continuation import restore, state_of
 from .device import choose_device, free_memory, prepare_threads
+from .disagreements import disagreements
 from .held_out import Split, hold_out, hold_out_fold
 from .inference import finish
 from .inputs import Inputs
@@ -313,6 +314,7 @@ class Job:
                                             self.inputs.items[number].predict, step)
             drawn = self.folder.read_labels(number + 1)  # what was drawn last wins
             uncertainty[drawn != 255] = 0
+            self.folder.write_disagreements(number + 1, disagreements(labels, drawn))
             self.folder.write_result(number + 1, keep_drawn(labels, drawn), uncertainty)
         scored = [m for m in self.folder.read_metrics() if m.get("held_out")]
         split = self.trainer.split

@@ -11,6 +11,7 @@ from ..annotation.cover import cover_slices, looks_solid
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice
 from .segmentations import drawnSegments
+from .slice_list import listedSlices
 
 
 @dataclass
@@ -26,12 +27,15 @@ class NodeAnnotation:
 
 def annotationOf(segmentationNode, volumeNode, slices: list[AnnotatedSlice] | None
                  ) -> NodeAnnotation:
-    """What was drawn in a segmentation node. slices: None for the smallest set that covers it.
+    """What was drawn in a segmentation node. slices: None for those that are listed with
+    the node or, where none ever were, for the smallest set that covers what was drawn.
 
     Raises InputError when nodes, slices or labels cannot be used.
     """
     drawn = drawnSegments(segmentationNode, volumeNode)
     warnings = []
+    if slices is None and (listed := listedSlices(segmentationNode)) is not None:
+        slices = list(listed)
     if slices is None:
         slices = cover_slices(drawn.labelmap > 0)
         if looks_solid(slices):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import slicer
+import slicer.util
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
 from .volumes import volumeGeometry
+
+HEAT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 
 
 def createResultNode(labels: np.ndarray, segmentIds: Sequence[str], sourceSegmentationNode,
@@ -56,3 +58,27 @@ def updateResultNode(node, labels: np.ndarray, segmentIds: Sequence[str], volume
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     if not logic.ImportLabelmapToSegmentationNode(image, node, order):
         raise RuntimeError(f"Slicer could not put the result into '{node.GetName()}'")
+
+
+def createUncertaintyNode(uncertainty: np.ndarray, volumeNode, name: str):
+    """A scalar volume node on the volume's grid, to be laid over it.
+
+    uncertainty: uint8 (k, j, i), 0 certain, 255 undecided.
+    """
+    scene = volumeNode.GetScene()
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    node.SetIJKToRASMatrix(matrix)
+    slicer.util.updateVolumeFromArray(node, uncertainty)
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    if scene.GetNodeByID(HEAT) is not None:
+        display.SetAndObserveColorNodeID(HEAT)
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(0, 255)
+    # What is certain stays clear.
+    display.SetApplyThreshold(True)
+    display.SetAutoThreshold(False)
+    display.SetThreshold(26, 255)
+    return node

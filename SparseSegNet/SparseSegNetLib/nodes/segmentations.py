@@ -12,6 +12,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from ..annotation.composition import MAX_SEGMENTS
 from ..annotation.segments import Segment
 from ..errors import InputError
+from .layers import mergedLayers
 from .volumes import refuseTransformed, volumeGeometry
 
 BACKGROUND = "background"
@@ -41,7 +42,7 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
         raise InputError(f"'{segmentationNode.GetName()}' is no segmentation "
                          f"({segmentationNode.GetClassName()}): choose or create one.")
     refuseTransformed(segmentationNode, "segmentation")
-    grid = volumeGeometry(volumeNode)
+    volumeGeometry(volumeNode)
     segmentation = segmentationNode.GetSegmentation()
     ids = list(segmentation.GetSegmentIDs()) if segmentation is not None else []
     if not ids:
@@ -50,7 +51,7 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
     if len(ids) > MAX_SEGMENTS:
         raise InputError(f"the segmentation '{segmentationNode.GetName()}' has {len(ids)} "
                          f"segments: at most {MAX_SEGMENTS} can be used.")
-    merged = _merged(segmentation, ids, volumeNode).reshape(grid.shape)
+    merged = mergedSegments(segmentation, ids, volumeNode)
     names = [segmentation.GetSegment(i).GetName() or i for i in ids]
     behind = [n for n, name in enumerate(names, start=1) if name.strip().lower() == BACKGROUND]
     background = np.isin(merged, behind) if behind else None
@@ -66,8 +67,18 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
     return Drawn(table[merged], segments, background)
 
 
-def _merged(segmentation, ids: list[str], volumeNode) -> np.ndarray:
-    """Label n for the n-th ID, flat, on the volume's grid.
+def mergedSegments(segmentation, ids: list[str], volumeNode) -> np.ndarray:
+    """uint8 (k, j, i): n where the n-th of `ids` covers, on the volume's grid; the later one
+    where several do. Raises InputError when the segments cannot be put on that grid."""
+    merged = mergedLayers(segmentation, ids, volumeNode)
+    if merged is None:
+        merged = _resampled(segmentation, ids, volumeNode)
+        merged = merged.reshape(volumeGeometry(volumeNode).shape)
+    return merged
+
+
+def _resampled(segmentation, ids: list[str], volumeNode) -> np.ndarray:
+    """Label n for the n-th ID, flat, resampled to the volume's grid.
 
     It works on a copy outside the scene: the user's node keeps its representations and layers,
     whatever happens here, and no label value of a shared layer is relied upon.
@@ -94,7 +105,7 @@ def _merged(segmentation, ids: list[str], volumeNode) -> np.ndarray:
             found, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, grid, order, values):
         raise InputError("the segments cannot be put on the volume's grid: check that the "
                          "segmentation and the volume belong together.")
-    return vtk_to_numpy(found.GetPointData().GetScalars()).astype(np.int64)
+    return vtk_to_numpy(found.GetPointData().GetScalars()).astype(np.uint8)
 
 
 def _described(segment, segmentId: str, place: int) -> Segment:

@@ -11,7 +11,7 @@
     preview/<n>.npy     the newest dense labels uint8 (k, j, i); <n>-k12.npy: a newer single
                         slice, uint8 (two axes, in array order)
     result/<n>.npy      labels uint8 (k, j, i), dense, or 255 outside the slices that were
-                        asked for; <n>-uncertainty.npy uint8
+                        asked for; <n>-uncertainty.npy uint8; <n>-disagreements.json
     log.txt             what the engine wrote to stderr
 """
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -219,8 +220,14 @@ class RunFolder:
         return self.path / "preview" / f"{number}-{item.axis}{item.index}.npy"
 
     def read_preview(self, number: int = 1) -> np.ndarray:
-        """The newest dense labels uint8 (k, j, i) while the run goes on."""
-        return np.load(self.path / "preview" / f"{number}.npy")
+        """The newest dense labels uint8 (k, j, i) while the run goes on, slices that were shown
+        since in their places."""
+        labels = np.load(self.path / "preview" / f"{number}.npy")
+        for path in (self.path / "preview").glob(f"{number}-[ijk]*.npy"):
+            about = path.stem.partition("-")[2]
+            with suppress(FileNotFoundError):  # a newer dense preview has just come
+                labels[AnnotatedSlice(about[0], int(about[1:])).selector()] = np.load(path)
+        return labels
 
     def read_preview_slice(self, number: int, item: AnnotatedSlice) -> np.ndarray:
         """The newest labels of one slice, uint8 (two axes, in array order)."""
@@ -236,6 +243,18 @@ class RunFolder:
     def read_uncertainty(self, number: int = 1) -> np.ndarray:
         """uint8 (k, j, i): 0 certain, 255 undecided between the two likeliest classes."""
         return np.load(self.path / "result" / f"{number}-uncertainty.npy")
+
+    def write_disagreements(self, number: int, found: list[dict]) -> None:
+        write_json(self.path / "result" / f"{number}-disagreements.json", found)
+
+    def read_disagreements(self, number: int = 1) -> list[dict]:
+        """Regions of drawn voxels that the model calls otherwise, as `engine.disagreements` has
+        them; none where a result was written before they were told."""
+        try:
+            text = (self.path / "result" / f"{number}-disagreements.json").read_text("utf-8")
+        except FileNotFoundError:
+            return []
+        return json.loads(text)
 
     def append_metrics(self, record: dict) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:

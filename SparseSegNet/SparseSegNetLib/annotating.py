@@ -1,0 +1,182 @@
+"""Annotating a volume: which slices are annotated, what is in them, what painting changes.
+
+The panel drives it; it knows nothing of Qt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .annotation.composition import UNLABELLED, compose_labels
+from .annotation.cover import cover_slices, looks_solid
+from .annotation.slices import AXES, AnnotatedSlice, check_slices
+from .annotation.strokes import painted_slices
+from .nodes.held import HeldNode
+from .nodes.slice_list import listedSlices, listSlices
+from .nodes.volumes import refuseTransformed, volumeGeometry
+from .nodes.watch import Change, DrawnWatch
+
+SOLID = ("What you painted is several voxels thick, so no slice was noted. Paint with a flat brush "
+         "(3D sphere brush off) in views that lie in the volume's planes, or mark the slices that "
+         "are complete by hand.")
+
+
+@dataclass
+class Noticed:
+    """What a look found.  changed: whether labels or slices are others now.  added, dropped:
+    slices.  warning: what the user should know, or empty."""
+
+    changed: bool = False
+    added: list[AnnotatedSlice] = field(default_factory=list)
+    dropped: list[AnnotatedSlice] = field(default_factory=list)
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One annotated slice: voxels drawn per segment ID, and whether the user stated it."""
+
+    slice: AnnotatedSlice
+    stated: bool
+    voxels: dict[str, int]
+
+
+class Annotating:
+    """The annotation of one volume in one segmentation, as the scene has it.
+
+    slices: the annotated slices, each with whether the user stated it; kept with the
+    segmentation node.  Raises InputError when the nodes cannot be used together.
+    """
+
+    def __init__(self, volumeNode, segmentationNode):
+        self.shape = volumeGeometry(volumeNode).shape
+        refuseTransformed(segmentationNode, "segmentation")
+        self._volume = HeldNode(volumeNode, "volume")
+        self._node = HeldNode(segmentationNode, "segmentation")
+        self.warning = ""
+        listed = listedSlices(segmentationNode)
+        if listed is not None:
+            check_slices(listed, self.shape)
+        self._watch = DrawnWatch(segmentationNode, volumeNode)
+        if listed is None and self._watch.labels.any():
+            cover = cover_slices(self._foreground() > 0)
+            if looks_solid(cover):
+                self.warning = (
+                    f"'{segmentationNode.GetName()}' is painted solidly, so its complete slices "
+                    "cannot be told. Mark those that are complete.")
+                cover = []
+            listed = dict.fromkeys(cover, False)
+        self.slices: dict[AnnotatedSlice, bool] = listed or {}
+        if self.slices:
+            self._keep()
+
+    def close(self) -> None:
+        """Observe the nodes no longer."""
+        self._watch.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether both nodes are still in the scene."""
+        return self._volume.alive and self._node.alive
+
+    @property
+    def dirtySince(self) -> float | None:
+        """When the newest change was noticed that was not looked at (time.monotonic())."""
+        return self._watch.dirtySince
+
+    def look(self, shown: Collection[AnnotatedSlice] = ()) -> Noticed:
+        """Take in what was painted since the last look. shown: the voxel planes in the views."""
+        change = self._watch.look()
+        if change is None:
+            return Noticed()
+        if change.added.any():
+            noticed = self._painted(change, shown)
+        else:
+            noticed = self._erased(change)
+        if noticed.added or noticed.dropped:
+            self._keep()
+        return noticed
+
+    def mark(self, item: AnnotatedSlice) -> None:
+        """State that a slice is complete (what no segment covers there is background)."""
+        check_slices([item], self.shape)
+        for known in [s for s in self.slices if (s.axis, s.index) == (item.axis, item.index)]:
+            del self.slices[known]
+        self.slices[item] = True
+        self._keep()
+
+    def unmark(self, item: AnnotatedSlice) -> None:
+        """No longer take a slice for complete; what is drawn in it stays drawn."""
+        self.slices.pop(item, None)
+        self._keep()
+
+    def restrict(self, item: AnnotatedSlice, box: tuple | None) -> AnnotatedSlice:
+        """Let a slice count inside an in-plane box alone; None for all of it. Returns it."""
+        restricted = replace(item, box=box)
+        check_slices([restricted], self.shape)
+        self.slices.pop(item, None)
+        self.slices[restricted] = True
+        self._keep()
+        return restricted
+
+    def rows(self) -> list[Row]:
+        """The annotated slices in order, with what is drawn in each."""
+        watch, found = self._watch, []
+        for item, stated in sorted(self.slices.items()):
+            counts = np.bincount(watch.labels[item.selector()].ravel(),
+                                 minlength=len(watch.ids) + 1)
+            found.append(Row(item, stated, {segmentId: int(counts[n]) for n, segmentId in
+                                            enumerate(watch.ids, start=1) if counts[n]}))
+        return found
+
+    def share(self) -> float:
+        """The share of the volume's voxels that are labelled."""
+        background = self._watch.background()[self._watch.labels]
+        labels = compose_labels(self._foreground(), self.slices, background)
+        return np.count_nonzero(labels != UNLABELLED) / max(1, labels.size)
+
+    def next(self, item: AnnotatedSlice | None, step: int) -> AnnotatedSlice | None:
+        """The annotated slice after (step 1) or before (-1) one of them, in a ring."""
+        order = sorted(self.slices)
+        if not order:
+            return None
+        if item not in self.slices:
+            return order[0 if step > 0 else -1]
+        return order[(order.index(item) + step) % len(order)]
+
+    def _foreground(self) -> np.ndarray:
+        numbers = np.arange(len(self._watch.ids) + 1, dtype=np.uint8)
+        numbers[self._watch.background()] = 0
+        return numbers[self._watch.labels]
+
+    def _painted(self, change: Change, shown: Collection[AnnotatedSlice]) -> Noticed:
+        planes = painted_slices(change.changed, change.offset, shown, self.slices)
+        if planes is None:
+            return Noticed(True, warning=SOLID)
+        known = {(s.axis, s.index) for s in self.slices}
+        added = [s for s in planes if (s.axis, s.index) not in known]
+        self.slices.update(dict.fromkeys(added, False))
+        return Noticed(True, added=added)
+
+    def _erased(self, change: Change) -> Noticed:
+        """A slice that was only noticed, and in which nothing is left, is dropped (an undo)."""
+        dropped = []
+        for axis in range(3):
+            item = AnnotatedSlice(AXES[2 - axis], change.offset[axis])
+            if change.changed.shape[axis] == 1 and self.slices.get(item) is False:
+                others = [s for s in self.slices if s != item]
+                left = self._foreground()[item.selector()] > 0
+                elsewhere = np.zeros(self.shape, bool)
+                for other in others:
+                    elsewhere[other.selector()] = True
+                if not (left & ~elsewhere[item.selector()]).any():
+                    dropped.append(item)
+        for item in dropped:
+            del self.slices[item]
+        return Noticed(True, dropped=dropped)
+
+    def _keep(self) -> None:
+        listSlices(self._node.get(), self.slices)

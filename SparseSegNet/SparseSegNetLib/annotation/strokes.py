@@ -1,0 +1,58 @@
+"""Which slice was painted in? A change of the drawn voxels, explained by planes of the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from .cover import cover_slices, looks_solid
+from .slices import AXES, AnnotatedSlice
+
+MOST_AT_ONCE = 3  # slices that may be painted between two looks
+
+
+def painted_slices(changed: np.ndarray, offset: tuple[int, int, int] = (0, 0, 0),
+                   shown: Collection[AnnotatedSlice] = (),
+                   known: Collection[AnnotatedSlice] = ()) -> list[AnnotatedSlice] | None:
+    """The slices that a change was painted in; None when it was not painted in slices.
+
+    changed: boolean (k, j, i), the voxels that changed, with a plane of change at each of its
+    six sides.  offset: where it begins in the volume (k, j, i).  shown: the voxel planes that the
+    views show; known: the annotated slices.
+
+    A change one voxel thick along one axis lies in that axis' slice. A dot or a line is thin
+    along several: then the slice that is annotated already or, failing that, the one that a view
+    shows; an empty list when neither tells. A change that is thick along all axes is explained by
+    up to `MOST_AT_ONCE` slices (one stroke after another), or by a 3D brush or an oblique view
+    (None).
+    """
+    thin = [AnnotatedSlice(AXES[2 - axis], offset[axis]) for axis in range(3)
+            if changed.shape[axis] == 1]
+    if len(thin) == 1:
+        return thin
+    if thin:
+        for hints in (known, shown):
+            told = [item for item in thin
+                    if any((h.axis, h.index) == (item.axis, item.index) for h in hints)]
+            if told:
+                return told[:1]
+        return []
+    cover = cover_slices(changed)
+    if len(cover) > MOST_AT_ONCE or looks_solid(cover, run=2):
+        return None
+    return [AnnotatedSlice(s.axis, s.index + offset[2 - AXES.index(s.axis)]) for s in cover]
+
+
+def box_of(changed: np.ndarray) -> tuple[slice, slice, slice] | None:
+    """The smallest box (k, j, i) that holds all true voxels; None when there are none."""
+    ranges: list[slice] = []
+    part = changed
+    for axis in range(3):
+        hit = np.flatnonzero(part.any(axis=tuple({0, 1, 2} - {axis})))
+        if hit.size == 0:
+            return None
+        ranges.append(slice(int(hit[0]), int(hit[-1]) + 1))
+        # What lies outside along this axis need not be looked at along the next.
+        part = part[(slice(None),) * axis + (ranges[-1],)]
+    return tuple(ranges)

@@ -1,0 +1,56 @@
+"""Corrections of a result become drawn voxels of the annotation."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer.util
+
+from ..errors import InputError
+from .segmentations import BACKGROUND, mergedSegments
+
+GREY = (0.5, 0.5, 0.5)
+
+
+def takeCorrections(resultNode, delivered: np.ndarray, segmentIds: list[str], drawnNode,
+                    volumeNode) -> int:
+    """Draw into the annotation what the user changed in a result. Returns how many voxels.
+
+    delivered: uint8 (k, j, i), the result as the engine gave it, n = the n-th of `segmentIds`.
+    What was erased becomes Background, in a segment of that name that is made where it is needed:
+    a voxel without a segment would mean that nothing is known of it. Raises InputError when a
+    segment of the result is missing.
+    """
+    segmentation = resultNode.GetSegmentation()
+    missing = [i for i in segmentIds if segmentation.GetSegment(i) is None]
+    if missing:
+        raise InputError(f"the segment '{missing[0]}' of the result '{resultNode.GetName()}' was "
+                         "removed: its corrections cannot be told.")
+    now = mergedSegments(segmentation, segmentIds, volumeNode)
+    changed = now != delivered
+    if not changed.any():
+        return 0
+    drawn = drawnNode.GetSegmentation()
+    erased = changed & (now == 0)
+    background = backgroundSegment(drawnNode, make=bool(erased.any()))
+    for segmentId in drawn.GetSegmentIDs():
+        new = np.zeros_like(changed)
+        if segmentId == background:
+            new = erased
+        elif segmentId in segmentIds:
+            new = changed & (now == segmentIds.index(segmentId) + 1)
+        before = slicer.util.arrayFromSegmentBinaryLabelmap(drawnNode, segmentId, volumeNode)
+        before = np.zeros(changed.shape, bool) if before is None else before > 0
+        after = (before & ~changed) | new
+        if (after != before).any():
+            slicer.util.updateSegmentBinaryLabelmapFromArray(after.astype(np.uint8), drawnNode,
+                                                             segmentId, volumeNode)
+    return int(np.count_nonzero(changed))
+
+
+def backgroundSegment(segmentationNode, make: bool = False) -> str | None:
+    """The ID of the Background segment, made if asked for; None when there is none."""
+    segmentation = segmentationNode.GetSegmentation()
+    for segmentId in segmentation.GetSegmentIDs():
+        if segmentation.GetSegment(segmentId).GetName().strip().lower() == BACKGROUND:
+            return segmentId
+    return segmentation.AddEmptySegment("Background", "Background", GREY) if make else None

@@ -1,0 +1,80 @@
+"""The held-out score as a Slicer plot: a table, a series and a chart that grow while it learns."""
+
+from __future__ import annotations
+
+import vtk
+
+NAME = "SparseSegNet held-out Dice"
+COLOR = (0.10, 0.50, 0.35)
+
+
+class ScoreCurve:
+    """Dice on held-out slices against seconds. The nodes are not saved with the scene: the run
+    folder keeps the scores."""
+
+    def __init__(self, scene):
+        self._table = _node(scene, "vtkMRMLTableNode", NAME)
+        for title in ("Seconds", "Dice"):
+            column = vtk.vtkFloatArray()
+            column.SetName(title)
+            self._table.AddColumn(column)
+        self._series = _node(scene, "vtkMRMLPlotSeriesNode", "Dice on held-out slices")
+        self._series.SetAndObserveTableNodeID(self._table.GetID())
+        self._series.SetXColumnName("Seconds")
+        self._series.SetYColumnName("Dice")
+        self._series.SetPlotType(self._series.PlotTypeScatter)
+        self._series.SetColor(*COLOR)
+        self._series.SetLineWidth(2)
+        self.chart = _node(scene, "vtkMRMLPlotChartNode", NAME)
+        self.chart.AddAndObservePlotSeriesNodeID(self._series.GetID())
+        self.chart.SetTitleVisibility(False)
+        self.chart.SetLegendVisibility(False)
+        self.chart.SetXAxisTitle("seconds")
+        self.chart.SetYAxisTitle("Dice on held-out slices")
+        self.chart.SetYAxisRangeAuto(False)
+        self.chart.SetYAxisRange(0.0, 1.0)
+        self.points: list[tuple[float, float]] = []
+
+    def show(self, metrics: list[dict]) -> None:
+        """Show these ``metrics`` events; those without a score are left out."""
+        points = [(m["seconds"], m["held_out_dice"]) for m in metrics
+                  if m.get("held_out_dice") is not None]
+        if points == self.points or not self.alive:
+            return
+        self.points = points
+        table = self._table.GetTable()
+        table.SetNumberOfRows(len(points))
+        for row, point in enumerate(points):
+            for column, value in enumerate(point):
+                table.SetValue(row, column, vtk.vtkVariant(float(value)))
+        table.Modified()
+        self._table.Modified()
+
+    @property
+    def alive(self) -> bool:
+        return self.chart.GetScene() is not None and self._table.GetScene() is not None
+
+    def plotView(self, scene, ownerNode):
+        """A plot view node for a widget of ours. With `ownerNode` as its layout's owner, Slicer's
+        own layouts take no notice of it."""
+        view = scene.GetSingletonNode("SparseSegNet", "vtkMRMLPlotViewNode")
+        if view is None:
+            view = scene.CreateNodeByClass("vtkMRMLPlotViewNode")
+            view.UnRegister(None)
+            view.SetName("SparseSegNet")
+            view.SetSingletonTag("SparseSegNet")
+            view.SetLayoutName("SparseSegNet")
+            view.SetSaveWithScene(False)
+            view.SetAndObserveParentLayoutNodeID(ownerNode.GetID())
+            view = scene.AddNode(view)
+        view.SetPlotChartNodeID(self.chart.GetID())
+        return view
+
+
+def _node(scene, kind: str, name: str):
+    node = scene.CreateNodeByClass(kind)
+    node.UnRegister(None)
+    node.SetName(name)
+    node.SetSaveWithScene(False)
+    node.HideFromEditorsOn()
+    return scene.AddNode(node)

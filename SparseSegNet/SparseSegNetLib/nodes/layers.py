@@ -1,0 +1,83 @@
+"""The layers of a segmentation as one array, read where they lie: no copy of the node, no
+resampling. For segmentations drawn on the volume's own grid, which is nearly all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+NEAR = 1e-3  # voxels by which a layer's corners may be off the volume's grid
+
+
+def mergedLayers(segmentation, ids: Sequence[str], volumeNode) -> np.ndarray | None:
+    """uint8 (k, j, i) on the volume's grid: n where the n-th of `ids` (at most 255) covers, 0
+    where none does, the later one where several do. None when a layer lies on another grid, or
+    when there is no binary labelmap to read.
+    """
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    columns, rows, planes = volumeNode.GetImageData().GetDimensions()
+    merged = np.zeros((planes, rows, columns), np.uint8)
+    layers: dict = {}
+    for number, segmentId in enumerate(ids, start=1):
+        segment = segmentation.GetSegment(segmentId)
+        layer = segment.GetRepresentation(name)
+        if layer is None:
+            return None
+        layers.setdefault(layer, {})[segment.GetLabelValue()] = number
+    for layer, numbers in layers.items():
+        if layer.GetPointData().GetScalars() is None or layer.IsEmpty():
+            continue
+        start = _offset(layer, volumeNode)
+        if start is None:
+            return None
+        _paste(merged, layer, start, numbers)
+    return merged
+
+
+def _offset(layer, volumeNode) -> tuple[int, int, int] | None:
+    """Where voxel (0, 0, 0) of a layer lies on the volume's grid (i, j, k), None off the grid."""
+    ours, theirs, inverse = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    volumeNode.GetRASToIJKMatrix(inverse)
+    layer.GetImageToWorldMatrix(theirs)
+    vtk.vtkMatrix4x4.Multiply4x4(inverse, theirs, ours)
+    found = np.array([[ours.GetElement(r, c) for c in range(4)] for r in range(3)])
+    start = np.round(found[:, 3])
+    # The far corner of the layer: an error of the directions grows with the distance.
+    extent = np.array(layer.GetExtent()).reshape(3, 2)
+    for corner in (extent[:, 0], extent[:, 1]):
+        if np.abs(found[:, :3] @ corner + found[:, 3] - corner - start).max() > NEAR:
+            return None
+    return tuple(int(x) for x in start)
+
+
+def _paste(merged: np.ndarray, layer, start: tuple[int, int, int],
+           numbers: dict[int, int]) -> None:
+    """Write a layer into the merged array, clipped to it."""
+    extent = layer.GetExtent()
+    low = [start[axis] + extent[2 * axis] for axis in (2, 1, 0)]
+    shape = [extent[2 * axis + 1] - extent[2 * axis] + 1 for axis in (2, 1, 0)]
+    values = vtk_to_numpy(layer.GetPointData().GetScalars()).reshape(shape)
+    into, of = [], []
+    for lo, size, whole in zip(low, shape, merged.shape, strict=True):
+        begin, end = max(0, lo), min(whole, lo + size)
+        if begin >= end:
+            return
+        into.append(slice(begin, end))
+        of.append(slice(begin - lo, end - lo))
+    part = values[tuple(of)]
+    if part.dtype == np.uint8:
+        table = np.zeros(256, np.uint8)
+        for value, number in numbers.items():
+            table[value] = number
+        found = table[part]
+    else:
+        found = np.zeros(part.shape, np.uint8)
+        for value, number in numbers.items():
+            found[part == value] = number
+    # Numbers rise with the order of the segments: the later one wins.
+    target = merged[tuple(into)]
+    np.maximum(target, found, out=target)

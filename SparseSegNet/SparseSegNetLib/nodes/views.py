@@ -1,0 +1,130 @@
+"""Slice views and the planes of a volume's voxel grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer.util
+import vtk
+
+from ..annotation.slices import AXES, AnnotatedSlice
+
+ALIGNED = 0.9995  # cosine between a view's normal and a voxel axis: 1.8 degrees
+
+SAME = 0.9  # cosine between the normals of two views that are meant to show the same planes
+
+
+def sliceNodes(scene) -> list:
+    """The scene's slice views, in its order."""
+    return slicer.util.getNodesByClass("vtkMRMLSliceNode", scene)
+
+
+def alignViews(volumeNode) -> None:
+    """Turn every slice view to the nearest plane of the volume's voxel grid, and onto voxel
+    centres: a brush in a plane between two smears into both.
+
+    Views that were turned differently stay different: the nearest plane may be the same for two
+    of them where a volume lies at 45 degrees.
+    """
+    volumeNode.GetIJKToRASMatrix(toRas := vtk.vtkMatrix4x4())
+    taken: dict[str, np.ndarray] = {}  # the normal that each axis' first view had before
+    for node in sliceNodes(volumeNode.GetScene()):
+        normal = _matrix(node.GetSliceToRAS())[:3, 2].copy()
+        node.RotateToVolumePlane(volumeNode)
+        axis = shownAxis(node, volumeNode)
+        if axis in taken and abs(taken[axis] @ normal) < SAME:
+            axis = next((a for a in AXES if a not in taken), axis)
+            node.RotateToAxes(toRas, AXES.index(axis))
+        taken.setdefault(axis, normal)
+        position = _matrix(node.GetSliceToRAS())[:3, 3]
+        node.JumpSliceByOffsetting(*_centred(volumeNode, position))
+
+
+def shownPlane(sliceNode, volumeNode) -> AnnotatedSlice | None:
+    """The voxel plane that a view shows; None when it is not a voxel plane or lies outside."""
+    axis = shownAxis(sliceNode, volumeNode)
+    if axis is None:
+        return None
+    position = _ijk(volumeNode, _matrix(sliceNode.GetSliceToRAS())[:3, 3])[AXES.index(axis)]
+    index = round(float(position))
+    if not 0 <= index < volumeNode.GetImageData().GetDimensions()[AXES.index(axis)]:
+        return None
+    return AnnotatedSlice(axis, index)
+
+
+def shownAxis(sliceNode, volumeNode) -> str | None:
+    """'i', 'j' or 'k': the voxel axis across a view's plane; None when the view is turned."""
+    volumeNode.GetIJKToRASDirectionMatrix(matrix := vtk.vtkMatrix4x4())
+    directions = _matrix(matrix)[:3, :3]
+    normal = _matrix(sliceNode.GetSliceToRAS())[:3, 2]
+    along = np.abs(directions.T @ normal) / np.linalg.norm(normal)
+    return AXES[int(along.argmax())] if along.max() > ALIGNED else None
+
+
+def visibleBox(sliceNode, volumeNode) -> tuple | None:
+    """What a view shows of its voxel plane, as the box of an AnnotatedSlice; None when the view
+    shows the whole plane, none of it, or no voxel plane."""
+    plane = shownPlane(sliceNode, volumeNode)
+    if plane is None:
+        return None
+    width, height = sliceNode.GetFieldOfView()[:2]
+    toRas = _matrix(sliceNode.GetSliceToRAS())
+    corners = np.array([_ijk(volumeNode, (toRas @ [x, y, 0, 1])[:3])
+                        for x in (-width / 2, width / 2) for y in (-height / 2, height / 2)])
+    size = volumeNode.GetImageData().GetDimensions()
+    box, whole = [], True
+    for axis in [a for a in (2, 1, 0) if a != AXES.index(plane.axis)]:
+        # A voxel counts as shown when its centre is.
+        low = max(0, int(np.ceil(corners[:, axis].min() - 1e-6)))
+        high = min(size[axis], int(np.floor(corners[:, axis].max() + 1e-6)) + 1)
+        if low >= high:
+            return None
+        whole = whole and (low, high) == (0, size[axis])
+        box.append((low, high))
+    return None if whole else tuple(box)
+
+
+def jumpToSlice(volumeNode, item: AnnotatedSlice) -> None:
+    """Show a slice in the views of its axis; the other views stay where they are."""
+    size = volumeNode.GetImageData().GetDimensions()
+    centre = [(n - 1) / 2 for n in size]
+    centre[AXES.index(item.axis)] = item.index
+    for node in sliceNodes(volumeNode.GetScene()):
+        if shownAxis(node, volumeNode) == item.axis:
+            node.JumpSliceByOffsetting(*_ras(volumeNode, centre))
+
+
+def jumpToVoxel(volumeNode, voxel: tuple[int, int, int]) -> None:
+    """Show a voxel (k, j, i) in all views."""
+    position = _ras(volumeNode, tuple(reversed(voxel)))
+    for node in sliceNodes(volumeNode.GetScene()):
+        node.JumpSliceByOffsetting(*position)
+
+
+def _centred(volumeNode, position) -> np.ndarray:
+    size = np.array(volumeNode.GetImageData().GetDimensions())
+    return _ras(volumeNode, np.clip(np.round(_ijk(volumeNode, position)), 0, size - 1))
+
+
+def _ijk(volumeNode, ras) -> np.ndarray:
+    volumeNode.GetRASToIJKMatrix(matrix := vtk.vtkMatrix4x4())
+    return (_matrix(matrix) @ [*ras, 1])[:3]
+
+
+def _ras(volumeNode, ijk) -> np.ndarray:
+    volumeNode.GetIJKToRASMatrix(matrix := vtk.vtkMatrix4x4())
+    return (_matrix(matrix) @ [*ijk, 1])[:3]
+
+
+def _matrix(matrix) -> np.ndarray:
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def axisName(axis: str, volumeNode) -> str:
+    """How anatomy calls slices of a voxel axis: 'axial', 'coronal' or 'sagittal', by the nearest
+    direction of the body."""
+    directions = [[0.0] * 3 for _ in range(3)]
+    volumeNode.GetIJKToRASDirections(directions)
+    along = [abs(directions[row][AXES.index(axis)]) for row in range(3)]
+    return ("sagittal", "coronal", "axial")[int(np.argmax(along))]
+
+

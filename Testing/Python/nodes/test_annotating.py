@@ -1,0 +1,269 @@
+"""What painting does to the list of annotated slices, on the real scene."""
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+import vtk
+from conftest import rotation
+
+from SparseSegNetLib.annotating import Annotating
+from SparseSegNetLib.annotation.slices import AnnotatedSlice
+from SparseSegNetLib.errors import InputError
+from SparseSegNetLib.nodes.annotations import annotationOf
+from SparseSegNetLib.nodes.layers import mergedLayers
+from SparseSegNetLib.nodes.segmentations import _resampled, mergedSegments
+from SparseSegNetLib.nodes.slice_list import ATTRIBUTE, listedSlices, listSlices
+from SparseSegNetLib.nodes.views import (
+    alignViews,
+    axisName,
+    jumpToSlice,
+    jumpToVoxel,
+    shownPlane,
+    visibleBox,
+)
+
+SHAPE = (12, 16, 20)
+K5, J8, I9 = AnnotatedSlice("k", 5), AnnotatedSlice("j", 8), AnnotatedSlice("i", 9)
+
+
+def paint(node, segmentId, volume, where, value=True):
+    """As a brush does: into what is there."""
+    drawn = slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, volume)
+    drawn = np.zeros(SHAPE, bool) if drawn is None else drawn > 0
+    drawn[where] = value
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn.astype(np.uint8), node, segmentId,
+                                                     volume)
+
+
+@pytest.fixture
+def empty(makeVolume, makeSegmentation):
+    volume = makeVolume(np.zeros(SHAPE, np.int16), seed=3)
+    node = makeSegmentation(volume, {})
+    for name in ("A", "B"):
+        node.GetSegmentation().AddEmptySegment(name, name)
+    return volume, node
+
+
+def test_a_stroke_registers_its_slice(empty):
+    volume, node = empty
+    annotating = Annotating(volume, node)
+    assert not annotating.slices and node.GetAttribute(ATTRIBUTE) is None
+    assert annotating.dirtySince is None and not annotating.look().changed
+    paint(node, "A", volume, np.s_[5, 3:9, 4:12])
+    assert annotating.dirtySince is not None
+    noticed = annotating.look()
+    assert noticed.changed and noticed.added == [K5] and not noticed.warning
+    assert annotating.dirtySince is None
+    paint(node, "B", volume, np.s_[5, 9:12, 4:12])
+    assert annotating.look().added == [], "the same slice is registered once"
+    paint(node, "A", volume, np.s_[2:9, 8, 4:12])
+    assert annotating.look().added == [J8]
+    assert listedSlices(node) == {J8: False, K5: False}
+    rows = annotating.rows()
+    assert [r.slice for r in rows] == [J8, K5]
+    assert rows[1].voxels == {"A": 6 * 8, "B": 3 * 8}
+    labelled = annotationOf(node, volume, None)
+    assert annotating.share() == pytest.approx(np.mean(labelled.labels != 255))
+    assert sorted(labelled.slices) == [J8, K5]
+
+
+def test_two_strokes_between_two_looks(empty):
+    volume, node = empty
+    annotating = Annotating(volume, node)
+    paint(node, "A", volume, np.s_[5, 3:9, 4:12])
+    paint(node, "A", volume, np.s_[9, 3:9, 4:12])
+    assert annotating.look().added == [K5, AnnotatedSlice("k", 9)]
+
+
+def test_a_dot_belongs_to_the_slice_that_is_shown(empty):
+    volume, node = empty
+    annotating = Annotating(volume, node)
+    paint(node, "A", volume, np.s_[5, 8, 9])
+    noticed = annotating.look(shown=[J8, AnnotatedSlice("i", 2)])
+    assert noticed.added == [J8]
+    paint(node, "A", volume, np.s_[5, 2:4, 9])
+    assert annotating.look().added == [], "nothing tells i from k"
+    paint(node, "A", volume, np.s_[4, 8, 11])
+    assert annotating.look(shown=[AnnotatedSlice("k", 4)]).added == [], "j:8 is annotated already"
+
+
+@pytest.mark.parametrize("where", [np.s_[3:8, 4:9, 5:11], np.s_[3:5, 4:9, 5:11]])
+def test_a_3d_brush_registers_nothing(empty, where):
+    volume, node = empty
+    annotating = Annotating(volume, node)
+    paint(node, "A", volume, where)
+    noticed = annotating.look()
+    assert noticed.changed and not annotating.slices and "3D sphere brush off" in noticed.warning
+
+
+def test_a_view_that_is_no_voxel_plane_registers_nothing(empty):
+    volume, node = empty
+    annotating = Annotating(volume, node)
+    k, j, _ = np.indices(SHAPE)
+    paint(node, "A", volume, np.abs(k - j / 2 - 1) < 0.6)
+    assert annotating.look().warning and not annotating.slices
+
+
+def test_erasing(empty):
+    volume, node = empty
+    annotating = Annotating(volume, node)
+    paint(node, "A", volume, np.s_[5, 3:9, 4:12])
+    annotating.look()
+    paint(node, "A", volume, np.s_[5, 3:4, 4:6], False)
+    noticed = annotating.look()
+    assert noticed.changed and not noticed.dropped and K5 in annotating.slices
+    paint(node, "A", volume, np.s_[5], False)
+    assert annotating.look().dropped == [K5]
+    annotating.mark(K5)
+    paint(node, "A", volume, np.s_[5, 3:9, 4:12])
+    annotating.look()
+    paint(node, "A", volume, np.s_[5], False)
+    assert not annotating.look().dropped, "what the user stated stays"
+    # Erasing where the slice was never annotated does not make it annotated.
+    paint(node, "B", volume, np.s_[2:9, 8, 4:12])
+    annotating.look()
+    paint(node, "B", volume, np.s_[7, 8, 5:9], False)
+    noticed = annotating.look(shown=[AnnotatedSlice("k", 7)])
+    assert noticed.changed and not noticed.added and J8 in annotating.slices
+
+
+def test_segments_that_come_and_go_are_no_painting(empty):
+    volume, node = empty
+    annotating = Annotating(volume, node)
+    paint(node, "B", volume, np.s_[5, 3:9, 4:12])
+    annotating.look()
+    node.GetSegmentation().RemoveSegment("A")
+    node.GetSegmentation().AddEmptySegment("C", "C")
+    assert not annotating.look().changed
+    assert annotating.rows()[0].voxels == {"B": 48}
+    node.GetSegmentation().GetSegment("B").SetName("Renamed")
+    assert not annotating.look().changed
+
+
+def test_background_scribbles_do_not_complete_a_slice(empty):
+    volume, node = empty
+    node.GetSegmentation().AddEmptySegment("bg", "Background")
+    annotating = Annotating(volume, node)
+    paint(node, "bg", volume, np.s_[5, 3:9, 4:12])
+    noticed = annotating.look()
+    assert noticed.changed and not noticed.added
+    assert annotating.share() == pytest.approx(48 / np.prod(SHAPE))
+
+
+def test_by_hand(empty):
+    volume, node = empty
+    annotating = Annotating(volume, node)
+    annotating.mark(K5)
+    assert annotating.rows()[0].stated and annotating.rows()[0].voxels == {}
+    assert annotating.share() == pytest.approx(1 / 12)
+    boxed = annotating.restrict(K5, ((2, 6), (3, 9)))
+    assert list(annotating.slices) == [boxed] and "in box" in str(boxed)
+    assert annotating.share() == pytest.approx(24 / np.prod(SHAPE))
+    annotating.mark(K5)
+    assert list(annotating.slices) == [K5], "marking takes the restriction away"
+    annotating.mark(I9)
+    assert annotating.next(None, 1) == I9 and annotating.next(I9, 1) == K5
+    assert annotating.next(K5, 1) == I9 and annotating.next(I9, -1) == K5
+    annotating.unmark(K5)
+    annotating.unmark(I9)
+    assert annotating.next(None, 1) is None
+    assert listedSlices(node) == {}, "that none is complete is known, and not found again"
+    with pytest.raises(InputError, match="outside the volume"):
+        annotating.mark(AnnotatedSlice("k", 12))
+    with pytest.raises(InputError, match="k:5"):
+        annotating.restrict(K5, ((0, 99), (0, 2)))
+
+
+def test_what_was_drawn_before_is_found_and_what_is_listed_is_kept(empty):
+    volume, node = empty
+    paint(node, "A", volume, np.s_[5, 3:9, 4:12])
+    paint(node, "A", volume, np.s_[2:9, 8, 4:12])
+    annotating = Annotating(volume, node)
+    assert listedSlices(node) == {J8: False, K5: False}
+    annotating.unmark(J8)
+    annotating.close()
+    paint(node, "B", volume, np.s_[9, 3:9, 4:12])
+    assert annotating.dirtySince is None, "it was closed"
+    assert list(Annotating(volume, node).slices) == [K5]
+    solid = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Solid")
+    solid.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    solid.GetSegmentation().AddEmptySegment("A", "A")
+    paint(solid, "A", volume, np.s_[2:9, 3:9, 4:12])
+    annotating = Annotating(volume, solid)
+    assert not annotating.slices and "painted solidly" in annotating.warning
+
+
+def test_a_broken_list_is_named(empty):
+    volume, node = empty
+    node.SetAttribute(ATTRIBUTE, '[{"axis": "k"}]')
+    with pytest.raises(InputError, match=ATTRIBUTE):
+        Annotating(volume, node)
+    listSlices(node, None)
+    assert listedSlices(node) is None
+    listSlices(node, {AnnotatedSlice("k", 99): True})
+    with pytest.raises(InputError, match="outside the volume"):
+        Annotating(volume, node)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_layers_are_read_as_slicer_resamples_them(empty, spread):
+    """The fast way against Slicer's own: overlapping segments, shared and separate layers."""
+    volume, node = empty
+    paint(node, "A", volume, np.s_[2:9, 3:9, 4:12])
+    paint(node, "B", volume, np.s_[4:7, 5:14, 8:20])
+    if spread:
+        node.GetSegmentation().CollapseBinaryLabelmaps(False)
+    ids = ["A", "B"]
+    fast = mergedLayers(node.GetSegmentation(), ids, volume)
+    slow = _resampled(node.GetSegmentation(), ids, volume).reshape(SHAPE)
+    assert fast.dtype == np.uint8 and (fast == slow).all() and fast.max() == 2
+    assert (mergedLayers(node.GetSegmentation(), ["B", "A"], volume)[5, 6, 9]) == 2
+
+
+def test_another_grid_is_resampled(empty, makeVolume):
+    volume, node = empty
+    paint(node, "A", volume, np.s_[2:9, 3:9, 4:12])
+    other = makeVolume(np.zeros((24, 32, 40), np.int16), seed=3, spacing=(0.35, 0.55, 1.65))
+    assert mergedLayers(node.GetSegmentation(), ["A"], other) is None
+    assert mergedSegments(node.GetSegmentation(), ["A"], other).any()
+    shifted = makeVolume(np.zeros(SHAPE, np.int16), seed=3)
+    step = rotation(3)[:, 2] * 3.3
+    shifted.SetOrigin(*(np.array(volume.GetOrigin()) + 4 * step))
+    cut = mergedLayers(node.GetSegmentation(), ["A"], shifted)
+    assert cut[:5, 3:9, 4:12].all() and cut.sum() == 5 * 6 * 8, "clipped and moved by four slices"
+
+
+def test_views(empty, scene):
+    volume, _ = empty
+    views = {}
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
+    for name in ("Red", "Yellow", "Green"):
+        views[name] = scene.AddNewNodeByClass("vtkMRMLSliceNode", name)
+        views[name].SetLayoutName(name)
+    for name, orientation in zip(views, ("Axial", "Sagittal", "Coronal"), strict=True):
+        views[name].SetOrientation(orientation)
+    assert [shownPlane(v, volume) for v in views.values()] == [None] * 3, "the volume is oblique"
+    alignViews(volume)
+    planes = [shownPlane(v, volume) for v in views.values()]
+    assert None not in planes and {p.axis for p in planes} == set("ijk")
+    jumpToSlice(volume, K5)
+    assert K5 in [shownPlane(v, volume) for v in views.values()]
+    jumpToVoxel(volume, (5, 8, 9))
+    assert {shownPlane(v, volume) for v in views.values()} == {K5, J8, I9}
+    across = next(v for v in views.values() if shownPlane(v, volume) == K5)
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    across.JumpSliceByCentering(*(matrix.MultiplyPoint((9, 8, 5, 1))[:3]))
+    across.SetFieldOfView(5.0, 5.0, 1.0)
+    # 2.5 mm on each side are two voxels of 1.1 mm along j, three of 0.7 mm along i, or turned.
+    assert visibleBox(across, volume) == ((6, 11), (6, 13))
+    across.SetFieldOfView(500.0, 500.0, 1.0)
+    assert visibleBox(across, volume) is None
+    for view in views.values():  # as after a layout of three axial views
+        view.SetOrientation("Axial")
+    views["Green"].SetOrientation("Coronal")
+    alignViews(volume)
+    assert shownPlane(views["Red"], volume).axis == shownPlane(views["Yellow"], volume).axis
+    assert shownPlane(views["Red"], volume).axis != shownPlane(views["Green"], volume).axis
+    assert {axisName(a, volume) for a in "ijk"} == {"axial", "coronal", "sagittal"}
