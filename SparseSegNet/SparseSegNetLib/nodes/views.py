@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import slicer.util
 import vtk
@@ -119,12 +121,13 @@ def _matrix(matrix) -> np.ndarray:
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def axisName(axis: str, volumeNode) -> str:
-    """How anatomy calls slices of a voxel axis: 'axial', 'coronal' or 'sagittal', by the nearest
-    direction of the body."""
+def axisNames(volumeNode) -> dict[str, str]:
+    """How anatomy calls the slices of each voxel axis: axial, coronal and sagittal, by the
+    directions of the body that fit the three together best."""
     directions = [[0.0] * 3 for _ in range(3)]
     volumeNode.GetIJKToRASDirections(directions)
-    along = [abs(directions[row][AXES.index(axis)]) for row in range(3)]
-    return ("sagittal", "coronal", "axial")[int(np.argmax(along))]
-
-
+    along = np.abs(np.array(directions))  # rows R, A, S; columns i, j, k
+    best = max(permutations(range(3)), key=lambda rows: sum(along[r, c] for c, r in
+                                                            enumerate(rows)))
+    return {axis: ("sagittal", "coronal", "axial")[row]
+            for axis, row in zip(AXES, best, strict=True)}

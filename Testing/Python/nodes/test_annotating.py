@@ -16,7 +16,7 @@ from SparseSegNetLib.nodes.segmentations import _resampled, mergedSegments
 from SparseSegNetLib.nodes.slice_list import ATTRIBUTE, listedSlices, listSlices
 from SparseSegNetLib.nodes.views import (
     alignViews,
-    axisName,
+    axisNames,
     jumpToSlice,
     jumpToVoxel,
     shownPlane,
@@ -266,4 +266,4 @@ def test_views(empty, scene):
     alignViews(volume)
     assert shownPlane(views["Red"], volume).axis == shownPlane(views["Yellow"], volume).axis
     assert shownPlane(views["Red"], volume).axis != shownPlane(views["Green"], volume).axis
-    assert {axisName(a, volume) for a in "ijk"} == {"axial", "coronal", "sagittal"}
+    assert set(axisNames(volume).values()) == {"axial", "coronal", "sagittal"}
