@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each installs what it needs.
 
 PYTHON ?= python3
-CASE ?= Resources/Sample/kidney
+CASE ?= SparseSegNet/Resources/Sample/kidney
 TIME ?= 90
 SLICES ?= 3,3,2
 VENV := .venv

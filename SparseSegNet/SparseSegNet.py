@@ -8,6 +8,10 @@ From the Python console:
     run.result
 """
 
+import os
+import sys
+
+import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -16,6 +20,7 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
+from slicer.util import VTKObservationMixin
 
 
 def densify(volumeNode, segmentationNode, timeBudget=120.0, **options):
@@ -27,6 +32,23 @@ def densify(volumeNode, segmentationNode, timeBudget=120.0, **options):
     from SparseSegNetLib import logic
 
     return logic.densify(volumeNode, segmentationNode, timeBudget, **options)
+
+
+def resume(runFolder, volumeNode, segmentationNode, timeBudget=None, moreTime=0.0):
+    """Go on with a run from its last checkpoint, or teach a finished one some more.
+
+    See SparseSegNetLib.logic.resume.
+    """
+    from SparseSegNetLib import logic
+
+    return logic.resume(runFolder, volumeNode, segmentationNode, timeBudget, moreTime)
+
+
+def currentRun():
+    """The run that was begun last in this session, by the panel or from the console, or None."""
+    from SparseSegNetLib import logic
+
+    return logic.currentRun()
 
 
 class SparseSegNet(ScriptedLoadableModule):
@@ -41,30 +63,49 @@ class SparseSegNet(ScriptedLoadableModule):
             "the Segment Editor, and a 3D network learns the rest of the volume from them.")
         self.parent.acknowledgementText = _(
             "The method is the 3D U-Net's (Cicek et al., MICCAI 2016).")
+        slicer.app.connect("startupCompleted()", self.onStartupCompleted)
+
+    def onStartupCompleted(self):
+        """Offer the sample; it is copied from the extension, not downloaded."""
+        from SparseSegNetLib.nodes.sample import registerSample
+
+        registerSample(self.resourcePath("Sample"), self.resourcePath("Icons/SparseSegNet.png"))
 
 
-class SparseSegNetWidget(ScriptedLoadableModuleWidget):
-    """Says how to use the extension from the console; the panel is not there yet."""
+class SparseSegNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel; SparseSegNetLib.widget.panel is what it does."""
+
+    def __init__(self, parent=None):
+        self.panel = None
+        VTKObservationMixin.__init__(self)
+        ScriptedLoadableModuleWidget.__init__(self, parent)
 
     def setup(self):
         super().setup()
-        import qt
+        from SparseSegNetLib.widget.panel import Panel
 
-        label = qt.QLabel(_(
-            "Draw a few slices of a volume with the Segment Editor, each completely. Then, in the "
-            "Python console:"))
-        label.wordWrap = True
-        self.layout.addWidget(label)
-        code = qt.QLabel(
-            "import SparseSegNet\n"
-            "volume = slicer.util.getNode('name of the volume')\n"
-            "drawn = slicer.util.getNode('name of the segmentation')\n"
-            "run = SparseSegNet.densify(volume, drawn, timeBudget=120)\n"
-            "run.wait()\n"
-            "run.result")
-        code.textInteractionFlags = qt.Qt.TextSelectableByMouse
-        self.layout.addWidget(code)
-        self.layout.addStretch(1)
+        self.logic = SparseSegNetLogic()
+        self.panel = Panel(self)
+        self.panel.setup()
+
+    def enter(self):
+        if self.panel is not None:
+            self.panel.enter()
+
+    def exit(self):
+        if self.panel is not None:
+            self.panel.exit()
+
+    def cleanup(self):
+        if self.panel is not None:
+            self.panel.cleanup()
+            self.panel = None
+
+    def onReload(self):
+        """Reload our library too: Slicer itself reloads this file alone."""
+        for name in [n for n in sys.modules if n.partition(".")[0] == "SparseSegNetLib"]:
+            del sys.modules[name]
+        super().onReload()
 
 
 class SparseSegNetLogic(ScriptedLoadableModuleLogic):
@@ -75,11 +116,9 @@ class SparseSegNetLogic(ScriptedLoadableModuleLogic):
 
 
 class SparseSegNetTest(ScriptedLoadableModuleTest):
-    """Densifies a small ball in the scene with the real engine; needs torch and safetensors."""
+    """Densifies the shipped sample with the real engine; needs torch and safetensors."""
 
     def setUp(self):
-        import slicer
-
         slicer.mrmlScene.Clear()
 
     def runTest(self):
@@ -87,29 +126,28 @@ class SparseSegNetTest(ScriptedLoadableModuleTest):
         self.test_densify()
 
     def test_densify(self):
-        import importlib.util
-
         import numpy as np
-        import slicer
 
-        if any(importlib.util.find_spec(name) is None for name in ("torch", "safetensors")):
+        from SparseSegNetLib.client.installation import missing
+        from SparseSegNetLib.nodes.sample import loadSample, sampleTruth
+        from SparseSegNetLib.nodes.segmentations import mergedSegments
+
+        if missing():
             self.delayDisplay("torch or safetensors is not installed: nothing is tested")
             return
-        shape = (24, 28, 32)
-        distance = np.sqrt(sum((x - (n - 1) / 2) ** 2
-                               for x, n in zip(np.indices(shape), shape, strict=True)))
-        truth = (distance < 8).astype(np.uint8)
-        noise = np.random.default_rng(0).normal(0, 10, shape)
-        volume = slicer.util.addVolumeFromArray((100 * truth + noise).astype(np.int16))
-        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Drawn")
-        segmentation.CreateDefaultDisplayNodes()
-        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-        segmentation.GetSegmentation().AddEmptySegment("Ball", "Ball")
-        drawn = np.zeros_like(truth)
-        drawn[12], drawn[:, 14], drawn[:, :, 16] = truth[12], truth[:, 14], truth[:, :, 16]
-        slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, segmentation, "Ball", volume)
-        run = densify(volume, segmentation, timeBudget=20)
+        folder = os.path.join(os.path.dirname(__file__), "Resources", "Sample")
+        volume, drawn = loadSample(folder)
+        truth = sampleTruth(folder)
+        ids = list(drawn.GetSegmentation().GetSegmentIDs())
+        run = densify(volume, drawn, timeBudget=35, device="cpu")
         self.assertEqual(run.wait(120), "done")
-        found = slicer.util.arrayFromSegmentBinaryLabelmap(run.result, "Ball", volume) > 0
-        self.assertGreater((found & (truth > 0)).sum() / (found | (truth > 0)).sum(), 0.8)
+        found = mergedSegments(run.result.GetSegmentation(), ids, volume)
+        # Only voxels that were not annotated count.
+        known = mergedSegments(drawn.GetSegmentation(), ids, volume) > 0
+        for item in run.slices:
+            known[item.selector()] = True
+        overlaps = [np.mean((found == n)[~known & ((found == n) | (truth == n))]
+                            & (truth == n)[~known & ((found == n) | (truth == n))])
+                    for n in range(1, len(ids) + 1)]
+        self.assertGreater(min(overlaps), 0.6)
         self.delayDisplay("densified")

@@ -14,6 +14,7 @@ from .annotation.composition import UNLABELLED, compose_labels
 from .annotation.cover import cover_slices, looks_solid
 from .annotation.slices import AXES, AnnotatedSlice, check_slices
 from .annotation.strokes import painted_slices
+from .errors import InputError
 from .nodes.held import HeldNode
 from .nodes.slice_list import listedSlices, listSlices
 from .nodes.volumes import refuseTransformed, volumeGeometry
@@ -82,6 +83,15 @@ class Annotating:
         """Whether both nodes are still in the scene."""
         return self._volume.alive and self._node.alive
 
+    def fits(self) -> bool:
+        """Whether the nodes can still be used together: there, on the same grid, and not under a
+        transform."""
+        try:
+            refuseTransformed(self._node.get(), "segmentation")
+            return volumeGeometry(self._volume.get()).shape == self.shape
+        except InputError:
+            return False
+
     @property
     def dirtySince(self) -> float | None:
         """When the newest change was noticed that was not looked at (time.monotonic())."""
@@ -91,7 +101,7 @@ class Annotating:
         """Take in what was painted since the last look. shown: the voxel planes in the views."""
         change = self._watch.look()
         if change is None:
-            return Noticed()
+            return Noticed(changed=self._watch.reordered)
         if change.added.any():
             noticed = self._painted(change, shown)
         else:

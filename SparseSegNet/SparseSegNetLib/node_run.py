@@ -78,6 +78,11 @@ class NodeRun:
         return self._segmentation.get() if self._segmentation.alive else None
 
     @property
+    def slices(self) -> list[AnnotatedSlice]:
+        """The slices that count as annotated, as the engine was told last."""
+        return self._run.folder.read_slices()
+
+    @property
     def options(self):
         """The options of the run (run.options.Options)."""
         return self._run.folder.options
@@ -213,9 +218,7 @@ class NodeRun:
     def disagreements(self) -> list[dict]:
         """Where the model says otherwise than was drawn, the most conspicuous first: voxels,
         voxel (k, j, i) to look at, drawn and model (names of segments, or 'background')."""
-        names = ["background", *self._run.folder.names]
-        return [{**d, "drawn": names[d["drawn"]], "model": names[d["model"]]}
-                for d in self._run.folder.read_disagreements()]
+        return self._run.folder.read_disagreements()
 
     def takeCorrections(self) -> int:
         """Draw into the annotation what was changed in the result since it came; how many voxels.

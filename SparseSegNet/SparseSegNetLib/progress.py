@@ -7,6 +7,7 @@ import sys
 from tqdm import tqdm
 
 from .client.run import Run
+from .words import clock
 
 PHASES = {"correcting bias": "correcting the bias field", "probing": "measuring speed",
           "comparing slices": "comparing slices",
@@ -62,12 +63,6 @@ def _postfix(event: dict) -> str:
     if event["remaining"] is not None:
         parts.append(f"{clock(event['remaining'])} left")
     return ", ".join(parts)
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, 75 -> 1:15."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
 
 
 def say(text: str) -> None:

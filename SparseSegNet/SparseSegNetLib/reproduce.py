@@ -19,12 +19,13 @@ from .annotation.slices import AnnotatedSlice, format_slices
 from .client.run import Run
 from .engine import metrics
 from .errors import InputError
-from .progress import clock, follow, say
+from .progress import follow, say
 from .reproduce_cases import Case, folds, read_cases, setups, untouched
 from .run.atomic import atomic_path, write_json
 from .run.folder import RunFolder, RunInput
 from .run.options import Options
 from .training_options import training_options
+from .words import clock
 
 CANCELLED = 3
 # Rows of Tables 1 and 3: their name and what sets the training apart.

@@ -26,14 +26,19 @@ def examine(device: str, folder: Path, python: str | None = None,
                                                              "hang. Or use --device cpu.")
     except OSError as error:
         return failed(f"Python cannot be started ({error})", "Install Slicer or Python again.")
-    for line in reversed(done.stdout.decode("utf-8", "replace").splitlines()):
+    return report_of(done.returncode, done.stdout, done.stderr, folder)
+
+
+def report_of(code: int, said: bytes, complaint: bytes, folder: Path) -> dict:
+    """The report in a doctor's output; one that says why it died where there is none."""
+    for line in reversed(said.decode("utf-8", "replace").splitlines()):
         if line.startswith("{"):
             try:
                 return json.loads(line)
             except ValueError:
                 break
-    words = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["none"]
-    problem = explain_end(done.returncode, f"'{words[0][:300]}'.", folder, "empty")
+    words = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["none"]
+    problem = explain_end(code, f"'{words[0][:300]}'.", folder, "empty")
     return failed(problem.cause, "Install torch again, for this machine.")
 
 

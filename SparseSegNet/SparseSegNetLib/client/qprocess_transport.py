@@ -11,6 +11,7 @@ from ..errors import EngineError
 from .processes import engine_environment, kill_tree
 
 START = 10_000  # milliseconds for the system to start a program
+GONE = 1_000  # milliseconds that a killed program may take to go; it takes few
 
 
 class QProcessTransport:
@@ -68,6 +69,7 @@ class QProcessTransport:
         kill_tree(self._pid)
         if self._running():
             self._process.kill()
+            self._process.waitForFinished(GONE)
 
 
 def _bytes(value) -> bytes:

@@ -54,6 +54,12 @@ class ScoreCurve:
     def alive(self) -> bool:
         return self.chart.GetScene() is not None and self._table.GetScene() is not None
 
+    def remove(self) -> None:
+        """Take the nodes out of the scene."""
+        for node in (self.chart, self._series, self._table):
+            if node.GetScene() is not None:
+                node.GetScene().RemoveNode(node)
+
     def plotView(self, scene, ownerNode):
         """A plot view node for a widget of ours. With `ownerNode` as its layout's owner, Slicer's
         own layouts take no notice of it."""

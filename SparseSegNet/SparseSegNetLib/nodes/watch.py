@@ -30,8 +30,9 @@ class DrawnWatch:
     """What a segmentation covers on a volume's grid, and what changed since the last look.
 
     ids, labels: the segments' IDs, and uint8 (k, j, i), n where the n-th covers; as of the last
-    look.  dirtySince: when the newest change was noticed (time.monotonic()), None when there was
-    none since the last look.
+    look.  reordered: whether segments came, went or moved before the last look.
+    dirtySince: when the newest change was noticed (time.monotonic()), None when there was none
+    since the last look.
     """
 
     def __init__(self, segmentationNode, volumeNode):
@@ -39,6 +40,7 @@ class DrawnWatch:
         self.ids: list[str] = []
         self.labels = np.zeros(0, np.uint8)
         self.dirtySince: float | None = None
+        self.reordered = False
         self._segmentation = segmentationNode.GetSegmentation()
         events = (slicer.vtkSegmentation.SourceRepresentationModified,
                   slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved,
@@ -67,7 +69,8 @@ class DrawnWatch:
         """Read what is drawn now. None when nothing changed."""
         before, old = self.labels, self.ids
         self._read()
-        if old != self.ids:
+        self.reordered = old != self.ids
+        if self.reordered:
             # A segment that came, went or moved is not painting: compare under the new numbers.
             table = np.zeros(len(old) + 1, np.uint8)
             for number, segmentId in enumerate(old, start=1):

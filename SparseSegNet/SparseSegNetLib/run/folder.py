@@ -248,13 +248,16 @@ class RunFolder:
         write_json(self.path / "result" / f"{number}-disagreements.json", found)
 
     def read_disagreements(self, number: int = 1) -> list[dict]:
-        """Regions of drawn voxels that the model calls otherwise, as `engine.disagreements` has
-        them; none where a result was written before they were told."""
+        """Regions of drawn voxels that the model calls otherwise, the most conspicuous first:
+        voxels, voxel (k, j, i) to look at, drawn and model (names of segments, or 'background').
+        None where a result was written before they were told."""
+        names = ["background", *self.names]
         try:
             text = (self.path / "result" / f"{number}-disagreements.json").read_text("utf-8")
         except FileNotFoundError:
             return []
-        return json.loads(text)
+        return [{**region, "drawn": names[region["drawn"]], "model": names[region["model"]]}
+                for region in json.loads(text)]
 
     def append_metrics(self, record: dict) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:

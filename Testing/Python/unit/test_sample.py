@@ -11,7 +11,7 @@ from SparseSegNetLib.annotation.spread import spread_slices
 from SparseSegNetLib.files.images import read_volume
 from SparseSegNetLib.files.labels import read_annotation
 
-FOLDER = Path(__file__).resolve().parents[3] / "Resources" / "Sample"
+FOLDER = Path(__file__).resolve().parents[3] / "SparseSegNet" / "Resources" / "Sample"
 
 
 def test_made_by_the_script():

@@ -5,7 +5,7 @@ tubules that touch each other, each a wall of cells around a lumen, in textured 
 unevenly, dimmer in depth, blurred more along z than in plane, and noisy. Everything is computed
 here from a seed, so the case is our own work (Apache-2.0) and may be shipped.
 
-    python Resources/Sample/generate_sample.py [--output DIR] [--seed N]
+    python Resources/generate_sample.py [--output DIR] [--seed N]
 
 writes kidney-image.nrrd (uint8), kidney-labels.nrrd (dense truth: 0 tissue between the tubules,
 1 tubule wall, 2 lumen) and kidney-annotation.seg.nrrd, the eight slices that a user would draw.
@@ -207,7 +207,9 @@ def write(folder: Path, seed: int = SEED) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent)
+    parser.add_argument("--output", type=Path,
+                        default=Path(__file__).resolve().parents[1] / "SparseSegNet" / "Resources"
+                        / "Sample")
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
     write(options.output, options.seed)

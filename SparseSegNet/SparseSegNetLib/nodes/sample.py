@@ -1,0 +1,66 @@
+"""The shipped sample: kidney-like tubules, a few slices of them annotated. Needs no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import slicer.util
+
+from ..annotation.cover import cover_slices
+from .segmentations import mergedSegments
+from .slice_list import listSlices
+
+CATEGORY, NAME = "SparseSegNet", "SparseSegNetKidney"
+VOLUME, DRAWN = "SparseSegNet kidney", "SparseSegNet kidney drawn"
+
+
+def registerSample(folder: Path | str, icon: Path | str | None = None) -> None:
+    """Offer the sample in Slicer's Sample Data module. folder: where its files lie."""
+    import SampleData
+
+    def load(source):
+        nodes = loadSample(folder)
+        slicer.util.setSliceViewerLayers(background=nodes[0], fit=True)
+        return list(nodes)
+
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category=CATEGORY, sampleName=NAME, uris=[], fileNames=[], nodeNames=[],
+        thumbnailFileName=None if icon is None else str(icon), customDownloader=load)
+
+
+def loadSample(folder: Path | str) -> tuple:
+    """Load it into the scene; returns the volume and the segmentation drawn in eight slices.
+
+    Raises RuntimeError when a file cannot be read.
+    """
+    folder, scene = Path(folder), slicer.mrmlScene
+    volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(VOLUME))
+    _read("vtkMRMLVolumeArchetypeStorageNode", folder / "kidney-image.nrrd", volume)
+    volume.CreateDefaultDisplayNodes()
+    drawn = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(DRAWN))
+    _read("vtkMRMLSegmentationStorageNode", folder / "kidney-annotation.seg.nrrd", drawn)
+    drawn.CreateDefaultDisplayNodes()
+    drawn.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    ids = list(drawn.GetSegmentation().GetSegmentIDs())
+    labels = mergedSegments(drawn.GetSegmentation(), ids, volume)
+    listSlices(drawn, dict.fromkeys(cover_slices(labels > 0), False))
+    return volume, drawn
+
+
+def sampleTruth(folder: Path | str) -> np.ndarray:
+    """The dense truth, uint8 (k, j, i), 1 for the wall and 2 for the lumen."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "truth")
+    try:
+        _read("vtkMRMLVolumeArchetypeStorageNode", Path(folder) / "kidney-labels.nrrd", node)
+        return slicer.util.arrayFromVolume(node).astype(np.uint8)
+    finally:
+        slicer.mrmlScene.RemoveNode(node)
+
+
+def _read(kind: str, path: Path, node) -> None:
+    storage = slicer.mrmlScene.CreateNodeByClass(kind)
+    storage.UnRegister(None)
+    storage.SetFileName(str(path))
+    if not storage.ReadData(node):
+        raise RuntimeError(f"{path} cannot be read: install SparseSegNet again.")

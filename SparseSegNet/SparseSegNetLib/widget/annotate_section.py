@@ -1,0 +1,253 @@
+"""The section Annotate: the editor, and the slices that are annotated."""
+
+from __future__ import annotations
+
+import time
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..annotation.slices import AnnotatedSlice
+from ..errors import InputError
+from ..nodes import views
+from .editor import Editor
+from .slice_table import SliceTable
+
+QUIET = 0.3  # seconds without a change until it is looked at what was painted
+VIEWS_EVERY = 0.5  # seconds between two looks at the views
+# In the 3D U-Net paper the score rose up to (5, 5, 3) slices, 8.9 % of the voxels (Table 2).
+ENOUGH = 0.05
+
+
+class AnnotateSection:
+    """Draws, lists slices, marks them, and warns of strokes that would not lie in a slice."""
+
+    def __init__(self, panel):
+        self.panel, self.ui = panel, panel.ui
+        self.editor = Editor(self.ui.segmentEditor)
+        self.table = SliceTable(self.ui.sliceTable, self.onChosen)
+        self.ui.alignButton.clicked.connect(self.onAlign)
+        self.ui.markButton.clicked.connect(self.onMark)
+        self.ui.unmarkButton.clicked.connect(self.onUnmark)
+        self.ui.boxButton.clicked.connect(self.onBox)
+        self.ui.previousButton.clicked.connect(self.onPrevious)
+        self.ui.nextButton.clicked.connect(self.onNext)
+        self._shortcuts = []
+        self._said = ""  # of the last stroke
+        self._viewsAt = 0.0
+        self._planes: dict[str, AnnotatedSlice | None] = {}
+        self._turned: list[str] = []  # views that lie in no plane of the volume
+
+    def enter(self) -> None:
+        """Keys work, and the views lie in the volume's planes."""
+        self.editor.enter()
+        window = slicer.util.mainWindow()
+        if window is not None and not self._shortcuts:
+            for keys, act in (("Ctrl+M", self.onMarkUnderMouse), ("Ctrl+,", self.onPrevious),
+                              ("Ctrl+.", self.onNext)):
+                shortcut = qt.QShortcut(qt.QKeySequence(keys), window)
+                shortcut.activated.connect(act)
+                self._shortcuts.append(shortcut)
+        self.onAlign()
+
+    def exit(self) -> None:
+        self.editor.exit()
+        for shortcut in self._shortcuts:
+            shortcut.enabled = False
+            shortcut.deleteLater()
+        self._shortcuts = []
+
+    def update(self) -> None:
+        """Show what the scene holds."""
+        annotating = self.panel.annotating
+        for name in ("markButton", "viewCombo", "segmentEditor", "previousButton", "nextButton"):
+            getattr(self.ui, name).enabled = annotating is not None
+        if annotating is None:
+            self.editor.edit(None, None)
+            self.table.show([], None, None)
+            self.ui.countLabel.text = ""
+            self.ui.annotateHint.text = _("Choose a volume and a segmentation first.")
+            self.ui.annotateHint.visible = True
+        else:
+            parameters = self.panel.parameters
+            self.editor.edit(self.panel.edited, parameters.volume)
+            self._showSlices(annotating, parameters)
+        self._updateButtons()
+
+    def tick(self) -> bool:
+        """Look at the views and at what was painted. Returns whether labels changed."""
+        annotating, now = self.panel.annotating, time.monotonic()
+        if annotating is None:
+            return False
+        if now - self._viewsAt > VIEWS_EVERY:
+            self._viewsAt = now
+            self._lookAtViews()
+        since = annotating.dirtySince
+        if since is None or now - since < QUIET:
+            return False
+        return self.look()
+
+    def look(self) -> bool:
+        """Take in what was painted. Returns whether labels or slices changed."""
+        shown = [p for p in self._planes.values() if p is not None]
+        noticed = self.panel.annotating.look(shown)
+        self._said = noticed.warning
+        self.update()
+        self._showWarning()
+        return noticed.changed
+
+    def _showSlices(self, annotating, parameters) -> None:
+        rows = annotating.rows()
+        self.table.show(rows, parameters.segmentation.GetSegmentation(), parameters.volume)
+        share = annotating.share()
+        hint = annotating.warning
+        if not rows and not hint:
+            hint = _("Draw each segment completely in a few slices: two or three of each "
+                     "direction, spread over the structure. What you leave out in such a slice "
+                     "counts as background.")
+        self.ui.annotateHint.text = hint
+        self.ui.annotateHint.visible = bool(hint)
+        directions = {row.slice.axis for row in rows}
+        text = _("{count} slices, {share} % of the volume.").format(
+            count=len(rows), share=f"{100 * share:.1f}")
+        if not rows:
+            text = ""
+        elif len(directions) < 3:
+            text += " " + _("Draw slices of all three directions: each shows what the others "
+                            "cannot.")
+        elif share < ENOUGH and len(rows) < 13:
+            text += " " + _("5 to 13 slices are usually enough; where the preview is wrong, one "
+                            "more helps most.")
+        else:
+            text += " " + _("That is usually enough. More helps where the preview is wrong.")
+        self.ui.countLabel.text = text
+
+    def _lookAtViews(self) -> None:
+        volume = self.panel.parameters.volume
+        nodes = [n for n in views.sliceNodes(slicer.mrmlScene) if n.IsMappedInLayout()]
+        self._planes = {n.GetName(): views.shownPlane(n, volume) for n in nodes}
+        texts = [f"{name}: {plane.axis} {plane.index}" if plane else
+                 _("{view}: no voxel plane").format(view=name)
+                 for name, plane in self._planes.items()]
+        combo = self.ui.viewCombo
+        if [combo.itemText(n) for n in range(combo.count)] != texts:
+            chosen = combo.currentIndex
+            combo.clear()
+            combo.addItems(texts)
+            combo.currentIndex = min(max(0, chosen), len(texts) - 1)
+        self._turned = [n.GetName() for n in nodes if views.shownAxis(n, volume) is None]
+        self._showWarning()
+
+    def _showWarning(self) -> None:
+        text = self._said
+        if self._turned:
+            text = _("The view {names} does not lie in a plane of the volume: what is painted "
+                     "there spreads over several slices.").format(names=", ".join(self._turned))
+        elif self.editor.sphere:
+            text = _("A 3D sphere brush is chosen: what it paints is no complete slice.")
+        self.ui.alignButton.visible = bool(self._turned)
+        self.ui.viewWarningLabel.text = text
+        self.ui.viewWarning.visible = bool(text)
+
+    def _updateButtons(self) -> None:
+        current = self.table.current
+        self.ui.unmarkButton.enabled = current is not None
+        self.ui.boxButton.enabled = current is not None
+        self.ui.boxButton.checked = current is not None and current.box is not None
+
+    def onChosen(self, item) -> None:
+        """A row was selected: show its slice."""
+        if item is not None and self.panel.annotating is not None:
+            views.jumpToSlice(self.panel.parameters.volume, item)
+        self._updateButtons()
+
+    def onAlign(self) -> None:
+        volume = None if self.panel.parameters is None else self.panel.parameters.volume
+        if volume is not None and self.panel.annotating is not None:
+            views.alignViews(volume)
+            self._viewsAt = 0.0
+
+    def onMark(self) -> None:
+        """The slice in the chosen view is complete."""
+        self._lookAtViews()
+        names = list(self._planes)
+        if names:
+            self._mark(names[max(0, self.ui.viewCombo.currentIndex)])
+
+    def onMarkUnderMouse(self) -> None:
+        """The slice in the view under the mouse is complete."""
+        if self.panel.annotating is None:
+            return
+        self._lookAtViews()
+        name = viewUnderMouse()
+        if name in self._planes:
+            self._mark(name)
+        else:
+            self.onMark()
+
+    def _mark(self, name: str) -> None:
+        plane = self._planes[name]
+        if plane is None:
+            self.panel.say(_("The view {name} shows no voxel plane of the volume: align the views "
+                             "or scroll into the volume.").format(name=name))
+            return
+        self._changed(lambda: self.panel.annotating.mark(plane))
+        self.table.select(plane)
+
+    def onUnmark(self) -> None:
+        current = self.table.current
+        if current is not None:
+            self._changed(lambda: self.panel.annotating.unmark(current))
+
+    def onBox(self) -> None:
+        """Restrict the selected slice to what its view shows, or let all of it count again."""
+        current, volume = self.table.current, self.panel.parameters.volume
+        if current is None:
+            return
+        box = None
+        if current.box is None:
+            box = self._boxShown(current, volume)
+            if box is None:
+                self.panel.say(_("A view shows all of slice {slice}: zoom in until it shows only "
+                                 "what you annotated.").format(slice=current))
+                self._updateButtons()
+                return
+        found = []
+        self._changed(lambda: found.append(self.panel.annotating.restrict(current, box)))
+        if found:
+            self.table.select(found[0])
+        self._updateButtons()
+
+    def _boxShown(self, item, volume):
+        for node in views.sliceNodes(slicer.mrmlScene):
+            plane = views.shownPlane(node, volume)
+            if plane is not None and (plane.axis, plane.index) == (item.axis, item.index):
+                return views.visibleBox(node, volume)
+        return None
+
+    def onPrevious(self) -> None:
+        self._step(-1)
+
+    def onNext(self) -> None:
+        self._step(1)
+
+    def _step(self, step: int) -> None:
+        if self.panel.annotating is not None:
+            self.table.select(self.panel.annotating.next(self.table.current, step))
+
+    def _changed(self, act) -> None:
+        try:
+            act()
+        except InputError as error:
+            self.panel.say(str(error))
+            return
+        self.update()
+        self.panel.onLabelsChanged()
+
+
+def viewUnderMouse() -> str | None:
+    """The name of the slice view that the mouse was in last."""
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    node = None if crosshair is None else crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0])
+    return None if node is None else node.GetName()

@@ -1,0 +1,98 @@
+"""The section Data: which volume, further channels, which segmentation."""
+
+from __future__ import annotations
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..annotation.segments import PALETTE
+from ..errors import InputError
+from ..nodes.volumes import volumeGeometry
+from ..words import duration
+from .parameters import TIMES
+
+# From the accuracy runs: two cores, whose test convolution covers 1.7 million voxels a second,
+# gained little after half a minute on volumes of a million voxels.
+USUAL_SECONDS, USUAL_VOXELS, USUAL_SPEED = 30.0, 1e6, 1.7e6
+
+
+class DataSection:
+    """Volume and segmentation selectors, and what is worth knowing of them."""
+
+    def __init__(self, panel):
+        self.panel, self.ui = panel, panel.ui
+        self.ui.newSegmentationButton.clicked.connect(self.onNewSegmentation)
+        self.ui.channelSelector.checkedNodesChanged.connect(self.onChannels)
+        self._showing = False
+
+    def update(self) -> None:
+        """Show what the parameters say."""
+        parameters = self.panel.parameters
+        volume = None if parameters is None else parameters.volume
+        self.ui.newSegmentationButton.enabled = volume is not None
+        self.ui.channelSelector.enabled = volume is not None
+        self._showChannels(parameters)
+        text = self.panel.problem
+        if volume is None:
+            text = _("Load a scan and choose it above. 'Sample Data' has one to try: "
+                     "SparseSegNet kidney.")
+        elif not text:
+            text = self._about(volume)
+        self.ui.dataInfoLabel.text = text
+
+    def _showChannels(self, parameters) -> None:
+        """Check the further channels; the volume itself is none."""
+        self._showing = True
+        chosen = [] if parameters is None else list(parameters.channels)
+        selector = self.ui.channelSelector
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+            selector.setCheckState(node, qt.Qt.Checked if node in chosen else qt.Qt.Unchecked)
+            selector.setUserCheckable(node, node is not parameters.volume
+                                      if parameters is not None else True)
+        self._showing = False
+
+    def _about(self, volume) -> str:
+        try:
+            grid = volumeGeometry(volume)
+        except InputError as error:
+            return str(error)
+        voxels = grid.size[0] * grid.size[1] * grid.size[2]
+        text = _("{size} voxels ({millions} million), {spacing} mm.").format(
+            size=" × ".join(map(str, grid.size)), millions=f"{voxels / 1e6:.2g}",
+            spacing=" × ".join(f"{s:.3g}" for s in grid.spacing))
+        speed = self.panel.torchCard.speed
+        if speed:
+            text += " " + _("On this computer about {time} of learning usually suffices.").format(
+                time=duration(usualTime(voxels, speed)))
+        return text
+
+    def onNewSegmentation(self) -> None:
+        """Add a segmentation with two named, coloured segments, and choose it."""
+        parameters = self.panel.parameters
+        volume = parameters.volume
+        node = slicer.mrmlScene.AddNewNodeByClass(
+            "vtkMRMLSegmentationNode",
+            slicer.mrmlScene.GenerateUniqueName(_("{name} drawn").format(name=volume.GetName())))
+        node.CreateDefaultDisplayNodes()
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        for number, name in enumerate((_("Structure 1"), _("Structure 2"))):
+            node.GetSegmentation().AddEmptySegment("", name, PALETTE[number])
+        parameters.segmentation = node
+
+    def onChannels(self) -> None:
+        """Further channels were checked or unchecked."""
+        parameters = self.panel.parameters
+        if self._showing or parameters is None:
+            return
+        parameters.channels = [n for n in self.ui.channelSelector.checkedNodes()
+                               if n is not parameters.volume]
+
+
+def usualTime(voxels: int, speed: float) -> float:
+    """Seconds of learning that usually suffice, as one of the slider's times.
+
+    speed: voxels a second of the doctor's convolution on this machine.
+    """
+    seconds = USUAL_SECONDS * max(0.3, voxels / USUAL_VOXELS) * USUAL_SPEED / speed
+    return next((t for t in TIMES if t >= seconds), TIMES[-1])

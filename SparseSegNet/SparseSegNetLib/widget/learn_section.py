@@ -1,0 +1,189 @@
+"""The section Learn: time, device, Train and what goes on."""
+
+from __future__ import annotations
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..run.presets import PRESETS
+from ..words import clock, duration, size
+from .curve_view import CurveView
+from .parameters import TIMES
+from .runs import resumable
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+
+class LearnSection:
+    """Shows the run and steers it; the panel holds it."""
+
+    def __init__(self, panel):
+        self.panel, self.ui = panel, panel.ui
+        self.curve = CurveView(self.ui.plotFrame)
+        ui = self.ui
+        ui.timeSlider.maximum = len(TIMES) - 1
+        names = {"auto": _("Automatic"), "cuda": _("Graphics card (CUDA)"),
+                 "mps": _("Apple graphics (MPS)"), "cpu": _("Processor")}
+        for device in DEVICES:
+            ui.deviceCombo.addItem(names[device], device)
+        for name in PRESETS:
+            ui.networkCombo.addItem(_("Automatic") if name == "auto" else name, name)
+        ui.timeSlider.valueChanged.connect(self.onTime)
+        ui.deviceCombo.currentIndexChanged.connect(self.onDevice)
+        ui.networkCombo.currentIndexChanged.connect(self.onNetwork)
+        ui.trainButton.clicked.connect(self.panel.train)
+        ui.pauseButton.clicked.connect(self.onPause)
+        ui.stopButton.clicked.connect(self.onStop)
+        ui.cancelButton.clicked.connect(self.panel.cancel)
+        ui.resumeButton.clicked.connect(self.panel.resume)
+        ui.deleteRunsButton.clicked.connect(self.onDeleteRuns)
+        ui.copyScriptButton.clicked.connect(self.onCopyScript)
+        self._showing = False
+
+    def update(self) -> None:
+        """Show parameters, run and buttons."""
+        ui, parameters, run = self.ui, self.panel.parameters, self.panel.run
+        state = "" if run is None else self.panel.state
+        active = state in ("preparing", "training", "paused", "finishing")
+        ready = self.panel.annotating is not None and self.panel.torchCard.state in (
+            "ready", "checking", "unknown")
+        ui.trainButton.enabled = ready and not active
+        ui.pauseButton.enabled = state in ("training", "paused")
+        ui.pauseButton.text = _("Go on") if state == "paused" else _("Pause")
+        ui.stopButton.enabled = state in ("preparing", "training", "paused")
+        ui.cancelButton.enabled = active
+        ui.resumeButton.visible = (not active and ready and parameters is not None
+                                   and resumable(parameters.runFolder))
+        for widget in (ui.deviceCombo, ui.networkCombo, ui.seedSpin):
+            widget.enabled = not active
+        self._showParameters(parameters)
+        self._showProgress(run, state)
+        self.curve.visible = bool(self.curve.points)
+
+    def _showParameters(self, parameters) -> None:
+        if parameters is None:
+            return
+        self._showing, ui = True, self.ui
+        nearest = min(range(len(TIMES)), key=lambda n: abs(TIMES[n] - parameters.timeBudget))
+        if TIMES[ui.timeSlider.value] != parameters.timeBudget:
+            ui.timeSlider.value = nearest
+        ui.timeLabel.text = duration(parameters.timeBudget)
+        ui.deviceCombo.currentIndex = max(0, ui.deviceCombo.findData(parameters.device))
+        ui.networkCombo.currentIndex = max(0, ui.networkCombo.findData(parameters.network))
+        self._showing = False
+
+    def _showProgress(self, run, state: str) -> None:
+        ui = self.ui
+        progress = {} if run is None else self.panel.progress
+        seconds, remaining = progress.get("seconds") or 0.0, progress.get("remaining")
+        if state == "done":
+            ui.progressBar.value = 1000
+        elif remaining is not None:
+            ui.progressBar.value = round(1000 * seconds / max(1e-6, seconds + remaining))
+        else:
+            ui.progressBar.value = 0
+        ui.progressBar.textVisible = remaining is not None and state not in ("done", "")
+        if ui.progressBar.textVisible:
+            ui.progressBar.format = _("{time} left").format(time=clock(remaining))
+        ui.statusLabel.text = "\n".join(filter(None, (self.panel.said, self._status(state),
+                                                      *self.panel.notes[-2:])))
+
+    def _status(self, state: str) -> str:
+        progress = self.panel.progress
+        where = self.panel.device or self.panel.torchCard.device
+        on = f" ({where})" if where else ""
+        phase = progress.get("phase")
+        if state == "preparing":
+            return {"probing": _("Measuring this computer's speed"),
+                    "comparing slices": _("Comparing the slices"),
+                    "correcting bias": _("Correcting the bias field")}.get(
+                        phase, _("Starting")) + on
+        if state == "training":
+            text = _("Learning, step {step}").format(step=progress.get("step", 0)) + on
+            return ". ".join(filter(None, (text, self.score())))
+        return {"paused": _("Paused. Its time stands still."),
+                "finishing": _("Predicting the whole volume") + on,
+                "done": _("Done."), "cancelled": _("Cancelled. Nothing was changed."),
+                "failed": self.panel.failure,
+                "": self._idle()}[state]
+
+    def _idle(self) -> str:
+        if self.panel.torchCard.state == "ready":
+            return _("Ready, computes on: {device}").format(device=self.panel.torchCard.device)
+        return ""
+
+    def score(self) -> str:
+        """The newest honest score in words, empty when there is none yet."""
+        scored = [m for m in self.panel.metrics if m.get("held_out_dice") is not None]
+        if not scored:
+            return ""
+        return _("Dice on held-out slices {score}").format(
+            score=f"{scored[-1]['held_out_dice']:.2f}")
+
+    def onTime(self, index: int) -> None:
+        if self._showing or self.panel.parameters is None:
+            return
+        self.panel.parameters.timeBudget = float(TIMES[index])
+        self.panel.changeTime(float(TIMES[index]))
+
+    def onDevice(self, index: int) -> None:
+        if not self._showing and self.panel.parameters is not None:
+            self.panel.parameters.device = self.ui.deviceCombo.itemData(index)
+
+    def onNetwork(self, index: int) -> None:
+        if not self._showing and self.panel.parameters is not None:
+            self.panel.parameters.network = self.ui.networkCombo.itemData(index)
+
+    def onPause(self) -> None:
+        run = self.panel.run
+        if run is not None:
+            run.resume() if self.panel.state == "paused" else run.pause()
+
+    def onStop(self) -> None:
+        if self.panel.run is not None:
+            self.panel.run.stop()
+            self.panel.say(_("Stopping: the best result so far is kept."))
+
+    def showRuns(self) -> None:
+        """How many runs are kept."""
+        folder = "" if self.panel.parameters is None else self.panel.parameters.runFolder
+        kept = self.panel.runs.kept(folder)
+        self.ui.deleteRunsButton.enabled = bool(kept)
+        self.ui.runsInfoLabel.text = _("{count} old ones, {size}").format(
+            count=len(kept), size=size(self.panel.runs.size(kept))) if kept else _("none but "
+                                                                                "the present one")
+
+    def onDeleteRuns(self) -> None:
+        kept = self.panel.runs.kept(self.panel.parameters.runFolder)
+        if kept and slicer.util.confirmOkCancelDisplay(
+                _("Delete {count} runs with their weights? Scenes that were saved with one of "
+                  "them cannot resume it then.").format(count=len(kept)), _("Delete old runs")):
+            self.panel.runs.delete(kept)
+        self.showRuns()
+
+    def onCopyScript(self) -> None:
+        """The present choices as a program for the Python console."""
+        parameters = self.panel.parameters
+        if self.panel.annotating is None:
+            self.panel.say(_("Choose a volume and a segmentation first."))
+            return
+        lines = ["import SparseSegNet",
+                 f"volume = slicer.util.getNode({parameters.volume.GetName()!r})",
+                 f"drawn = slicer.util.getNode({parameters.segmentation.GetName()!r})"]
+        volume = "volume"
+        if parameters.channels:
+            names = ", ".join(f"slicer.util.getNode({n.GetName()!r})" for n in parameters.channels)
+            volume = f"[volume, {names}]"
+        slices = " ".join(f"{s.axis}:{s.index}" for s in sorted(self.panel.annotating.slices))
+        options = "".join(f", {name}={value!r}" for name, value, usual in (
+            ("device", parameters.device, "auto"), ("network", parameters.network, "auto"),
+            ("seed", parameters.seed, 0)) if value != usual)
+        if any(s.box for s in self.panel.annotating.slices):
+            slices = ""  # boxes are kept with the segmentation, which the function reads
+        options += f", slices={slices!r}" if slices else ""
+        lines += [f"run = SparseSegNet.densify({volume}, drawn, "
+                  f"timeBudget={parameters.timeBudget:g}{options})",
+                  "run.wait()", "result = run.result", ""]
+        qt.QApplication.clipboard().setText("\n".join(lines))
+        self.panel.say(_("Copied: paste it into the Python console."))

@@ -1,0 +1,255 @@
+"""The panel: its sections, its heartbeat, and what happens to the scene."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from ..annotating import Annotating
+from ..errors import EngineError, InputError
+from ..nodes.volumes import refuseTransformed, volumeGeometry
+from .annotate_section import AnnotateSection
+from .data_section import DataSection
+from .learn_section import LearnSection
+from .parameters import Parameters
+from .result_section import ResultSection
+from .running import Running
+from .runs import Runs
+from .torch_card import TorchCard
+
+HEARTBEAT = 100  # milliseconds
+NODES_EVERY = 1.0  # seconds between two looks at the nodes
+LAST_WORDS = 3.0  # seconds that an engine has to end by itself when Slicer quits
+
+
+class Panel(Running):
+    """Owns what the sections share: parameters, annotation and the run (see Running).
+
+    owner: the module's widget, a ScriptedLoadableModuleWidget with VTKObservationMixin.
+    One timer drives everything: it takes in what the engine says, looks at what was painted, and
+    never waits.
+    """
+
+    def __init__(self, owner):
+        super().__init__()
+        self.owner = owner
+        self.parameters: Parameters | None = None
+        self.annotating: Annotating | None = None
+        self.problem = ""  # why the nodes cannot be annotated
+        self.correcting = False  # whether the editor holds the result
+        self.runs = Runs()
+        self._connection = None
+        self._nodes: tuple = ()
+        self._nodesAt = 0.0
+        self._complaint = ""
+
+    def setup(self) -> None:
+        uiWidget = slicer.util.loadUI(self.owner.resourcePath("UI/SparseSegNet.ui"))
+        self.owner.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.torchCard = TorchCard(self)
+        self.data, self.annotate = DataSection(self), AnnotateSection(self)
+        self.learn, self.result = LearnSection(self), ResultSection(self)
+        scene, owner = slicer.mrmlScene, self.owner
+        owner.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        owner.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        owner.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        owner.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        slicer.app.connect("aboutToQuit()", self.onQuit)
+        self._timer = qt.QTimer()
+        self._timer.interval = HEARTBEAT
+        self._timer.timeout.connect(self.onTimer)
+        self.selectParameters()
+        self._timer.start()
+
+    def cleanup(self) -> None:
+        """The module is reloaded or Slicer ends: no process, timer or observer stays."""
+        self._timer.stop()
+        slicer.app.disconnect("aboutToQuit()", self.onQuit)
+        self.endAll(LAST_WORDS)
+        self.torchCard.cleanup()
+        self._disconnect()
+        self.annotate.exit()
+        self.annotate.editor.cleanup()
+        self.learn.curve.cleanup()
+        self._setAnnotating(None)
+        self.owner.removeObservers()
+
+    def onQuit(self) -> None:
+        """Slicer quits."""
+        self._timer.stop()
+        self.endAll(LAST_WORDS)
+        self.torchCard.cleanup()
+
+    def enter(self) -> None:
+        self.selectParameters()
+        self._chooseFirstVolume()
+        self.annotate.enter()
+        if self.torchCard.state in ("unknown", "missing"):
+            self.torchCard.check()
+        self.learn.showRuns()
+
+    def exit(self) -> None:
+        self.annotate.exit()
+
+    def onTimer(self) -> None:
+        """The heartbeat; an error of ours is told once, and the panel lives on."""
+        try:
+            self.tick()
+        except Exception as error:
+            if repr(error) != self._complaint:
+                self._complaint = repr(error)
+                logging.exception("SparseSegNet: an internal error")
+                self.say(_("An internal error: {error}. The application's log has the details."
+                           ).format(error=repr(error)))
+
+    def tick(self) -> None:
+        """Take in what children say and what was painted."""
+        self.torchCard.tick()
+        if slicer.mrmlScene.IsBatchProcessing():
+            return  # a scene is being opened or closed
+        self._lookAtNodes()
+        try:
+            if self.annotate.tick():
+                self.onLabelsChanged()
+        except InputError as error:
+            self._setAnnotating(None)
+            self.problem = str(error)
+            self.update()
+        self.follow()
+
+    def _lookAtNodes(self) -> None:
+        """Now and then: can what could not be annotated be annotated now, or no longer?"""
+        now, parameters = time.monotonic(), self.parameters
+        if parameters is not None and self._nodes != (parameters.volume, parameters.segmentation):
+            self.update()  # the scene was busy when they were chosen
+        if now - self._nodesAt < NODES_EVERY:
+            return
+        self._nodesAt = now
+        unfit = self.annotating is not None and not self.annotating.fits()
+        if unfit or (self.problem and self._problem() != self.problem):
+            self._nodes = ()
+            self.update()
+
+    def _problem(self) -> str:
+        try:
+            refuseTransformed(self.parameters.segmentation, "segmentation")
+            volumeGeometry(self.parameters.volume)
+        except (InputError, AttributeError) as error:
+            return str(error)
+        return ""
+
+    def update(self) -> None:
+        """Show what parameters, scene and run are now."""
+        self._pairNodes()
+        self.data.update()
+        self.annotate.update()
+        self.learn.update()
+        self.result.update()
+
+    @property
+    def edited(self):
+        """The segmentation that the editor holds."""
+        result = self.parameters.result
+        return result if self.correcting and result is not None else self.parameters.segmentation
+
+    def say(self, text: str) -> None:
+        """A remark to the user, shown where the run is."""
+        self.said = text[:1].upper() + text[1:]
+        self.learn.update()
+
+    def selectParameters(self) -> None:
+        """Use the scene's parameter node."""
+        node = self.owner.logic.getParameterNode()
+        if self.parameters is not None and self.parameters.parameterNode is node:
+            return
+        self._disconnect()
+        self.parameters = Parameters(node)
+        self._connection = self.parameters.connectGui(self.ui)
+        self.owner.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParameters)
+        self.update()
+
+    def _disconnect(self) -> None:
+        if self.parameters is not None:
+            self.owner.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent,
+                                      self.onParameters)
+            self.parameters.disconnectGui(self._connection)
+        self.parameters = None
+
+    def onParameters(self, caller=None, event=None) -> None:
+        self.update()
+
+    def _chooseFirstVolume(self) -> None:
+        """With one volume in the scene there is nothing to choose."""
+        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        volumes = [v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode")]
+        if self.parameters.volume is None and len(volumes) == 1:
+            self.parameters.volume = volumes[0]
+
+    def _pairNodes(self) -> None:
+        """Annotate the chosen segmentation on the chosen volume."""
+        parameters = self.parameters
+        volume = None if parameters is None else parameters.volume
+        segmentation = None if parameters is None else parameters.segmentation
+        if slicer.mrmlScene.IsBatchProcessing():
+            volume = segmentation = None  # half of a scene that is being opened
+        alive = self.annotating is None or self.annotating.alive
+        if alive and self._nodes == (volume, segmentation):
+            return
+        self._nodes, self.problem = (volume, segmentation), ""
+        self._setAnnotating(None)
+        if volume is None or segmentation is None:
+            return
+        try:
+            self._setAnnotating(Annotating(volume, segmentation))
+        except InputError as error:
+            self.problem = str(error)
+        else:
+            self.annotate.onAlign()
+
+    def _setAnnotating(self, annotating: Annotating | None) -> None:
+        if self.annotating is not None:
+            self.annotating.close()
+        self.annotating = annotating
+
+    def onSceneStartClose(self, caller=None, event=None) -> None:
+        """Nothing of the old scene is touched any more; a run ends by itself, its folder stays."""
+        self.leave()
+        self.annotate.editor.release()
+        self._disconnect()
+        self._setAnnotating(None)
+        self._nodes = ()
+        self.learn.curve.clear()
+
+    def onSceneEndClose(self, caller=None, event=None) -> None:
+        self._afterScene()
+
+    def onSceneEndImport(self, caller=None, event=None) -> None:
+        self._disconnect()
+        self._afterScene()
+
+    def _afterScene(self) -> None:
+        """A scene was closed or opened: use its own parameters."""
+        self.correcting = False
+        self._nodes = ()
+        self.selectParameters()
+        if self.owner.parent.isEntered:
+            self.annotate.enter()
+
+    def onNodeRemoved(self, caller=None, event=None) -> None:
+        """A volume or segmentation in use may be gone."""
+        if self.annotating is not None and not self.annotating.alive:
+            if self.active:
+                self.say(_("The volume or the segmentation was deleted while it was learnt: the "
+                           "run goes on and its folder keeps the result, but it cannot be shown."))
+            self.update()
+
+    def failed(self, error: InputError | EngineError) -> None:
+        """Something that was asked for cannot be done."""
+        self.say(str(error))

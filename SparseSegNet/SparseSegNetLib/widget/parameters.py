@@ -1,0 +1,32 @@
+"""The panel's parameters: a typed parameter node, saved with the scene."""
+
+from __future__ import annotations
+
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLVolumeNode
+from slicer.parameterNodeWrapper import parameterNodeWrapper
+
+TIMES = (20, 30, 60, 120, 300, 600, 1200, 1800, 2700, 3600, 5400, 7200)  # seconds
+
+
+@parameterNodeWrapper
+class Parameters:
+    """volume, channels, segmentation: what is annotated.  result, preview, uncertainty: what
+    came of it.  timeBudget: seconds.  runFolder: of the newest run, empty without one.
+
+    The annotated slices are kept with the segmentation (nodes.slice_list), so that each
+    segmentation has its own and the console knows them too.
+    """
+
+    volume: vtkMRMLVolumeNode
+    channels: list[vtkMRMLScalarVolumeNode]
+    segmentation: vtkMRMLSegmentationNode
+    result: vtkMRMLSegmentationNode
+    preview: vtkMRMLSegmentationNode
+    uncertainty: vtkMRMLScalarVolumeNode
+    timeBudget: float = 120.0
+    device: str = "auto"
+    network: str = "auto"
+    seed: int = 0
+    livePreview: bool = True
+    followEdits: bool = True
+    runFolder: str = ""

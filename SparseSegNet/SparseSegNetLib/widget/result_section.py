@@ -1,0 +1,146 @@
+"""The section Result: what was learnt, where it is unsure, where it disagrees, and going on."""
+
+from __future__ import annotations
+
+import shutil
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..errors import InputError
+from ..nodes.corrections import takeCorrections
+from ..nodes.results import createUncertaintyNode
+from ..nodes.views import jumpToVoxel
+from .runs import finished
+
+OPACITY = 0.6
+
+
+class ResultSection:
+    """Works from the run folder, so that it also serves a scene that was saved and opened."""
+
+    def __init__(self, panel):
+        self.panel, self.ui = panel, panel.ui
+        table = self.ui.disagreementTable
+        table.setHorizontalHeaderLabels([_("You drew"), _("The model says"), _("Voxels")])
+        for column in (0, 1):
+            table.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.Stretch)
+        table.itemSelectionChanged.connect(self.onDisagreement)
+        self.ui.uncertaintyButton.clicked.connect(self.onUncertainty)
+        self.ui.saveModelButton.clicked.connect(self.onSaveModel)
+        self.ui.correctButton.clicked.connect(self.onCorrect)
+        self.ui.continueButton.clicked.connect(self.onContinue)
+        self._regions: list[dict] = []
+        self._shown = None  # the run folder whose disagreements are listed
+
+    def update(self) -> None:
+        """Show what there is."""
+        ui, parameters = self.ui, self.panel.parameters
+        folder = None if parameters is None else finished(parameters.runFolder)
+        result = None if parameters is None else parameters.result
+        usable = folder is not None and result is not None and self.panel.annotating is not None
+        ui.show3DButton.enabled = result is not None
+        ui.show3DButton.setSegmentationNode(result)
+        ui.saveModelButton.enabled = folder is not None and folder.model_path.is_file()
+        ui.uncertaintyButton.enabled = usable
+        ui.correctButton.enabled = usable
+        ui.continueButton.enabled = usable and not self.panel.active
+        if not usable:
+            ui.correctButton.checked = False
+        if result is None:
+            ui.resultLabel.text = _("The dense segmentation appears here after learning.")
+        else:
+            score = self.panel.learn.score()
+            ui.resultLabel.text = _("{name}: every voxel that you drew is in it as you drew it. "
+                                    "{score}").format(name=result.GetName(), score=score).strip()
+        ui.uncertaintyButton.checked = self._overlaid()
+        self._showDisagreements(folder if usable else None)
+
+    def _showDisagreements(self, folder) -> None:
+        ui, path = self.ui, None if folder is None else folder.path
+        if path != self._shown:
+            self._shown = path
+            self._regions = [] if folder is None else folder.read_disagreements()
+            table = ui.disagreementTable
+            table.rowCount = len(self._regions)
+            for row, region in enumerate(self._regions):
+                for column, text in enumerate((region["drawn"], region["model"],
+                                               str(region["voxels"]))):
+                    table.setItem(row, column, qt.QTableWidgetItem(text))
+            table.resizeColumnToContents(2)
+        ui.disagreementTable.visible = bool(self._regions)
+        ui.disagreementLabel.visible = folder is not None
+        ui.disagreementLabel.text = _("Where the model disagrees with you: look whether it is "
+                                      "right.") if self._regions else _(
+            "The model agrees with all that you drew.")
+
+    def onDisagreement(self) -> None:
+        rows = {item.row() for item in self.ui.disagreementTable.selectedItems()}
+        volume = self.panel.parameters.volume
+        if len(rows) == 1 and volume is not None:
+            jumpToVoxel(volume, tuple(self._regions[rows.pop()]["voxel"]))
+
+    def onUncertainty(self) -> None:
+        """Lay the uncertainty over the slices, or take it off."""
+        parameters = self.panel.parameters
+        if self._overlaid():
+            slicer.util.setSliceViewerLayers(foreground=None)
+        else:
+            node = parameters.uncertainty
+            if node is None:
+                folder = finished(parameters.runFolder)
+                node = createUncertaintyNode(folder.read_uncertainty(), parameters.volume,
+                                             _("{name} uncertainty").format(
+                                                 name=parameters.segmentation.GetName()))
+                parameters.uncertainty = node
+            slicer.util.setSliceViewerLayers(background=parameters.volume, foreground=node,
+                                             foregroundOpacity=OPACITY)
+        self.update()
+
+    def _overlaid(self) -> bool:
+        node = None if self.panel.parameters is None else self.panel.parameters.uncertainty
+        if node is None:
+            return False
+        composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        return any(c.GetForegroundVolumeID() == node.GetID() for c in composites)
+
+    def onSaveModel(self) -> None:
+        """Ask for a file, and copy the trained model there."""
+        folder = finished(self.panel.parameters.runFolder)
+        chosen = qt.QFileDialog.getSaveFileName(
+            self.ui.saveModelButton, _("Save model"), "model.safetensors",
+            _("Models (*.safetensors)"))
+        path = chosen[0] if isinstance(chosen, tuple) else chosen
+        if not path or folder is None:
+            return
+        try:
+            shutil.copyfile(folder.model_path, path)
+        except OSError as error:
+            self.panel.say(_("The model cannot be written to {path}: {why}. Choose another "
+                             "folder.").format(path=path, why=error.strerror or error))
+            return
+        self.panel.say(_("The model was saved as {path}.").format(path=path))
+
+    def onCorrect(self) -> None:
+        """Open the result in the editor, or the annotation again."""
+        self.panel.correcting = self.ui.correctButton.checked
+        self.panel.annotate.update()
+        self.panel.say(_("Correct the result with the editor above, then press Continue "
+                         "learning.") if self.panel.correcting else "")
+
+    def onContinue(self) -> None:
+        """Corrections become annotation, and learning goes on from where it ended."""
+        parameters = self.panel.parameters
+        folder = finished(parameters.runFolder)
+        try:
+            count = takeCorrections(parameters.result, folder.read_result(),
+                                    [s.id for s in folder.segments], parameters.segmentation,
+                                    parameters.volume)
+        except InputError as error:
+            self.panel.say(str(error))
+            return
+        self.ui.correctButton.checked = False
+        self.panel.correcting = False
+        self.panel.goOn(folder.path, moreTime=parameters.timeBudget, said=_(
+            "{count} corrected voxels were taken over.").format(count=count) if count else "")

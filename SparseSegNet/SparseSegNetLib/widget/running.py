@@ -1,0 +1,219 @@
+"""The run in the panel: begun, followed, corrected, left."""
+
+from __future__ import annotations
+
+import time
+
+import slicer
+
+from .. import logic
+from ..errors import EngineError, InputError
+from ..node_run import NodeRun
+from ..nodes.views import shownPlane, sliceNodes
+from .runs import finished
+
+CALM = 1.0  # seconds without a change until new labels are sent
+LOOK_AGAIN = 3.0  # seconds between two previews that are asked for
+ENDED = ("done", "failed", "cancelled")
+
+
+class Running:
+    """What the panel does with runs. The panel adds parameters, annotation and sections.
+
+    run: the run that is shown.  state, progress, metrics: its newest, as of the last heartbeat.
+    notes: warnings.  said: the last remark to the user.
+    """
+
+    def __init__(self):
+        self.run: NodeRun | None = None
+        self.state, self.progress, self.metrics = "", {}, []
+        self.notes: list[str] = []
+        self.said = self.failure = self.device = ""
+        self._leaving: list[NodeRun] = []
+        self._changedAt: float | None = None
+        self._lookedAt = 0.0
+        self._previewDue = False
+        self._seen = None  # the newest run from the console that was looked at
+
+    @property
+    def active(self) -> bool:
+        """Whether the engine works, or rests, for the run that is shown."""
+        return self.run is not None and self.state not in (*ENDED, "")
+
+    def train(self) -> None:
+        """Begin a run with the slices and choices as they are."""
+        parameters = self.parameters
+        if parameters is None or self.annotating is None or self.active:
+            return
+        self.annotate.look()
+        try:
+            folder = self.runs.new(parameters.volume.GetName() or "volume")
+            run = logic.densify(
+                [parameters.volume, *parameters.channels], parameters.segmentation,
+                parameters.timeBudget, network=parameters.network, device=parameters.device,
+                seed=parameters.seed, runFolder=folder)
+        except (InputError, EngineError) as error:
+            self.failed(error)
+            return
+        self.adopt(run)
+
+    def resume(self) -> None:
+        """Go on with the run that the scene remembers."""
+        self.goOn(self.parameters.runFolder)
+
+    def goOn(self, folder, moreTime: float = 0.0, said: str = "") -> None:
+        """Go on with a run from its last checkpoint."""
+        try:
+            run = logic.resume(folder, self.parameters.volume, self.parameters.segmentation,
+                               moreTime=moreTime)
+        except (InputError, EngineError) as error:
+            self.failed(error)
+            return
+        self.adopt(run)
+        self.say(said)
+
+    def adopt(self, run: NodeRun) -> None:
+        """Show a run from now on."""
+        self.run, self._seen = run, run
+        self.state, self.progress, self.metrics, self.notes = "preparing", {}, [], []
+        self.said = self.failure = self.device = ""
+        self._changedAt, self._previewDue, self._lookedAt = None, False, time.monotonic()
+        self.learn.curve.clear()
+        run.observe(self._onEvent)
+        self.parameters.runFolder = str(run.folder)
+        self.update()
+
+    def follow(self) -> None:
+        """Take in what engines have said; a part of the heartbeat."""
+        self._leaving = [r for r in self._leaving if r.poll() not in ENDED]
+        newest = logic.currentRun()
+        if newest is not None and newest is not self._seen:
+            self._seen = newest
+            self._adoptFromConsole(newest)
+        if not self.active:
+            return
+        run, before = self.run, self.state
+        self.state = run.poll()
+        if self.run is not run:
+            return  # an observer ended it
+        self.progress, self.metrics = run.progress, run.metrics
+        self.device = (run.plan or {}).get("device", self.device)
+        self._sendLabels()
+        self._preview()
+        if self.state in ENDED and before not in ENDED:
+            self._ended()
+            return
+        self.learn.curve.show(self.metrics, self.parameters.parameterNode)
+        self.learn.update()
+
+    def _adoptFromConsole(self, run: NodeRun) -> None:
+        """A run that was begun in the console on nodes of this scene is shown like our own."""
+        if self.active or run.volumeNode is None or run.segmentationNode is None \
+                or self.parameters is None:
+            return
+        self.parameters.volume, self.parameters.segmentation = run.volumeNode, run.segmentationNode
+        self.parameters.timeBudget = float(run.options.time_budget)
+        self.adopt(run)
+
+    def onLabelsChanged(self) -> None:
+        """Labels or slices are others now: the engine is to learn them once it is quiet."""
+        self.said = ""
+        if self.active and self.parameters.followEdits:
+            self._changedAt = time.monotonic()
+
+    def _sendLabels(self) -> None:
+        if self._changedAt is None or time.monotonic() - self._changedAt < CALM \
+                or self.state in ENDED:
+            return
+        self._changedAt = None
+        try:
+            self.run.updateLabels()
+        except (InputError, OSError) as error:
+            self.failed(error)
+
+    def changeTime(self, seconds: float) -> None:
+        """The slider moved while it trains."""
+        if self.active and self.state in ("training", "paused"):
+            self.run.setTimeBudget(seconds)
+
+    def _onEvent(self, event: dict) -> None:
+        if event["event"] == "preview":
+            self._previewDue = True
+        elif event["event"] in ("warning", "oom-recovered", "silent"):
+            self.notes.append(event["text"])
+
+    def _preview(self) -> None:
+        """Ask for the planes in the views now and then, and show what came."""
+        parameters, now = self.parameters, time.monotonic()
+        if not parameters.livePreview or self.state not in ("training", "preparing"):
+            return
+        if self.state == "training" and now - self._lookedAt > LOOK_AGAIN:
+            self._lookedAt = now
+            planes = {shownPlane(n, parameters.volume) for n in sliceNodes(slicer.mrmlScene)
+                      if n.IsMappedInLayout()} if parameters.volume is not None else set()
+            wanted = " ".join(sorted(f"{p.axis}:{p.index}" for p in planes if p is not None))
+            if wanted:
+                self.run.requestPreview(wanted)
+        if self._previewDue:
+            self._previewDue = False
+            try:
+                node = self.run.updatePreview()
+            except InputError:
+                return  # a node has gone, which was said
+            if node is not None and parameters.preview is not node:
+                node.GetDisplayNode().SetOpacity2DFill(0.35)
+                node.SetSaveWithScene(False)
+                parameters.preview = node
+
+    def _ended(self) -> None:
+        """A run has ended: show its result, or why there is none."""
+        run, parameters = self.run, self.parameters
+        self.said = ""
+        self._removePreview()
+        if self.state == "done":
+            try:
+                parameters.uncertainty = None
+                parameters.result = run.result
+            except InputError as error:
+                self.failure, self.state = str(error), "failed"
+        elif self.state == "failed":
+            self.failure = str(run.error)
+        self.learn.curve.show(self.metrics, parameters.parameterNode)
+        self.update()
+        self.learn.showRuns()
+
+    def _removePreview(self) -> None:
+        node = self.parameters.preview
+        self.parameters.preview = None
+        if node is not None and node.GetScene() is not None:
+            node.GetScene().RemoveNode(node)
+
+    def cancel(self) -> None:
+        """Give the run up, without waiting for its end."""
+        if not self.active:
+            return
+        self.run.cancel(wait=False)
+        self._leaving.append(self.run)
+        self.state = "cancelled"
+        self._removePreview()
+        if finished(self.parameters.runFolder) is None:
+            self.parameters.runFolder = ""
+        self.say("")
+        self.update()
+
+    def leave(self) -> None:
+        """The scene closes: the run ends, and nothing of it is shown any more."""
+        if self.active:
+            self.run.cancel(wait=False)
+            self._leaving.append(self.run)
+        self.run = None
+        self.state, self.progress, self.metrics, self.notes = "", {}, [], []
+        self.said = self.failure = self.device = ""
+
+    def endAll(self, patience: float) -> None:
+        """End every engine, waiting `patience` seconds at most for all of them."""
+        self.leave()
+        end = time.monotonic() + patience
+        while self._leaving and time.monotonic() < end + patience:
+            self._leaving = [r for r in self._leaving if r.wait(0.1) not in ENDED]
+        self._leaving = []

@@ -1,0 +1,149 @@
+"""The card that says whether the engine can run here, and installs what it needs."""
+
+from __future__ import annotations
+
+import slicer
+from slicer.i18n import tr as _
+
+from ..client.examination import Examination
+from ..client.installation import Installation, missing, steps
+from ..words import clock
+
+EXTENSION = "PyTorch"
+
+
+class TorchCard:
+    """state: 'unknown', 'checking', 'ready', 'missing', 'broken', 'installing'.
+
+    device: what the engine would compute on.  speed: voxels a second of the doctor's convolution.
+    Nothing of torch is loaded in this process.
+    """
+
+    def __init__(self, panel):
+        self.panel, self.ui = panel, panel.ui
+        self.state, self.device, self.speed = "unknown", "", None
+        self._text = ""
+        self._examination: Examination | None = None
+        self._installation: Installation | None = None
+        self.ui.installTorchButton.clicked.connect(self.onInstall)
+        self.ui.cancelInstallButton.clicked.connect(self.onCancel)
+        self.ui.checkTorchButton.clicked.connect(self.check)
+
+    def check(self) -> None:
+        """Look whether the engine can run: what is missing at once, the rest in a child."""
+        if self.state in ("checking", "installing"):
+            return
+        lacking = missing()
+        if lacking:
+            self.state = "missing"
+            self._text = _("To learn, SparseSegNet needs {names}. Everything else works without."
+                           ).format(names=_(" and ").join(lacking))
+        else:
+            self.state = "checking"
+            self._examination = Examination(folder=self.panel.runs.root(make=False))
+        self.update()
+
+    def tick(self) -> None:
+        """Take in what a child has said."""
+        if self._examination is not None and (report := self._examination.poll()) is not None:
+            self._examination = None
+            self._examined(report)
+        if self._installation is not None:
+            self._follow(self._installation)
+
+    def cleanup(self) -> None:
+        if self._examination is not None:
+            self._examination.cancel()
+        if self._installation is not None:
+            self._installation.cancel()
+        self._examination = self._installation = None
+
+    def update(self) -> None:
+        """Show the state; nothing is shown while all is well."""
+        ui, installing = self.ui, self.state == "installing"
+        ui.torchCard.visible = self.state in ("missing", "broken", "installing")
+        ui.torchLabel.text = self._text
+        ui.torchProgress.visible = ui.cancelInstallButton.visible = installing
+        ui.installTorchButton.visible = ui.checkTorchButton.visible = not installing
+        ui.installTorchButton.text = _("Repair") if self.state == "broken" else _("Install")
+        self.panel.learn.update()
+        self.panel.data.update()
+
+    def _examined(self, report: dict) -> None:
+        self.device, self.speed = report.get("device") or "", report.get("speed")
+        if report["ok"]:
+            self.state, self._text = "ready", ""
+        else:
+            self.state = "broken"
+            failed = [c for c in report["checks"] if c["state"] == "failed"]
+            self._text = _("The engine cannot run here.") + "\n" + "\n".join(
+                f"{c['name']}: {c['said']} {c['remedy']}".strip() for c in failed)
+        self.update()
+
+    def onInstall(self) -> None:
+        """Ask, then install what is missing or repair what is broken."""
+        extension = extensionArguments()
+        if extension is None and not self._installExtension():
+            return
+        repair = self.state == "broken"
+        todo = steps(missing(), repair, extension)
+        question = _("torch and safetensors are downloaded from the Python package index and "
+                     "PyTorch's server (up to 3 GB with support of a graphics card) and installed "
+                     "in Slicer's Python.")
+        if repair:
+            question += " " + _("What there is of torch is removed first.")
+        if not todo or not slicer.util.confirmOkCancelDisplay(question, _("Install torch")):
+            return
+        self._installation = Installation(todo)
+        self.state = "installing"
+        self._follow(self._installation)
+
+    def _installExtension(self) -> bool:
+        """torch is installed by means of the PyTorch extension: get it when it is not there.
+        Returns whether to go on without it."""
+        manager = slicer.app.extensionsManagerModel()
+        if manager is None or not hasattr(manager, "installExtensionFromServer"):
+            return True
+        if slicer.util.confirmOkCancelDisplay(
+                _("Slicer's extension PyTorch, which finds the torch that fits this computer, is "
+                  "not installed. Install it now? Slicer restarts then; afterwards press Install "
+                  "again."), _("Install torch")):
+            manager.installExtensionFromServer(EXTENSION)
+        return False
+
+    def onCancel(self) -> None:
+        if self._installation is not None:
+            self._installation.cancel()
+
+    def _follow(self, installation: Installation) -> None:
+        state = installation.poll()
+        number, count = installation.step
+        self._text = _("Installing, step {number} of {count}, {time}").format(
+            number=number, count=count, time=clock(installation.seconds)) + "\n" \
+            + installation.said[:200]
+        if state == "running":
+            self.update()
+            return
+        self._installation = None
+        self.state = "unknown"
+        if state == "failed":
+            self.state = "broken"
+            self._text = _("The installation failed. The last that was said:") + "\n" \
+                + "\n".join(list(installation.lines)[-5:])
+            self.update()
+        elif state == "cancelled":
+            self.state = "broken" if number > 1 else "missing"
+            self._text = _("The installation was cancelled. Install again to complete it.")
+            self.update()
+        else:
+            self.check()
+
+
+def extensionArguments() -> list[str] | None:
+    """What the PyTorch extension would pass to light-the-torch; None without the extension."""
+    try:
+        from PyTorchUtils import PyTorchUtilsLogic
+    except ImportError:
+        return None
+    arguments = getattr(PyTorchUtilsLogic, "_getPipInstallArguments", None)
+    return list(arguments(None, ">=2.4")) if arguments else ["install", "torch>=2.4"]

@@ -1,0 +1,68 @@
+"""A small annotated volume for the panel's tests."""
+
+import numpy as np
+import slicer
+import slicer.util
+
+SHAPE = (24, 28, 30)
+SLICES = (("k", 8), ("k", 16), ("j", 10), ("j", 18), ("i", 15))
+
+
+def nested(seed=0):
+    """A bright shell (1) around a dark core (2): image int16 and dense truth uint8, (k, j, i)."""
+    radius = np.sqrt(sum(((x - (n - 1) / 2) / (0.42 * n)) ** 2
+                         for x, n in zip(np.indices(SHAPE), SHAPE, strict=True)))
+    truth = np.where(radius < 0.5, 2, np.where(radius < 1, 1, 0)).astype(np.uint8)
+    noise = np.random.default_rng(seed).normal(0, 12, SHAPE)
+    return (np.array([60.0, 160.0, 100.0])[truth] + noise).astype(np.int16), truth
+
+
+def addVolume(name="MR"):
+    """The volume in the scene, a little oblique; and its truth."""
+    image, truth = nested()
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    slicer.util.updateVolumeFromArray(node, image)
+    cos, sin = np.cos(0.2), np.sin(0.2)
+    node.SetIJKToRASDirections(cos, -sin, 0, sin, cos, 0, 0, 0, 1)
+    node.SetSpacing(0.8, 0.8, 1.2)
+    return node, truth
+
+
+def planeOf(axis, index):
+    """An index expression of the plane in a (k, j, i) array."""
+    where = [slice(None)] * 3
+    where["kji".index(axis)] = index
+    return tuple(where)
+
+
+def paintSlices(user, truth, slices=SLICES):
+    """Draw the truth of these slices into the chosen segmentation, one after another."""
+    ids = list(user.panel.parameters.segmentation.GetSegmentation().GetSegmentIDs())
+    for axis, index in slices:
+        inPlane = np.zeros(SHAPE, bool)
+        inPlane[planeOf(axis, index)] = True
+        for segmentId, value in zip(ids, (1, 2), strict=False):
+            user.paint(segmentId, inPlane & (truth == value))
+        user.until(lambda: user.panel.annotating.dirtySince is None, 10)
+
+
+def annotated(user, seconds=15.0):
+    """A volume, a segmentation with five slices drawn, little time. Returns the truth."""
+    volume, truth = addVolume()
+    user.panel.parameters.volume = volume
+    user.click("newSegmentationButton")
+    paintSlices(user, truth)
+    user.panel.parameters.timeBudget = seconds
+    user.panel.parameters.device = "cpu"
+    return truth
+
+
+def iou(found, truth, known=None):
+    """Mean IoU of shell and core, on voxels that were not drawn."""
+    rest = np.ones(SHAPE, bool) if known is None else ~known
+    return np.mean([((found == c) & (truth == c) & rest).sum()
+                    / (((found == c) | (truth == c)) & rest).sum() for c in (1, 2)])
+
+
+def training(user):
+    return user.panel.state == "training" and user.panel.progress.get("step", 0) > 0

@@ -1,0 +1,263 @@
+"""What must never hang, leave a process behind or touch a node that has gone."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+from scenes import addVolume, annotated, paintSlices, planeOf, training
+
+from SparseSegNetLib import logic
+from SparseSegNetLib.nodes.sample import loadSample, sampleTruth
+from SparseSegNetLib.run.lock import alive
+
+
+def engineOf(user, events):
+    """The engine's process, once it has told."""
+    user.until(lambda: any(e["event"] == "ready" for e in events))
+    return next(e["pid"] for e in events if e["event"] == "ready")
+
+
+def begun(user, seconds=120.0):
+    """A run that trains, and its engine's process."""
+    truth = annotated(user, seconds)
+    events = []
+    user.click("trainButton")
+    user.panel.run.observe(events.append)
+    pid = engineOf(user, events)
+    user.until(lambda: training(user))
+    return truth, pid
+
+
+def test_the_scene_is_closed_while_training(user):
+    _, pid = begun(user)
+    folder = user.panel.run.folder
+    begunAt = time.monotonic()
+    slicer.mrmlScene.Clear(0)
+    assert time.monotonic() - begunAt < 1.0, "closing does not wait for the engine"
+    assert user.panel.run is None and user.panel.annotating is None
+    assert user.panel.parameters.volume is None
+    user.until(lambda: not alive(pid), 15)
+    assert folder.is_dir(), "the run can still be resumed by hand"
+    # The panel goes on with the next scene.
+    volume, _ = addVolume()
+    user.panel.parameters.volume = volume
+    user.click("newSegmentationButton")
+    assert user.panel.annotating is not None
+
+
+@pytest.mark.parametrize("gone", ["volume", "segmentation"])
+def test_a_node_is_deleted_while_training(user, gone):
+    _, pid = begun(user, 20.0)
+    slicer.mrmlScene.RemoveNode(getattr(user.panel.parameters, gone))
+    assert user.panel.annotating is None and not user.ui.trainButton.enabled
+    user.turn()
+    user.click("stopButton")
+    user.until(lambda: not user.panel.active)
+    assert user.panel.state == "failed" and f"{gone} is no longer in the scene" \
+        in user.ui.statusLabel.text
+    assert (user.panel.run.folder / "result" / "1.npy").is_file(), "the result is kept"
+    user.until(lambda: not alive(pid), 15)
+
+
+def test_a_segment_is_deleted_while_training(user):
+    begun(user, 60.0)
+    segmentation = user.panel.parameters.segmentation.GetSegmentation()
+    segmentation.RemoveSegment(segmentation.GetNthSegmentID(1))
+    user.until(lambda: "Structure 2" not in user.ui.sliceTable.item(0, 1).text(), 10)
+    user.until(lambda: "begin a new one" in user.ui.statusLabel.text, 10)
+    user.click("stopButton")
+    user.until(lambda: not user.panel.active)
+    assert user.panel.state == "failed" and "'Structure 2' was removed" \
+        in user.ui.statusLabel.text
+
+
+def test_the_module_is_reloaded_and_slicer_quits(user, makeUser, slicerApplication):
+    _, pid = begun(user)
+    checkpoint = user.panel.run.folder / "checkpoint" / "state.safetensors"
+    user.until(checkpoint.is_file)
+    user.widget.cleanup()
+    assert not alive(pid), "no orphan"
+    second = makeUser()
+    assert second.ui.resumeButton.visible, "its run can be resumed"
+    second.until(lambda: second.panel.torchCard.state == "ready")
+    events = []
+    second.click("resumeButton")
+    second.panel.run.observe(events.append)
+    pid = engineOf(second, events)
+    for act in list(slicerApplication._signals["aboutToQuit()"]):
+        act()
+    assert not alive(pid)
+
+
+def test_the_engine_is_killed_and_the_run_resumed(user):
+    _, pid = begun(user, 20.0)
+    folder = user.panel.run.folder
+    user.until(lambda: (folder / "checkpoint" / "state.safetensors").is_file())
+    os.kill(pid, 9)
+    user.until(lambda: not user.panel.active)
+    assert user.panel.state == "failed" and "killed the engine" in user.ui.statusLabel.text
+    user.picture("8-killed")
+    user.click("resumeButton")
+    assert user.panel.run.folder == folder
+    user.until(lambda: not user.panel.active)
+    assert user.panel.state == "done", user.ui.statusLabel.text
+    assert user.panel.parameters.result is not None
+
+
+def test_the_scene_is_saved_opened_and_the_run_resumed(user, tmp_path):
+    begun(user, 20.0)
+    folder = user.panel.run.folder
+    user.until(lambda: (folder / "checkpoint" / "state.safetensors").is_file())
+    slices = dict(user.panel.annotating.slices)
+    user.panel.parameters.seed = 7
+    bundle = str(tmp_path / "session.mrb")
+    assert slicer.mrmlScene.WriteToMRB(bundle)
+    slicer.mrmlScene.Clear(0)
+    assert user.panel.parameters.volume is None
+    assert slicer.mrmlScene.ReadFromMRB(bundle, True)
+    user.until(lambda: user.panel.annotating is not None, 5)
+    parameters = user.panel.parameters
+    assert parameters.volume.GetName() == "MR" and parameters.seed == 7
+    assert parameters.timeBudget == 20.0 and user.ui.seedSpin.value == 7
+    assert user.panel.annotating.slices == slices and user.ui.sliceTable.rowCount == 5
+    assert parameters.runFolder == str(folder)
+    assert parameters.preview is None, "a preview is not saved"
+    user.until(lambda: user.ui.resumeButton.visible, 10)
+    user.picture("9-resume-offered")
+    user.until(lambda: not user.panel._leaving, 15)
+    user.click("resumeButton")
+    user.until(lambda: not user.panel.active)
+    assert user.panel.state == "done", user.ui.statusLabel.text
+
+
+def test_a_run_of_the_console_is_shown(user):
+    import SparseSegNet
+
+    truth = annotated(user, 20.0)
+    volume, drawn = user.panel.parameters.volume, user.panel.parameters.segmentation
+    user.panel.parameters.volume = None
+    run = SparseSegNet.densify(volume, drawn, timeBudget=20)
+    assert SparseSegNet.currentRun() is run
+    user.until(lambda: user.panel.run is run, 5)
+    assert user.panel.parameters.volume is volume
+    user.until(lambda: training(user))
+    user.click("stopButton")
+    assert run.wait(60) == "done"
+    user.until(lambda: user.panel.parameters.result is not None, 10)
+    assert user.panel.parameters.result is run.result
+    assert truth is not None and logic.currentRun() is run
+
+
+def test_the_folder_of_runs_cannot_be_written(user, tmp_path):
+    annotated(user)
+    (tmp_path / "settings" / "SparseSegNet-runs").write_text("in the way")
+    user.click("trainButton")
+    assert not user.panel.active and "cannot be made" in user.ui.statusLabel.text
+    assert "SparseSegNet-runs" in user.ui.statusLabel.text
+
+
+def test_old_runs_are_deleted(user, tmp_path):
+    annotated(user)
+    root = tmp_path / "settings" / "SparseSegNet-runs"
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        (root / name / "run.json").write_text("{}")
+    (root / "mine").mkdir()
+    user.panel.parameters.runFolder = str(root / "b")
+    user.panel.learn.showRuns()
+    assert user.ui.runsInfoLabel.text.startswith("1 old")
+    user.click("deleteRunsButton")
+    assert sorted(p.name for p in root.iterdir()) == ["b", "mine"]
+    assert not user.ui.deleteRunsButton.enabled
+
+
+def test_a_volume_under_a_transform_is_refused_in_words(user):
+    annotated(user)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Shift")
+    user.panel.parameters.volume.SetAndObserveTransformNodeID(transform.GetID())
+    user.panel.parameters.segmentation = None
+    user.click("newSegmentationButton")
+    assert "under the transform 'Shift'" in user.ui.dataInfoLabel.text
+    assert not user.ui.trainButton.enabled
+    user.panel.parameters.volume.SetAndObserveTransformNodeID(None)
+    user.until(lambda: user.panel.annotating is not None, 5)
+    user.panel.parameters.segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    user.until(lambda: user.panel.annotating is None, 5)
+    assert "the segmentation 'MR drawn_1' is under" in user.ui.dataInfoLabel.text
+
+
+def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication):
+    from PySide6.QtCore import Qt
+    from PySide6.QtTest import QTest
+
+    assert not user.panel.annotate._shortcuts, "without a main window there are no keys"
+    user.widget.exit()
+    user.widget.cleanup()
+    user.window.objectName = "qSlicerMainWindow"
+    slicerApplication._windows.append(user.window)
+    second = makeUser()
+    truth = annotated(second)
+    user.window.show()
+    user.window.activateWindow()
+    second.until(lambda: user.window.isActiveWindow, 5)
+    QTest.keyClick(user.window, Qt.Key_Period, Qt.ControlModifier)
+    first = second.panel.annotate.table.current
+    assert first is not None
+    QTest.keyClick(user.window, Qt.Key_Period, Qt.ControlModifier)
+    assert second.panel.annotate.table.current != first
+    QTest.keyClick(user.window, Qt.Key_Comma, Qt.ControlModifier)
+    assert second.panel.annotate.table.current == first
+    count = len(second.panel.annotating.slices)
+    QTest.keyClick(user.window, Qt.Key_M, Qt.ControlModifier)
+    assert len(second.panel.annotating.slices) in (count, count + 1)
+    second.widget.exit()
+    assert not second.panel.annotate._shortcuts and truth is not None
+
+
+def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch):
+    import sys
+    import types
+
+    offered = {}
+    module = types.ModuleType("SampleData")
+    module.SampleDataLogic = types.SimpleNamespace(
+        registerCustomSampleDataSource=lambda **about: offered.update(about))
+    monkeypatch.setitem(sys.modules, "SampleData", module)
+    import SparseSegNet
+
+    path = Path(SparseSegNet.__file__)
+    SparseSegNet.SparseSegNet(types.SimpleNamespace(path=str(path)))
+    for act in slicerApplication._signals["startupCompleted()"]:
+        act()
+    assert offered["category"] == "SparseSegNet" and offered["uris"] == []
+    assert Path(offered["thumbnailFileName"]).is_file()
+    volume, drawn = offered["customDownloader"](None)
+    assert drawn.GetSegmentation().GetNumberOfSegments() == 2
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    assert all(c.GetBackgroundVolumeID() == volume.GetID() for c in composites)
+
+
+def test_a_sample_that_is_missing_is_named(slicerApplication, tmp_path):
+    with pytest.raises(RuntimeError, match="install SparseSegNet again"):
+        loadSample(tmp_path)
+    shutil.copy(Path(logic.__file__).parents[1] / "Resources/Sample/kidney-labels.nrrd", tmp_path)
+    assert set(np.unique(sampleTruth(tmp_path))) == {0, 1, 2}
+
+
+def test_strokes_are_looked_at_in_little_time(user):
+    """The heartbeat's share of the GUI thread on a volume of ordinary size."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
+    slicer.util.updateVolumeFromArray(node, np.zeros((128, 128, 128), np.int16))
+    user.panel.parameters.volume = node
+    user.click("newSegmentationButton")
+    ids = list(user.panel.parameters.segmentation.GetSegmentation().GetSegmentIDs())
+    for index in (20, 60, 100):
+        user.paint(ids[0], planeOf("k", index))
+        user.until(lambda: user.panel.annotating.dirtySince is None, 10)
+    assert len(user.panel.annotating.slices) == 3
+    paintSlices(user, np.zeros((24, 28, 30)), ())

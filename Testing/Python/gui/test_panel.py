@@ -1,0 +1,194 @@
+"""The panel, driven as a user would: the whole way, and what goes on meanwhile."""
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+from scenes import SHAPE, addVolume, annotated, iou, paintSlices, planeOf, training
+
+from SparseSegNetLib.annotation.slices import AnnotatedSlice
+from SparseSegNetLib.nodes.segmentations import mergedSegments
+from SparseSegNetLib.nodes.slice_list import listedSlices
+
+
+def dense(node, volume):
+    segmentation = node.GetSegmentation()
+    return mergedSegments(segmentation, list(segmentation.GetSegmentIDs())[:2], volume)
+
+
+def test_the_whole_way_from_an_empty_scene(user):
+    assert "Sample Data" in user.ui.dataInfoLabel.text and not user.ui.trainButton.enabled
+    user.until(lambda: user.panel.torchCard.state == "ready")
+    user.picture("1-empty")
+    volume, truth = addVolume()
+    user.ui.volumeSelector.setCurrentNode(volume)
+    assert "24" in user.ui.dataInfoLabel.text and user.panel.parameters.volume is volume
+    user.click("newSegmentationButton")
+    drawn = user.panel.parameters.segmentation
+    assert [drawn.GetSegmentation().GetSegment(i).GetName()
+            for i in drawn.GetSegmentation().GetSegmentIDs()] == ["Structure 1", "Structure 2"]
+    assert user.ui.segmentEditor.segmentationNode() is drawn
+    assert user.ui.segmentEditor.sourceVolumeNode() is volume
+    user.picture("2-nothing-drawn")
+    # Training on nothing is refused in words.
+    user.click("trainButton")
+    assert "No voxel is labelled" in user.ui.statusLabel.text
+    paintSlices(user, truth)
+    assert set(listedSlices(drawn)) == {AnnotatedSlice(*s) for s in (
+        ("k", 8), ("k", 16), ("j", 10), ("j", 18), ("i", 15))}
+    assert user.ui.sliceTable.rowCount == 5 and "5 slices" in user.ui.countLabel.text
+    user.picture("3-annotated")
+    before = dense(drawn, volume).copy()
+    user.panel.parameters.timeBudget = 20.0
+    user.click("trainButton")
+    assert user.panel.active and not user.ui.trainButton.enabled
+    user.until(lambda: training(user) and user.panel.parameters.preview is not None
+               and user.panel.learn.curve.points)
+    assert "left" in user.ui.progressBar.format
+    user.picture("4-training")
+    user.until(lambda: not user.panel.active)
+    assert user.panel.state == "done", user.ui.statusLabel.text
+    result = user.panel.parameters.result
+    assert result is not drawn and (dense(drawn, volume) == before).all()
+    assert user.panel.parameters.preview is None, "the preview is taken away"
+    known = before > 0
+    for item in listedSlices(drawn):
+        known[item.selector()] = True
+    found = dense(result, volume)
+    assert (found[known] == truth[known]).all(), "what was drawn is in the result as drawn"
+    assert iou(found, truth, known) > 0.6
+    user.click("uncertaintyButton")
+    shown = user.panel.parameters.uncertainty
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    assert all(c.GetForegroundVolumeID() == shown.GetID() for c in composites)
+    user.picture("5-result")
+    user.click("uncertaintyButton")
+    assert not any(c.GetForegroundVolumeID() for c in composites)
+    # Corrections of the result become annotation, and learning goes on.
+    user.click("correctButton")
+    assert user.ui.segmentEditor.segmentationNode() is result
+    ids = list(result.GetSegmentation().GetSegmentIDs())
+    wrong = np.argwhere((found != truth) & ~known)
+    assert len(wrong), "a perfect result leaves nothing to correct"
+    for segmentId, value in zip(ids, (1, 2), strict=True):
+        corrected = slicer.util.arrayFromSegmentBinaryLabelmap(result, segmentId, volume).copy()
+        corrected[tuple(wrong.T)] = truth[tuple(wrong.T)] == value
+        slicer.util.updateSegmentBinaryLabelmapFromArray(corrected, result, segmentId, volume)
+    user.panel.parameters.timeBudget = 6.0
+    user.click("continueButton")
+    assert f"{len(wrong)} corrected voxels" in user.ui.statusLabel.text
+    assert user.ui.segmentEditor.segmentationNode() is drawn
+    user.until(lambda: not user.panel.active)
+    assert user.panel.state == "done", user.ui.statusLabel.text
+    second = user.panel.parameters.result
+    assert second is not result and result.GetScene() is not None, "nothing is lost"
+    again = mergedSegments(second.GetSegmentation(), ids, volume)
+    assert (again[tuple(wrong.T)] == truth[tuple(wrong.T)]).all()
+
+
+def test_correct_pause_rename_and_stop_while_training(user):
+    truth = annotated(user, 120.0)
+    drawn = user.panel.parameters.segmentation
+    events = []
+    user.click("trainButton")
+    user.panel.run.observe(events.append)
+    user.until(lambda: training(user))
+    segment = drawn.GetSegmentation().GetNthSegment(0)
+    segment.SetName("Renamed")
+    segment.SetColor(0.9, 0.1, 0.2)
+    # One more slice is painted: noticed, listed, and taken to the engine by itself.
+    inPlane = np.zeros(SHAPE, bool)
+    inPlane[planeOf("k", 12)] = True
+    ids = list(drawn.GetSegmentation().GetSegmentIDs())
+    for segmentId, value in zip(ids, (1, 2), strict=True):
+        user.paint(segmentId, inPlane & (truth == value))
+    user.until(lambda: any(e["event"] == "labels" for e in events), 20)
+    assert AnnotatedSlice("k", 12) in user.panel.run.slices
+    assert "Renamed" in user.ui.sliceTable.item(0, 1).text()
+    user.click("pauseButton")
+    user.until(lambda: user.panel.state == "paused")
+    assert user.ui.pauseButton.text == "Go on"
+    user.picture("6-paused")
+    user.click("pauseButton")
+    user.until(lambda: user.panel.state == "training")
+    user.ui.timeSlider.value = 2
+    assert user.panel.parameters.timeBudget == 60.0
+    user.click("stopButton")
+    user.until(lambda: not user.panel.active)
+    assert user.panel.state == "done", user.ui.statusLabel.text
+    first = user.panel.parameters.result.GetSegmentation().GetNthSegment(0)
+    assert first.GetName() == "Renamed" and first.GetColor() == (0.9, 0.1, 0.2)
+
+
+def test_cancel_changes_nothing(user):
+    annotated(user, 120.0)
+    user.click("trainButton")
+    user.until(lambda: training(user) and user.panel.parameters.preview is not None)
+    run, nodes = user.panel.run, user.panel.parameters.segmentation
+    user.click("cancelButton")
+    assert user.panel.state == "cancelled" and user.panel.parameters.result is None
+    assert user.panel.parameters.preview is None and nodes.GetScene() is not None
+    assert user.ui.trainButton.enabled
+    user.until(lambda: run.state == "cancelled", 10)
+
+
+def test_slices_by_hand(user):
+    volume, truth = addVolume()
+    user.panel.parameters.volume = volume
+    user.click("newSegmentationButton")
+    views = {n.GetName(): n for n in slicer.util.getNodesByClass("vtkMRMLSliceNode")}
+    user.until(lambda: user.ui.viewCombo.count == 3, 5)
+    assert [user.ui.viewCombo.itemText(n)[:3] for n in range(3)] == ["Red", "Yel", "Gre"]
+    user.ui.viewCombo.currentIndex = 0
+    user.click("markButton")
+    slices = list(user.panel.annotating.slices.items())
+    assert len(slices) == 1 and slices[0][0].axis == "k" and slices[0][1] is True
+    assert user.ui.sliceTable.item(0, 1).text() == "nothing here"
+    # Only the visible part: first the view shows all of it.
+    item = slices[0][0]
+    views["Red"].SetFieldOfView(500, 500, 1)
+    user.click("boxButton")
+    assert "zoom in" in user.ui.statusLabel.text and not user.ui.boxButton.checked
+    ijk = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(ijk)
+    views["Red"].JumpSliceByCentering(*ijk.MultiplyPoint((15, 14, item.index, 1))[:3])
+    views["Red"].SetFieldOfView(8, 8, 1)
+    user.click("boxButton")
+    boxed = next(iter(user.panel.annotating.slices))
+    assert boxed.box is not None and user.ui.boxButton.checked
+    assert user.ui.sliceTable.item(0, 2).text() == "a part"
+    user.click("boxButton")
+    assert next(iter(user.panel.annotating.slices)).box is None
+    paintSlices(user, truth, (("j", 10),))
+    user.click("nextButton")
+    user.click("nextButton")
+    assert user.panel.annotate.table.current is not None
+    shown = user.panel.annotate.table.current
+    user.click("unmarkButton")
+    assert shown not in user.panel.annotating.slices
+    # A 3D brush and a turned view are warned of.
+    user.panel.annotate.editor.node.SetAttribute("BrushSphere", "1")
+    user.until(lambda: user.ui.viewWarning.visible, 5)
+    assert "3D sphere" in user.ui.viewWarningLabel.text
+    user.panel.annotate.editor.node.SetAttribute("BrushSphere", "0")
+    views["Red"].SetOrientation("Axial")
+    views["Green"].SetOrientation("Coronal")
+    user.until(lambda: "Green" in user.ui.viewWarningLabel.text, 5)
+    user.picture("7-turned-view")
+    user.click("alignButton")
+    user.until(lambda: not user.ui.viewWarning.visible, 5)
+    ids = list(user.panel.parameters.segmentation.GetSegmentation().GetSegmentIDs())
+    user.paint(ids[0], np.s_[3:8, 4:9, 5:11])
+    user.until(lambda: user.ui.viewWarning.visible, 5)
+    assert "several voxels thick" in user.ui.viewWarningLabel.text
+
+
+def test_copy_as_python(user):
+    from PySide6.QtWidgets import QApplication
+
+    annotated(user)
+    user.click("copyScriptButton")
+    script = QApplication.clipboard().text()
+    assert "SparseSegNet.densify(volume, drawn, timeBudget=15, device='cpu', slices='i:15 j:10" \
+        in script
+    compile(script, "script", "exec")
