@@ -5,8 +5,8 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
+from ..client import installation as installing
 from ..client.examination import Examination
-from ..client.installation import Installation, missing, steps
 from ..words import clock
 
 EXTENSION = "PyTorch"
@@ -24,7 +24,7 @@ class TorchCard:
         self.state, self.device, self.speed = "unknown", "", None
         self._text = ""
         self._examination: Examination | None = None
-        self._installation: Installation | None = None
+        self._installation: installing.Installation | None = None
         self.ui.installTorchButton.clicked.connect(self.onInstall)
         self.ui.cancelInstallButton.clicked.connect(self.onCancel)
         self.ui.checkTorchButton.clicked.connect(self.check)
@@ -33,7 +33,7 @@ class TorchCard:
         """Look whether the engine can run: what is missing at once, the rest in a child."""
         if self.state in ("checking", "installing"):
             return
-        lacking = missing()
+        lacking = installing.missing()
         if lacking:
             self.state = "missing"
             self._text = _("To learn, SparseSegNet needs {names}. Everything else works without."
@@ -60,11 +60,11 @@ class TorchCard:
 
     def update(self) -> None:
         """Show the state; nothing is shown while all is well."""
-        ui, installing = self.ui, self.state == "installing"
+        ui, busy = self.ui, self.state == "installing"
         ui.torchCard.visible = self.state in ("missing", "broken", "installing")
         ui.torchLabel.text = self._text
-        ui.torchProgress.visible = ui.cancelInstallButton.visible = installing
-        ui.installTorchButton.visible = ui.checkTorchButton.visible = not installing
+        ui.torchProgress.visible = ui.cancelInstallButton.visible = busy
+        ui.installTorchButton.visible = ui.checkTorchButton.visible = not busy
         ui.installTorchButton.text = _("Repair") if self.state == "broken" else _("Install")
         self.panel.learn.update()
         self.panel.data.update()
@@ -86,7 +86,7 @@ class TorchCard:
         if extension is None and not self._installExtension():
             return
         repair = self.state == "broken"
-        todo = steps(missing(), repair, extension)
+        todo = installing.steps(installing.missing(), repair, extension)
         question = _("torch and safetensors are downloaded from the Python package index and "
                      "PyTorch's server (up to 3 GB with support of a graphics card) and installed "
                      "in Slicer's Python.")
@@ -94,7 +94,7 @@ class TorchCard:
             question += " " + _("What there is of torch is removed first.")
         if not todo or not slicer.util.confirmOkCancelDisplay(question, _("Install torch")):
             return
-        self._installation = Installation(todo)
+        self._installation = installing.Installation(todo)
         self.state = "installing"
         self._follow(self._installation)
 
@@ -115,7 +115,7 @@ class TorchCard:
         if self._installation is not None:
             self._installation.cancel()
 
-    def _follow(self, installation: Installation) -> None:
+    def _follow(self, installation: installing.Installation) -> None:
         state = installation.poll()
         number, count = installation.step
         self._text = _("Installing, step {number} of {count}, {time}").format(

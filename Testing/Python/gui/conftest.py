@@ -1,5 +1,6 @@
 """The real panel on real Qt (offscreen), the real scene and the real engine."""
 
+import ctypes
 import importlib
 import os
 import sys
@@ -52,6 +53,10 @@ def useProperties(*names):
 def qtApplication():
     from PySide6 import QtWidgets
 
+    if sys.version_info < (3, 12):
+        # PySide6 6.12 gives back a reference to None too many with each property that is set
+        # by true_property; from Python 3.12 on None is immortal.
+        ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
     return QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
 
 
