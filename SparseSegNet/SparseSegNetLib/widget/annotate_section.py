@@ -66,6 +66,7 @@ class AnnotateSection:
         if annotating is None:
             self.editor.edit(None, None)
             self.table.show([], None, None)
+            self.ui.sliceTable.visible = False
             self.ui.countLabel.text = ""
             self.ui.annotateHint.text = _("Choose a volume and a segmentation first.")
             self.ui.annotateHint.visible = True
@@ -100,6 +101,7 @@ class AnnotateSection:
     def _showSlices(self, annotating, parameters) -> None:
         rows = annotating.rows()
         self.table.show(rows, parameters.segmentation.GetSegmentation(), parameters.volume)
+        self.ui.sliceTable.visible = bool(rows)
         share = annotating.share()
         hint = annotating.warning
         if not rows and not hint:
@@ -109,8 +111,9 @@ class AnnotateSection:
         self.ui.annotateHint.text = hint
         self.ui.annotateHint.visible = bool(hint)
         directions = {row.slice.axis for row in rows}
-        text = _("{count} slices, {share} % of the volume.").format(
-            count=len(rows), share=f"{100 * share:.1f}")
+        text = (_("1 slice, {share} % of the volume.") if len(rows) == 1 else
+                _("{count} slices, {share} % of the volume.")).format(
+                    count=len(rows), share=f"{100 * share:.1f}")
         if not rows:
             text = ""
         elif len(directions) < 3:

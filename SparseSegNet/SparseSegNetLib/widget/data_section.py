@@ -36,7 +36,7 @@ class DataSection:
         text = self.panel.problem
         if volume is None:
             text = _("Load a scan and choose it above. 'Sample Data' has one to try: "
-                     "SparseSegNet kidney.")
+                     "SparseSegNetKidney.")
         elif not text:
             text = self._about(volume)
         self.ui.dataInfoLabel.text = text

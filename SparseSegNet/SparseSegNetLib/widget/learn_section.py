@@ -83,7 +83,7 @@ class LearnSection:
             ui.progressBar.value = round(1000 * seconds / max(1e-6, seconds + remaining))
         else:
             ui.progressBar.value = 0
-        ui.progressBar.textVisible = remaining is not None and state not in ("done", "")
+        ui.progressBar.textVisible = remaining is not None and self.panel.active
         if ui.progressBar.textVisible:
             ui.progressBar.format = _("{time} left").format(time=clock(remaining))
         ui.statusLabel.text = "\n".join(filter(None, (self.panel.said, self._status(state),

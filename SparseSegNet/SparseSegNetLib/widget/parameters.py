@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLVolumeNode
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from typing import Annotated, Union
+
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLVectorVolumeNode
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 TIMES = (20, 30, 60, 120, 300, 600, 1200, 1800, 2700, 3600, 5400, 7200)  # seconds
 
@@ -14,10 +16,11 @@ class Parameters:
     came of it.  timeBudget: seconds.  runFolder: of the newest run, empty without one.
 
     The annotated slices are kept with the segmentation (nodes.slice_list), so that each
-    segmentation has its own and the console knows them too.
+    segmentation has its own and the console knows them too. The volume's classes are named one by
+    one since they become the node types of its selector, which shows no derived ones.
     """
 
-    volume: vtkMRMLVolumeNode
+    volume: Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, None]  # noqa: UP007
     channels: list[vtkMRMLScalarVolumeNode]
     segmentation: vtkMRMLSegmentationNode
     result: vtkMRMLSegmentationNode
@@ -26,7 +29,7 @@ class Parameters:
     timeBudget: float = 120.0
     device: str = "auto"
     network: str = "auto"
-    seed: int = 0
+    seed: Annotated[int, WithinRange(0, 999999)] = 0
     livePreview: bool = True
     followEdits: bool = True
     runFolder: str = ""

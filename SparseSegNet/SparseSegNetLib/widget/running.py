@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import slicer
+from slicer.i18n import tr as _
 
 from .. import logic
 from ..errors import EngineError, InputError
 from ..node_run import NodeRun
 from ..nodes.views import shownPlane, sliceNodes
-from .runs import finished
+from .runs import finished, resumable
 
 CALM = 1.0  # seconds without a change until new labels are sent
 LOOK_AGAIN = 3.0  # seconds between two previews that are asked for
+COMMAND = re.compile(r"'sparsesegnet resume \"[^\"]*\"' goes on")
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -177,10 +180,17 @@ class Running:
             except InputError as error:
                 self.failure, self.state = str(error), "failed"
         elif self.state == "failed":
-            self.failure = str(run.error)
+            self.failure = self._reason(run.error)
         self.learn.curve.show(self.metrics, parameters.parameterNode)
         self.update()
         self.learn.showRuns()
+
+    def _reason(self, error: EngineError) -> str:
+        """Why a run failed, with the button's name where the command line's is meant."""
+        text = f"{error.cause[:1].upper()}{error.cause[1:]} {error.remedy}"
+        if resumable(self.parameters.runFolder):
+            text = COMMAND.sub(_("'Resume the last run' goes on"), text)
+        return text.strip()
 
     def _removePreview(self) -> None:
         node = self.parameters.preview

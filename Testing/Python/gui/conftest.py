@@ -96,7 +96,7 @@ def slicerApplication(qtApplication, tmp_path, monkeypatch, request):
         monkeypatch.setattr(slicer, widget.__name__, widget, raising=False)
     monkeypatch.setitem(sys.modules, "qt", qtModule(stand_ins.CUSTOM))
     for name, members in (("i18n", ("tr", "translate")),
-                          ("parameterNodeWrapper", ("parameterNodeWrapper",)),
+                          ("parameterNodeWrapper", ("parameterNodeWrapper", "WithinRange")),
                           ("ScriptedLoadableModule", (
                               "ScriptedLoadableModule", "ScriptedLoadableModuleWidget",
                               "ScriptedLoadableModuleLogic", "ScriptedLoadableModuleTest"))):
@@ -141,6 +141,10 @@ class Driver:
     @property
     def panel(self):
         return self.widget.panel
+
+    @property
+    def qt(self):
+        return sys.modules["qt"]
 
     @property
     def ui(self):

@@ -66,13 +66,22 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
         pass
 
 
+class WithinRange:
+    def __init__(self, minimum, maximum):
+        self.minimum, self.maximum = minimum, maximum
+
+
 def parameterNodeWrapper(cls):
     """Typed attributes kept in a real parameter node: nodes as references, the rest as text."""
     hints = typing.get_type_hints(cls)
     defaults = {name: getattr(cls, name, None) for name in hints}
 
+    def nodeClasses(kind):
+        kinds = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else (kind,)
+        return [k for k in kinds if isinstance(k, type) and issubclass(k, slicer.vtkMRMLNode)]
+
     def isNode(kind):
-        return isinstance(kind, type) and issubclass(kind, slicer.vtkMRMLNode)
+        return bool(nodeClasses(kind))
 
     def prop(name, kind):
         def read(self):
@@ -119,6 +128,10 @@ def parameterNodeWrapper(cls):
             self._updating = False
 
         for name, widget in pairs.items():
+            if isNode(hints[name]):  # as Slicer does: the type says what can be chosen
+                widget.nodeTypes = [k.__name__.rpartition(".")[2] for k in
+                                    nodeClasses(hints[name])]
+
             def changed(*_, name=name, widget=widget):
                 if not self._updating:
                     setattr(self, name, _read(widget))

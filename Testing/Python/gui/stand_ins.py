@@ -116,7 +116,8 @@ class qMRMLNodeComboBox(QComboBox):
         before = self.currentNode()
         found = [] if self._scene is None else [
             n for kind in self._types for n in slicer.util.getNodesByClass(kind)
-            if not n.GetHideFromEditors()]
+            if not n.GetHideFromEditors()
+            and (self._flags["showChildNodeTypes"] or n.GetClassName() == kind)]
         self._nodes = [None, *found]
         self.clear()
         self.addItems([self._none, *(n.GetName() or "" for n in found)])

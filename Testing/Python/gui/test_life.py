@@ -101,6 +101,8 @@ def test_the_engine_is_killed_and_the_run_resumed(user):
     os.kill(pid, 9)
     user.until(lambda: not user.panel.active)
     assert user.panel.state == "failed" and "killed the engine" in user.ui.statusLabel.text
+    assert "'Resume the last run' goes on" in user.ui.statusLabel.text
+    assert "sparsesegnet resume" not in user.ui.statusLabel.text
     user.picture("8-killed")
     user.click("resumeButton")
     assert user.panel.run.folder == folder

@@ -183,6 +183,14 @@ def test_slices_by_hand(user):
     assert "several voxels thick" in user.ui.viewWarningLabel.text
 
 
+def test_what_can_be_chosen(user):
+    """Scalar and colour volumes, no label maps."""
+    for kind in ("Scalar", "Vector", "LabelMap"):
+        slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}VolumeNode", kind)
+    texts = [user.ui.volumeSelector.itemText(n) for n in range(user.ui.volumeSelector.count)]
+    assert texts == ["(choose a volume)", "Scalar", "Vector"]
+
+
 def test_copy_as_python(user):
     from PySide6.QtWidgets import QApplication
 

@@ -1,0 +1,57 @@
+"""The module file: its self test, its console functions as the documentation shows them."""
+
+import slicer
+from conftest import SAMPLE
+from scenes import addVolume, annotated, training
+
+from SparseSegNetLib.nodes.sample import loadSample
+
+
+def test_the_self_test(slicerApplication):
+    import SparseSegNet
+
+    test = SparseSegNet.SparseSegNetTest()
+    test.runTest()
+    assert slicer.mrmlScene.GetFirstNodeByName("SparseSegNet kidney drawn dense") is not None
+
+
+def test_the_examples_of_the_console(slicerApplication, tmp_path):
+    """As in the README, on the sample: a run kept, corrected, gone on with."""
+    import SparseSegNet
+
+    volumeNode, segmentationNode = loadSample(SAMPLE)
+    run = SparseSegNet.densify(volumeNode, segmentationNode, timeBudget=8,
+                               runFolder=tmp_path / "run")
+    assert SparseSegNet.currentRun() is run and run.progress is not None
+    assert run.wait() == "done", run.error
+    assert run.result.IsA("vtkMRMLSegmentationNode")
+    assert run.uncertainty.IsA("vtkMRMLScalarVolumeNode") and run.uncertainty is run.uncertainty
+    for region in run.disagreements:
+        assert set(region) >= {"voxels", "voxel", "drawn", "model"}
+    assert run.takeCorrections() == 0, "nothing was corrected"
+    result = run.result
+    segmentId = result.GetSegmentation().GetNthSegmentID(0)
+    erased = slicer.util.arrayFromSegmentBinaryLabelmap(result, segmentId, volumeNode).copy()
+    count = int((erased[30] > 0).sum())
+    erased[30] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(erased, result, segmentId, volumeNode)
+    assert run.takeCorrections() == count
+    drawn = segmentationNode.GetSegmentation()
+    background = drawn.GetSegment(drawn.GetNthSegmentID(2))
+    assert background.GetName() == "Background"
+    again = SparseSegNet.resume(run.folder, volumeNode, segmentationNode, moreTime=5)
+    assert again.wait() == "done", again.error
+    first = slicer.util.arrayFromSegmentBinaryLabelmap(again.result, segmentId, volumeNode)
+    assert not first[30].any(), "what was erased stays erased"
+
+
+def test_channels_of_the_panel(user):
+    annotated(user, 20.0)
+    second, _ = addVolume("T2")
+    user.ui.channelSelector.setCheckState(second, user.qt.Qt.Checked)
+    assert user.panel.parameters.channels == [second]
+    user.click("trainButton")
+    user.until(lambda: training(user))
+    assert user.panel.run._run.folder.read_input(mapped=True).image.shape[0] == 2
+    assert user.panel.run._run.folder.description["inputs"][0]["channels"] == ["MR", "T2"]
+    user.click("cancelButton")
