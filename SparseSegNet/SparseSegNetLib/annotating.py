@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .annotation.composition import UNLABELLED, compose_labels
 from .annotation.cover import cover_slices, looks_solid
+from .annotation.share import labelled_voxels
 from .annotation.slices import AXES, AnnotatedSlice, check_slices
 from .annotation.strokes import painted_slices
 from .errors import InputError
@@ -144,9 +144,8 @@ class Annotating:
 
     def share(self) -> float:
         """The share of the volume's voxels that are labelled."""
-        background = self._watch.background()[self._watch.labels]
-        labels = compose_labels(self._foreground(), self.slices, background)
-        return np.count_nonzero(labels != UNLABELLED) / max(1, labels.size)
+        labels = self._watch.labels
+        return labelled_voxels(labels, self.slices) / max(1, labels.size)
 
     def next(self, item: AnnotatedSlice | None, step: int) -> AnnotatedSlice | None:
         """The annotated slice after (step 1) or before (-1) one of them, in a ring."""

@@ -49,7 +49,10 @@ def box_of(changed: np.ndarray) -> tuple[slice, slice, slice] | None:
     ranges: list[slice] = []
     part = changed
     for axis in range(3):
-        hit = np.flatnonzero(part.any(axis=tuple({0, 1, 2} - {axis})))
+        others = tuple({0, 1, 2} - {axis})
+        # Along the first axis planes lie in one piece: several times faster than any(axis=...).
+        hit = np.flatnonzero(part.any(axis=others) if axis else
+                             [plane.any() for plane in part])
         if hit.size == 0:
             return None
         ranges.append(slice(int(hit[0]), int(hit[-1]) + 1))

@@ -16,6 +16,7 @@ from SparseSegNetLib.annotation.composition import (
 )
 from SparseSegNetLib.annotation.cover import cover_slices, looks_solid
 from SparseSegNetLib.annotation.geometry import Geometry
+from SparseSegNetLib.annotation.share import labelled_voxels
 from SparseSegNetLib.annotation.slices import (
     AnnotatedSlice,
     check_slices,
@@ -193,3 +194,30 @@ class TestGeometry:
         turned = self.make(directions=(0.0, -1.0, 0, 1.0, 0.0, 0, 0, 0, 1.0))
         assert turned.position(2, 0, 0) == (1.0, 3.0, 3.0)
         assert turned.position(0, 1, 1) == (0.4, 2.0, 5.0)
+
+
+class TestShare:
+    @pytest.mark.parametrize("seed", range(30))
+    def test_as_counted_one_by_one(self, seed):
+        random = np.random.default_rng(seed)
+        shape = (6, 7, 8)
+        drawn = (random.random(shape) < 0.1).astype(np.uint8)
+        slices = {}
+        for _ in range(random.integers(0, 7)):
+            axis = "ijk"[random.integers(3)]
+            sides = [n for a, n in zip("kji", shape, strict=True) if a != axis]
+            box = None
+            if random.random() < 0.5:
+                box = tuple((int(lo), int(lo + random.integers(1, n - lo + 1)))
+                            for n in sides for lo in [random.integers(0, n)])
+            index = int(random.integers(shape["kji".index(axis)]))
+            slices[axis, index] = AnnotatedSlice(axis, index, box)
+        known = drawn > 0
+        for item in slices.values():
+            known[item.selector()] = True
+        assert labelled_voxels(drawn, slices.values()) == known.sum()
+
+    def test_a_slice_listed_twice(self):
+        twice = [AnnotatedSlice("k", 1), AnnotatedSlice("k", 1, ((0, 2), (0, 2)))]
+        with pytest.raises(ValueError, match="listed twice"):
+            labelled_voxels(np.zeros((3, 3, 3)), twice)
