@@ -73,5 +73,6 @@ class QProcessTransport:
 
 
 def _bytes(value) -> bytes:
-    """What a QByteArray holds; some versions of PythonQt give bytes at once."""
-    return value if isinstance(value, bytes) else bytes(value.data())
+    """What a QByteArray holds; versions of PythonQt give bytes at once, or text."""
+    data = value if isinstance(value, (bytes, str)) else value.data()
+    return data.encode("utf-8", "surrogateescape") if isinstance(data, str) else bytes(data)

@@ -44,11 +44,13 @@ class AnnotateSection:
         self.editor.enter()
         window = slicer.util.mainWindow()
         if window is not None and not self._shortcuts:
-            for keys, act in (("Ctrl+M", self.onMarkUnderMouse), ("Ctrl+,", self.onPrevious),
-                              ("Ctrl+.", self.onNext)):
+            for keys, act in (("Ctrl+Shift+M", self.onMarkUnderMouse),
+                              ("Ctrl+Shift+Left", self.onPrevious),
+                              ("Ctrl+Shift+Right", self.onNext)):
                 shortcut = qt.QShortcut(qt.QKeySequence(keys), window)
                 shortcut.activated.connect(act)
                 self._shortcuts.append(shortcut)
+        self.update()
         self.onAlign()
 
     def exit(self) -> None:

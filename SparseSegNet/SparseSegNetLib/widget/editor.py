@@ -54,6 +54,11 @@ class Editor:
         if self.widget.sourceVolumeNode() is not volumeNode:
             self.widget.setSourceVolumeNode(volumeNode)
 
+    def saveStateForUndo(self) -> None:
+        """Before the segmentation in the editor is written to by us."""
+        if self.widget.segmentationNode() is not None:
+            self.widget.saveStateForUndo()
+
     @property
     def sphere(self) -> bool:
         """Whether a 3D brush is chosen."""

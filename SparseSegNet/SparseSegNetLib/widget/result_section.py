@@ -133,6 +133,10 @@ class ResultSection:
         """Corrections become annotation, and learning goes on from where it ended."""
         parameters = self.panel.parameters
         folder = finished(parameters.runFolder)
+        self.ui.correctButton.checked = False
+        self.panel.correcting = False
+        self.panel.annotate.update()
+        self.panel.annotate.editor.saveStateForUndo()
         try:
             count = takeCorrections(parameters.result, folder.read_result(),
                                     [s.id for s in folder.segments], parameters.segmentation,
@@ -140,7 +144,5 @@ class ResultSection:
         except InputError as error:
             self.panel.say(str(error))
             return
-        self.ui.correctButton.checked = False
-        self.panel.correcting = False
         self.panel.goOn(folder.path, moreTime=parameters.timeBudget, said=_(
             "{count} corrected voxels were taken over.").format(count=count) if count else "")

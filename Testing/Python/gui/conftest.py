@@ -17,7 +17,6 @@ pytest.importorskip("PySide6.QtUiTools", reason="PySide6 is not installed")
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = ROOT / "SparseSegNet" / "SparseSegNet.py"
-SAMPLE = ROOT / "SparseSegNet" / "Resources" / "Sample"
 PICTURES = ROOT / "demo" / "gui"
 
 
@@ -45,8 +44,13 @@ def useProperties(*names):
     """Qt's properties as attributes in these modules, as PythonQt has them everywhere."""
     import PySide6.QtCore  # noqa: F401
 
-    for name in names:  # true_property, for modules that do not ask for it themselves
-        sys.modules["__feature__"].set_selection(0x02, name)
+    # It looks into every module that is loaded, and torch's lazy ones do not bear that.
+    hidden = {n: sys.modules.pop(n) for n in list(sys.modules) if n.partition(".")[0] == "torch"}
+    try:
+        for name in names:  # true_property, for modules that do not ask for it themselves
+            sys.modules["__feature__"].set_selection(0x02, name)
+    finally:
+        sys.modules.update(hidden)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,12 @@
 """A small annotated volume for the panel's tests."""
 
+from pathlib import Path
+
 import numpy as np
 import slicer
 import slicer.util
 
+SAMPLE = Path(__file__).resolve().parents[3] / "SparseSegNet" / "Resources" / "Sample"
 SHAPE = (24, 28, 30)
 SLICES = (("k", 8), ("k", 16), ("j", 10), ("j", 18), ("i", 15))
 

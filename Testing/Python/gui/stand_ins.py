@@ -277,7 +277,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         pass
 
     def saveStateForUndo(self):
-        pass
+        self._saved = self._segmentation
 
     def updateWidgetFromMRML(self):
         segments = [] if self._segmentation is None else [

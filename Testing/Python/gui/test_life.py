@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -82,6 +83,8 @@ def test_the_module_is_reloaded_and_slicer_quits(user, makeUser, slicerApplicati
     user.until(checkpoint.is_file)
     user.widget.cleanup()
     assert not alive(pid), "no orphan"
+    user.widget.onReload()
+    assert not any(n.startswith("SparseSegNetLib") for n in sys.modules), "the library too"
     second = makeUser()
     assert second.ui.resumeButton.visible, "its run can be resumed"
     second.until(lambda: second.panel.torchCard.state == "ready")
@@ -128,6 +131,7 @@ def test_the_scene_is_saved_opened_and_the_run_resumed(user, tmp_path):
     assert parameters.timeBudget == 20.0 and user.ui.seedSpin.value == 7
     assert user.panel.annotating.slices == slices and user.ui.sliceTable.rowCount == 5
     assert parameters.runFolder == str(folder)
+    assert user.ui.segmentEditor.segmentationNode() is parameters.segmentation
     assert parameters.preview is None, "a preview is not saved"
     user.until(lambda: user.ui.resumeButton.visible, 10)
     user.picture("9-resume-offered")
@@ -207,15 +211,16 @@ def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication):
     user.window.show()
     user.window.activateWindow()
     second.until(lambda: user.window.isActiveWindow, 5)
-    QTest.keyClick(user.window, Qt.Key_Period, Qt.ControlModifier)
+    both = Qt.ControlModifier | Qt.ShiftModifier
+    QTest.keyClick(user.window, Qt.Key_Right, both)
     first = second.panel.annotate.table.current
     assert first is not None
-    QTest.keyClick(user.window, Qt.Key_Period, Qt.ControlModifier)
+    QTest.keyClick(user.window, Qt.Key_Right, both)
     assert second.panel.annotate.table.current != first
-    QTest.keyClick(user.window, Qt.Key_Comma, Qt.ControlModifier)
+    QTest.keyClick(user.window, Qt.Key_Left, both)
     assert second.panel.annotate.table.current == first
     count = len(second.panel.annotating.slices)
-    QTest.keyClick(user.window, Qt.Key_M, Qt.ControlModifier)
+    QTest.keyClick(user.window, Qt.Key_M, both)
     assert len(second.panel.annotating.slices) in (count, count + 1)
     second.widget.exit()
     assert not second.panel.annotate._shortcuts and truth is not None

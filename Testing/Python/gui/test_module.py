@@ -1,8 +1,7 @@
 """The module file: its self test, its console functions as the documentation shows them."""
 
 import slicer
-from conftest import SAMPLE
-from scenes import addVolume, annotated, training
+from scenes import SAMPLE, addVolume, annotated, training
 
 from SparseSegNetLib.nodes.sample import loadSample
 

@@ -78,6 +78,7 @@ def test_the_whole_way_from_an_empty_scene(user):
     user.click("continueButton")
     assert f"{len(wrong)} corrected voxels" in user.ui.statusLabel.text
     assert user.ui.segmentEditor.segmentationNode() is drawn
+    assert user.ui.segmentEditor._saved is drawn, "it can be undone"
     user.until(lambda: not user.panel.active)
     assert user.panel.state == "done", user.ui.statusLabel.text
     second = user.panel.parameters.result

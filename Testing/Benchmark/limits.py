@@ -1,0 +1,96 @@
+"""`make benchmark-limits`: how soon the first usable preview comes, and how near a few slices come
+to labels everywhere.
+
+For each case, in one run of ours through the client: when each dense preview came and its share of
+the final IoU. Then the network alone, trained on *all* voxels of the same volume for three times
+the seconds: what it fits of labels that it has seen is the most that it could reach. IoU on the
+voxels that were not annotated, here and there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from ablation import iou_of, volume_of
+from cases import SHARED, Case, data_is_there, load_case
+from SparseSegNetLib.client.run import Run
+from SparseSegNetLib.engine import metrics
+from SparseSegNetLib.engine.device import prepare_threads
+from SparseSegNetLib.engine.plan import fingerprint, make_plan
+from SparseSegNetLib.engine.trainer import Trainer, by_time
+from SparseSegNetLib.run.folder import RunFolder, RunInput
+from SparseSegNetLib.run.options import Options
+
+USABLE = 0.8  # of the final IoU
+
+
+def followed(case: Case, seconds: float, seed: int) -> tuple[list[tuple[float, float]], float]:
+    """(seconds since the start, IoU) of each dense preview, and the IoU of the result."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = RunFolder.create(
+            Path(name) / "run", [RunInput(case.image[None], case.sparse, case.geometry,
+                                          case.slices)],
+            case.segments, Options(time_budget=seconds, seed=seed, device="cpu"))
+        begun, previews = time.monotonic(), []
+
+        def came(event: dict) -> None:
+            if event["event"] == "preview" and "planes" not in event:
+                previews.append((time.monotonic() - begun, folder.read_preview()))
+
+        run = Run(folder)
+        run.observe(came)
+        if run.wait() != "done":
+            raise RuntimeError(str(run.error))
+        return ([(at, _iou(case, labels)) for at, labels in previews],
+                _iou(case, run.result()))
+
+
+def densely_taught(case: Case, seconds: float, seed: int) -> tuple[float, int]:
+    """IoU that the network alone reaches when all voxels are labelled, and its steps."""
+    classes = len(case.segments) + 1
+    print_ = fingerprint(case.truth, case.geometry.spacing_kji, 1, classes, len(case.slices))
+    plan = replace(make_plan(print_), dtype="bfloat16", held_out_share=0.0, priors=False)
+    learner = Trainer(plan, [volume_of(replace(case, sparse=case.truth))], classes, None, seed,
+                      None)
+    learner.train(by_time(seconds))
+    return iou_of(case, learner.probabilities()), learner.steps
+
+
+def _iou(case: Case, labels) -> float:
+    return metrics.mean(row["iou"] for row in case.scores(labels))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--cases", nargs="+", default=[
+        "hippocampus-007", "spleen-ct", "brain-mricrop", "nuclei-1135"])
+    parser.add_argument("--spread", default="5,5,3")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, default=SHARED)
+    options = parser.parse_args()
+    if not data_is_there(options.data):
+        return 2
+    counts = tuple(map(int, options.spread.split(",")))
+    threads = prepare_threads()
+    print(f"{counts} slices, {options.seconds:g} s, dense {3 * options.seconds:g} s, seed "
+          f"{options.seed}, {threads} threads\n")
+    print("| case | voxels | first preview, s | its IoU | result | share | labels everywhere "
+          "| steps | reached |\n" + "|---" * 9 + "|")
+    for name in options.cases:
+        case = load_case(options.data / name, counts)
+        previews, final = followed(case, options.seconds, options.seed)
+        at, first = next(((t, v) for t, v in previews if v >= USABLE * final), (float("nan"),) * 2)
+        dense, steps = densely_taught(case, 3 * options.seconds, options.seed)
+        print(f"| {name} | {case.truth.size / 1e6:.2f} M | {at:.1f} | {first:.3f} | {final:.3f} "
+              f"| {first / final:.2f} | {dense:.3f} | {steps} | {final / dense:.2f} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
