@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint benchmark benchmark-accuracy benchmark-ablation benchmark-busy benchmark-limits benchmark-live benchmark-speed clean
+.PHONY: demo test lint benchmark benchmark-accuracy benchmark-ablation benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-speed clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -47,6 +47,9 @@ benchmark-limits: $(STAMP)
 
 benchmark-live: $(STAMP)
 	$(BIN)/python Testing/Benchmark/live.py $(ARGS)
+
+benchmark-panel: $(STAMP)
+	PANEL_BENCHMARK=1 $(BIN)/python -m pytest -q -s Testing/Python/gui/test_heartbeat.py
 
 benchmark-busy: $(STAMP)
 	$(BIN)/python Testing/Benchmark/busy.py

@@ -167,8 +167,10 @@ def inference(plan: Plan, volume: WorkingVolume, classes: int) -> None:
 
     @torch.inference_mode()
     def theirs() -> torch.Tensor:
-        return sliding_window_inference(pixels, tile, 1, network, overlap=plan.overlap,
-                                        mode="gaussian")[0].argmax(dim=0).cpu()
+        # Probabilities are blended, as ours are: blended logits give other labels where tiles meet.
+        return sliding_window_inference(
+            pixels, tile, 1, lambda x: network(x).softmax(dim=1), overlap=plan.overlap,
+            mode="gaussian")[0].argmax(dim=0).cpu()
 
     def ours(dtype: str) -> torch.Tensor:
         return Predictor(network, classes, replace(plan, dtype=dtype)).probabilities(
@@ -198,6 +200,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=15.0, help="per pipeline and turn")
     parser.add_argument("--workers", nargs="+", type=int, default=[0, 2])
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--only", choices=["training", "prediction"])
     parser.add_argument("--data", type=Path, default=SHARED)
     options = parser.parse_args()
     if not data_is_there(options.data):
@@ -208,8 +211,10 @@ def main() -> int:
     np.random.seed(0)
     plan, volume = prepared(case, device)
     print(f"{options.case}, {device}, {threads} threads, torch {torch.__version__}\n")
-    training(plan, volume, len(case.segments) + 1, options)
-    inference(plan, volume, len(case.segments) + 1)
+    if options.only != "prediction":
+        training(plan, volume, len(case.segments) + 1, options)
+    if options.only != "training":
+        inference(plan, volume, len(case.segments) + 1)
     return 0
 
 

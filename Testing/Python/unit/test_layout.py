@@ -104,6 +104,16 @@ def test_cmake_lists_exactly_the_files_there_are():
     assert [p.name for p in MODULE.glob("*.py")] == ["SparseSegNet.py"]
 
 
+@pytest.mark.parametrize("path", [*(LIB / "widget").glob("*.py"), MODULE / "SparseSegNet.py"],
+                         ids=lambda p: p.name)
+def test_texts_can_be_translated(path):
+    """A text with values in it is translated first and filled in afterwards."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
+            assert isinstance(node.args[0], ast.Constant), f"line {node.lineno}"
+
+
 def test_the_extension_index_can_read_our_cmake_file():
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     assert re.search(r"^project\(SparseSegNet\)$", text, re.MULTILINE)

@@ -1,0 +1,74 @@
+"""`make benchmark-panel`: how long the panel keeps the GUI's thread, on volumes of real size.
+
+A measurement, not a test of speed: machines are shared. It paints, trains and shows previews as a
+user would, and prints how long the heartbeats took.
+"""
+
+import os
+import statistics
+import time
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+from scenes import planeOf, training
+
+SHAPES = {"128^3": (128, 128, 128), "256^3": (256, 256, 256)}
+
+
+@pytest.mark.skipif("PANEL_BENCHMARK" not in os.environ,
+                    reason="a benchmark: run it with make benchmark-panel")
+@pytest.mark.parametrize("name", SHAPES)
+def test_heartbeats(user, name):
+    shape = SHAPES[name]
+    radius = np.sqrt(sum(((x - (n - 1) / 2) / (0.42 * n)) ** 2
+                         for x, n in zip(np.ogrid[tuple(map(slice, shape))], shape, strict=True)))
+    truth = np.where(radius < 0.5, 2, np.where(radius < 1, 1, 0)).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 12, shape)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
+    slicer.util.updateVolumeFromArray(
+        node, (np.array([60.0, 160.0, 100.0])[truth] + noise).astype(np.int16))
+    user.until(lambda: user.panel.torchCard.state == "ready")
+    beats, begun, panel = {"painting": [], "training": []}, [0.0], user.panel
+    beat = panel.tick
+
+    def timed():
+        begun[0] = time.perf_counter()
+        beat()
+        kind = "training" if panel.active else "painting"
+        beats[kind].append(1000 * (time.perf_counter() - begun[0]))
+
+    panel.tick = timed
+    panel.parameters.volume = node
+    user.click("newSegmentationButton")
+    ids = list(panel.parameters.segmentation.GetSegmentation().GetSegmentIDs())
+
+    def paint(axis, share):
+        plane = planeOf(axis, round(share * shape["kji".index(axis)]))
+        inPlane = np.zeros(shape, bool)
+        inPlane[plane] = True
+        for segmentId, value in zip(ids, (1, 2), strict=True):
+            user.paint(segmentId, inPlane & (truth == value))
+        user.until(lambda: panel.annotating.dirtySince is None, 20)
+
+    for axis, share in (("k", 0.4), ("k", 0.6), ("j", 0.4), ("j", 0.6), ("i", 0.5)):
+        paint(axis, share)
+    panel.parameters.timeBudget = 90.0
+    started = time.perf_counter()
+    user.click("trainButton")
+    pressed = 1000 * (time.perf_counter() - started)
+    user.until(lambda: training(user), 120)
+    for axis, share in (("k", 0.3), ("i", 0.4)):
+        paint(axis, share)
+        end = time.monotonic() + 8
+        while time.monotonic() < end:
+            user.turn()
+    user.click("stopButton")
+    user.until(lambda: not panel.active, 120)
+    assert panel.state == "done" and beats["training"]
+    print(f"\n{name}: pressing Train {pressed:.0f} ms")
+    for kind, times in beats.items():
+        times.sort()
+        print(f"  heartbeats while {kind}: {len(times)}, median {statistics.median(times):.1f} ms, "
+              f"99th of 100 {times[int(0.99 * len(times))]:.0f} ms, longest {times[-1]:.0f} ms")
