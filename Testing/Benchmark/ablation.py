@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -44,7 +45,9 @@ STRONG = Strength(rotation=25, scale=0.2, elastic=5.5, contrast=0.25, brightness
 class Without(Priors):
     """Priors of which one way says nothing."""
 
-    missing = ""
+    def __init__(self, *arguments, missing: str):
+        super().__init__(*arguments)
+        self.missing = missing
 
     def suggest(self, *arguments, **options) -> torch.Tensor:
         found = super().suggest(*arguments, **options).clone()
@@ -140,7 +143,7 @@ def volume_of(case: Case, device: torch.device | str = "cpu") -> WorkingVolume:
 
 def stacked(case: Case, variant: StackVariant, seed: int) -> Stack:
     classes, volume = len(case.segments) + 1, volume_of(case)
-    kind = type("Priors", (Without,), {"missing": variant.without}) if variant.without else Priors
+    kind = partial(Without, missing=variant.without) if variant.without else Priors
     with ExitStack() as changes:
         for module, name, value in variant.constants:
             changes.enter_context(patch.object(module, name, value))

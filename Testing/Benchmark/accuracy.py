@@ -10,7 +10,6 @@ Testing/Benchmark/runs/accuracy.md.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
@@ -23,13 +22,12 @@ import SimpleITK as sitk
 
 from cases import SHARED, data_is_there, densify, load_case
 from SparseSegNetLib.engine import metrics
-from SparseSegNetLib.run.atomic import atomic_path, write_json
+from SparseSegNetLib.run.atomic import atomic_path
 from SparseSegNetLib.run.folder import annotated_share
+from storing import ENGINE, RUNS, engine_hash, stored
 
 CASES = ("hippocampus-007", "spleen-ct", "nuclei-1135", "brain-mricrop", "mouse-skull-ct")
 BUDGETS = ((1, 1, 1), (2, 2, 1), (3, 3, 2), (5, 5, 3))
-RUNS = Path(__file__).resolve().parent / "runs"
-ENGINE = Path(__file__).resolve().parents[2] / "SparseSegNet" / "SparseSegNetLib" / "engine"
 
 
 def main() -> int:
@@ -55,10 +53,11 @@ def result_of(case_name: str, counts: tuple[int, int, int], options) -> dict:
     """The stored result of these settings and this engine, or a new one."""
     settings = {"case": case_name, "counts": counts, "time_budget": options.time_budget,
                 "seed": options.seed, "engine": engine_hash()}
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    store = RUNS / "accuracy" / f"{case_name}-{'-'.join(map(str, counts))}-{key}.json"
-    if store.exists():
-        return json.loads(store.read_text(encoding="utf-8"))
+    return stored(RUNS / "accuracy", f"{case_name}-{'-'.join(map(str, counts))}", settings,
+                  lambda: _made(case_name, counts, options))
+
+
+def _made(case_name: str, counts: tuple[int, int, int], options) -> dict:
     case = load_case(options.data / case_name, counts)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -69,24 +68,12 @@ def result_of(case_name: str, counts: tuple[int, int, int], options) -> dict:
         about = json.loads(report.read_text(encoding="utf-8"))
         result = sitk.GetArrayFromImage(sitk.ReadImage(str(out))).astype(np.uint8)
     rows = case.scores(result)
-    found = {
-        "settings": settings, "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    return {
         "mean_iou": metrics.mean(r["iou"] for r in rows),
         "mean_dice": metrics.mean(r["dice"] for r in rows), "scores": rows,
         "annotated_share": annotated_share(case.sparse), "seconds": about["seconds"],
         "steps": about["steps"], "held_out": about["held_out"], "plan": about["plan"],
     }
-    store.parent.mkdir(parents=True, exist_ok=True)
-    write_json(store, found)
-    return found
-
-
-def engine_hash() -> str:
-    """Changes when the engine's code does, so that stored results are not taken for new ones."""
-    digest = hashlib.sha256()
-    for path in sorted(ENGINE.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def table(results: dict, options) -> str:

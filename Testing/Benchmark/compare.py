@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import inspect
-import json
 import sys
 import tempfile
 import time
@@ -25,12 +24,12 @@ import SimpleITK as sitk
 
 import features
 import peers
-from accuracy import RUNS, engine_hash
 from cases import SHARED, Case, data_is_there, densify, load_case
 from overlap_and_surface import scores
 from SparseSegNetLib.engine import metrics
-from SparseSegNetLib.run.atomic import atomic_path, write_json
+from SparseSegNetLib.run.atomic import atomic_path
 from SparseSegNetLib.run.folder import annotated_share
+from storing import RUNS, engine_hash, stored
 
 CASES = ("hippocampus-007", "spinalcord-t2", "spleen-ct", "brain-mricrop", "nuclei-1135",
          "ct-multiorgan", "mouse-skull-ct", "braintumour-flair3")
@@ -83,10 +82,11 @@ def result_of(case: Case, counts: tuple, method: str, budget: float, seed: int) 
     """The stored result of these settings, or a new one."""
     settings = {"case": case.name, "counts": counts, "method": method, "budget": budget,
                 "seed": seed if method == OURS else 0, "code": _code(method)}
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    store = STORE / f"{case.name}-{'-'.join(map(str, counts))}-{method}-{key}.json"
-    if store.exists():
-        return json.loads(store.read_text(encoding="utf-8"))
+    return stored(STORE, f"{case.name}-{'-'.join(map(str, counts))}-{method}", settings,
+                  lambda: _made(case, method, budget, seed))
+
+
+def _made(case: Case, method: str, budget: float, seed: int) -> dict:
     if method == OURS:
         begun = time.monotonic()
         result, seconds = ours(case, budget, seed), time.monotonic() - begun
@@ -94,12 +94,8 @@ def result_of(case: Case, counts: tuple, method: str, budget: float, seed: int) 
         # In a process of its own: the libraries of several peers do not go well together.
         with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
             result, seconds = pool.submit(_timed, method, case, budget).result()
-    record = {"settings": settings, "seconds": seconds, **scores(case, result),
-              "annotated_share": annotated_share(case.sparse),
-              "date": datetime.now(UTC).isoformat(timespec="seconds")}
-    store.parent.mkdir(parents=True, exist_ok=True)
-    write_json(store, record)
-    return record
+    return {"seconds": seconds, **scores(case, result),
+            "annotated_share": annotated_share(case.sparse)}
 
 
 def _timed(method: str, case: Case, budget: float) -> tuple[np.ndarray, float]:

@@ -201,25 +201,31 @@ class Job:
             return None
         if self.options.max_steps:
             left = None
+        number = self.inputs.trained[0]
+
+        def show(probabilities: torch.Tensor) -> None:
+            labels, _ = finish(probabilities.cpu(), volume.full_shape)
+            self.reporter.preview(number, keep_drawn(labels.numpy(),
+                                                     self.inputs.items[number].labels))
+
         try:
             stack = self._stacker(plan, volume, left, lambda share: self._check(
-                "comparing slices")).stack(volume.labels, volume.slices)
+                "comparing slices"), show).stack(volume.labels, volume.slices)
         except Stopped:
             self.reporter.warn("stopped before the first training step: the result is what the "
                                "slices alone say.")
             stack = self._stacker(plan, volume, 0.0, self._unless_cancelled).stack(
                 volume.labels, volume.slices)
-        labels, _ = finish(prior_of(stack.target, self.classes).cpu(), volume.full_shape)
-        number = self.inputs.trained[0]
-        self.reporter.preview(number, keep_drawn(labels.numpy(), self.inputs.items[number].labels))
+        show(prior_of(stack.target, self.classes))
         self._tell_of(stack)
         return stack
 
     def _stacker(self, plan: Plan, volume: WorkingVolume, left: float | None,
-                 step: Callable[[float], None]) -> Stacker:
+                 step: Callable[[float], None],
+                 early: Callable[[torch.Tensor], None] | None = None) -> Stacker:
         seconds = None if left is None else PRIORS_SHARE * left
         return Stacker(Priors(volume, self.classes, seconds, step), self.options.seed,
-                       None if left is None else STACK_SHARE * left, plan.dtype, step)
+                       None if left is None else STACK_SHARE * left, plan.dtype, step, early)
 
     def _unless_cancelled(self, share: float) -> None:
         if self.commands.cancel.is_set():

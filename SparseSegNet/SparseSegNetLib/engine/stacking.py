@@ -72,12 +72,16 @@ class Stacker:
     seconds: how long `stack` may take, about; None for as long as it takes.
     dtype: of the shallow model's products.
     step: called with the share done; it may raise to break off.
+    early: called with class probabilities float32 (classes, k, j, i) of the priors alone, long
+    before the shallow model has learnt.
     """
 
     def __init__(self, priors: Priors, seed: int = 0, seconds: float | None = None,
-                 dtype: str = "float32", step: Callable[[float], None] = lambda share: None):
+                 dtype: str = "float32", step: Callable[[float], None] = lambda share: None,
+                 early: Callable[[torch.Tensor], None] | None = None):
         self.priors, self.volume, self.classes = priors, priors.volume, priors.classes
         self.seed, self.seconds, self.dtype, self.step = seed, seconds, dtype, step
+        self.early = early
         with torch.no_grad():
             image, shape = self.volume.image, self.volume.shape
             voxels = [torch.arange(n, device=image.device) for n in shape]
@@ -104,6 +108,8 @@ class Stacker:
         slices = [s for s in slices if complete(labels, s)]
         suggested = self.priors.suggest(labels, slices).half()
         once = time.monotonic() - begun
+        if self.early is not None:
+            self.early(_of_priors(suggested))
         folds = self._folds(labels, slices, once)
         if len(folds) < 2:
             even = torch.full((len(WAYS),), 1 / len(WAYS))
@@ -142,8 +148,7 @@ class Stacker:
         say of them."""
         if not alone:
             return blend
-        ways = torch.tensor(USUAL[:-1])
-        kept = _blend(suggested[:, list(alone)], ways / ways.sum())
+        kept = _of_priors(suggested[:, list(alone)])
         blend[list(alone)] = 0
         blend *= (1 - kept.sum(dim=0)) / blend.sum(dim=0).clamp_min(1e-6)
         blend[list(alone)] = kept
@@ -252,6 +257,12 @@ def _blend(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     for weight, part in zip(weights.tolist(), maps, strict=True):
         total += weight * part
     return total
+
+
+def _of_priors(suggested: torch.Tensor) -> torch.Tensor:
+    """The usual blend of the priors, without a shallow model."""
+    ways = torch.tensor(USUAL[:-1])
+    return _blend(suggested, ways / ways.sum())
 
 
 def complete(labels: torch.Tensor, item: AnnotatedSlice) -> bool:
