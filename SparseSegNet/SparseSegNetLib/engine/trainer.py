@@ -152,8 +152,8 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(),
                                               self.plan.clip or math.inf)
         self.steps += 1
-        value = loss.item()
-        if not (math.isfinite(value) and math.isfinite(norm.item())):
+        value, size = torch.stack((loss.detach(), norm)).tolist()  # waits for the device once
+        if not (math.isfinite(value) and math.isfinite(size)):
             self._recover()
             return None
         for group in self.optimiser.param_groups:
