@@ -72,6 +72,7 @@ def main() -> int:
     parser.add_argument("--spread", default="5,5,3")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=["previews"])
     parser.add_argument("--data", type=Path, default=SHARED)
     options = parser.parse_args()
     if not data_is_there(options.data):
@@ -86,7 +87,8 @@ def main() -> int:
         case = load_case(options.data / name, counts)
         previews, final = followed(case, options.seconds, options.seed)
         at, first = next(((t, v) for t, v in previews if v >= USABLE * final), (float("nan"),) * 2)
-        dense, steps = densely_taught(case, 3 * options.seconds, options.seed)
+        dense, steps = (float("nan"), 0) if options.only else \
+            densely_taught(case, 3 * options.seconds, options.seed)
         print(f"| {name} | {case.truth.size / 1e6:.2f} M | {at:.1f} | {first:.3f} | {final:.3f} "
               f"| {first / final:.2f} | {dense:.3f} | {steps} | {final / dense:.2f} |", flush=True)
     return 0
