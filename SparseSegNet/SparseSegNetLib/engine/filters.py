@@ -7,9 +7,9 @@ magnitude, the Laplacian and the Hessian's eigenvalues.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 
 SCALES = (0.5, 1.0, 2.0, 4.0, 8.0)  # standard deviations in units of the finest spacing
 PER_SCALE = 6  # responses
@@ -21,18 +21,28 @@ def count(channels: int) -> int:
     return channels * (1 + PER_SCALE * len(SCALES))
 
 
-def responses(image: torch.Tensor, spacing: tuple[float, float, float]) -> torch.Tensor:
-    """float32 (count(c), k, j, i) of an image float32 (c, k, j, i); spacing: mm along k, j, i."""
+def responses(image: torch.Tensor, spacing: tuple[float, float, float],
+              dtype: torch.dtype = torch.float32,
+              step: Callable[[], None] = lambda: None) -> torch.Tensor:
+    """`dtype` (count(c), k, j, i) of an image float32 (c, k, j, i); spacing: mm along k, j, i.
+
+    step: called after each scale of each channel; it may raise to break off.
+    """
     units = [s / min(spacing) for s in spacing]
-    found = []
+    found = torch.empty((count(len(image)), *image.shape[1:]), dtype=dtype, device=image.device)
+    number = 0
     for channel in image:
-        found.append(channel)
+        found[number] = channel
+        number += 1
         for scale in SCALES:
             smooth = channel
             for axis, unit in enumerate(units):
                 smooth = _smooth(smooth, axis, scale / unit)
-            found += _of_one_scale(smooth, units, scale)
-    return torch.stack(found)
+            for response in _of_one_scale(smooth, units, scale):
+                found[number] = response
+                number += 1
+            step()
+    return found
 
 
 def _of_one_scale(smooth: torch.Tensor, units: list[float], scale: float) -> list[torch.Tensor]:
@@ -58,13 +68,17 @@ def _smooth(x: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
     """A Gaussian along one axis; the border's value goes on beyond it."""
     if sigma < 0.2 or x.shape[axis] < 2:
         return x
-    radius = max(1, math.ceil(REACH * sigma))
-    at = torch.arange(-radius, radius + 1, dtype=torch.float32, device=x.device)
+    radius, n = max(1, math.ceil(REACH * sigma)), x.shape[axis]
+    at = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (at / sigma) ** 2)
-    moved = x.movedim(axis, -1)
-    rows = F.pad(moved.reshape(-1, 1, moved.shape[-1]), (radius, radius), "replicate")
-    found = F.conv1d(rows, (kernel / kernel.sum())[None, None])
-    return found.view(moved.shape).movedim(-1, axis)
+    ends = [x.narrow(axis, place, 1).expand(*[radius if a == axis else -1 for a in range(3)])
+            for place in (0, n - 1)]
+    padded = torch.cat((ends[0], x, ends[1]), dim=axis)
+    # Sums of shifted volumes: five times faster on a CPU than conv1d with one channel.
+    found = torch.zeros_like(x)
+    for place, weight in enumerate((kernel / kernel.sum()).tolist()):
+        found.add_(padded.narrow(axis, place, n), alpha=weight)
+    return found
 
 
 def eigenvalues(of: dict[tuple[int, int], torch.Tensor]) -> list[torch.Tensor]:

@@ -82,12 +82,7 @@ class Stacker:
         self.priors, self.volume, self.classes = priors, priors.volume, priors.classes
         self.seed, self.seconds, self.dtype, self.step = seed, seconds, dtype, step
         self.early = early
-        with torch.no_grad():
-            image, shape = self.volume.image, self.volume.shape
-            voxels = [torch.arange(n, device=image.device) for n in shape]
-            # Half precision is enough for evidence, and half the memory.
-            self.evidence = torch.cat((filters.responses(image, priors.spacing),
-                                       grid_positions(voxels, shape))).half()
+        self.evidence: torch.Tensor | None = None
 
     @staticmethod
     def bytes_per_voxel(channels: int, classes: int) -> float:
@@ -110,6 +105,8 @@ class Stacker:
         once = time.monotonic() - begun
         if self.early is not None:
             self.early(_of_priors(suggested))
+        if self.evidence is None:
+            self.evidence = self._look()
         folds = self._folds(labels, slices, once)
         if len(folds) < 2:
             even = torch.full((len(WAYS),), 1 / len(WAYS))
@@ -141,6 +138,15 @@ class Stacker:
         return Stack([self._with(_blend(s, weights), f.labels, f.slices)
                       for s, f in zip(seen, folds, strict=True)],
                      self._with(blend, labels, slices), alone, scores)
+
+    @torch.no_grad()
+    def _look(self) -> torch.Tensor:
+        """What there is to see at each voxel; half precision is enough, and half the memory."""
+        image, shape = self.volume.image, self.volume.shape
+        voxels = [torch.arange(n, device=image.device) for n in shape]
+        return torch.cat((filters.responses(image, self.priors.spacing, torch.half,
+                                            lambda: self.step(0.0)),
+                          grid_positions(voxels, shape).half()))
 
     def _with_alone(self, blend: torch.Tensor, suggested: torch.Tensor,
                     alone: tuple[int, ...]) -> torch.Tensor:

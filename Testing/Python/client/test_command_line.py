@@ -317,7 +317,7 @@ class TestInterrupted:
 
     def test_ctrl_c_at_once_leaves_what_the_slices_say(self, case):
         process = started(case, "--time-budget", "300")
-        wait_for(lambda: (case / "run" / "run.json").exists())
+        wait_for(lambda: (case / "run" / "lock").exists())  # the engine's, once it has begun
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
         assert process.returncode == 0 and "Traceback" not in told, told

@@ -123,7 +123,12 @@ def slicerApplication(qtApplication, tmp_path, monkeypatch, request):
         view.SetMappedInLayout(1)
         scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode").SetLayoutName(name)
     forgetOurs()
+    # A test may reload the library: others must not get a second copy of it.
+    before = {n: m for n, m in sys.modules.items() if n.startswith("SparseSegNetLib")}
     yield app
+    for name in [n for n in sys.modules if n.startswith("SparseSegNetLib")]:
+        del sys.modules[name]
+    sys.modules.update(before)
     forgetOurs()
     scene.Clear(1)
 
