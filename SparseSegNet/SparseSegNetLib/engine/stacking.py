@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -82,7 +83,6 @@ class Stacker:
         self.priors, self.volume, self.classes = priors, priors.volume, priors.classes
         self.seed, self.seconds, self.dtype, self.step = seed, seconds, dtype, step
         self.early = early
-        self.evidence: torch.Tensor | None = None
 
     @staticmethod
     def bytes_per_voxel(channels: int, classes: int) -> float:
@@ -105,8 +105,6 @@ class Stacker:
         once = time.monotonic() - begun
         if self.early is not None:
             self.early(_of_priors(suggested))
-        if self.evidence is None:
-            self.evidence = self._look()
         folds = self._folds(labels, slices, once)
         if len(folds) < 2:
             even = torch.full((len(WAYS),), 1 / len(WAYS))
@@ -139,9 +137,11 @@ class Stacker:
                       for s, f in zip(seen, folds, strict=True)],
                      self._with(blend, labels, slices), alone, scores)
 
+    @cached_property
     @torch.no_grad()
-    def _look(self) -> torch.Tensor:
-        """What there is to see at each voxel; half precision is enough, and half the memory."""
+    def evidence(self) -> torch.Tensor:
+        """What there is to see at each voxel, looked at when the shallow model first needs it;
+        half precision is enough, and half the memory."""
         image, shape = self.volume.image, self.volume.shape
         voxels = [torch.arange(n, device=image.device) for n in shape]
         return torch.cat((filters.responses(image, self.priors.spacing, torch.half,

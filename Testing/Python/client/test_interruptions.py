@@ -17,7 +17,7 @@ from SparseSegNetLib.errors import EngineError
 from SparseSegNetLib.run.lock import FolderLock, alive
 
 # The 30 take minutes; `KILLS=30 make test` does them all.
-KILLS = int(os.environ.get("KILLS", "6"))
+KILLS = int(os.environ.get("KILLS", "4"))
 
 
 def test_killed_at_random_moments_it_goes_on_to_a_result(tmp_path):

@@ -39,13 +39,14 @@ def test_the_whole_way_from_an_empty_scene(user):
     assert user.ui.sliceTable.rowCount == 5 and "5 slices" in user.ui.countLabel.text
     user.picture("3-annotated")
     before = dense(drawn, volume).copy()
-    user.panel.parameters.timeBudget = 20.0
+    user.panel.parameters.timeBudget = 120.0
     user.click("trainButton")
     assert user.panel.active and not user.ui.trainButton.enabled
     user.until(lambda: training(user) and user.panel.parameters.preview is not None
                and user.panel.learn.curve.points)
     assert "left" in user.ui.progressBar.format
     user.picture("4-training")
+    user.click("stopButton")
     user.until(lambda: not user.panel.active)
     assert user.panel.state == "done", user.ui.statusLabel.text
     result = user.panel.parameters.result
