@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .annotation.cover import cover_slices, looks_solid
-from .annotation.share import labelled_voxels
+from .annotation.share import clear_crossing, labelled_voxels
 from .annotation.slices import AXES, AnnotatedSlice, check_slices
 from .annotation.strokes import painted_slices
 from .errors import InputError
@@ -156,10 +156,11 @@ class Annotating:
             return order[0 if step > 0 else -1]
         return order[(order.index(item) + step) % len(order)]
 
-    def _foreground(self) -> np.ndarray:
+    def _foreground(self, where=...) -> np.ndarray:
+        """A copy of what is drawn there, without Background segments."""
         numbers = np.arange(len(self._watch.ids) + 1, dtype=np.uint8)
         numbers[self._watch.background()] = 0
-        return numbers[self._watch.labels]
+        return numbers[self._watch.labels[where]]
 
     def _painted(self, change: Change, shown: Collection[AnnotatedSlice]) -> Noticed:
         planes = painted_slices(change.changed, change.offset, shown, self.slices)
@@ -176,12 +177,11 @@ class Annotating:
         for axis in range(3):
             item = AnnotatedSlice(AXES[2 - axis], change.offset[axis])
             if change.changed.shape[axis] == 1 and self.slices.get(item) is False:
-                others = [s for s in self.slices if s != item]
-                left = self._foreground()[item.selector()] > 0
-                elsewhere = np.zeros(self.shape, bool)
-                for other in others:
-                    elsewhere[other.selector()] = True
-                if not (left & ~elsewhere[item.selector()]).any():
+                left = self._foreground(item.selector())
+                for other in self.slices:
+                    if other != item:
+                        clear_crossing(left, item, other)
+                if not left.any():
                     dropped.append(item)
         for item in dropped:
             del self.slices[item]

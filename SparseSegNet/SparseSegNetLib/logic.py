@@ -34,9 +34,9 @@ def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
     volumeNode: a scalar volume, or a list of volumes on one grid (channels).
     segmentationNode: drawn in a few slices, each completely: what no segment covers in an
     annotated slice is background. A segment called 'Background' marks background anywhere.
-    slices: the annotated slices, such as "k:10,20 i:5" (voxel indices from 0); found from what
-    was drawn when left out.  timeBudget: seconds from start to result.  maxSteps: end after so
-    many steps instead.
+    slices: the annotated slices, such as "k:10,20 i:5" (voxel indices from 0); when left out,
+    those listed with the segmentation, or else found from what was drawn.  timeBudget: seconds
+    from start to result.  maxSteps: end after so many steps instead.
     network: 'auto', or a published one ('unet3d', 'fcn3d', 'vnet', 'unet2d'), as published unless
     tile (voxels along i, j, k), kernel, width (channels of its first level) or batchNorm=False
     say otherwise.  n4: correct the bias field first.  resample: mm along i, j, k to work at.

@@ -19,14 +19,18 @@ def labelled_voxels(drawn: np.ndarray, slices: Iterable[AnnotatedSlice]) -> int:
     for item in slices:
         free = drawn[item.selector()] == 0
         for other in before:
-            _take_out(free, item, other)
+            clear_crossing(free, item, other)
         count += int(np.count_nonzero(free))
         before.append(item)
     return count
 
 
-def _take_out(free: np.ndarray, item: AnnotatedSlice, other: AnnotatedSlice) -> None:
-    """Clear what `other` holds of the plane of `item` (its box alone, if it has one)."""
+def clear_crossing(plane: np.ndarray, item: AnnotatedSlice, other: AnnotatedSlice) -> None:
+    """Set to 0 what `other` holds of the slice `item`.
+
+    plane: (two axes, in array order), the voxels of `item`, of its box alone if it has one.
+    Raises ValueError when both are the same slice.
+    """
     axis, across = array_axis(item.axis), array_axis(other.axis)
     if axis == across:
         if item.index == other.index:
@@ -41,10 +45,8 @@ def _take_out(free: np.ndarray, item: AnnotatedSlice, other: AnnotatedSlice) -> 
             return
         ranges[third] = inside[third]
     place = []
-    own = dict(zip(sorted({0, 1, 2} - {axis}), item.box or (None, None), strict=True))
-    for each in sorted({0, 1, 2} - {axis}):
-        low, high = ranges.get(each, (0, np.iinfo(np.int64).max))
-        start = own[each][0] if own[each] else 0
-        end = own[each][1] if own[each] else free.shape[len(place)]
+    own = item.box or tuple((0, n) for n in plane.shape)
+    for each, (start, end) in zip(sorted({0, 1, 2} - {axis}), own, strict=True):
+        low, high = ranges.get(each, (start, end))
         place.append(slice(max(low, start) - start, max(min(high, end), start) - start))
-    free[tuple(place)] = False
+    plane[tuple(place)] = 0

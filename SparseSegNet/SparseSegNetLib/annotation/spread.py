@@ -11,7 +11,8 @@ from .slices import AXES, AnnotatedSlice, array_axis
 
 
 def spread_slices(
-    counts: Sequence[int], shape: Sequence[int], inside: np.ndarray | None = None
+    counts: Sequence[int], shape: Sequence[int], inside: np.ndarray | None = None,
+    shift: float = 0.0
 ) -> list[AnnotatedSlice]:
     """Slices spread as uniformly as possible along each axis.
 
@@ -19,7 +20,8 @@ def spread_slices(
     shape: the volume's (k, j, i).  inside: optional boolean (k, j, i); the slices then spread
     over its bounding box, as a user would place them over the structure.
     n slices lie at the middles of n equal parts, so the distance between two is twice that
-    from the last to the end. Raises InputError when an axis has fewer voxels than slices.
+    from the last to the end; or `shift` of a part beside the middles (from -0.5 to below 0.5).
+    Raises InputError when an axis has fewer voxels than slices.
     """
     slices = []
     for axis, count in zip(AXES, counts, strict=True):
@@ -30,6 +32,6 @@ def spread_slices(
             lo, hi = int(hit[0]), int(hit[-1]) + 1
         if count > hi - lo:
             raise InputError(f"{count} slices along {axis} do not fit into {hi - lo} voxels.")
-        slices += [AnnotatedSlice(axis, lo + int((2 * n + 1) * (hi - lo) / (2 * count)))
+        slices += [AnnotatedSlice(axis, lo + int((2 * n + 1 + 2 * shift) * (hi - lo) / (2 * count)))
                    for n in range(count)]
     return sorted(slices)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from .cover import cover_slices, looks_solid
-from .slices import AXES, AnnotatedSlice
+from .slices import AXES, AnnotatedSlice, array_axis
 
 MOST_AT_ONCE = 3  # slices that may be painted between two looks
 
@@ -41,7 +41,7 @@ def painted_slices(changed: np.ndarray, offset: tuple[int, int, int] = (0, 0, 0)
     cover = cover_slices(changed)
     if len(cover) > MOST_AT_ONCE or looks_solid(cover, run=2):
         return None
-    return [AnnotatedSlice(s.axis, s.index + offset[2 - AXES.index(s.axis)]) for s in cover]
+    return [AnnotatedSlice(s.axis, s.index + offset[array_axis(s.axis)]) for s in cover]
 
 
 def box_of(changed: np.ndarray) -> tuple[slice, slice, slice] | None:

@@ -116,5 +116,3 @@ class Installation:
             if text := line.decode("utf-8", "replace").strip():
                 self.said = text
                 self.lines.append(text)
-
-

@@ -74,7 +74,7 @@ def _smooth(x: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
     ends = [x.narrow(axis, place, 1).expand(*[radius if a == axis else -1 for a in range(3)])
             for place in (0, n - 1)]
     padded = torch.cat((ends[0], x, ends[1]), dim=axis)
-    # Sums of shifted volumes: five times faster on a CPU than conv1d with one channel.
+    # Sums of shifted volumes: several times faster on a CPU than conv1d with one channel.
     found = torch.zeros_like(x)
     for place, weight in enumerate((kernel / kernel.sum()).tolist()):
         found.add_(padded.narrow(axis, place, n), alpha=weight)

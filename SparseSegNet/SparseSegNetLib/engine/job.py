@@ -21,10 +21,9 @@ from .continuation import restore, state_of
 from .device import choose_device, free_memory, prepare_threads
 from .disagreements import disagreements
 from .held_out import Split, hold_out, hold_out_fold
-from .inference import finish
 from .inputs import Inputs
 from .live import Cancelled, Live, pause
-from .outcome import predicted, save_model_of
+from .outcome import predicted, save_model_of, with_drawn
 from .plan import LEAST_SLICES, Plan, make_plan
 from .preprocess import WorkingVolume
 from .priors import Priors
@@ -204,9 +203,8 @@ class Job:
         number = self.inputs.trained[0]
 
         def show(probabilities: torch.Tensor) -> None:
-            labels, _ = finish(probabilities.cpu(), volume.full_shape)
-            self.reporter.preview(number, keep_drawn(labels.numpy(),
-                                                     self.inputs.items[number].labels))
+            drawn = self.inputs.items[number].labels
+            self.reporter.preview(number, with_drawn(probabilities, volume, drawn))
 
         try:
             stack = self._stacker(plan, volume, left, lambda share: self._check(

@@ -16,8 +16,8 @@ from ..errors import InputError
 from ..run.options import SHORTEST_BUDGET
 from .clock import Clock
 from .commands import Commands
-from .inference import finish
 from .inputs import Inputs
+from .outcome import with_drawn
 from .plan import box_within, round_up
 from .preprocess import coarse_index
 from .problems import out_of_memory
@@ -199,9 +199,8 @@ class Live:
                                           self._small_tile())
         except Interrupted:
             return False
-        labels, _ = finish(found, volume.full_shape)
         drawn = self.inputs.items[number].labels
-        self.reporter.preview(number, keep_drawn(labels.numpy(), drawn))
+        self.reporter.preview(number, with_drawn(found, volume, drawn))
         self._preview_cost = time.monotonic() - begun
         self._previewed = self.clock.seconds
         return True

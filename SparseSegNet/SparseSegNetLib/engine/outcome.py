@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
-from ..annotation.composition import UNLABELLED, restrict_to_slices
+from ..annotation.composition import UNLABELLED, keep_drawn, restrict_to_slices
 from ..annotation.slices import AnnotatedSlice
 from ..run.folder import RunFolder
 from .inference import finish
@@ -35,6 +36,13 @@ def predicted(trainer: Trainer, volume: WorkingVolume, slices: list[AnnotatedSli
         found = trainer.slice_probabilities(volume, item).argmax(dim=0)
         labels[item.selector()] = found.numpy()
     return labels, np.zeros(volume.shape, np.uint8)
+
+
+def with_drawn(probabilities: torch.Tensor, volume: WorkingVolume,
+               drawn: np.ndarray) -> np.ndarray:
+    """Labels uint8 (k, j, i) on the volume's original grid, drawn voxels as they were drawn."""
+    labels, _ = finish(probabilities.cpu(), volume.full_shape)
+    return keep_drawn(labels.numpy(), drawn)
 
 
 def save_model_of(trainer: Trainer, inputs: Inputs, folder: RunFolder) -> None:

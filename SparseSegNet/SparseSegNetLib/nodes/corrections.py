@@ -6,7 +6,7 @@ import numpy as np
 import slicer.util
 
 from ..errors import InputError
-from .segmentations import BACKGROUND, mergedSegments
+from .segmentations import isBackground, mergedSegments
 
 GREY = (0.5, 0.5, 0.5)
 
@@ -51,6 +51,6 @@ def backgroundSegment(segmentationNode, make: bool = False) -> str | None:
     """The ID of the Background segment, made if asked for; None when there is none."""
     segmentation = segmentationNode.GetSegmentation()
     for segmentId in segmentation.GetSegmentIDs():
-        if segmentation.GetSegment(segmentId).GetName().strip().lower() == BACKGROUND:
+        if isBackground(segmentation, segmentId):
             return segmentId
     return segmentation.AddEmptySegment("Background", "Background", GREY) if make else None

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import slicer
+import slicer.util
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
@@ -44,7 +44,7 @@ def _offset(layer, volumeNode) -> tuple[int, int, int] | None:
     volumeNode.GetRASToIJKMatrix(inverse)
     layer.GetImageToWorldMatrix(theirs)
     vtk.vtkMatrix4x4.Multiply4x4(inverse, theirs, ours)
-    found = np.array([[ours.GetElement(r, c) for c in range(4)] for r in range(3)])
+    found = slicer.util.arrayFromVTKMatrix(ours)[:3]
     start = np.round(found[:, 3])
     # The far corner of the layer: an error of the directions grows with the distance.
     extent = np.array(layer.GetExtent()).reshape(3, 2)

@@ -7,10 +7,6 @@ from pathlib import Path
 import numpy as np
 import slicer.util
 
-from ..annotation.cover import cover_slices
-from .segmentations import mergedSegments
-from .slice_list import listSlices
-
 CATEGORY, NAME = "SparseSegNet", "SparseSegNetKidney"
 VOLUME, DRAWN = "SparseSegNet kidney", "SparseSegNet kidney drawn"
 
@@ -42,9 +38,6 @@ def loadSample(folder: Path | str) -> tuple:
     _read("vtkMRMLSegmentationStorageNode", folder / "kidney-annotation.seg.nrrd", drawn)
     drawn.CreateDefaultDisplayNodes()
     drawn.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    ids = list(drawn.GetSegmentation().GetSegmentIDs())
-    labels = mergedSegments(drawn.GetSegmentation(), ids, volume)
-    listSlices(drawn, dict.fromkeys(cover_slices(labels > 0), False))
     return volume, drawn
 
 

@@ -52,8 +52,7 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
         raise InputError(f"the segmentation '{segmentationNode.GetName()}' has {len(ids)} "
                          f"segments: at most {MAX_SEGMENTS} can be used.")
     merged = mergedSegments(segmentation, ids, volumeNode)
-    names = [segmentation.GetSegment(i).GetName() or i for i in ids]
-    behind = [n for n, name in enumerate(names, start=1) if name.strip().lower() == BACKGROUND]
+    behind = [n for n, i in enumerate(ids, start=1) if isBackground(segmentation, i)]
     background = np.isin(merged, behind) if behind else None
     # Labels 1..K for the real segments, in their order.
     table = np.zeros(len(ids) + 1, np.uint8)
@@ -65,6 +64,12 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
     segments = [_described(segmentation.GetSegment(ids[n - 1]), ids[n - 1], place)
                 for place, n in enumerate(real, start=1)]
     return Drawn(table[merged], segments, background)
+
+
+def isBackground(segmentation, segmentId: str) -> bool:
+    """Whether a segment marks background: it is called so."""
+    name = segmentation.GetSegment(segmentId).GetName() or segmentId
+    return name.strip().lower() == BACKGROUND
 
 
 def mergedSegments(segmentation, ids: list[str], volumeNode) -> np.ndarray:

@@ -20,6 +20,11 @@ def sliceNodes(scene) -> list:
     return slicer.util.getNodesByClass("vtkMRMLSliceNode", scene)
 
 
+def mappedNodes(volumeNode) -> list:
+    """The slice views that the layout shows."""
+    return [n for n in sliceNodes(volumeNode.GetScene()) if n.IsMappedInLayout()]
+
+
 def alignViews(volumeNode) -> None:
     """Turn every slice view to the nearest plane of the volume's voxel grid, and onto voxel
     centres: a brush in a plane between two smears into both.
@@ -51,6 +56,11 @@ def shownPlane(sliceNode, volumeNode) -> AnnotatedSlice | None:
     if not 0 <= index < volumeNode.GetImageData().GetDimensions()[AXES.index(axis)]:
         return None
     return AnnotatedSlice(axis, index)
+
+
+def shownPlanes(volumeNode) -> dict[str, AnnotatedSlice | None]:
+    """`shownPlane` of each view in the layout, by the view's name."""
+    return {node.GetName(): shownPlane(node, volumeNode) for node in mappedNodes(volumeNode)}
 
 
 def shownAxis(sliceNode, volumeNode) -> str | None:

@@ -10,7 +10,7 @@ import slicer
 import vtk
 
 from ..annotation.strokes import box_of
-from .segmentations import BACKGROUND, mergedSegments
+from .segmentations import isBackground, mergedSegments
 
 
 @dataclass
@@ -36,7 +36,7 @@ class DrawnWatch:
     """
 
     def __init__(self, segmentationNode, volumeNode):
-        self._node, self._volume = segmentationNode, volumeNode
+        self._volume = volumeNode
         self.ids: list[str] = []
         self.labels = np.zeros(0, np.uint8)
         self.dirtySince: float | None = None
@@ -55,15 +55,9 @@ class DrawnWatch:
             self._segmentation.RemoveObserver(tag)
         self._tags = []
 
-    @property
-    def segmentation(self):
-        return self._segmentation
-
     def background(self) -> np.ndarray:
         """Which numbers of `labels` are Background segments: boolean, one per number from 0."""
-        return np.array([False] + [
-            (self._segmentation.GetSegment(i).GetName() or i).strip().lower() == BACKGROUND
-            for i in self.ids])
+        return np.array([False] + [isBackground(self._segmentation, i) for i in self.ids])
 
     def look(self) -> Change | None:
         """Read what is drawn now. None when nothing changed."""

@@ -204,7 +204,7 @@ class RunFolder:
 
     def write_result(self, number: int, labels: np.ndarray, uncertainty: np.ndarray) -> None:
         write_array(self.path / "result" / f"{number}-uncertainty.npy", uncertainty)
-        write_array(self.path / "result" / f"{number}.npy", labels)
+        write_array(self._result(number), labels)
 
     def write_preview(self, number: int, labels: np.ndarray) -> None:
         """The dense labels so far; single slices written before are older and go."""
@@ -236,16 +236,25 @@ class RunFolder:
         except FileNotFoundError:
             return self.read_preview(number)[item.selector()]
 
+    def has_result(self, number: int = 1) -> bool:
+        return self._result(number).is_file()
+
+    def _result(self, number: int) -> Path:
+        return self.path / "result" / f"{number}.npy"
+
     def read_result(self, number: int = 1) -> np.ndarray:
         """Dense labels uint8 (k, j, i); 255 outside the slices if only some were asked for."""
-        return np.load(self.path / "result" / f"{number}.npy")
+        return np.load(self._result(number))
 
     def read_uncertainty(self, number: int = 1) -> np.ndarray:
         """uint8 (k, j, i): 0 certain, 255 undecided between the two likeliest classes."""
         return np.load(self.path / "result" / f"{number}-uncertainty.npy")
 
     def write_disagreements(self, number: int, found: list[dict]) -> None:
-        write_json(self.path / "result" / f"{number}-disagreements.json", found)
+        write_json(self._disagreements(number), found)
+
+    def _disagreements(self, number: int) -> Path:
+        return self.path / "result" / f"{number}-disagreements.json"
 
     def read_disagreements(self, number: int = 1) -> list[dict]:
         """Regions of drawn voxels that the model calls otherwise, the most conspicuous first:
@@ -253,7 +262,7 @@ class RunFolder:
         None where a result was written before they were told."""
         names = ["background", *self.names]
         try:
-            text = (self.path / "result" / f"{number}-disagreements.json").read_text("utf-8")
+            text = self._disagreements(number).read_text("utf-8")
         except FileNotFoundError:
             return []
         return [{**region, "drawn": names[region["drawn"]], "model": names[region["model"]]}

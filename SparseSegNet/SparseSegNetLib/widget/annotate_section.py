@@ -130,8 +130,7 @@ class AnnotateSection:
 
     def _lookAtViews(self) -> None:
         volume = self.panel.parameters.volume
-        nodes = [n for n in views.sliceNodes(slicer.mrmlScene) if n.IsMappedInLayout()]
-        self._planes = {n.GetName(): views.shownPlane(n, volume) for n in nodes}
+        self._planes = views.shownPlanes(volume)
         texts = [f"{name}: {plane.axis} {plane.index}" if plane else
                  _("{view}: no voxel plane").format(view=name)
                  for name, plane in self._planes.items()]
@@ -141,7 +140,8 @@ class AnnotateSection:
             combo.clear()
             combo.addItems(texts)
             combo.currentIndex = min(max(0, chosen), len(texts) - 1)
-        self._turned = [n.GetName() for n in nodes if views.shownAxis(n, volume) is None]
+        self._turned = [n.GetName() for n in views.mappedNodes(volume)
+                        if views.shownAxis(n, volume) is None]
         self._showWarning()
 
     def _showWarning(self) -> None:

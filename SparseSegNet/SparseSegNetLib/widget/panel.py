@@ -12,7 +12,6 @@ from slicer.i18n import tr as _
 
 from ..annotating import Annotating
 from ..errors import EngineError, InputError
-from ..nodes.volumes import refuseTransformed, volumeGeometry
 from .annotate_section import AnnotateSection
 from .data_section import DataSection
 from .learn_section import LearnSection
@@ -132,18 +131,9 @@ class Panel(Running):
         if now - self._nodesAt < NODES_EVERY:
             return
         self._nodesAt = now
-        unfit = self.annotating is not None and not self.annotating.fits()
-        if unfit or (self.problem and self._problem() != self.problem):
-            self._nodes = ()
+        if self.problem or (self.annotating is not None and not self.annotating.fits()):
+            self._nodes = ()  # try them again
             self.update()
-
-    def _problem(self) -> str:
-        try:
-            refuseTransformed(self.parameters.segmentation, "segmentation")
-            volumeGeometry(self.parameters.volume)
-        except (InputError, AttributeError) as error:
-            return str(error)
-        return ""
 
     def update(self) -> None:
         """Show what parameters, scene and run are now."""

@@ -13,6 +13,7 @@ from ..nodes.corrections import takeCorrections
 from ..nodes.results import createUncertaintyNode
 from ..nodes.views import jumpToVoxel
 from .runs import finished
+from .slice_table import selectedRow
 
 OPACITY = 0.6
 
@@ -76,10 +77,9 @@ class ResultSection:
             "The model agrees with all that you drew.")
 
     def onDisagreement(self) -> None:
-        rows = {item.row() for item in self.ui.disagreementTable.selectedItems()}
-        volume = self.panel.parameters.volume
-        if len(rows) == 1 and volume is not None:
-            jumpToVoxel(volume, tuple(self._regions[rows.pop()]["voxel"]))
+        row, volume = selectedRow(self.ui.disagreementTable), self.panel.parameters.volume
+        if row is not None and volume is not None:
+            jumpToVoxel(volume, tuple(self._regions[row]["voxel"]))
 
     def onUncertainty(self) -> None:
         """Lay the uncertainty over the slices, or take it off."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import time
 
-import slicer
 from slicer.i18n import tr as _
 
 from .. import logic
+from ..annotation.slices import format_slices
+from ..client.run import ENDED
 from ..errors import EngineError, InputError
 from ..node_run import NodeRun
-from ..nodes.views import shownPlane, sliceNodes
+from ..nodes.views import shownPlanes
 from .runs import finished, resumable
 
 CALM = 1.0  # seconds without a change until new labels are sent
 LOOK_AGAIN = 3.0  # seconds between two previews that are asked for
 COMMAND = re.compile(r"'sparsesegnet resume \"[^\"]*\"' goes on")
-ENDED = ("done", "failed", "cancelled")
 
 
 class Running:
@@ -28,15 +28,22 @@ class Running:
     """
 
     def __init__(self):
-        self.run: NodeRun | None = None
-        self.state, self.progress, self.metrics = "", {}, []
+        self._leaving: list[NodeRun] = []
+        self._show(None, "")
+        self._seen = None  # the newest run from the console that was looked at
+
+    def _show(self, run: NodeRun | None, state: str) -> None:
+        """Show this run, of which nothing was heard yet, or none."""
+        self.run, self.state, self.progress, self.metrics = run, state, {}, []
         self.notes: list[str] = []
         self.said = self.failure = self.device = ""
-        self._leaving: list[NodeRun] = []
         self._changedAt: float | None = None
-        self._lookedAt = 0.0
-        self._previewDue = False
-        self._seen = None  # the newest run from the console that was looked at
+        self._previewDue, self._lookedAt = False, time.monotonic()
+
+    def _letGo(self) -> None:
+        """Have the run's engine end, without waiting for it."""
+        self.run.cancel(wait=False)
+        self._leaving.append(self.run)
 
     @property
     def active(self) -> bool:
@@ -77,10 +84,8 @@ class Running:
 
     def adopt(self, run: NodeRun) -> None:
         """Show a run from now on."""
-        self.run, self._seen = run, run
-        self.state, self.progress, self.metrics, self.notes = "preparing", {}, [], []
-        self.said = self.failure = self.device = ""
-        self._changedAt, self._previewDue, self._lookedAt = None, False, time.monotonic()
+        self._seen = run
+        self._show(run, "preparing")
         self.learn.curve.clear()
         run.observe(self._onEvent)
         self.parameters.runFolder = str(run.folder)
@@ -152,9 +157,8 @@ class Running:
             return
         if self.state == "training" and now - self._lookedAt > LOOK_AGAIN:
             self._lookedAt = now
-            planes = {shownPlane(n, parameters.volume) for n in sliceNodes(slicer.mrmlScene)
-                      if n.IsMappedInLayout()} if parameters.volume is not None else set()
-            wanted = " ".join(sorted(f"{p.axis}:{p.index}" for p in planes if p is not None))
+            planes = {} if parameters.volume is None else shownPlanes(parameters.volume)
+            wanted = format_slices({p for p in planes.values() if p is not None})
             if wanted:
                 self.run.requestPreview(wanted)
         if self._previewDue:
@@ -202,8 +206,7 @@ class Running:
         """Give the run up, without waiting for its end."""
         if not self.active:
             return
-        self.run.cancel(wait=False)
-        self._leaving.append(self.run)
+        self._letGo()
         self.state = "cancelled"
         self._removePreview()
         if finished(self.parameters.runFolder) is None:
@@ -214,16 +217,14 @@ class Running:
     def leave(self) -> None:
         """The scene closes: the run ends, and nothing of it is shown any more."""
         if self.active:
-            self.run.cancel(wait=False)
-            self._leaving.append(self.run)
-        self.run = None
-        self.state, self.progress, self.metrics, self.notes = "", {}, [], []
-        self.said = self.failure = self.device = ""
+            self._letGo()
+        self._show(None, "")
 
     def endAll(self, patience: float) -> None:
-        """End every engine, waiting `patience` seconds at most for all of them."""
+        """End every engine, waiting twice `patience` seconds at most: those that do not end by
+        themselves are killed in between."""
         self.leave()
-        end = time.monotonic() + patience
-        while self._leaving and time.monotonic() < end + patience:
+        end = time.monotonic() + 2 * patience
+        while self._leaving and time.monotonic() < end:
             self._leaving = [r for r in self._leaving if r.wait(0.1) not in ENDED]
         self._leaving = []

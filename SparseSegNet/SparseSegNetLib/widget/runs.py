@@ -73,21 +73,19 @@ class Runs:
 
 def resumable(path: str) -> bool:
     """Whether a run was begun there and has no result yet."""
-    if not path:
-        return False
-    try:
-        folder = RunFolder.open(path)
-    except InputError:
-        return False
-    return folder.state_paths[0].is_file() and not (folder.path / "result" / "1.npy").is_file()
+    folder = _opened(path)
+    return folder is not None and folder.state_paths[0].is_file() and not folder.has_result()
 
 
 def finished(path: str) -> RunFolder | None:
     """The run folder with a result, None where there is none."""
-    if not path:
-        return None
+    folder = _opened(path)
+    return folder if folder is not None and folder.has_result() else None
+
+
+def _opened(path: str) -> RunFolder | None:
+    """The run folder there; None where there is none, or no path."""
     try:
-        folder = RunFolder.open(path)
+        return RunFolder.open(path) if path else None
     except InputError:
         return None
-    return folder if (folder.path / "result" / "1.npy").is_file() else None

@@ -25,8 +25,8 @@ class SliceTable:
     @property
     def current(self) -> AnnotatedSlice | None:
         """The selected slice."""
-        rows = {item.row() for item in self._table.selectedItems()}
-        return self._slices[rows.pop()] if len(rows) == 1 else None
+        row = selectedRow(self._table)
+        return None if row is None else self._slices[row]
 
     def select(self, item: AnnotatedSlice | None) -> None:
         """Select a slice, which shows it."""
@@ -61,6 +61,12 @@ class SliceTable:
     def _onSelection(self) -> None:
         if not self._filling:
             self._onChosen(self.current)
+
+
+def selectedRow(table) -> int | None:
+    """The selected row of a table of which one can be selected."""
+    rows = {item.row() for item in table.selectedItems()}
+    return rows.pop() if len(rows) == 1 else None
 
 
 def swatches(colors):

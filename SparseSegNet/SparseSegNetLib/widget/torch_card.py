@@ -125,25 +125,26 @@ class TorchCard:
             self.update()
             return
         self._installation = None
-        self.state = "unknown"
+        if state == "done":
+            self.state = "unknown"
+            self.check()
+            return
         if state == "failed":
             self.state = "broken"
             self._text = _("The installation failed. The last that was said:") + "\n" \
                 + "\n".join(list(installation.lines)[-5:])
-            self.update()
-        elif state == "cancelled":
+        else:
             self.state = "broken" if number > 1 else "missing"
             self._text = _("The installation was cancelled. Install again to complete it.")
-            self.update()
-        else:
-            self.check()
+        self.update()
 
 
 def extensionArguments() -> list[str] | None:
-    """What the PyTorch extension would pass to light-the-torch; None without the extension."""
+    """What the PyTorch extension would pass to light-the-torch, empty when it does not say; None
+    without the extension."""
     try:
         from PyTorchUtils import PyTorchUtilsLogic
     except ImportError:
         return None
     arguments = getattr(PyTorchUtilsLogic, "_getPipInstallArguments", None)
-    return list(arguments(None, ">=2.4")) if arguments else ["install", "torch>=2.4"]
+    return list(arguments(None, installing.TORCH.removeprefix("torch"))) if arguments else []

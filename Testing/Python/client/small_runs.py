@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-import numpy as np
+from phantom import nested
 
 from SparseSegNetLib.annotation.composition import restrict_to_slices
 from SparseSegNetLib.annotation.geometry import Geometry
@@ -17,15 +17,6 @@ from SparseSegNetLib.run.options import Options
 
 SHAPE = (24, 28, 30)
 SEGMENTS = [Segment("a", "Shell", (1, 0, 0), 1), Segment("b", "Core", (0, 1, 0), 2)]
-
-
-def nested(shape=SHAPE, seed=0):
-    """A bright shell (1) around a dark core (2): image int16 and dense truth uint8, (k, j, i)."""
-    radius = np.sqrt(sum(((x - (n - 1) / 2) / (0.42 * n)) ** 2
-                         for x, n in zip(np.indices(shape), shape, strict=True)))
-    truth = np.where(radius < 0.5, 2, np.where(radius < 1, 1, 0)).astype(np.uint8)
-    noise = np.random.default_rng(seed).normal(0, 12, shape)
-    return (np.array([60.0, 160.0, 100.0])[truth] + noise).astype(np.int16), truth
 
 
 def run_folder(path, counts=(2, 2, 1), shape=SHAPE, **options):
@@ -75,9 +66,3 @@ def kill(pid):
         os.kill(pid, signal.SIGTERM)  # TerminateProcess
     else:
         os.kill(pid, signal.SIGKILL)
-
-
-def iou(found, truth):
-    """Mean IoU of shell and core."""
-    return np.mean([((found == c) & (truth == c)).sum() / ((found == c) | (truth == c)).sum()
-                    for c in (1, 2)])

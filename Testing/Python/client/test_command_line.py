@@ -230,7 +230,7 @@ def test_from_a_segmentation_and_two_channels_to_a_good_mask(tmp_path):
     out, report = tmp_path / "dense.seg.nrrd", tmp_path / "m.json"
     code = cli.main(["densify", *(str(tmp_path / n) for n in ("a.nrrd", "b.nrrd",
                                                               "drawn.seg.nrrd")),
-                     "-o", str(out), "--time-budget", "20", "--metrics", str(report), "--run",
+                     "-o", str(out), "--steps", "25", "--metrics", str(report), "--run",
                      str(tmp_path / "rün 1"), "--save-model", str(tmp_path / "m.safetensors"),
                      "--quiet"])
     assert code == 0
@@ -243,7 +243,7 @@ def test_from_a_segmentation_and_two_channels_to_a_good_mask(tmp_path):
     assert min(row["iou"] for row in rows) > 0.7
     about = json.loads(report.read_text(encoding="utf-8"))
     assert about["segments"] == ["Rinde", "Kern"] and len(about["slices"]) == 6
-    assert about["held_out"][0]["segment"] == "Rinde" and about["seconds"] < 60
+    assert about["held_out"][0]["segment"] == "Rinde" and about["seconds"] > 0
     assert (tmp_path / "m.safetensors").stat().st_size > 1000
     assert (tmp_path / "rün 1" / "log.txt").exists()
 

@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 import pytest
-from small_runs import iou, named, run_folder, training, until, watched, with_slice
+from phantom import iou
+from small_runs import named, run_folder, training, until, watched, with_slice
 
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
@@ -25,7 +26,7 @@ def memory(pid):
 
 
 def test_new_labels_are_learnt_shown_and_kept(tmp_path):
-    folder, truth = run_folder(tmp_path / "run", counts=(1, 1, 0), time_budget=16)
+    folder, truth = run_folder(tmp_path / "run", counts=(1, 1, 0), time_budget=60)
     run, events = watched(folder)
     assert until(run, lambda: training(run))
     steps, begun = run.progress["step"], time.monotonic()
@@ -45,6 +46,8 @@ def test_new_labels_are_learnt_shown_and_kept(tmp_path):
     # What is drawn last stays, wherever it is drawn.
     labels[3, 3, 3] = 2
     run.change_labels(labels, slices)
+    assert until(run, lambda: len(named(events, "labels")) == 2)
+    run.stop()
     assert run.wait(90) == "done", run.error
     result = run.result()
     drawn = labels != UNLABELLED
@@ -166,7 +169,7 @@ def test_cancel_while_paused_and_a_run_without_any_gpu_left_behind(tmp_path):
 
 def test_more_slices_than_at_the_beginning_bring_a_better_plan(tmp_path):
     """With one slice there is nothing to stack; with three there is."""
-    folder, truth = run_folder(tmp_path / "run", counts=(0, 0, 1), time_budget=24)
+    folder, truth = run_folder(tmp_path / "run", counts=(0, 0, 1), time_budget=90)
     run, events = watched(folder)
     assert until(run, lambda: training(run))
     assert not named(events, "plan")[0]["priors"]
@@ -176,6 +179,8 @@ def test_more_slices_than_at_the_beginning_bring_a_better_plan(tmp_path):
     run.change_labels(labels, slices)
     assert until(run, lambda: len(named(events, "plan")) == 2)
     assert named(events, "plan")[1]["priors"]
+    assert until(run, lambda: training(run))
+    run.stop()
     assert run.wait(90) == "done", run.error
     assert iou(run.result(), truth) > 0.6
 

@@ -4,7 +4,8 @@ import sys
 import time
 
 import pytest
-from small_runs import iou, run_folder
+from phantom import iou
+from small_runs import run_folder
 
 from SparseSegNetLib.client.run import WORKER, Run
 from SparseSegNetLib.errors import EngineError

@@ -9,7 +9,8 @@ import time
 
 import pytest
 import SimpleITK as sitk
-from small_runs import iou, kill, nested, run_folder
+from phantom import iou, nested
+from small_runs import SHAPE, kill, run_folder
 
 from SparseSegNetLib import cli
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
@@ -27,7 +28,7 @@ def command(*arguments):
 
 @pytest.mark.skipif(os.name == "nt", reason="the engine's pid is found through /proc")
 def test_a_command_that_was_killed_is_resumed(tmp_path):
-    image, truth = nested()
+    image, truth = nested(SHAPE)
     labels = restrict_to_slices(truth, spread_slices((2, 2, 1), truth.shape, truth > 0))
     for name, array in (("image", image), ("labels", labels)):
         sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nrrd"))

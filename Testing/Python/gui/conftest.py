@@ -75,14 +75,9 @@ def slicerApplication(qtApplication, tmp_path, monkeypatch, request):
                   *(f"SparseSegNetLib.widget.{p.stem}" for p in library.glob("widget/*.py")))
     import slicer_python
     import stand_ins
+    from mrml_scene import sceneWithLogics
 
-    scene = slicer.vtkMRMLScene()
-    application = slicer.vtkSlicerApplicationLogic()
-    application.SetMRMLScene(scene)
-    segmentations = slicer.vtkSlicerSegmentationsModuleLogic()
-    segmentations.SetMRMLScene(scene)
-    volumes = slicer.vtkSlicerVolumesLogic()
-    volumes.SetMRMLScene(scene)
+    scene, modules, _application = sceneWithLogics()
     # Without these a scene cannot be opened from an .mrb.
     cache, manager = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
     (tmp_path / "cache").mkdir()
@@ -93,9 +88,7 @@ def slicerApplication(qtApplication, tmp_path, monkeypatch, request):
     app = stand_ins.qSlicerApplication(str(tmp_path / "settings" / "Slicer.ini"))
     monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
     monkeypatch.setattr(slicer, "app", app, raising=False)
-    monkeypatch.setattr(slicer, "modules", types.SimpleNamespace(
-        segmentations=types.SimpleNamespace(logic=lambda: segmentations),
-        volumes=types.SimpleNamespace(logic=lambda: volumes)), raising=False)
+    monkeypatch.setattr(slicer, "modules", modules, raising=False)
     for widget in stand_ins.ALL:
         monkeypatch.setattr(slicer, widget.__name__, widget, raising=False)
     monkeypatch.setitem(sys.modules, "qt", qtModule(stand_ins.CUSTOM))

@@ -5,24 +5,16 @@ from pathlib import Path
 import numpy as np
 import slicer
 import slicer.util
+from phantom import nested
 
 SAMPLE = Path(__file__).resolve().parents[3] / "SparseSegNet" / "Resources" / "Sample"
 SHAPE = (24, 28, 30)
 SLICES = (("k", 8), ("k", 16), ("j", 10), ("j", 18), ("i", 15))
 
 
-def nested(seed=0):
-    """A bright shell (1) around a dark core (2): image int16 and dense truth uint8, (k, j, i)."""
-    radius = np.sqrt(sum(((x - (n - 1) / 2) / (0.42 * n)) ** 2
-                         for x, n in zip(np.indices(SHAPE), SHAPE, strict=True)))
-    truth = np.where(radius < 0.5, 2, np.where(radius < 1, 1, 0)).astype(np.uint8)
-    noise = np.random.default_rng(seed).normal(0, 12, SHAPE)
-    return (np.array([60.0, 160.0, 100.0])[truth] + noise).astype(np.int16), truth
-
-
 def addVolume(name="MR"):
     """The volume in the scene, a little oblique; and its truth."""
-    image, truth = nested()
+    image, truth = nested(SHAPE)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     slicer.util.updateVolumeFromArray(node, image)
     cos, sin = np.cos(0.2), np.sin(0.2)
@@ -58,13 +50,6 @@ def annotated(user, seconds=15.0):
     user.panel.parameters.timeBudget = seconds
     user.panel.parameters.device = "cpu"
     return truth
-
-
-def iou(found, truth, known=None):
-    """Mean IoU of shell and core, on voxels that were not drawn."""
-    rest = np.ones(SHAPE, bool) if known is None else ~known
-    return np.mean([((found == c) & (truth == c) & rest).sum()
-                    / (((found == c) | (truth == c)) & rest).sum() for c in (1, 2)])
 
 
 def training(user):

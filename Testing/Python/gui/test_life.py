@@ -53,7 +53,7 @@ def test_the_scene_is_closed_while_training(user):
 
 @pytest.mark.parametrize("gone", ["volume", "segmentation"])
 def test_a_node_is_deleted_while_training(user, gone):
-    _, pid = begun(user, 20.0)
+    _, pid = begun(user)
     slicer.mrmlScene.RemoveNode(getattr(user.panel.parameters, gone))
     assert user.panel.annotating is None and not user.ui.trainButton.enabled
     user.turn()
@@ -98,7 +98,7 @@ def test_the_module_is_reloaded_and_slicer_quits(user, makeUser, slicerApplicati
 
 
 def test_the_engine_is_killed_and_the_run_resumed(user):
-    _, pid = begun(user, 20.0)
+    _, pid = begun(user)
     folder = user.panel.run.folder
     user.until(lambda: (folder / "checkpoint" / "state.safetensors").is_file())
     os.kill(pid, 9)
@@ -109,13 +109,15 @@ def test_the_engine_is_killed_and_the_run_resumed(user):
     user.picture("8-killed")
     user.click("resumeButton")
     assert user.panel.run.folder == folder
+    user.until(lambda: training(user))
+    user.click("stopButton")
     user.until(lambda: not user.panel.active)
     assert user.panel.state == "done", user.ui.statusLabel.text
     assert user.panel.parameters.result is not None
 
 
 def test_the_scene_is_saved_opened_and_the_run_resumed(user, tmp_path):
-    begun(user, 20.0)
+    begun(user)
     folder = user.panel.run.folder
     user.until(lambda: (folder / "checkpoint" / "state.safetensors").is_file())
     slices = dict(user.panel.annotating.slices)
@@ -128,7 +130,7 @@ def test_the_scene_is_saved_opened_and_the_run_resumed(user, tmp_path):
     user.until(lambda: user.panel.annotating is not None, 5)
     parameters = user.panel.parameters
     assert parameters.volume.GetName() == "MR" and parameters.seed == 7
-    assert parameters.timeBudget == 20.0 and user.ui.seedSpin.value == 7
+    assert parameters.timeBudget == 120.0 and user.ui.seedSpin.value == 7
     assert user.panel.annotating.slices == slices and user.ui.sliceTable.rowCount == 5
     assert parameters.runFolder == str(folder)
     assert user.ui.segmentEditor.segmentationNode() is parameters.segmentation
@@ -137,6 +139,8 @@ def test_the_scene_is_saved_opened_and_the_run_resumed(user, tmp_path):
     user.picture("9-resume-offered")
     user.until(lambda: not user.panel._leaving, 15)
     user.click("resumeButton")
+    user.until(lambda: training(user))
+    user.click("stopButton")
     user.until(lambda: not user.panel.active)
     assert user.panel.state == "done", user.ui.statusLabel.text
 
@@ -144,10 +148,10 @@ def test_the_scene_is_saved_opened_and_the_run_resumed(user, tmp_path):
 def test_a_run_of_the_console_is_shown(user):
     import SparseSegNet
 
-    truth = annotated(user, 20.0)
+    truth = annotated(user, 60.0)
     volume, drawn = user.panel.parameters.volume, user.panel.parameters.segmentation
     user.panel.parameters.volume = None
-    run = SparseSegNet.densify(volume, drawn, timeBudget=20)
+    run = SparseSegNet.densify(volume, drawn, timeBudget=60)
     assert SparseSegNet.currentRun() is run
     user.until(lambda: user.panel.run is run, 5)
     assert user.panel.parameters.volume is volume

@@ -45,7 +45,7 @@ def test_the_examples_of_the_console(slicerApplication, tmp_path):
 
 
 def test_channels_of_the_panel(user):
-    annotated(user, 20.0)
+    annotated(user, 60.0)
     second, _ = addVolume("T2")
     user.ui.channelSelector.setCheckState(second, user.qt.Qt.Checked)
     assert user.panel.parameters.channels == [second]

@@ -4,7 +4,8 @@ import numpy as np
 import slicer
 import slicer.util
 import vtk
-from scenes import SHAPE, addVolume, annotated, iou, paintSlices, planeOf, training
+from phantom import iou
+from scenes import SHAPE, addVolume, annotated, paintSlices, planeOf, training
 
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.nodes.segmentations import mergedSegments

@@ -1,7 +1,5 @@
 """A real MRML scene from PyPI's slicer-core: Slicer's own libraries, without the application."""
 
-import types
-
 import numpy as np
 import pytest
 
@@ -12,19 +10,10 @@ pytest.importorskip("slicer.util", reason="slicer-core without slicer.util")
 @pytest.fixture
 def scene():
     """A scene with the logics that Slicer has, hung up where slicer.util looks for them."""
-    import slicer.util
+    from mrml_scene import sceneWithLogics
 
-    scene = slicer.vtkMRMLScene()
-    application = slicer.vtkSlicerApplicationLogic()
-    application.SetMRMLScene(scene)
-    segmentations = slicer.vtkSlicerSegmentationsModuleLogic()
-    segmentations.SetMRMLScene(scene)
-    volumes = slicer.vtkSlicerVolumesLogic()
-    volumes.SetMRMLScene(scene)
+    scene, slicer.modules, _application = sceneWithLogics()
     slicer.mrmlScene = scene
-    slicer.modules = types.SimpleNamespace(
-        segmentations=types.SimpleNamespace(logic=lambda: segmentations),
-        volumes=types.SimpleNamespace(logic=lambda: volumes))
     yield scene
     scene.Clear(1)
     del slicer.mrmlScene, slicer.modules

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import slicer.util
 import vtk
+from phantom import nested
 
 from SparseSegNetLib import logic, node_run
 from SparseSegNetLib.annotation.spread import spread_slices
@@ -13,19 +14,10 @@ from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.errors import InputError
 
 
-def nested(shape=(26, 34, 38), seed=0):
-    """A bright shell around a dark core: image and dense truth (k, j, i)."""
-    radius = np.sqrt(sum(((x - (n - 1) / 2) / (0.42 * n)) ** 2
-                         for x, n in zip(np.indices(shape), shape, strict=True)))
-    truth = np.where(radius < 0.5, 2, np.where(radius < 1, 1, 0)).astype(np.uint8)
-    noise = np.random.default_rng(seed).normal(0, 12, shape)
-    return (np.array([60.0, 160.0, 100.0])[truth] + noise).astype(np.int16), truth
-
-
 @pytest.fixture
 def annotated(makeVolume, makeSegmentation):
     """An oblique volume of thick slices, and a segmentation drawn in six of its slices."""
-    image, truth = nested()
+    image, truth = nested((26, 34, 38))
     volume = makeVolume(image, seed=11, spacing=(0.8, 0.8, 1.7), name="MR")
     slices = spread_slices((3, 2, 1), truth.shape, truth > 0)
     drawn = np.zeros(truth.shape, bool)
@@ -115,7 +107,7 @@ def test_a_result_never_lands_on_another_patient(scene, annotated, makeVolume, m
     assert run.wait(120) == "done"
     ids = volume.GetID(), node.GetID()
     scene.Clear(0)
-    image, truth = nested(seed=1)
+    image, truth = nested((26, 34, 38), seed=1)
     other = makeVolume(image, seed=11, spacing=(0.8, 0.8, 1.7), name="Patient two")
     theirs = makeSegmentation(other, {"Shell": truth == 1, "Core": truth == 2})
     assert (other.GetID(), theirs.GetID()) == ids, "the trap: another scene, the same IDs"

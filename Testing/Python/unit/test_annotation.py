@@ -162,6 +162,12 @@ class TestSpread:
         slices = spread_slices((1, 1, 2), inside.shape, inside)
         assert [(s.axis, s.index) for s in slices] == [("i", 3), ("j", 7), ("k", 22), ("k", 27)]
 
+    def test_shifted(self):
+        for shift, expected in ((0.25, [7, 17, 27, 37, 47]), (-0.25, [2, 12, 22, 32, 42]),
+                                (-0.5, [0, 10, 20, 30, 40])):
+            slices = spread_slices((0, 0, 5), (50, 40, 30), shift=shift)
+            assert [s.index for s in slices] == expected
+
     def test_more_slices_than_voxels(self):
         with pytest.raises(InputError, match="do not fit"):
             spread_slices((0, 0, 6), (5, 40, 30))

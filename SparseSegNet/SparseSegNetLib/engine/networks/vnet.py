@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ...run.presets import PRESETS
 from .blocks import Conv3d, Join
 
 LEFT = (1, 2, 3, 3, 3)  # convolutions per stage on the way down
 RIGHT = (3, 3, 2, 1)  # and up
-KERNELS = (5, 3)
 
 
 class Stage(nn.Module):
@@ -54,7 +54,7 @@ class VNet(nn.Module):
 
     def __init__(self, inputs: int, classes: int, width: int = 16, kernel: int = 5):
         super().__init__()
-        if kernel not in KERNELS:
+        if kernel not in PRESETS["vnet"].kernels:
             raise ValueError(f"a kernel of {kernel}: V-Net has 5 (published) or 3")
         left, down, up, right = [], [], [], []
         before = inputs

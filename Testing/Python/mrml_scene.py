@@ -1,0 +1,20 @@
+"""A MRML scene with the logics that Slicer's application gives it."""
+
+import types
+
+import slicer
+
+
+def sceneWithLogics():
+    """A scene, what stands in for `slicer.modules` with the logics that slicer.util calls, and the
+    application's logic, which is to be kept as long as the scene."""
+    scene = slicer.vtkMRMLScene()
+    application = slicer.vtkSlicerApplicationLogic()
+    application.SetMRMLScene(scene)
+    segmentations = slicer.vtkSlicerSegmentationsModuleLogic()
+    segmentations.SetMRMLScene(scene)
+    volumes = slicer.vtkSlicerVolumesLogic()
+    volumes.SetMRMLScene(scene)
+    return scene, types.SimpleNamespace(
+        segmentations=types.SimpleNamespace(logic=lambda: segmentations),
+        volumes=types.SimpleNamespace(logic=lambda: volumes)), application
