@@ -112,21 +112,21 @@ class Stacker:
         taught = torch.unique(torch.cat([f.truth for f in folds])).tolist()
         alone = tuple(c for c in range(1, self.classes) if c not in taught)
         half = len(folds) / (2 * len(folds) + 1)
+        started = time.monotonic()
         model = self._learnt(folds, half)
+        learning = time.monotonic() - started
         shallow = model.probabilities(self._evidence(suggested, self._distance(slices)))
         every = torch.cat((suggested, shallow[None].half()))
-        once = time.monotonic() - begun - (len(folds) + 1) * once
-        if self.seconds is not None and \
-                time.monotonic() - begun + len(folds) * once > self.seconds:
+        predicting = time.monotonic() - started - learning
+        groups = len(folds)
+        if self.seconds is not None:
+            left = begun + self.seconds - time.monotonic() - groups * predicting
+            groups = min(groups, int(left / learning))
+        if groups < 2:
             # No time to learn out of fold, and so none for a network.
             usual = _blend(every, torch.tensor(USUAL))
             return Stack([], self._with(self._with_alone(usual, suggested, alone), labels, slices))
-        seen = []
-        for number, fold in enumerate(folds):
-            done = (number + 1 + len(folds)) / (2 * len(folds) + 1)
-            others = self._learnt([f for f in folds if f is not fold], done)
-            shallow = others.probabilities(self._evidence(fold.suggested, fold.far))
-            seen.append(torch.cat((fold.suggested, shallow[None].half())))
+        seen = self._out_of_fold(folds, groups)
         rows = torch.cat([s[:, :, f.known] for s, f in zip(seen, folds, strict=True)], dim=2)
         truth = torch.cat([f.truth for f in folds])
         weights = TRUST * settle_blend(rows, truth) + (1 - TRUST) * rows.new_tensor(USUAL).float()
@@ -183,6 +183,21 @@ class Stacker:
             rows = self._evidence(suggested, far)[:, known].T
             found.append(_Fold(mine, list(part), known, suggested, far, rows, mine[known]))
         return found
+
+    def _out_of_fold(self, folds: list[_Fold], groups: int) -> list[torch.Tensor]:
+        """What priors and shallow models say of each fold that never saw it, float16 (ways + 1,
+        classes, k, j, i).
+
+        groups: shallow models; where there are fewer than folds, each leaves several folds out.
+        """
+        seen = [fold.suggested for fold in folds]
+        for group in range(groups):
+            done = (len(folds) + group + 1) / (len(folds) + groups + 1)
+            others = self._learnt([f for n, f in enumerate(folds) if n % groups != group], done)
+            for number in range(group, len(folds), groups):
+                shallow = others.probabilities(self._evidence(seen[number], folds[number].far))
+                seen[number] = torch.cat((seen[number], shallow[None].half()))
+        return seen
 
     def _evidence(self, suggested: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
         """float16 (f, k, j, i): what the shallow model learns from."""

@@ -145,6 +145,34 @@ class TestStack:
         found = prior_of(stack.target, 3).argmax(dim=0)
         assert iou(found > 0, (truth > 0).astype(np.uint8)) > 0.85
 
+    @pytest.mark.parametrize("groups", [2, 3, 5])
+    def test_with_less_time_fewer_models_leave_more_folds_out(self, groups, monkeypatch):
+        """Each fold is looked at once, by a model that was not taught with it."""
+        truth = ellipsoid()
+        slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
+        volume = working(truth, slices)
+        stacker = Stacker(Priors(volume, 3))
+        folds = stacker._folds(volume.labels, slices, 0.0)
+        asked = []
+
+        class Model:
+            def __init__(self, taught):
+                self.taught = [id(fold) for fold in taught]
+
+            def probabilities(self, evidence):
+                fold, = (f for f in folds
+                         if torch.equal(evidence, stacker._evidence(f.suggested, f.far)))
+                assert self.taught and id(fold) not in self.taught
+                asked.append(id(fold))
+                return torch.zeros(3, *truth.shape)
+
+        models = []
+        monkeypatch.setattr(stacker, "_learnt",
+                            lambda taught, done: models.append(Model(taught)) or models[-1])
+        seen = stacker._out_of_fold(folds, groups)
+        assert len(models) == groups and sorted(asked) == sorted(map(id, folds))
+        assert all(len(s) == len(f.suggested) + 1 for s, f in zip(seen, folds, strict=True))
+
     def test_the_blend_is_good_and_says_so_honestly(self):
         truth = ellipsoid()
         slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
