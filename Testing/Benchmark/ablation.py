@@ -17,13 +17,16 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import torch
 
+import variants
 from cases import SHARED, Case, data_is_there, load_case
 from SparseSegNetLib.engine import filters, losses, metrics, stacking
 from SparseSegNetLib.engine.augmentation import Strength
 from SparseSegNetLib.engine.device import prepare_threads
 from SparseSegNetLib.engine.inference import finish
+from SparseSegNetLib.engine.networks.residual_unet import ResidualBlock
 from SparseSegNetLib.engine.plan import (
     Plan,
     box_within,
@@ -64,24 +67,29 @@ class Nearsighted(Stacker):
 
 @dataclass
 class StackVariant:
-    """constants: (module, name, value) that differ."""
+    """constants: (module, name, value) that differ.  after: changes the labels."""
 
     name: str
     constants: tuple = ()
     without: str = ""
     stacker: type[Stacker] = Stacker
+    after: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 @dataclass
 class Variant:
-    """plan: changes a plan.  share: of the network in the blend with its prior, None for what is
-    shipped.  priors: False trains the network alone.  balance: power of the class weights."""
+    """plan, learner: change a plan, a trainer.  share: of the network in the blend with its prior,
+    None for what is shipped.  priors: False trains the network alone.  balance: power of the
+    class weights.  predict: class probabilities.  constants: (module, name, value) that differ."""
 
     name: str
     plan: Callable[[Plan], Plan] = field(default=lambda plan: plan)
+    learner: Callable[[Trainer], None] = field(default=lambda learner: None)
     share: float | None = None
     priors: bool = True
     balance: float = 0.5
+    predict: Callable[[Trainer], torch.Tensor] = Trainer.probabilities
+    constants: tuple = ()
 
 
 STACKS = (
@@ -96,6 +104,7 @@ STACKS = (
         (stacking, "TRUST", 0.0), (stacking, "USUAL", (0.0, 0.25, 0.15, 0.6, 0.0)))),
     StackVariant("shallow model alone", (
         (stacking, "TRUST", 0.0), (stacking, "USUAL", (0.0, 0.0, 0.0, 0.0, 1.0)))),
+    StackVariant("largest component of each class", after=variants.largest_components),
 )
 
 
@@ -132,6 +141,13 @@ NETWORKS = (
     Variant("mirrored patches", changed(strength=replace(Strength(), flips=True))),
     Variant("classes not balanced", balance=0.0),
     Variant("classes fully balanced", balance=1.0),
+    Variant("no residual shortcuts", constants=((ResidualBlock, "forward", variants.plain_block),)),
+    Variant("deep supervision", learner=variants.deep_supervision),
+    Variant("consistency on unlabelled voxels", learner=variants.mean_teacher),
+    Variant("larger patches later", learner=variants.growing_patches(24, 12)),
+    Variant("test-time flips", predict=variants.test_time_flips),
+    Variant("test-time flips, mirrored patches", predict=variants.test_time_flips,
+            plan=changed(strength=replace(Strength(), flips=True))),
 )
 
 
@@ -151,9 +167,10 @@ def stacked(case: Case, variant: StackVariant, seed: int) -> Stack:
             volume.labels, volume.slices)
 
 
-def iou_of(case: Case, probabilities: torch.Tensor) -> float:
-    labels, _ = finish(probabilities, case.sparse.shape)
-    return metrics.mean(row["iou"] for row in case.scores(labels.numpy()))
+def iou_of(case: Case, probabilities: torch.Tensor,
+           after: Callable[[np.ndarray], np.ndarray] | None = None) -> float:
+    labels = finish(probabilities, case.sparse.shape)[0].numpy()
+    return metrics.mean(row["iou"] for row in case.scores(after(labels) if after else labels))
 
 
 def trained(case: Case, variant: Variant, stack: Stack, seconds: float, seed: int
@@ -169,13 +186,17 @@ def trained(case: Case, variant: Variant, stack: Stack, seconds: float, seed: in
         return losses.masked_cross_entropy(logits, labels, weights) \
             + losses.masked_dice_loss(logits, labels)
 
-    learner = Trainer(variant.plan(plan), [volume_of(case)], classes, None, seed,
-                      stack if variant.priors else None)
-    learner.loss = loss
-    if variant.share is not None:
-        learner.network_share = variant.share
-    learner.train(by_time(seconds))
-    return iou_of(case, learner.probabilities()), learner.steps
+    with ExitStack() as changes:
+        for module, name, value in variant.constants:
+            changes.enter_context(patch.object(module, name, value))
+        learner = Trainer(variant.plan(plan), [volume_of(case)], classes, None, seed,
+                          stack if variant.priors else None)
+        learner.loss = loss
+        variant.learner(learner)
+        if variant.share is not None:
+            learner.network_share = variant.share
+        learner.train(by_time(seconds))
+        return iou_of(case, variant.predict(learner)), learner.steps
 
 
 def main() -> int:
@@ -198,7 +219,7 @@ def main() -> int:
     if options.only != "network":
         _table(f"| priors and shallow model | {head} | mean |", STACKS, cases, lambda case, variant:
                (iou_of(case, prior_of(stacked(case, variant, options.seed).target,
-                                      len(case.segments) + 1)), ""))
+                                      len(case.segments) + 1), variant.after), ""))
     if options.only != "stack":
         stacks = {case.name: stacked(case, STACKS[0], options.seed) for case in cases}
 

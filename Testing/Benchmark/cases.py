@@ -59,11 +59,12 @@ class Case:
         return metrics.overlap(result, self.truth, len(self.segments), self.sparse == UNLABELLED)
 
 
-def load_case(prefix: Path | str, counts: tuple[int, int, int]) -> Case:
+def load_case(prefix: Path | str, counts: tuple[int, int, int], shift: float = 0.0) -> Case:
     """`<prefix>-image.nrrd` with `<prefix>-labels.nrrd`, dense.
 
     What is annotated stands in `<prefix>-annotation.seg.nrrd`, or else is cut out of the truth:
-    `counts` (yz, xz, xy) slices spread evenly over the extent of the labelled structures.
+    `counts` (yz, xz, xy) slices spread evenly over the extent of the labelled structures,
+    shifted by `shift` of the distance between two.
     """
     prefix = Path(prefix)
     image_path = prefix.with_name(f"{prefix.name}-image.nrrd")
@@ -78,7 +79,7 @@ def load_case(prefix: Path | str, counts: tuple[int, int, int]) -> Case:
         sparse, slices, segments = found.labels, found.slices, found.segments
     else:
         annotation_path = None
-        slices = spread_slices(counts, truth.shape, truth > 0)
+        slices = spread_slices(counts, truth.shape, truth > 0, shift)
         sparse = restrict_to_slices(truth, slices)
         segments = [Segment.numbered(v, v - 1) for v in range(1, int(truth.max()) + 1)]
     return Case(prefix.name, image_path, volume.image[0], volume.geometry, truth, sparse, slices,

@@ -3,7 +3,8 @@
 Every result is stored with its settings under Testing/Benchmark/runs/compare as it is made, and
 reused: the command can be broken off and started again. Peers' results stay while their settings
 do; ours are made again when the engine's code changes. `--quick` is for day to day: three cases,
-two slice budgets. Writes compare.md and compare.png beside the results.
+two slice budgets. With several seeds the slices lie elsewhere for each, and means come with their
+standard deviation over the seeds. Writes compare.md and compare.png beside the results.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ COUNTS = ((1, 1, 1), (2, 2, 1), (3, 3, 2), (5, 5, 3))
 QUICK_COUNTS = ((2, 2, 1), (5, 5, 3))
 OURS = "SparseSegNet"
 STORE = RUNS / "compare"
+SHIFTS = (0.0, 0.25, -0.25, 0.125, -0.125)  # of the slices, in parts of their distance, per seed
+_SPREAD = " ± standard deviation over seeds"
 NOT_RUN = {
     "nnU-Net v2": "on two cores one of its steps takes about 6 s (24 steps in 112 s, measured once "
                   "elsewhere on such a machine), so that it cannot learn anything in these budgets",
@@ -51,18 +54,19 @@ def main() -> int:
     found, failed = {}, {}
     for name in options.cases:
         for counts in options.counts:
-            case = load_case(options.data / name, counts)
-            for method, budget in _methods(options):
-                if method in failed:
-                    continue
-                try:
-                    record = result_of(case, counts, method, budget, options.seed)
-                except ImportError as error:
-                    failed[method] = f"not installed ({error.name})"
-                    continue
-                found[name, counts, method, budget] = record
-                print(f"{name:18s} {counts} {method:16s} {budget or '':>5} "
-                      f"IoU {record['iou']:.3f} in {record['seconds']:.0f} s", flush=True)
+            for seed in options.seeds:
+                case = load_case(options.data / name, counts, SHIFTS[seed])
+                for method, budget in _methods(options):
+                    if method in failed:
+                        continue
+                    try:
+                        record = result_of(case, counts, method, budget, seed)
+                    except ImportError as error:
+                        failed[method] = f"not installed ({error.name})"
+                        continue
+                    found.setdefault((name, counts, method, budget), []).append(record)
+                    print(f"{name:18s} {counts} seed {seed} {method:16s} {budget or '':>5} "
+                          f"IoU {record['iou']:.3f} in {record['seconds']:.0f} s", flush=True)
     text = table(found, failed, options)
     with atomic_path(RUNS / "compare.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -82,6 +86,8 @@ def result_of(case: Case, counts: tuple, method: str, budget: float, seed: int) 
     """The stored result of these settings, or a new one."""
     settings = {"case": case.name, "counts": counts, "method": method, "budget": budget,
                 "seed": seed if method == OURS else 0, "code": _code(method)}
+    if SHIFTS[seed]:
+        settings["shift"] = SHIFTS[seed]
     return stored(STORE, f"{case.name}-{'-'.join(map(str, counts))}-{method}", settings,
                   lambda: _made(case, method, budget, seed))
 
@@ -129,11 +135,24 @@ def _title(method: str, budget: float) -> str:
     return f"{title}, {budget:g} s" if budget else title
 
 
+def _iou(records: list[dict]) -> float:
+    """Mean over seeds."""
+    return float(np.mean([r["iou"] for r in records]))
+
+
+def _deviation(by_case: list[list[dict]]) -> str:
+    """The standard deviation over seeds of the mean over cases; nothing for one seed."""
+    means = np.mean([[r["iou"] for r in records] for records in by_case], axis=0)
+    return f" ± {means.std(ddof=1):.3f}" if len(means) > 1 else ""
+
+
 def table(found: dict, failed: dict, options) -> str:
     """Markdown: a table of means, then IoU per case."""
-    lines = [f"{datetime.now(UTC):%Y-%m-%d}, seed {options.seed}, {len(options.cases)} cases: "
-             f"{', '.join(options.cases)}. Mean foreground IoU on voxels that were not annotated "
-             "(surface Dice at one voxel; 95 % Hausdorff in mm), and the mean seconds taken.", ""]
+    seeds = ", ".join(map(str, options.seeds))
+    lines = [f"{datetime.now(UTC):%Y-%m-%d}, seed {seeds}, {len(options.cases)} cases: "
+             f"{', '.join(options.cases)}. Mean foreground IoU on voxels that were not annotated"
+             f"{_SPREAD if len(options.seeds) > 1 else ''} (surface Dice at one voxel; 95 % "
+             "Hausdorff in mm), and the mean seconds taken.", ""]
     heads = [str(c) for c in options.counts]
     lines += ["| method | " + " | ".join(heads) + " | seconds |", "|---" * (len(heads) + 2) + "|"]
     for method, budget in _methods(options):
@@ -141,10 +160,12 @@ def table(found: dict, failed: dict, options) -> str:
             continue
         cells, seconds = [], []
         for counts in options.counts:
-            records = [found[name, counts, method, budget] for name in options.cases]
+            by_case = [found[name, counts, method, budget] for name in options.cases]
+            records = [r for each in by_case for r in each]
             means = [metrics.mean(r[k] for r in records)
                      for k in ("iou", "surface_dice", "hausdorff95")]
-            cells.append("{:.3f} ({:.2f}; {:.1f})".format(*(m or 0.0 for m in means)))
+            cells.append("{:.3f}{} ({:.2f}; {:.1f})".format(
+                means[0], _deviation(by_case), *(m or 0.0 for m in means[1:])))
             seconds += [r["seconds"] for r in records]
         lines.append(f"| {_title(method, budget)} | " + " | ".join(cells)
                      + f" | {np.mean(seconds):.0f} |")
@@ -155,7 +176,8 @@ def table(found: dict, failed: dict, options) -> str:
         for method, budget in _methods(options):
             if method not in failed:
                 lines.append(f"| {_title(method, budget)} | " + " | ".join(
-                    f"{found[name, counts, method, budget]['iou']:.3f}"
+                    f"{_iou(found[name, counts, method, budget]):.3f}"
+                    f"{_deviation([found[name, counts, method, budget]])}"
                     for name in options.cases) + " |")
     reasons = {**{_title(m, 0): why for m, why in failed.items()}, **NOT_RUN}
     lines += ["", "Not run: " + "; ".join(f"{m}: {why}" for m, why in reasons.items()) + "."]
@@ -179,13 +201,13 @@ def draw(found: dict, options, path: Path) -> None:
         budgets = sorted({key[3] for key in found if key[2] == method})
         points = []
         for budget in budgets:
-            records = [found[name, counts, method, budget] for name in options.cases]
+            records = [r for name in options.cases for r in found[name, counts, method, budget]]
             points.append((np.mean([r["seconds"] for r in records]),
                            np.mean([r["iou"] for r in records])))
         left.plot(*zip(*sorted(points), strict=True), label=_title(method, 0), **style)
         line = []
         for c in options.counts:
-            records = [found[name, c, method, budgets[-1]] for name in options.cases]
+            records = [r for name in options.cases for r in found[name, c, method, budgets[-1]]]
             line.append((100 * np.mean([r["annotated_share"] for r in records]),
                          np.mean([r["iou"] for r in records])))
         right.plot(*zip(*line, strict=True), label=_title(method, budgets[-1]), **style)
@@ -213,7 +235,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--budgets", nargs="+", type=float, default=[30.0, 120.0])
     parser.add_argument("--methods", nargs="+", default=[*peers.PEERS, OURS],
                         choices=[*peers.PEERS, OURS])
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], choices=range(len(SHIFTS)))
     parser.add_argument("--data", type=Path, default=SHARED)
     options = parser.parse_args()
     options.cases = options.cases or list(QUICK if options.quick else CASES)
