@@ -24,7 +24,7 @@ from .held_out import Split, hold_out, hold_out_fold
 from .inputs import Inputs
 from .live import Cancelled, Live, pause
 from .outcome import predicted, save_model_of, with_drawn
-from .plan import LEAST_SLICES, Plan, make_plan
+from .plan import LEAST_SLICES, Fingerprint, Plan, make_plan, working_shape
 from .preprocess import WorkingVolume
 from .priors import Priors
 from .probe import resampled_shape, settle
@@ -39,6 +39,8 @@ WORTH_TRAINING = 5.0  # seconds, where the slices alone already gave a result
 WORTH_PLANNING = 10.0  # seconds, to begin anew since priors have become possible
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
 STACK_SHARE = 0.6  # of the time left, at most, for the shallow model
+STACK_ALONE = 0.8  # the same, where no network comes after it
+WORTH_PROBING = 10.0  # seconds left, on a CPU, below which no network would be worth its probe
 RESTACK_SHARE = 0.3  # of the time left, at most, for making the priors again
 MEMORY_SHARE = 0.4  # of the free memory, for the volume on the device and its probabilities
 
@@ -169,19 +171,29 @@ class Job:
         if self.options.network == "auto" and print_.priors:
             bytes_per_voxel += Stacker.bytes_per_voxel(print_.channels, self.classes)
         most = MEMORY_SHARE * free_memory(self.device) / bytes_per_voxel
+        alone = self.options.network == "auto" and print_.priors
         try:
+            if alone and self.device.type == "cpu" and self.clock.left < WORTH_PROBING:
+                return self._without_network(print_, first, most)
             plan, volume = settle(print_, self.options,
                                   lambda shape: self.inputs.volume(first, shape, self.device),
                                   self.device, max(LEAST_TRAINING, self.clock.left), most, check)
         except Stopped:
-            if not (self.options.network == "auto" and print_.priors):
+            if not alone:
                 raise Cancelled("stopped before the first training step") from None
-            # What the slices alone say needs no measured plan.
-            shape = resampled_shape(print_, self.options)
-            return make_plan(print_, self.device.type, shape=shape), \
-                self.inputs.volume(first, shape, self.device)
+            return self._without_network(print_, first, most)
         self._warn_of_few_steps(plan)
         return plan, volume
+
+    def _without_network(self, print_: Fingerprint, first: int, most: float
+                         ) -> tuple[Plan, WorkingVolume]:
+        """A plan that nobody measured, for what the slices alone say."""
+        shape = resampled_shape(print_, self.options)
+        shape = working_shape(shape, print_.spacing_on(shape), most)
+        # The time is used up by definition: steps are only taken when more is given.
+        plan = replace(make_plan(print_, self.device.type, shape=shape),
+                       seconds_to_predict=self.options.time_budget)
+        return plan, self.inputs.volume(first, shape, self.device)
 
     def _warn_of_few_steps(self, plan: Plan) -> None:
         left = self.options.time_budget - self.clock.seconds - plan.seconds_to_predict
@@ -222,8 +234,9 @@ class Job:
                  step: Callable[[float], None],
                  early: Callable[[torch.Tensor], None] | None = None) -> Stacker:
         seconds = None if left is None else PRIORS_SHARE * left
+        share = STACK_SHARE if plan.seconds_to_predict < self.clock.budget else STACK_ALONE
         return Stacker(Priors(volume, self.classes, seconds, step), self.options.seed,
-                       None if left is None else STACK_SHARE * left, plan.dtype, step, early)
+                       None if left is None else share * left, plan.dtype, step, early)
 
     def _unless_cancelled(self, share: float) -> None:
         if self.commands.cancel.is_set():

@@ -182,14 +182,14 @@ def test_the_clock_set_back_and_a_folder_with_an_odd_name(tmp_path):
     (strange / "sitecustomize.py").write_text(
         "import time\nbegun, real = time.monotonic(), time.time\n"
         "time.time = lambda: real() - (3e7 if time.monotonic() - begun > 4 else 0)\n")
-    folder, truth = run_folder(strange / "läuft 走", time_budget=12)
+    folder, truth = run_folder(strange / "läuft 走", time_budget=20)
     code = (f"import sys; sys.path.insert(0, {str(strange)!r})\nimport sitecustomize, runpy\n"
             "exec(open(sys.path[0] + '/sitecustomize.py').read())\n"
             f"sys.argv[:] = ['worker', {str(folder.path)!r}]\n"
             f"runpy.run_module({WORKER!r}, run_name='__main__')\n")
     run, events = watched(folder, PopenTransport(["-c", code]))
-    assert run.wait(60) == "done", run.error
-    assert 5 < run.summary["seconds"] < 40
+    assert run.wait(90) == "done", run.error
+    assert 5 < run.summary["seconds"] < 60
     seconds = [e["seconds"] for e in named(events, "progress")]
     assert seconds == sorted(seconds)
     assert iou(run.result(), truth) > 0.7

@@ -3,6 +3,7 @@ processes."""
 
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,23 @@ def test_new_labels_are_learnt_shown_and_kept(tmp_path):
     drawn = labels != UNLABELLED
     assert (result[drawn] == labels[drawn]).all()
     assert iou(result, truth) > 0.6
+
+
+def test_with_little_time_nothing_is_probed_for_a_network(tmp_path):
+    """What the slices alone say is the result; given more time, the same run learns."""
+    folder, truth = run_folder(tmp_path / "run", time_budget=8)
+    run, events = watched(folder)
+    assert run.wait(60) == "done", run.error
+    assert run.summary["step"] == 0 and iou(run.result(), truth) > 0.6
+    assert named(events, "plan")[0]["seconds_per_step"] == 0, "nothing was measured"
+    folder.options = replace(folder.options, time_budget=60.0)
+    folder.description["options"] = folder.options.to_json()
+    folder.save()
+    again, _ = watched(RunFolder.open(folder.path))
+    assert until(again, lambda: training(again))
+    again.stop()
+    assert again.wait(60) == "done", again.error
+    assert again.summary["step"] > 0 and iou(again.result(), truth) > 0.6
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path):
