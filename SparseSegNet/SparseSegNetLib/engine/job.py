@@ -39,7 +39,7 @@ WORTH_TRAINING = 5.0  # seconds, where the slices alone already gave a result
 WORTH_PLANNING = 10.0  # seconds, to begin anew since priors have become possible
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
 STACK_SHARE = 0.6  # of the time left, at most, for the shallow model
-STACK_ALONE = 0.8  # the same, where no network comes after it
+STACK_ALONE = 0.9  # the same, where there is no time for a network after it
 WORTH_PROBING = 10.0  # seconds left, on a CPU, below which no network would be worth its probe
 RESTACK_SHARE = 0.3  # of the time left, at most, for making the priors again
 MEMORY_SHARE = 0.4  # of the free memory, for the volume on the device and its probabilities
@@ -234,9 +234,9 @@ class Job:
                  step: Callable[[float], None],
                  early: Callable[[torch.Tensor], None] | None = None) -> Stacker:
         seconds = None if left is None else PRIORS_SHARE * left
-        share = STACK_SHARE if plan.seconds_to_predict < self.clock.budget else STACK_ALONE
         return Stacker(Priors(volume, self.classes, seconds, step), self.options.seed,
-                       None if left is None else share * left, plan.dtype, step, early)
+                       None if left is None else STACK_SHARE * left, plan.dtype, step, early,
+                       None if left is None else STACK_ALONE * left)
 
     def _unless_cancelled(self, share: float) -> None:
         if self.commands.cancel.is_set():

@@ -45,7 +45,7 @@ USUAL = (0.0, 0.15, 0.1, 0.35, 0.4)
 @dataclass
 class Stack:
     """folds: what to train on, one working volume per fold with that fold's labels alone; empty
-    where there is nothing to learn from out of fold.
+    where there is nothing to learn from out of fold, or no time to.
     target: what to predict; its blend is made from all slices.
     alone: classes of which only the priors know, since no two folds show them.
     scores: IoU and Dice per segment of the blend on voxels that it had not seen, or None."""
@@ -74,7 +74,8 @@ class _Fold:
 class Stacker:
     """Stacks priors, and a shallow model that learns from them, for one working volume.
 
-    seconds: how long `stack` may take, about; None for as long as it takes.
+    seconds: how long `stack` may take, about; None for as long as it takes.  most: how long where
+    the time does not suffice for a network to learn anything after it; None for no longer.
     dtype: of the shallow model's products.
     step: called with the share done; it may raise to break off.
     early: called with class probabilities float32 (classes, k, j, i) of the priors alone, long
@@ -83,10 +84,12 @@ class Stacker:
 
     def __init__(self, priors: Priors, seed: int = 0, seconds: float | None = None,
                  dtype: str = "float32", step: Callable[[float], None] = lambda share: None,
-                 early: Callable[[torch.Tensor], None] | None = None):
+                 early: Callable[[torch.Tensor], None] | None = None,
+                 most: float | None = None):
         self.priors, self.volume, self.classes = priors, priors.volume, priors.classes
         self.seed, self.seconds, self.dtype, self.step = seed, seconds, dtype, step
         self.early = early
+        self.most = seconds if most is None else most
 
     @staticmethod
     def bytes_per_voxel(channels: int, classes: int) -> float:
@@ -109,7 +112,7 @@ class Stacker:
         once = time.monotonic() - begun
         if self.early is not None:
             self.early(_of_priors(suggested))
-        in_time = self.seconds is None or FEWEST_TIMES * once <= self.seconds
+        in_time = self.seconds is None or FEWEST_TIMES * once <= self.most
         folds = self._folds(labels, slices, once) if in_time else []
         if len(folds) < 2:
             return Stack([], self._with(_of_priors(suggested), labels, slices))
@@ -122,24 +125,22 @@ class Stacker:
         shallow = model.probabilities(self._evidence(suggested, self._distance(slices)))
         every = torch.cat((suggested, shallow[None].half()))
         predicting = time.monotonic() - started - learning
-        groups = len(folds)
-        if self.seconds is not None:
-            left = begun + self.seconds - time.monotonic() - groups * predicting
-            groups = min(groups, int(left / learning))
+        groups, whole = self._affordable(len(folds), begun, learning, predicting)
         if groups < 2:
-            # No time to learn out of fold, and so none for a network.
             usual = _blend(every, torch.tensor(USUAL))
             return Stack([], self._with(self._with_alone(usual, suggested, alone), labels, slices))
-        seen = self._out_of_fold(folds, groups)
-        rows = torch.cat([s[:, :, f.known] for s, f in zip(seen, folds, strict=True)], dim=2)
+        seen = self._out_of_fold(folds, groups, whole)
+        rows = torch.cat([s[:, :, f.known] if whole else s
+                          for s, f in zip(seen, folds, strict=True)], dim=2)
         truth = torch.cat([f.truth for f in folds])
         weights = TRUST * settle_blend(rows, truth) + (1 - TRUST) * rows.new_tensor(USUAL).float()
         scores = overlap(_blend(rows, weights).argmax(dim=0).cpu().numpy(),
                          truth.cpu().numpy(), self.classes - 1)
         blend = self._with_alone(_blend(every, weights), suggested, alone)
-        return Stack([self._with(_blend(s, weights), f.labels, f.slices)
-                      for s, f in zip(seen, folds, strict=True)],
-                     self._with(blend, labels, slices), alone, scores)
+        # Without what was said of whole volumes a network has nothing to learn from.
+        lessons = [self._with(_blend(s, weights), f.labels, f.slices)
+                   for s, f in zip(seen, folds, strict=True)] if whole else []
+        return Stack(lessons, self._with(blend, labels, slices), alone, scores)
 
     @cached_property
     @torch.no_grad()
@@ -189,18 +190,36 @@ class Stacker:
             found.append(_Fold(mine, list(part), known, suggested, far, rows, mine[known]))
         return found
 
-    def _out_of_fold(self, folds: list[_Fold], groups: int) -> list[torch.Tensor]:
+    def _affordable(self, folds: int, begun: float, learning: float, predicting: float
+                    ) -> tuple[int, bool]:
+        """How many shallow models there is time for to say something of all folds, less than two
+        for none; and whether they can say it of the whole volume.
+
+        begun: when the stacking began.  learning, predicting: seconds that one model takes for it.
+        """
+        if self.seconds is None:
+            return folds, True
+        taken = time.monotonic() - begun
+        groups = int((self.seconds - taken - folds * predicting) / learning)
+        if groups >= 2:
+            return min(folds, groups), True
+        return min(folds, int((self.most - taken) / learning)), False
+
+    def _out_of_fold(self, folds: list[_Fold], groups: int, whole: bool = True
+                     ) -> list[torch.Tensor]:
         """What priors and shallow models say of each fold that never saw it, float16 (ways + 1,
-        classes, k, j, i).
+        classes, k, j, i), or (ways + 1, classes, voxels) of its known voxels alone.
 
         groups: shallow models; where there are fewer than folds, each leaves several folds out.
         """
-        seen = [fold.suggested for fold in folds]
+        seen = [f.suggested if whole else f.suggested[:, :, f.known] for f in folds]
         for group in range(groups):
             done = (len(folds) + group + 1) / (len(folds) + groups + 1)
             others = self._learnt([f for n, f in enumerate(folds) if n % groups != group], done)
             for number in range(group, len(folds), groups):
-                shallow = others.probabilities(self._evidence(seen[number], folds[number].far))
+                fold = folds[number]
+                evidence = self._evidence(fold.suggested, fold.far) if whole else fold.rows.T
+                shallow = others.probabilities(evidence)
                 seen[number] = torch.cat((seen[number], shallow[None].half()))
         return seen
 

@@ -53,7 +53,7 @@ def volumeArray(volumeNodes: Sequence) -> np.ndarray:
                 "Volume).")
         voxels = slicer.util.arrayFromVolume(node)
         channels += [voxels] if voxels.ndim == 3 else list(np.moveaxis(voxels, -1, 0))
-    image = np.stack([np.array(c) for c in channels])
+    image = np.stack(channels)  # copies
     if np.issubdtype(image.dtype, np.floating) and (bad := np.count_nonzero(~np.isfinite(image))):
         raise InputError(f"the volume '{volumeNodes[0].GetName()}' has {bad} voxels that are not "
                          "finite (NaN or infinite): replace them first.")

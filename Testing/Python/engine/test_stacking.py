@@ -1,5 +1,6 @@
 """Stacking: no slice is taught with a prior that saw it, and the blend keeps what is good."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -145,8 +146,8 @@ class TestStack:
         found = prior_of(stack.target, 3).argmax(dim=0)
         assert iou(found > 0, (truth > 0).astype(np.uint8)) > 0.85
 
-    @pytest.mark.parametrize("groups", [2, 3, 5])
-    def test_with_less_time_fewer_models_leave_more_folds_out(self, groups, monkeypatch):
+    @pytest.mark.parametrize(("groups", "whole"), [(2, True), (3, True), (5, True), (3, False)])
+    def test_with_less_time_fewer_models_leave_more_folds_out(self, groups, whole, monkeypatch):
         """Each fold is looked at once, by a model that was not taught with it."""
         truth = ellipsoid()
         slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
@@ -160,18 +161,40 @@ class TestStack:
                 self.taught = [id(fold) for fold in taught]
 
             def probabilities(self, evidence):
-                fold, = (f for f in folds
-                         if torch.equal(evidence, stacker._evidence(f.suggested, f.far)))
+                fold, = (f for f in folds if torch.equal(
+                    evidence, stacker._evidence(f.suggested, f.far) if whole else f.rows.T))
                 assert self.taught and id(fold) not in self.taught
                 asked.append(id(fold))
-                return torch.zeros(3, *truth.shape)
+                return torch.zeros(3, *evidence.shape[1:])
 
         models = []
         monkeypatch.setattr(stacker, "_learnt",
                             lambda taught, done: models.append(Model(taught)) or models[-1])
-        seen = stacker._out_of_fold(folds, groups)
+        seen = stacker._out_of_fold(folds, groups, whole)
         assert len(models) == groups and sorted(asked) == sorted(map(id, folds))
         assert all(len(s) == len(f.suggested) + 1 for s, f in zip(seen, folds, strict=True))
+
+    def test_what_there_is_time_for(self):
+        truth = ellipsoid()
+        volume = working(truth, spread_slices((1, 1, 1), truth.shape, truth > 0))
+        stacker = Stacker(Priors(volume, 3), seconds=10.0, most=15.0)
+
+        def said(learning, predicting):
+            return stacker._affordable(3, time.monotonic(), learning, predicting)
+
+        assert said(1.0, 1.0) == (3, True)
+        assert said(3.0, 1.0) == (2, True)
+        assert said(3.0, 4.0) == (3, False), "not of the whole volume, but enough to weigh"
+        assert said(6.0, 4.0) == (2, False)
+        assert said(9.0, 4.0)[0] < 2
+
+    def test_little_time_still_gives_weights_and_a_score(self):
+        truth = ellipsoid()
+        slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
+        stack = stacked(working(truth, slices), seconds=0.0, most=1e6)
+        assert stack.folds == [] and min(row["iou"] for row in stack.scores) > 0.5
+        found = prior_of(stack.target, 3).argmax(dim=0)
+        assert iou(found > 0, (truth > 0).astype(np.uint8)) > 0.85
 
     def test_the_blend_is_good_and_says_so_honestly(self):
         truth = ellipsoid()
