@@ -37,7 +37,7 @@ benchmark-accuracy: $(STAMP)
 	$(BIN)/python Testing/Benchmark/accuracy.py
 
 benchmark-ablation: $(STAMP)
-	$(BIN)/python Testing/Benchmark/ablation.py
+	$(BIN)/python Testing/Benchmark/ablation.py $(ARGS)
 
 benchmark-speed: $(STAMP)
 	$(BIN)/python Testing/Benchmark/speed.py $(ARGS)

@@ -8,6 +8,7 @@ fixed time. In this process, without probe and held-out slices.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -207,6 +208,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=["stack", "network"])
+    parser.add_argument("--rows", default="", help="a regular expression: these rows alone")
     parser.add_argument("--data", type=Path, default=SHARED)
     options = parser.parse_args()
     if not data_is_there(options.data):
@@ -217,7 +219,8 @@ def main() -> int:
     head = " | ".join(c.name for c in cases)
     begun = time.monotonic()
     if options.only != "network":
-        _table(f"| priors and shallow model | {head} | mean |", STACKS, cases, lambda case, variant:
+        _table(f"| priors and shallow model | {head} | mean |",
+               _chosen(STACKS, options.rows), cases, lambda case, variant:
                (iou_of(case, prior_of(stacked(case, variant, options.seed).target,
                                       len(case.segments) + 1), variant.after), ""))
     if options.only != "stack":
@@ -227,9 +230,14 @@ def main() -> int:
             iou, steps = trained(case, variant, stacks[case.name], options.seconds, options.seed)
             return iou, f" ({steps} steps)"
 
-        _table(f"| network, {options.seconds:g} s | {head} | mean |", NETWORKS, cases, one)
+        _table(f"| network, {options.seconds:g} s | {head} | mean |",
+               _chosen(NETWORKS, options.rows), cases, one)
     print(f"seed {options.seed}, {options.spread} slices, {time.monotonic() - begun:.0f} s in all")
     return 0
+
+
+def _chosen(variants_: tuple, rows: str) -> list:
+    return [v for v in variants_ if re.search(rows, v.name)]
 
 
 def _table(head: str, variants, cases: list[Case], measure: Callable) -> None:

@@ -95,7 +95,7 @@ def test_time_flips(learner: Trainer) -> torch.Tensor:
     total = predictor.probabilities(target)
     for axis in (1, 2, 3):
         mirrored = replace(target, image=target.image.flip(axis))
-        total += predictor.probabilities(mirrored).flip(axis)
+        total = total + predictor.probabilities(mirrored).flip(axis)
     return torch.lerp(prior_of(target, learner.classes), total / 4, learner.network_share)
 
 

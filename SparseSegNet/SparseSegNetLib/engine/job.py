@@ -310,6 +310,9 @@ class Job:
         try:
             live.check()
             trainer.train(done, live.between)
+            if not trainer.steps:
+                self.reporter.warn("no network was trained: the result is what the slices alone "
+                                   "say. A longer time budget may do better.")
         except Stopped:
             if trainer.steps:
                 self.reporter.warn("stopped early: the best result so far is kept.")

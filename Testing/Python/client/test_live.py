@@ -63,6 +63,7 @@ def test_with_little_time_nothing_is_probed_for_a_network(tmp_path):
     assert run.wait(60) == "done", run.error
     assert run.summary["step"] == 0 and iou(run.result(), truth) > 0.6
     assert named(events, "plan")[0]["seconds_per_step"] == 0, "nothing was measured"
+    assert any("no network was trained" in text for text in run.warnings)
     folder.options = replace(folder.options, time_budget=60.0)
     folder.description["options"] = folder.options.to_json()
     folder.save()
