@@ -213,6 +213,7 @@ def draw(found: dict, options, path: Path) -> None:
         right.plot(*zip(*line, strict=True), label=_title(method, budgets[-1]), **style)
     left.set(xscale="log", xlabel="seconds", ylabel="mean IoU, voxels not annotated",
              title=f"Against time, {counts} slices")
+    left.xaxis.set_major_formatter("{x:g}")
     right.set(xlabel="annotated voxels (%)", title="Against what was annotated")
     for axes in (left, right):
         axes.grid(alpha=0.3)
