@@ -51,8 +51,8 @@ def blending_weights(tile: Triple, device: torch.device) -> torch.Tensor:
     weights = torch.ones((), device=device)
     for n in tile:
         x = (torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2) / (n / 8)
-        weights = weights[..., None] * torch.exp(-0.5 * x**2).clamp_min(1e-3)
-    return weights
+        weights = weights[..., None] * torch.exp(-0.5 * x**2)
+    return weights.clamp_min(1e-3)  # as a whole, like MONAI's: tiles then give the same labels
 
 
 class Predictor:
