@@ -11,8 +11,8 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -158,12 +158,19 @@ def volume_of(case: Case, device: torch.device | str = "cpu") -> WorkingVolume:
                           case.sparse.shape, Normalisation.measure(image), device)
 
 
+@contextmanager
+def differing(constants: tuple) -> Iterator[None]:
+    """(module, name, value): so they are meanwhile."""
+    with ExitStack() as changes:
+        for module, name, value in constants:
+            changes.enter_context(patch.object(module, name, value))
+        yield
+
+
 def stacked(case: Case, variant: StackVariant, seed: int) -> Stack:
     classes, volume = len(case.segments) + 1, volume_of(case)
     kind = partial(Without, missing=variant.without) if variant.without else Priors
-    with ExitStack() as changes:
-        for module, name, value in variant.constants:
-            changes.enter_context(patch.object(module, name, value))
+    with differing(variant.constants):
         return variant.stacker(kind(volume, classes), seed, dtype="bfloat16").stack(
             volume.labels, volume.slices)
 
@@ -187,9 +194,7 @@ def trained(case: Case, variant: Variant, stack: Stack, seconds: float, seed: in
         return losses.masked_cross_entropy(logits, labels, weights) \
             + losses.masked_dice_loss(logits, labels)
 
-    with ExitStack() as changes:
-        for module, name, value in variant.constants:
-            changes.enter_context(patch.object(module, name, value))
+    with differing(variant.constants):
         learner = Trainer(variant.plan(plan), [volume_of(case)], classes, None, seed,
                           stack if variant.priors else None)
         learner.loss = loss

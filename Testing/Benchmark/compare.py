@@ -40,7 +40,6 @@ QUICK_COUNTS = ((2, 2, 1), (5, 5, 3))
 OURS = "SparseSegNet"
 STORE = RUNS / "compare"
 SHIFTS = (0.0, 0.25, -0.25, 0.125, -0.125)  # of the slices, in parts of their distance, per seed
-_SPREAD = " ± standard deviation over seeds"
 NOT_RUN = {
     "nnU-Net v2": "on two cores one of its steps takes about 6 s (24 steps in 112 s, measured once "
                   "elsewhere on such a machine), so that it cannot learn anything in these budgets",
@@ -149,9 +148,10 @@ def _deviation(by_case: list[list[dict]]) -> str:
 def table(found: dict, failed: dict, options) -> str:
     """Markdown: a table of means, then IoU per case."""
     seeds = ", ".join(map(str, options.seeds))
+    spread = " ± standard deviation over seeds" if len(options.seeds) > 1 else ""
     lines = [f"{datetime.now(UTC):%Y-%m-%d}, seed {seeds}, {len(options.cases)} cases: "
              f"{', '.join(options.cases)}. Mean foreground IoU on voxels that were not annotated"
-             f"{_SPREAD if len(options.seeds) > 1 else ''} (surface Dice at one voxel; 95 % "
+             f"{spread} (surface Dice at one voxel; 95 % "
              "Hausdorff in mm), and the mean seconds taken.", ""]
     heads = [str(c) for c in options.counts]
     lines += ["| method | " + " | ".join(heads) + " | seconds |", "|---" * (len(heads) + 2) + "|"]

@@ -59,7 +59,7 @@ def deep_supervision(learner: Trainer) -> None:
         for level, features in seen:
             smaller = F.interpolate(labels[:, None].float(), features.shape[2:])[:, 0]
             found = found + 0.5 ** (level + 1) * masked_cross_entropy(
-                heads[level](features.float()), smaller.to(labels.dtype), None)
+                heads[level](features.float()), smaller.to(labels.dtype))
         seen.clear()
         return found
 

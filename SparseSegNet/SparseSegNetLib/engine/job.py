@@ -168,13 +168,13 @@ class Job:
         self.reporter.progress("probing", now=True)
         # Image and its normalised copies, labels and probabilities, in bytes per voxel.
         bytes_per_voxel = len(self.inputs.items) * (8 * print_.channels + 4 * self.classes + 8)
-        if self.options.network == "auto" and print_.priors:
+        alone = self.options.network == "auto" and print_.priors
+        if alone:
             bytes_per_voxel += Stacker.bytes_per_voxel(print_.channels, self.classes)
         most = MEMORY_SHARE * free_memory(self.device) / bytes_per_voxel
-        alone = self.options.network == "auto" and print_.priors
+        if alone and self.device.type == "cpu" and self.clock.left < WORTH_PROBING:
+            return self._without_network(print_, first, most)
         try:
-            if alone and self.device.type == "cpu" and self.clock.left < WORTH_PROBING:
-                return self._without_network(print_, first, most)
             plan, volume = settle(print_, self.options,
                                   lambda shape: self.inputs.volume(first, shape, self.device),
                                   self.device, max(LEAST_TRAINING, self.clock.left), most, check)
@@ -220,7 +220,7 @@ class Job:
 
         try:
             stack = self._stacker(plan, volume, left, lambda share: self._check(
-                "comparing slices"), show).stack(volume.labels, volume.slices)
+                "comparing slices"), show, STACK_ALONE).stack(volume.labels, volume.slices)
         except Stopped:
             self.reporter.warn("stopped before the first training step: the result is what the "
                                "slices alone say.")
@@ -232,11 +232,14 @@ class Job:
 
     def _stacker(self, plan: Plan, volume: WorkingVolume, left: float | None,
                  step: Callable[[float], None],
-                 early: Callable[[torch.Tensor], None] | None = None) -> Stacker:
-        seconds = None if left is None else PRIORS_SHARE * left
-        return Stacker(Priors(volume, self.classes, seconds, step), self.options.seed,
-                       None if left is None else STACK_SHARE * left, plan.dtype, step, early,
-                       None if left is None else STACK_ALONE * left)
+                 early: Callable[[torch.Tensor], None] | None = None,
+                 alone: float = STACK_SHARE) -> Stacker:
+        """alone: the share of `left` for the shallow model where no network can come after it;
+        while one is trained already, such a stack would be thrown away."""
+        registering, learning, most = (None if left is None else share * left
+                                       for share in (PRIORS_SHARE, STACK_SHARE, alone))
+        return Stacker(Priors(volume, self.classes, registering, step), self.options.seed,
+                       learning, plan.dtype, step, early, most)
 
     def _unless_cancelled(self, share: float) -> None:
         if self.commands.cancel.is_set():

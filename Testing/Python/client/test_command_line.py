@@ -228,6 +228,7 @@ def test_from_a_segmentation_and_two_channels_to_a_good_mask(tmp_path):
     write_labels(tmp_path / "drawn.seg.nrrd", np.where(labels == 255, 0, labels).astype(np.uint8),
                  grid, segments)
     out, report = tmp_path / "dense.seg.nrrd", tmp_path / "m.json"
+    begun = time.monotonic()
     code = cli.main(["densify", *(str(tmp_path / n) for n in ("a.nrrd", "b.nrrd",
                                                               "drawn.seg.nrrd")),
                      "-o", str(out), "--steps", "25", "--metrics", str(report), "--run",
@@ -243,7 +244,8 @@ def test_from_a_segmentation_and_two_channels_to_a_good_mask(tmp_path):
     assert min(row["iou"] for row in rows) > 0.7
     about = json.loads(report.read_text(encoding="utf-8"))
     assert about["segments"] == ["Rinde", "Kern"] and len(about["slices"]) == 6
-    assert about["held_out"][0]["segment"] == "Rinde" and about["seconds"] > 0
+    assert about["held_out"][0]["segment"] == "Rinde"
+    assert 0 < about["seconds"] <= time.monotonic() - begun
     assert (tmp_path / "m.safetensors").stat().st_size > 1000
     assert (tmp_path / "rün 1" / "log.txt").exists()
 

@@ -188,8 +188,8 @@ def test_the_clock_set_back_and_a_folder_with_an_odd_name(tmp_path):
             f"sys.argv[:] = ['worker', {str(folder.path)!r}]\n"
             f"runpy.run_module({WORKER!r}, run_name='__main__')\n")
     run, events = watched(folder, PopenTransport(["-c", code]))
-    assert run.wait(90) == "done", run.error
-    assert 5 < run.summary["seconds"] < 60
+    assert run.wait(68) == "done", run.error
+    assert 5 < run.summary["seconds"] < 48
     seconds = [e["seconds"] for e in named(events, "progress")]
     assert seconds == sorted(seconds)
     assert iou(run.result(), truth) > 0.7
