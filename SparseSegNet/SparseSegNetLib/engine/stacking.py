@@ -25,6 +25,7 @@ from .losses import balancing_weights
 from .metrics import overlap
 from .preprocess import WorkingVolume, grid_positions
 from .priors import WAYS, Priors, only_in
+from .smoothing import smoothed
 from .voxel_classifier import VoxelClassifier
 
 FOLDS = 4
@@ -111,7 +112,7 @@ class Stacker:
         suggested = self.priors.suggest(labels, slices).half()
         once = time.monotonic() - begun
         if self.early is not None:
-            self.early(_of_priors(suggested))
+            self.early(self._smoothed(_of_priors(suggested)))
         in_time = self.seconds is None or FEWEST_TIMES * once <= self.most
         folds = self._folds(labels, slices, once) if in_time else []
         if len(folds) < 2:
@@ -134,12 +135,14 @@ class Stacker:
                           for s, f in zip(seen, folds, strict=True)], dim=2)
         truth = torch.cat([f.truth for f in folds])
         weights = TRUST * settle_blend(rows, truth) + (1 - TRUST) * rows.new_tensor(USUAL).float()
-        scores = overlap(_blend(rows, weights).argmax(dim=0).cpu().numpy(),
-                         truth.cpu().numpy(), self.classes - 1)
         blend = self._with_alone(_blend(every, weights), suggested, alone)
         # Without what was said of whole volumes a network has nothing to learn from.
         lessons = [self._with(_blend(s, weights), f.labels, f.slices)
                    for s, f in zip(seen, folds, strict=True)] if whole else []
+        said = torch.cat([prior_of(lesson, self.classes)[:, f.known]
+                          for lesson, f in zip(lessons, folds, strict=True)], dim=1) \
+            if whole else _blend(rows, weights)
+        scores = overlap(said.argmax(dim=0).cpu().numpy(), truth.cpu().numpy(), self.classes - 1)
         return Stack(lessons, self._with(blend, labels, slices), alone, scores)
 
     @cached_property
@@ -249,9 +252,13 @@ class Stacker:
 
     def _with(self, blend: torch.Tensor, labels: torch.Tensor,
               slices: list[AnnotatedSlice]) -> WorkingVolume:
-        """The volume with these class probabilities as further inputs."""
-        return replace(self.volume, image=torch.cat((self.volume.image, blend[1:])),
+        """The volume with these class probabilities, smoothed, as further inputs."""
+        return replace(self.volume,
+                       image=torch.cat((self.volume.image, self._smoothed(blend)[1:])),
                        labels=labels, slices=slices)
+
+    def _smoothed(self, blend: torch.Tensor) -> torch.Tensor:
+        return smoothed(blend, self.volume.image, self.priors.spacing)
 
 
 def prior_channels(classes: int) -> int:
