@@ -30,7 +30,7 @@ from .stacking import TRUST, Stack, prior_of, settle_blend, without_prior
 
 # Of the network in a blend with its prior, until a score says otherwise. It learns to correct
 # priors made from fewer slices, which are worse than the one that it corrects in the end.
-USUAL_SHARE = 0.2
+USUAL_SHARE = 0.1
 HELD_OUT_SCORES = 8  # how often the held-out slices are scored
 
 
