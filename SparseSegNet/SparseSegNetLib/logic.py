@@ -23,7 +23,7 @@ def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
             device: str = "auto", seed: int = 0, maxSteps: int = 0,
             tile: Sequence[int] | None = None, kernel: int | None = None,
             width: int | None = None, batchNorm: bool = True, n4: bool = False,
-            resample: Sequence[float] | None = None,
+            resample: Sequence[float] | None = None, largestComponent: bool = False,
             runFolder: Path | str | None = None) -> NodeRun:
     """Learn from the annotated slices of a volume and segment all of it. Returns at once.
 
@@ -40,13 +40,16 @@ def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
     network: 'auto', or a published one ('unet3d', 'fcn3d', 'vnet', 'unet2d'), as published unless
     tile (voxels along i, j, k), kernel, width (channels of its first level) or batchNorm=False
     say otherwise.  n4: correct the bias field first.  resample: mm along i, j, k to work at.
+    largestComponent: of each segment keep only the largest connected piece, and the pieces of
+    which something was drawn.
     runFolder: where to keep inputs, weights and log; a temporary folder otherwise.
     Raises InputError when volume, segmentation or options cannot be used.
     """
     volumes = list(volumeNode) if isinstance(volumeNode, (list, tuple)) else [volumeNode]
     options = Options(network, timeBudget, device, seed, maxSteps,
                       None if tile is None else tuple(tile), kernel, width, batchNorm, n4,
-                      None if resample is None else tuple(resample))
+                      None if resample is None else tuple(resample),
+                      largest_component=largestComponent)
     geometry = volumeGeometry(volumes[0] if volumes else None)
     if slices is not None:
         slices = parse_slices([slices]) if isinstance(slices, str) else list(slices)

@@ -29,6 +29,9 @@ def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -
     command.add_argument("--resample", metavar="MM",
                          help="the spacing to work at: mm along i, j and k (1,1,1.5), or one "
                               "number for all")
+    command.add_argument("--largest-component", action="store_true",
+                         help="of each segment keep only the largest connected piece, and the "
+                              "pieces of which something was drawn")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -55,7 +58,7 @@ def training_options(given: argparse.Namespace, **changes) -> Options:
         "tile": tile, "kernel": getattr(given, "kernel", None),
         "width": given.width, "batch_norm": not getattr(given, "no_batch_norm", False),
         "n4": given.n4, "resample": _numbers("--resample", given.resample, float),
-        **changes})
+        "largest_component": given.largest_component, **changes})
 
 
 def _numbers(option: str, text: str | None, kind: type) -> tuple | None:

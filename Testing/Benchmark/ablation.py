@@ -18,16 +18,16 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
-import numpy as np
 import torch
 
 import variants
 from cases import SHARED, Case, data_is_there, load_case
-from SparseSegNetLib.engine import filters, losses, metrics, stacking
+from SparseSegNetLib.engine import filters, losses, metrics, smoothing, stacking
 from SparseSegNetLib.engine.augmentation import Strength
 from SparseSegNetLib.engine.device import prepare_threads
 from SparseSegNetLib.engine.inference import finish
 from SparseSegNetLib.engine.networks.residual_unet import ResidualBlock
+from SparseSegNetLib.engine.outcome import final
 from SparseSegNetLib.engine.plan import (
     Plan,
     box_within,
@@ -68,13 +68,13 @@ class Nearsighted(Stacker):
 
 @dataclass
 class StackVariant:
-    """constants: (module, name, value) that differ.  after: changes the labels."""
+    """constants: (module, name, value) that differ.  largest: without loose pieces."""
 
     name: str
     constants: tuple = ()
     without: str = ""
     stacker: type[Stacker] = Stacker
-    after: Callable[[np.ndarray], np.ndarray] | None = None
+    largest: bool = False
 
 
 @dataclass
@@ -105,7 +105,8 @@ STACKS = (
         (stacking, "TRUST", 0.0), (stacking, "USUAL", (0.0, 0.25, 0.15, 0.6, 0.0)))),
     StackVariant("shallow model alone", (
         (stacking, "TRUST", 0.0), (stacking, "USUAL", (0.0, 0.0, 0.0, 0.0, 1.0)))),
-    StackVariant("largest component of each class", after=variants.largest_components),
+    StackVariant("not smoothed", ((smoothing, "ROUNDS", 0),)),
+    StackVariant("without loose pieces", largest=True),
 )
 
 
@@ -175,10 +176,9 @@ def stacked(case: Case, variant: StackVariant, seed: int) -> Stack:
             volume.labels, volume.slices)
 
 
-def iou_of(case: Case, probabilities: torch.Tensor,
-           after: Callable[[np.ndarray], np.ndarray] | None = None) -> float:
-    labels = finish(probabilities, case.sparse.shape)[0].numpy()
-    return metrics.mean(row["iou"] for row in case.scores(after(labels) if after else labels))
+def iou_of(case: Case, probabilities: torch.Tensor, largest: bool = False) -> float:
+    labels = final(finish(probabilities, case.sparse.shape)[0].numpy(), case.sparse, largest)
+    return metrics.mean(row["iou"] for row in case.scores(labels))
 
 
 def trained(case: Case, variant: Variant, stack: Stack, seconds: float, seed: int
@@ -227,7 +227,7 @@ def main() -> int:
         _table(f"| priors and shallow model | {head} | mean |",
                _chosen(STACKS, options.rows), cases, lambda case, variant:
                (iou_of(case, prior_of(stacked(case, variant, options.seed).target,
-                                      len(case.segments) + 1), variant.after), ""))
+                                      len(case.segments) + 1), variant.largest), ""))
     if options.only != "stack":
         stacks = {case.name: stacked(case, STACKS[0], options.seed) for case in cases}
 

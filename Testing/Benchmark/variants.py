@@ -6,10 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import nn
 
 from SparseSegNetLib.annotation.composition import UNLABELLED
@@ -97,13 +95,3 @@ def test_time_flips(learner: Trainer) -> torch.Tensor:
         mirrored = replace(target, image=target.image.flip(axis))
         total = total + predictor.probabilities(mirrored).flip(axis)
     return torch.lerp(prior_of(target, learner.classes), total / 4, learner.network_share)
-
-
-def largest_components(labels: np.ndarray) -> np.ndarray:
-    """Of each class the largest connected component (6 neighbours); the rest is background."""
-    kept = np.zeros_like(labels)
-    for value in np.unique(labels[labels > 0]):
-        parts, count = ndimage.label(labels == value)
-        sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-        kept[parts == 1 + sizes.argmax()] = value
-    return kept

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..annotation.composition import keep_drawn
 from ..run.folder import RunFolder
 from ..run.lock import FolderLock
 from ..run.presets import times
@@ -23,7 +22,7 @@ from .disagreements import disagreements
 from .held_out import Split, hold_out, hold_out_fold
 from .inputs import Inputs
 from .live import Cancelled, Live, pause
-from .outcome import predicted, save_model_of, with_drawn
+from .outcome import final, predicted, save_model_of, with_drawn
 from .plan import LEAST_SLICES, Fingerprint, Plan, make_plan, working_shape
 from .preprocess import WorkingVolume
 from .priors import Priors
@@ -338,7 +337,9 @@ class Job:
             drawn = self.folder.read_labels(number + 1)  # what was drawn last wins
             uncertainty[drawn != 255] = 0
             self.folder.write_disagreements(number + 1, disagreements(labels, drawn))
-            self.folder.write_result(number + 1, keep_drawn(labels, drawn), uncertainty)
+            whole = self.inputs.items[number].predict is None
+            labels = final(labels, drawn, whole and self.options.largest_component)
+            self.folder.write_result(number + 1, labels, uncertainty)
         scored = [m for m in self.folder.read_metrics() if m.get("held_out")]
         split = self.trainer.split
         self.emit("done", seconds=round(self.clock.seconds, 2), step=self.trainer.steps,

@@ -12,6 +12,7 @@ from ..annotation.slices import AnnotatedSlice
 from ..run.folder import RunFolder
 from .inference import finish
 from .inputs import Inputs
+from .loose_pieces import without_loose_pieces
 from .model_file import save_model
 from .preprocess import WorkingVolume
 from .trainer import Trainer
@@ -36,6 +37,15 @@ def predicted(trainer: Trainer, volume: WorkingVolume, slices: list[AnnotatedSli
         found = trainer.slice_probabilities(volume, item).argmax(dim=0)
         labels[item.selector()] = found.numpy()
     return labels, np.zeros(volume.shape, np.uint8)
+
+
+def final(labels: np.ndarray, drawn: np.ndarray, largest_component: bool) -> np.ndarray:
+    """Predicted labels as they are given out, uint8 (k, j, i), in place: drawn voxels as they were
+    drawn, and on request no loose pieces."""
+    keep_drawn(labels, drawn)
+    if largest_component:
+        without_loose_pieces(labels, drawn)
+    return labels
 
 
 def with_drawn(probabilities: torch.Tensor, volume: WorkingVolume,

@@ -27,16 +27,15 @@ def smoothed(probabilities: torch.Tensor, image: torch.Tensor,
     for axis, weight in enumerate(links):
         for low in (0, 1):
             total.narrow(axis, low, weight.shape[axis]).add_(weight)
-    found = torch.empty_like(probabilities)
-    for mine, other in zip(found, probabilities, strict=True):
+    found = probabilities.clone()
+    for mine in found:
         for _ in range(ROUNDS):
-            mine.copy_(other)
+            before = mine.clone()
             for axis, weight in enumerate(links):
                 n = weight.shape[axis]
-                mine.narrow(axis, 0, n).addcmul_(weight, other.narrow(axis, 1, n))
-                mine.narrow(axis, 1, n).addcmul_(weight, other.narrow(axis, 0, n))
+                mine.narrow(axis, 0, n).addcmul_(weight, before.narrow(axis, 1, n))
+                mine.narrow(axis, 1, n).addcmul_(weight, before.narrow(axis, 0, n))
             mine.div_(total)
-            other = mine.clone()
     return found
 
 

@@ -23,7 +23,8 @@ class Options:
     the first level; batch_norm: False leaves it out.
     For all: n4: correct the bias field of each channel first (Tustison 2010).  resample: mm
     along i, j, k of the grid to work on.  hold_out: whether some annotated slices are held out
-    for a score while training.
+    for a score while training.  largest_component: whether of each segment only its largest
+    connected piece is left, and those of which something was drawn.
     """
 
     network: str = "auto"
@@ -38,6 +39,7 @@ class Options:
     n4: bool = False
     resample: tuple[float, float, float] | None = None
     hold_out: bool = True
+    largest_component: bool = False
 
     def __post_init__(self):
         chosen = preset(self.network)

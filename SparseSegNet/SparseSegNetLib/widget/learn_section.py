@@ -55,7 +55,7 @@ class LearnSection:
         ui.cancelButton.enabled = active
         ui.resumeButton.visible = (not active and ready and parameters is not None
                                    and resumable(parameters.runFolder))
-        for widget in (ui.deviceCombo, ui.networkCombo, ui.seedSpin):
+        for widget in (ui.deviceCombo, ui.networkCombo, ui.seedSpin, ui.largestCheck):
             widget.enabled = not active
         self._showParameters(parameters)
         self._showProgress(run, state)
@@ -178,7 +178,8 @@ class LearnSection:
         slices = " ".join(f"{s.axis}:{s.index}" for s in sorted(self.panel.annotating.slices))
         options = "".join(f", {name}={value!r}" for name, value, usual in (
             ("device", parameters.device, "auto"), ("network", parameters.network, "auto"),
-            ("seed", parameters.seed, 0)) if value != usual)
+            ("seed", parameters.seed, 0),
+            ("largestComponent", parameters.largestComponent, False)) if value != usual)
         if any(s.box for s in self.panel.annotating.slices):
             slices = ""  # boxes are kept with the segmentation, which the function reads
         options += f", slices={slices!r}" if slices else ""

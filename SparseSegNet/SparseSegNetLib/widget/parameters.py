@@ -30,6 +30,7 @@ class Parameters:
     device: str = "auto"
     network: str = "auto"
     seed: Annotated[int, WithinRange(0, 999999)] = 0
+    largestComponent: bool = False
     livePreview: bool = True
     followEdits: bool = True
     runFolder: str = ""

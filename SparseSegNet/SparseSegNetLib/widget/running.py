@@ -61,7 +61,8 @@ class Running:
             run = logic.densify(
                 [parameters.volume, *parameters.channels], parameters.segmentation,
                 parameters.timeBudget, network=parameters.network, device=parameters.device,
-                seed=parameters.seed, runFolder=folder)
+                seed=parameters.seed, largestComponent=parameters.largestComponent,
+                runFolder=folder)
         except (InputError, EngineError) as error:
             self.failed(error)
             return

@@ -203,3 +203,6 @@ def test_copy_as_python(user):
     assert "SparseSegNet.densify(volume, drawn, timeBudget=15, device='cpu', slices='i:15 j:10" \
         in script
     compile(script, "script", "exec")
+    user.ui.largestCheck.checked = True
+    user.click("copyScriptButton")
+    assert ", largestComponent=True, slices=" in QApplication.clipboard().text()
