@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import time
 from collections.abc import Callable
 
 import torch
 
 from ..errors import EngineError
+
+MMAP_MAX, TRIM_THRESHOLD = -4, -1  # of mallopt, from glibc's malloc.h
 
 
 def choose_device(name: str) -> torch.device:
@@ -49,8 +53,26 @@ def _works(device: torch.device) -> str | None:
         return str(error).splitlines()[0]
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep what tensors leave for those that follow.
+
+    glibc maps large blocks anew each time and gives them back at once. On volumes of millions of
+    voxels that took more than a third of the time (Testing/Benchmark/RESULTS.md). Other systems'
+    libraries have no such switch.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # not glibc
+        return
+    mallopt(MMAP_MAX, 0)
+    mallopt(TRIM_THRESHOLD, 2**31 - 1)
+
+
 def prepare_threads() -> int:
     """Let torch use the cores that this process may run on; returns their number."""
+    keep_freed_memory()
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows

@@ -23,7 +23,8 @@ from .held_out import Split, hold_out, hold_out_fold
 from .inputs import Inputs
 from .live import Cancelled, Live, pause
 from .outcome import final, predicted, save_model_of, with_drawn
-from .plan import LEAST_SLICES, Fingerprint, Plan, make_plan, working_shape
+from .outlook import STACK_ALONE, STACK_SHARE, look_ahead
+from .plan import LEAST_SLICES, Fingerprint, Plan, Triple, make_plan, working_shape
 from .preprocess import WorkingVolume
 from .priors import Priors
 from .probe import resampled_shape, settle
@@ -37,9 +38,6 @@ FEW_STEPS = 100
 WORTH_TRAINING = 5.0  # seconds, where the slices alone already gave a result
 WORTH_PLANNING = 10.0  # seconds, to begin anew since priors have become possible
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
-STACK_SHARE = 0.6  # of the time left, at most, for the shallow model
-STACK_ALONE = 0.9  # the same, where there is no time for a network after it
-WORTH_PROBING = 10.0  # seconds left, on a CPU, below which no network would be worth its probe
 RESTACK_SHARE = 0.3  # of the time left, at most, for making the priors again
 MEMORY_SHARE = 0.4  # of the free memory, for the volume on the device and its probabilities
 
@@ -171,28 +169,31 @@ class Job:
         if alone:
             bytes_per_voxel += Stacker.bytes_per_voxel(print_.channels, self.classes)
         most = MEMORY_SHARE * free_memory(self.device) / bytes_per_voxel
-        if alone and self.device.type == "cpu" and self.clock.left < WORTH_PROBING:
-            return self._without_network(print_, first, most)
+        grid = resampled_shape(print_, self.options)
+        grid = working_shape(grid, print_.spacing_on(grid), most)
+
+        def made(shape: Triple) -> WorkingVolume:
+            return self.inputs.volume(first, shape, self.device)
+
         try:
-            plan, volume = settle(print_, self.options,
-                                  lambda shape: self.inputs.volume(first, shape, self.device),
-                                  self.device, max(LEAST_TRAINING, self.clock.left), most, check)
+            if whole := alone and self.device.type == "cpu":
+                outlook = look_ahead(grid, print_.spacing_on(grid), made, self.classes,
+                                     self.clock.left, check)
+                if not outlook.network:
+                    return self._without_network(print_, outlook.grid), made(outlook.grid)
+            plan, volume = settle(print_, self.options, made, self.device,
+                                  max(LEAST_TRAINING, self.clock.left), grid, whole, check)
         except Stopped:
             if not alone:
                 raise Cancelled("stopped before the first training step") from None
-            return self._without_network(print_, first, most)
+            return self._without_network(print_, grid), made(grid)
         self._warn_of_few_steps(plan)
         return plan, volume
 
-    def _without_network(self, print_: Fingerprint, first: int, most: float
-                         ) -> tuple[Plan, WorkingVolume]:
+    def _without_network(self, print_: Fingerprint, grid: Triple) -> Plan:
         """A plan that nobody measured, for what the slices alone say."""
-        shape = resampled_shape(print_, self.options)
-        shape = working_shape(shape, print_.spacing_on(shape), most)
-        # The time is used up by definition: steps are only taken when more is given.
-        plan = replace(make_plan(print_, self.device.type, shape=shape),
-                       seconds_to_predict=self.options.time_budget)
-        return plan, self.inputs.volume(first, shape, self.device)
+        return replace(make_plan(print_, self.device.type, shape=grid),
+                       seconds_to_predict=self.options.time_budget)  # no time left by definition
 
     def _warn_of_few_steps(self, plan: Plan) -> None:
         left = self.options.time_budget - self.clock.seconds - plan.seconds_to_predict
@@ -235,8 +236,9 @@ class Job:
                  alone: float = STACK_SHARE) -> Stacker:
         """alone: the share of `left` for the shallow model where no network can come after it;
         while one is trained already, such a stack would be thrown away."""
+        learning = STACK_SHARE if plan.seconds_to_predict < self.options.time_budget else 0.0
         registering, learning, most = (None if left is None else share * left
-                                       for share in (PRIORS_SHARE, STACK_SHARE, alone))
+                                       for share in (PRIORS_SHARE, learning, alone))
         return Stacker(Priors(volume, self.classes, registering, step), self.options.seed,
                        learning, plan.dtype, step, early, most)
 

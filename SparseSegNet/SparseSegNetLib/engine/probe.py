@@ -73,15 +73,14 @@ def tiles(plan: Plan, across: tuple[int, ...] = (0,)) -> int:
 
 
 def settle(print_: Fingerprint, options: Options, make_volume: Callable[[Triple], WorkingVolume],
-           device: torch.device, seconds: float, most_voxels: float,
+           device: torch.device, seconds: float, shape: Triple, whole: bool = False,
            check: Callable[[], None] = lambda: None) -> tuple[Plan, WorkingVolume]:
     """The plan for a time budget, from measurements on the device.
 
     make_volume: makes the working volume of a given shape.  seconds: what is left of the budget.
-    most_voxels: what fits into memory.  Returns the plan and its working volume.
+    shape: the finest grid (k, j, i) that fits into memory.  whole: whether to work at it even if
+    that leaves little time for the network.  Returns the plan and its working volume.
     """
-    wanted = resampled_shape(print_, options)
-    shape = working_shape(wanted, print_.spacing_on(wanted), most_voxels)
     volume = make_volume(shape)
     check()
     if options.network != "auto":
@@ -94,7 +93,7 @@ def settle(print_: Fingerprint, options: Options, make_volume: Callable[[Triple]
     trials = [timed(MIDDLE, dtype) for dtype in precisions(device)]
     plan, found = min(trials, key=lambda trial: trial[1].seconds_per_step)
     long = found.seconds_per_tile * tiles(plan) / (PREDICTION_SHARE * seconds)
-    if long > 1:
+    if long > 1 and not whole:
         shape = working_shape(shape, print_.spacing_on(shape), math.prod(shape) / long)
         volume = make_volume(shape)
         plan, found = timed(MIDDLE, plan.dtype)

@@ -173,7 +173,7 @@ class Stacker:
                once: float) -> list[_Fold]:
         """once: how long one suggestion takes."""
         number = FOLDS if len(slices) > LEAVE_ONE_OUT else len(slices)
-        while number > 2 and self.seconds is not None and number * once > self.seconds / 2:
+        while number > 2 and self.seconds is not None and number * once > self.most / 2:
             number -= 1
         found = []
         for part in divide(slices, number):
