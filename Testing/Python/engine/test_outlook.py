@@ -1,0 +1,124 @@
+"""What there is time for on a CPU (SparseSegNetLib.engine.outlook), and memory that is kept."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from phantom import nested
+
+torch = pytest.importorskip("torch")
+
+from SparseSegNetLib.annotation.composition import restrict_to_slices  # noqa: E402
+from SparseSegNetLib.annotation.geometry import Geometry  # noqa: E402
+from SparseSegNetLib.annotation.spread import spread_slices  # noqa: E402
+from SparseSegNetLib.engine import device, outlook  # noqa: E402
+from SparseSegNetLib.engine.preprocess import Normalisation, working_volume  # noqa: E402
+from SparseSegNetLib.run.folder import RunInput  # noqa: E402
+
+SHAPE, CUBES = (24, 28, 30), (1.0, 1.0, 1.0)
+LARGE = (200, 200, 200)
+
+
+@pytest.fixture
+def made():
+    """Makes a working volume for any shape, and remembers the shapes."""
+    image, truth = nested(SHAPE)
+    slices = spread_slices((2, 2, 1), SHAPE, truth > 0)
+    grid = Geometry(tuple(reversed(SHAPE)), CUBES, (0, 0, 0), tuple(np.eye(3).ravel()))
+    item = RunInput(image[None], restrict_to_slices(truth, slices), grid, slices)
+    shapes = []
+
+    def make(shape):
+        shapes.append(shape)
+        return working_volume(item, SHAPE, Normalisation.measure(item.image),
+                              torch.device("cpu"))
+
+    make.shapes = shapes
+    return make
+
+
+@pytest.fixture
+def seen(monkeypatch, made):
+    """What is seen ahead where one suggestion of LARGE takes `once` seconds."""
+    def look(once, left, grid=LARGE):
+        share = math.prod(SHAPE) / math.prod(LARGE)
+
+        def taken(action, _):
+            action()
+            return once * share
+
+        monkeypatch.setattr(outlook, "seconds_taken", taken)
+        return outlook.look_ahead(grid, CUBES, made, 3, left, lambda: None)
+    return look
+
+
+def test_with_time_enough_a_network_is_worth_its_probe(seen):
+    assert seen(1.0, 120.0) == outlook.Outlook(LARGE, network=True)
+
+
+def test_where_the_shallow_model_takes_the_time_there_is_no_network_but_the_whole_grid(seen):
+    assert seen(3.0, 30.0) == outlook.Outlook(LARGE, network=False)
+
+
+@pytest.mark.parametrize(("once", "left"), [(60.0, 30.0), (20.0, 8.0)])
+def test_where_even_the_suggestions_take_too_long_the_grid_becomes_coarser(seen, once, left):
+    found = seen(once, left)
+    assert not found.network
+    least = outlook.FOR_A_RESULT if left > 10 else outlook.FOR_PRIORS
+    takes = least * once * math.prod(found.grid) / math.prod(LARGE)
+    assert 0.7 * left < takes < left
+    assert len(set(found.grid)) == 1
+
+
+def test_a_small_volume_is_not_measured_where_time_is_short(made):
+    found = outlook.look_ahead((50, 60, 70), CUBES, made, 3, 8.0, lambda: None)
+    assert found == outlook.Outlook((50, 60, 70), network=False) and not made.shapes
+
+
+def test_it_is_measured_on_a_coarse_grid(seen, made):
+    seen(1.0, 120.0)
+    assert [math.prod(shape) <= outlook.SAMPLED for shape in made.shapes] == [True]
+
+
+def test_it_can_be_broken_off(made):
+    def check():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        outlook.look_ahead(LARGE, CUBES, made, 3, 120.0, check)
+
+
+PROGRAM = """
+import resource, sys, torch
+if sys.argv[1] == "kept":
+    from SparseSegNetLib.engine.device import keep_freed_memory
+    keep_freed_memory()
+for _ in range(60):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(10_000_000)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(device.ctypes.CDLL(None), "mallopt"),
+                    reason="glibc alone maps large blocks anew each time")
+def test_memory_of_a_tensor_is_kept_for_the_next_one():
+    def faults(what):
+        out = subprocess.run([sys.executable, "-c", PROGRAM, what], capture_output=True,
+                             text=True, check=True).stdout
+        return [int(n) for n in out.split()]
+
+    kept, not_kept = faults("kept"), faults("not kept")
+    assert sum(kept) < sum(not_kept) / 2
+
+
+def test_systems_without_the_switch_do_without(monkeypatch):
+    def missing(_):
+        raise OSError("no such library")
+
+    monkeypatch.setattr(device.ctypes, "CDLL", missing)
+    device.keep_freed_memory()
+    monkeypatch.setattr(device.sys, "platform", "win32")
+    device.keep_freed_memory()
