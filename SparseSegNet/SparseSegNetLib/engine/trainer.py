@@ -28,9 +28,11 @@ from .problems import out_of_memory
 from .sampling import Sampler
 from .stacking import TRUST, Stack, prior_of, settle_blend, without_prior
 
-# Of the network in a blend with its prior, until a score says otherwise. It learns to correct
-# priors made from fewer slices, which are worse than the one that it corrects in the end.
+# Of the network in a blend with its prior, until a score says otherwise.
 USUAL_SHARE = 0.1
+# The network learns to correct priors made from fewer slices, and is scored beside them. They are
+# worse than the one that it corrects in the end, so the share that the score says is too large.
+FLATTERED = 0.2
 HELD_OUT_SCORES = 8  # how often the held-out slices are scored
 
 
@@ -240,7 +242,7 @@ class Trainer:
             known = torch.cat([torch.from_numpy(truth[s.selector()])[masks[s]]
                                for s in split.slices])
             share = float(settle_blend(rows, known)[1])
-            self.network_share = TRUST * share + (1 - TRUST) * USUAL_SHARE
+            self.network_share = TRUST * max(0.0, share - FLATTERED)
             planes = {s: torch.lerp(before[s], p, self.network_share) for s, p in planes.items()}
         for item, found in planes.items():
             predicted[item.selector()] = found.argmax(dim=0).numpy()
