@@ -49,6 +49,7 @@ def look_ahead(grid: Triple, spacing: tuple[float, float, float],
     check()
     slices = [s for s in volume.slices if complete(volume.labels, s)]
     priors = Priors(volume, classes, REGISTERED, lambda share: check())
+    priors.step = lambda share: None  # a pause must not be timed
     once = voxels / math.prod(volume.shape) * seconds_taken(
         lambda: priors.suggest(volume.labels, slices), volume.image.device)
     least = FOR_PRIORS if left < WORTH_PROBING else FOR_A_RESULT
