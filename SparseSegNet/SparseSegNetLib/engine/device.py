@@ -72,7 +72,6 @@ def keep_freed_memory() -> None:
 
 def prepare_threads() -> int:
     """Let torch use the cores that this process may run on; returns their number."""
-    keep_freed_memory()
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows

@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
     commands.listen(sys.stdin.fileno())
     try:
         emit("started", pid=os.getpid())  # a launcher in between has a pid of its own
+        from .device import keep_freed_memory
         from .job import Job  # torch comes along, or fails to
         from .live import Cancelled
     except BrokenPipeError:
@@ -60,7 +61,10 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         return report(error, emit)
     try:
-        Job(arguments[0], commands, emit, BEGUN).run()
+        job = Job(arguments[0], commands, emit, BEGUN)
+        if job.options.network == "auto":  # the published ones' blocks have very different sizes
+            keep_freed_memory()
+        job.run()
         return 0
     except Cancelled as reason:
         print(f"cancelled: {reason}", file=sys.stderr)
