@@ -139,7 +139,7 @@ class Stacker:
         # Without what was said of whole volumes a network has nothing to learn from.
         lessons = [self._with(_blend(s, weights), f.labels, f.slices)
                    for s, f in zip(seen, folds, strict=True)] if whole else []
-        said = torch.cat([prior_of(lesson, self.classes)[:, f.known]
+        said = torch.cat([prior_of(lesson, self.classes, (f.known,))
                           for lesson, f in zip(lessons, folds, strict=True)], dim=1) \
             if whole else _blend(rows, weights)
         scores = overlap(said.argmax(dim=0).cpu().numpy(), truth.cpu().numpy(), self.classes - 1)
@@ -267,12 +267,10 @@ def prior_channels(classes: int) -> int:
 
 
 def prior_of(volume: WorkingVolume, classes: int,
-             item: AnnotatedSlice | None = None) -> torch.Tensor:
-    """Class probabilities float32 (classes, k, j, i) that a stack gave a volume, or (classes, two
-    axes) of one slice."""
-    found = volume.image[-prior_channels(classes):]
-    if item is not None:
-        found = found[(slice(None), *item.selector())]
+             at: tuple = ()) -> torch.Tensor:
+    """Class probabilities float32 (classes, k, j, i) that a stack gave a volume; with `at`, an
+    index expression for (k, j, i), such as a slice's selector, (classes, ...) there alone."""
+    found = volume.image[-prior_channels(classes):][(slice(None), *at)]
     return torch.cat((1 - found.sum(dim=0, keepdim=True), found))
 
 

@@ -235,7 +235,7 @@ class Trainer:
         predicted = np.zeros_like(truth)
         planes = {s: predictor.slice_probabilities(scored, s) for s in split.slices}
         if self.lesson.stack is not None:
-            before = {s: prior_of(scored, self.classes, s).cpu() for s in split.slices}
+            before = {s: prior_of(scored, self.classes, s.selector()).cpu() for s in split.slices}
             masks = {s: torch.from_numpy(split.mask[s.selector()]) for s in split.slices}
             rows = torch.cat([torch.stack((before[s], planes[s]))[:, :, masks[s]]
                               for s in split.slices], dim=2)
@@ -270,7 +270,7 @@ class Trainer:
         `probabilities` has them."""
         if self.lesson.stack is None or volume is not self.target:
             return self.predictor().slice_probabilities(volume, item)
-        prior = prior_of(self.target, self.classes, item).cpu()
+        prior = prior_of(self.target, self.classes, item.selector()).cpu()
         if not self.steps:
             return prior
         return torch.lerp(prior, self.predictor().slice_probabilities(volume, item),

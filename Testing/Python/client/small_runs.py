@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import numpy as np
 from phantom import nested
 
 from SparseSegNetLib.annotation.composition import restrict_to_slices
@@ -19,9 +20,10 @@ SHAPE = (24, 28, 30)
 SEGMENTS = [Segment("a", "Shell", (1, 0, 0), 1), Segment("b", "Core", (0, 1, 0), 2)]
 
 
-def run_folder(path, counts=(2, 2, 1), shape=SHAPE, **options):
-    """A run folder that is ready to be learnt, and the dense truth."""
+def run_folder(path, counts=(2, 2, 1), shape=SHAPE, noise=0, **options):
+    """A run folder that is ready to be learnt, and the dense truth. noise: more of it."""
     image, truth = nested(shape)
+    image = image + np.random.default_rng(0).normal(0, noise, shape) if noise else image
     slices = spread_slices(counts, shape, truth > 0)
     grid = Geometry(tuple(reversed(shape)), (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     item = RunInput(image[None], restrict_to_slices(truth, slices), grid, slices)

@@ -4,18 +4,14 @@ import math
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from phantom import nested
 
 torch = pytest.importorskip("torch")
 
-from SparseSegNetLib.annotation.composition import restrict_to_slices  # noqa: E402
-from SparseSegNetLib.annotation.geometry import Geometry  # noqa: E402
+from test_priors import ellipsoid, working  # noqa: E402
+
 from SparseSegNetLib.annotation.spread import spread_slices  # noqa: E402
 from SparseSegNetLib.engine import device, outlook  # noqa: E402
-from SparseSegNetLib.engine.preprocess import Normalisation, working_volume  # noqa: E402
-from SparseSegNetLib.run.folder import RunInput  # noqa: E402
 
 SHAPE, CUBES = (24, 28, 30), (1.0, 1.0, 1.0)
 LARGE = (200, 200, 200)
@@ -24,16 +20,13 @@ LARGE = (200, 200, 200)
 @pytest.fixture
 def made():
     """Makes a working volume for any shape, and remembers the shapes."""
-    image, truth = nested(SHAPE)
-    slices = spread_slices((2, 2, 1), SHAPE, truth > 0)
-    grid = Geometry(tuple(reversed(SHAPE)), CUBES, (0, 0, 0), tuple(np.eye(3).ravel()))
-    item = RunInput(image[None], restrict_to_slices(truth, slices), grid, slices)
+    truth = ellipsoid(SHAPE)
+    volume = working(truth, spread_slices((2, 2, 1), SHAPE, truth > 0))
     shapes = []
 
     def make(shape):
         shapes.append(shape)
-        return working_volume(item, SHAPE, Normalisation.measure(item.image),
-                              torch.device("cpu"))
+        return volume
 
     make.shapes = shapes
     return make
