@@ -49,7 +49,7 @@ def deep_supervision(learner: Trainer) -> None:
     heads = nn.ModuleList(nn.Conv3d(m[0].out_channels, learner.classes, 1) for m in coarser)
     for level, merge in enumerate(coarser):
         merge.register_forward_hook(lambda _m, _i, out, level=level: seen.append((level, out)))
-    learner.optimiser.add_param_group({"params": list(heads.parameters())})
+    learner.optimiser.param_groups[0]["params"] += heads.parameters()
     supervised = learner.loss
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

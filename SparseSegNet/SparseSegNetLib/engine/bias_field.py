@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import SimpleITK as sitk
 
 # The field is smooth: it is fitted to a reduced image of about so many voxels.
 FIT_VOXELS = 64**3
@@ -26,6 +25,8 @@ def correct_bias(image: np.ndarray, spacing: tuple[float, float, float],
 
 def _corrected(pixels: np.ndarray, spacing: tuple[float, float, float],
                check: Callable[[], None]) -> np.ndarray:
+    import SimpleITK as sitk  # takes most of a second, and few runs ask for the correction
+
     low, high = float(pixels.min()), float(pixels.max())
     if high <= low:
         return pixels

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
+from torch.optim.adamw import adamw
 
 from .plan import Plan
 
@@ -28,7 +30,73 @@ def channels_last(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
-def make_optimiser(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimizer:
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as torch computes it.
+
+    Made like `torch.optim.AdamW` and with the same state, but on its functional form alone: the
+    first use of any of torch's optimiser classes imports torch's compiler, which nothing here
+    uses and every start of the engine would wait more than a second for.
+    """
+
+    def __init__(self, weights: Iterable[torch.nn.Parameter], rate: float,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 1e-2):
+        self.param_groups = [{"params": list(weights), "lr": rate, "betas": betas, "eps": eps,
+                              "weight_decay": weight_decay}]
+        self.state: dict[int, dict[str, torch.Tensor]] = {}  # by place among the weights
+
+    def zero_grad(self) -> None:
+        for weight in self.param_groups[0]["params"]:
+            weight.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        group = self.param_groups[0]
+        moved = [(n, w) for n, w in enumerate(group["params"]) if w.grad is not None]
+        for number, weight in moved:
+            if number not in self.state:
+                self.state[number] = {"step": torch.tensor(0.0),
+                                      "exp_avg": torch.zeros_like(weight),
+                                      "exp_avg_sq": torch.zeros_like(weight)}
+        states = [self.state[number] for number, _ in moved]
+        adamw([w for _, w in moved], [w.grad for _, w in moved], [s["exp_avg"] for s in states],
+              [s["exp_avg_sq"] for s in states], [], [s["step"] for s in states], amsgrad=False,
+              beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"],
+              weight_decay=group["weight_decay"], eps=group["eps"], maximize=False)
+
+    def state_dict(self) -> dict:
+        group = self.param_groups[0]
+        places = list(range(len(group["params"])))
+        return {"state": self.state, "param_groups": [group | {"params": places}]}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Raises ValueError for a state of other weights."""
+        weights = self.param_groups[0]["params"]
+        for number, entries in state["state"].items():
+            if number >= len(weights) or entries["exp_avg"].shape != weights[number].shape:
+                raise ValueError("the optimiser's state belongs to another network")
+        self.state = {
+            number: {name: value.to(weights[number].device) if value.dim() else value.cpu()
+                     for name, value in entries.items()}
+            for number, entries in state["state"].items()}
+        self.param_groups[0] |= {k: v for k, v in state["param_groups"][0].items()
+                                 if k in self.param_groups[0] and k != "params"}
+
+
+def one_cycle(step: int, steps: int) -> tuple[float, float]:
+    """Learning rate over its peak and Adam's first beta (Smith and Topin 2019): up from 1/25 in
+    the first 30 %, then down to nearly nothing, while beta goes the other way, 0.95 to 0.85."""
+    def between(start: float, end: float, part: float) -> float:
+        return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
+
+    peak = 0.3 * steps - 1
+    if step <= peak:
+        return between(0.04, 1, step / peak), between(0.95, 0.85, step / peak)
+    part = (step - peak) / (steps - 1 - peak)
+    return between(1, 4e-6, part), between(0.85, 0.95, part)
+
+
+def make_optimiser(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimizer | AdamW:
     """The plan's optimiser for a network's weights."""
     weights, rate = network.parameters(), plan.learning_rate
     if plan.optimiser == "sgd":
@@ -36,5 +104,5 @@ def make_optimiser(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimize
     if plan.optimiser == "adam":
         return torch.optim.Adam(weights, rate, weight_decay=plan.weight_decay)
     if plan.optimiser == "adamw":
-        return torch.optim.AdamW(weights, rate, weight_decay=plan.weight_decay)
+        return AdamW(weights, rate, weight_decay=plan.weight_decay)
     raise ValueError(f"no optimiser '{plan.optimiser}'")

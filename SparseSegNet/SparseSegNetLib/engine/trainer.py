@@ -149,7 +149,7 @@ class Trainer:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.network(pixels)
         loss = self.loss(logits, labels)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(),
                                               self.plan.clip or math.inf)
@@ -304,7 +304,7 @@ class Trainer:
     def _shrink(self) -> str | None:
         """After memory ran out: half the patches per step, and when that is one, half the patch
         along its longest axis. Returns what was done, None when nothing is left to do."""
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         plan = self.plan

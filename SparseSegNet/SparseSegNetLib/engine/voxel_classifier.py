@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from .losses import balancing_weights
+from .optimisation import AdamW, one_cycle
 
 HIDDEN = 96
 BATCH = 1024
@@ -55,8 +56,7 @@ class VoxelClassifier:
                 nn.Linear(HIDDEN, classes)).to(device)
             weights = balancing_weights(labels, classes, 0.5)
             loss = nn.CrossEntropyLoss(weight=weights)
-            optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=1e-2)
-            rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+            optimiser = AdamW(self.network.parameters(), RATE)
             self.network.train()
             for number in range(steps):
                 if number % CHECKED == 0:
@@ -67,10 +67,11 @@ class VoxelClassifier:
                 with self._cast:
                     logits = self.network(x)
                 value = loss(logits.float(), labels[at])
-                optimiser.zero_grad(set_to_none=True)
+                optimiser.zero_grad()
                 value.backward()
+                rate, beta = one_cycle(number, steps)
+                optimiser.param_groups[0].update(lr=RATE * rate, betas=(beta, 0.999))
                 optimiser.step()
-                rate.step()
         self.network.eval()
 
     def _normalised(self, evidence: torch.Tensor) -> torch.Tensor:
