@@ -39,7 +39,8 @@ TRUST = 0.5
 # Ways that miss a class which one slice alone shows say background there, and the mean follows
 # them: it counts more (Testing/Benchmark/RESULTS.md).
 SHOWN_ONCE = 1.5
-FEWEST_TIMES = 4  # what one suggestion takes, until a shallow model can have learnt from two folds
+# What one suggestion takes, until a shallow model has learnt from two folds and has been weighed.
+FEWEST_TIMES = 4
 USUAL = (0.0, 0.15, 0.1, 0.35, 0.4)
 
 
@@ -126,11 +127,8 @@ class Stacker:
         shallow = model.probabilities(self._evidence(suggested, self._distance(slices)))
         every = torch.cat((suggested, shallow[None].half()))
         predicting = time.monotonic() - started - learning
-        groups, whole = self._affordable(len(folds), begun, learning, predicting)
-        if groups < 2:
-            usual = _blend(every, torch.tensor(USUAL))
-            return Stack([], self._with(self._with_alone(usual, suggested, alone), labels, slices))
-        seen = self._out_of_fold(folds, groups, whole)
+        models, whole = self._affordable(len(folds), begun, learning, predicting)
+        folds, seen = self._out_of_fold(folds, models, whole)
         rows = torch.cat([s[:, :, f.known] if whole else s
                           for s, f in zip(seen, folds, strict=True)], dim=2)
         truth = torch.cat([f.truth for f in folds])
@@ -195,36 +193,40 @@ class Stacker:
 
     def _affordable(self, folds: int, begun: float, learning: float, predicting: float
                     ) -> tuple[int, bool]:
-        """How many shallow models there is time for to say something of all folds, less than two
-        for none; and whether they can say it of the whole volume.
+        """How many shallow models there is time for to say something of folds that they never
+        saw, and whether they can say it of the whole volume. It is one at least: what the priors
+        and a shallow model say must be weighed, or the blend may be worse than its parts.
 
         begun: when the stacking began.  learning, predicting: seconds that one model takes for it.
         """
         if self.seconds is None:
             return folds, True
         taken = time.monotonic() - begun
-        groups = int((self.seconds - taken - folds * predicting) / learning)
-        if groups >= 2:
-            return min(folds, groups), True
-        return min(folds, int((self.most - taken) / learning)), False
+        models = int((self.seconds - taken - folds * predicting) / learning)
+        if models >= 2:
+            return min(folds, models), True
+        return min(folds, max(1, int((self.most - taken) / learning))), False
 
-    def _out_of_fold(self, folds: list[_Fold], groups: int, whole: bool = True
-                     ) -> list[torch.Tensor]:
-        """What priors and shallow models say of each fold that never saw it, float16 (ways + 1,
-        classes, k, j, i), or (ways + 1, classes, voxels) of its known voxels alone.
+    def _out_of_fold(self, folds: list[_Fold], models: int, whole: bool = True
+                     ) -> tuple[list[_Fold], list[torch.Tensor]]:
+        """What priors and shallow models say of folds that they never saw: these folds, and for
+        each float16 (ways + 1, classes, k, j, i), or (ways + 1, classes, voxels) of its known
+        voxels alone.
 
-        groups: shallow models; where there are fewer than folds, each leaves several folds out.
+        models: where there are fewer than folds, each leaves several folds out; one alone leaves
+        every other fold out, and says nothing of the rest.
         """
-        seen = [f.suggested if whole else f.suggested[:, :, f.known] for f in folds]
-        for group in range(groups):
-            done = (len(folds) + group + 1) / (len(folds) + groups + 1)
-            others = self._learnt([f for n, f in enumerate(folds) if n % groups != group], done)
-            for number in range(group, len(folds), groups):
+        parts = max(2, models)
+        seen = {}
+        for part in range(models):
+            done = (len(folds) + part + 1) / (len(folds) + models + 1)
+            others = self._learnt([f for n, f in enumerate(folds) if n % parts != part], done)
+            for number in range(part, len(folds), parts):
                 fold = folds[number]
                 evidence = self._evidence(fold.suggested, fold.far) if whole else fold.rows.T
-                shallow = others.probabilities(evidence)
-                seen[number] = torch.cat((seen[number], shallow[None].half()))
-        return seen
+                said = fold.suggested if whole else fold.suggested[:, :, fold.known]
+                seen[number] = torch.cat((said, others.probabilities(evidence)[None].half()))
+        return [folds[n] for n in sorted(seen)], [seen[n] for n in sorted(seen)]
 
     def _evidence(self, suggested: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
         """float16 (f, k, j, i): what the shallow model learns from."""
