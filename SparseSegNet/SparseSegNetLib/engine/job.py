@@ -30,7 +30,7 @@ from .priors import Priors
 from .probe import resampled_shape, settle
 from .recipes import published_plan
 from .reporter import Reporter
-from .stacking import Stack, Stacker, complete, prior_of
+from .stacking import Stack, Stacker, complete_slices, prior_of
 from .trainer import Report, Stopped, Trainer
 
 LEAST_TRAINING = 1.0  # seconds, however short the budget
@@ -256,7 +256,7 @@ class Job:
         trainer, left = self.trainer, self.clock.left - self.trainer.plan.seconds_to_predict
         volume = trainer.lesson.target
         if not trainer.plan.priors:
-            usable = [s for s in volume.slices if complete(volume.labels, s)]
+            usable = complete_slices(volume.labels, volume.slices)
             if self.options.network == "auto" and len(self.inputs.items) == 1 \
                     and len(usable) >= LEAST_SLICES and left >= WORTH_PLANNING:
                 raise PlanAnew

@@ -14,7 +14,7 @@ from .device import seconds_taken
 from .plan import Triple, working_shape
 from .preprocess import WorkingVolume
 from .priors import Priors
-from .stacking import complete
+from .stacking import complete_slices
 
 STACK_SHARE = 0.6  # of the time left, at most, for the shallow model
 STACK_ALONE = 0.9  # the same, where there is no time for a network after it
@@ -47,7 +47,7 @@ def look_ahead(grid: Triple, spacing: tuple[float, float, float],
         return Outlook(grid, network=False)
     volume = make_volume(working_shape(grid, spacing, SAMPLED))
     check()
-    slices = [s for s in volume.slices if complete(volume.labels, s)]
+    slices = complete_slices(volume.labels, volume.slices)
     priors = Priors(volume, classes, REGISTERED, lambda share: check())
     priors.step = lambda share: None  # a pause must not be timed
     once = voxels / math.prod(volume.shape) * seconds_taken(

@@ -109,15 +109,15 @@ class Stacker:
         make no prior.
         """
         begun = time.monotonic()
-        slices = [s for s in slices if complete(labels, s)]
+        slices = complete_slices(labels, slices)
         suggested = self.priors.suggest(labels, slices).half()
         once = time.monotonic() - begun
         if self.early is not None:
-            self.early(self._smoothed(_of_priors(suggested)))
+            self.early(self._smoothed(self._of_priors(suggested)))
         in_time = self.seconds is None or FEWEST_TIMES * once <= self.most
         folds = self._folds(labels, slices, once) if in_time else []
         if len(folds) < 2:
-            return Stack([], self._with(_of_priors(suggested), labels, slices))
+            return Stack([], self._with(self._of_priors(suggested), labels, slices))
         taught = torch.unique(torch.cat([f.truth for f in folds])).tolist()
         alone = tuple(c for c in range(1, self.classes) if c not in taught)
         half = len(folds) / (2 * len(folds) + 1)
@@ -132,7 +132,7 @@ class Stacker:
         rows = torch.cat([s[:, :, f.known] if whole else s
                           for s, f in zip(seen, folds, strict=True)], dim=2)
         truth = torch.cat([f.truth for f in folds])
-        weights = TRUST * settle_blend(rows, truth) + (1 - TRUST) * rows.new_tensor(USUAL).float()
+        weights = TRUST * settle_blend(rows, truth) + (1 - TRUST) * self.usual.to(rows.device)
         blend = self._with_alone(_blend(every, weights), suggested, alone)
         # Without what was said of whole volumes a network has nothing to learn from.
         lessons = [self._with(_blend(s, weights), f.labels, f.slices)
@@ -154,13 +154,26 @@ class Stacker:
                                             lambda: self.step(0.0)),
                           grid_positions(voxels, shape).half()))
 
+    @cached_property
+    def usual(self) -> torch.Tensor:
+        """The weights of priors and shallow model, float32 (ways + 1,), before any score."""
+        weights = torch.tensor(USUAL)
+        if self.priors.propagation is None:  # nothing was carried, only interpolated once more
+            weights[WAYS.index("carried")] = weights[WAYS.index("interpolated")]
+        return weights / weights.sum()
+
+    def _of_priors(self, suggested: torch.Tensor) -> torch.Tensor:
+        """The usual blend of the priors, without a shallow model."""
+        ways = self.usual[:-1]
+        return _blend(suggested, ways / ways.sum())
+
     def _with_alone(self, blend: torch.Tensor, suggested: torch.Tensor,
                     alone: tuple[int, ...]) -> torch.Tensor:
         """A blend in which classes that the shallow model was never taught keep what the priors
         say of them."""
         if not alone:
             return blend
-        kept = SHOWN_ONCE * _of_priors(suggested[:, list(alone)])
+        kept = SHOWN_ONCE * self._of_priors(suggested[:, list(alone)])
         kept /= kept.sum(dim=0).clamp_min(1.0)
         blend[list(alone)] = 0
         blend *= (1 - kept.sum(dim=0)) / blend.sum(dim=0).clamp_min(1e-6)
@@ -311,16 +324,13 @@ def _blend(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def _of_priors(suggested: torch.Tensor) -> torch.Tensor:
-    """The usual blend of the priors, without a shallow model."""
-    ways = torch.tensor(USUAL[:-1])
-    return _blend(suggested, ways / ways.sum())
+def complete_slices(labels: torch.Tensor, slices: list[AnnotatedSlice]) -> list[AnnotatedSlice]:
+    """Those that are labelled nearly everywhere."""
+    def share(item: AnnotatedSlice) -> float:
+        plane = labels.select(array_axis(item.axis), item.index)
+        return float((plane != UNLABELLED).float().mean())
 
-
-def complete(labels: torch.Tensor, item: AnnotatedSlice) -> bool:
-    """Whether a slice is labelled nearly everywhere."""
-    plane = labels.select(array_axis(item.axis), item.index)
-    return float((plane != UNLABELLED).float().mean()) >= COMPLETE
+    return [item for item in slices if share(item) >= COMPLETE]
 
 
 def divide(slices: list[AnnotatedSlice], folds: int) -> list[list[AnnotatedSlice]]:

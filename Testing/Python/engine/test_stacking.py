@@ -15,7 +15,7 @@ from SparseSegNetLib.engine import filters, metrics
 from SparseSegNetLib.engine.held_out import hold_out_fold
 from SparseSegNetLib.engine.networks.refiner import Refiner
 from SparseSegNetLib.engine.plan import fingerprint, make_plan
-from SparseSegNetLib.engine.priors import Priors
+from SparseSegNetLib.engine.priors import WAYS, Priors
 from SparseSegNetLib.engine.stacking import TRUST, Stacker, divide, prior_of, settle_blend
 from SparseSegNetLib.engine.trainer import FLATTERED, Trainer, by_steps
 from SparseSegNetLib.engine.voxel_classifier import VoxelClassifier
@@ -145,6 +145,18 @@ class TestStack:
         assert stack.folds == []
         found = prior_of(stack.target, 3).argmax(dim=0)
         assert iou(found > 0, (truth > 0).astype(np.uint8)) > 0.85
+
+    @pytest.mark.parametrize("registered", [True, False])
+    def test_what_nothing_carried_counts_nothing(self, registered):
+        """Without registration the slices carried along are the interpolated ones again."""
+        truth = ellipsoid()
+        volume = working(truth, spread_slices((1, 1, 1), truth.shape, truth > 0))
+        priors = Priors(volume, 3, None if registered else 0.0)
+        assert (priors.propagation is not None) == registered
+        usual = dict(zip((*WAYS, "shallow"), Stacker(priors).usual.tolist(), strict=True))
+        assert sum(usual.values()) == pytest.approx(1.0)
+        assert (usual["carried"] > 0) == registered and usual["interpolated"] == 0
+        assert usual["grown"] / usual["walked"] == pytest.approx(3.5)
 
     @pytest.mark.parametrize(("number", "whole"), [(2, True), (3, True), (5, True), (3, False),
                                                    (1, False)])
