@@ -40,7 +40,7 @@ TRUST = 0.5
 # them: it counts more (Testing/Benchmark/RESULTS.md).
 SHOWN_ONCE = 1.5
 # What one suggestion takes, until a shallow model has learnt from two folds and has been weighed.
-FEWEST_TIMES = 4
+FEWEST_TIMES = 5
 USUAL = (0.0, 0.15, 0.1, 0.35, 0.4)
 
 
