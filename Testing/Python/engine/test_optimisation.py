@@ -57,11 +57,11 @@ def test_one_cycle_as_torch_computes_it():
     def scheduled(weights):
         nonlocal schedule
         optimiser = theirs(weights)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS + 1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
         return optimiser
 
     def cycled(optimiser, number):
-        rate, beta = one_cycle(number, STEPS + 1)
+        rate, beta = one_cycle(number, STEPS)
         optimiser.param_groups[0].update(lr=RATE * rate, betas=(beta, 0.999))
 
     assert equal(learnt(ours, before=cycled),
