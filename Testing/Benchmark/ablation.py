@@ -22,7 +22,7 @@ import torch
 
 import variants
 from cases import SHARED, Case, data_is_there, load_case
-from SparseSegNetLib.engine import filters, losses, metrics, smoothing, stacking
+from SparseSegNetLib.engine import evidence, filters, losses, metrics, smoothing, stacking
 from SparseSegNetLib.engine.augmentation import Strength
 from SparseSegNetLib.engine.device import prepare_threads
 from SparseSegNetLib.engine.inference import finish
@@ -97,7 +97,10 @@ STACKS = (
     StackVariant("as shipped"),
     *(StackVariant(f"without the way '{way}'", without=way) for way in WAYS),
     StackVariant("filters at three scales", ((filters, "SCALES", (0.7, 1.6, 3.5)),)),
+    StackVariant("not told what lies beside", ((filters, "AROUND", ()),)),
+    StackVariant("position without waves", ((evidence, "WAVES", ()),)),
     StackVariant("not told the distance to the slices", stacker=Nearsighted),
+    StackVariant("at most 400 steps", ((stacking, "STEPS", (100, 400)),)),
     StackVariant("four folds, never one per slice", ((stacking, "LEAVE_ONE_OUT", 0),)),
     StackVariant("blend as the folds say", ((stacking, "TRUST", 1.0),)),
     StackVariant("blend as usual", ((stacking, "TRUST", 0.0),)),

@@ -20,19 +20,17 @@ import torch
 
 from ..annotation.composition import UNLABELLED
 from ..annotation.slices import AnnotatedSlice, array_axis
-from . import filters
-from .losses import balancing_weights
+from .blending import blended, settle_blend
+from .evidence import distance_to, most_seen, seen_at
 from .metrics import overlap
-from .preprocess import WorkingVolume, grid_positions
+from .preprocess import WorkingVolume
 from .priors import WAYS, Priors, only_in
 from .smoothing import smoothed
-from .voxel_classifier import VoxelClassifier
+from .voxel_classifier import FEW_STEPS, STEPS, VoxelClassifier
 
 FOLDS = 4
 LEAVE_ONE_OUT = 6  # slices or fewer: each is a fold of its own
 COMPLETE = 0.9  # share of a slice's voxels that must be labelled for a prior to use it
-MOST_ROWS = 50_000  # voxels on which the blend is settled
-ROUNDS = 40  # of expectation and maximisation for the blend
 # The priors reach farther in the folds, with fewer slices, than in the prediction: what the folds
 # say of them is too bad, and counts half beside what is good on the average.
 TRUST = 0.5
@@ -98,7 +96,7 @@ class Stacker:
         """Memory for a volume of so many voxels: evidence, fields, and each fold's suggestions
         and inputs."""
         fold = 2 * (len(WAYS) + 1) * classes + 4 * (channels + classes) + 8
-        return (LEAVE_ONE_OUT + 1) * fold + 2 * (filters.count(channels) + 4) \
+        return (LEAVE_ONE_OUT + 1) * fold + 2 * (most_seen(channels) + 1) \
             + 4 * (len(WAYS) + 2) * classes + 48
 
     def stack(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> Stack:
@@ -120,39 +118,32 @@ class Stacker:
             return Stack([], self._with(self._of_priors(suggested), labels, slices))
         taught = torch.unique(torch.cat([f.truth for f in folds])).tolist()
         alone = tuple(c for c in range(1, self.classes) if c not in taught)
-        half = len(folds) / (2 * len(folds) + 1)
+        model, learning = self._as_long_as_worthwhile(folds, begun)
         started = time.monotonic()
-        model = self._learnt(folds, half)
-        learning = time.monotonic() - started
         shallow = model.probabilities(self._evidence(suggested, self._distance(slices)))
         every = torch.cat((suggested, shallow[None].half()))
-        predicting = time.monotonic() - started - learning
+        predicting = time.monotonic() - started
         models, whole = self._affordable(len(folds), begun, learning, predicting)
-        folds, seen = self._out_of_fold(folds, models, whole)
+        folds, seen = self._out_of_fold(folds, models, whole, model.steps)
         rows = torch.cat([s[:, :, f.known] if whole else s
                           for s, f in zip(seen, folds, strict=True)], dim=2)
         truth = torch.cat([f.truth for f in folds])
         weights = TRUST * settle_blend(rows, truth) + (1 - TRUST) * self.usual.to(rows.device)
-        blend = self._with_alone(_blend(every, weights), suggested, alone)
+        blend = self._with_alone(blended(every, weights), suggested, alone)
         # Without what was said of whole volumes a network has nothing to learn from.
-        lessons = [self._with(_blend(s, weights), f.labels, f.slices)
+        lessons = [self._with(blended(s, weights), f.labels, f.slices)
                    for s, f in zip(seen, folds, strict=True)] if whole else []
         said = torch.cat([prior_of(lesson, self.classes, (f.known,))
                           for lesson, f in zip(lessons, folds, strict=True)], dim=1) \
-            if whole else _blend(rows, weights)
+            if whole else blended(rows, weights)
         scores = overlap(said.argmax(dim=0).cpu().numpy(), truth.cpu().numpy(), self.classes - 1)
         return Stack(lessons, self._with(blend, labels, slices), alone, scores)
 
     @cached_property
     @torch.no_grad()
     def evidence(self) -> torch.Tensor:
-        """What there is to see at each voxel, looked at when the shallow model first needs it;
-        half precision is enough, and half the memory."""
-        image, shape = self.volume.image, self.volume.shape
-        voxels = [torch.arange(n, device=image.device) for n in shape]
-        return torch.cat((filters.responses(image, self.priors.spacing, torch.half,
-                                            lambda: self.step(0.0)),
-                          grid_positions(voxels, shape).half()))
+        """What there is to see at each voxel, looked at when the shallow model first needs it."""
+        return seen_at(self.volume, self.priors.spacing, lambda: self.step(0.0))
 
     @cached_property
     def usual(self) -> torch.Tensor:
@@ -165,7 +156,7 @@ class Stacker:
     def _of_priors(self, suggested: torch.Tensor) -> torch.Tensor:
         """The usual blend of the priors, without a shallow model."""
         ways = self.usual[:-1]
-        return _blend(suggested, ways / ways.sum())
+        return blended(suggested, ways / ways.sum())
 
     def _with_alone(self, blend: torch.Tensor, suggested: torch.Tensor,
                     alone: tuple[int, ...]) -> torch.Tensor:
@@ -220,20 +211,21 @@ class Stacker:
             return min(folds, models), True
         return min(folds, max(1, int((self.most - taken) / learning))), False
 
-    def _out_of_fold(self, folds: list[_Fold], models: int, whole: bool = True
+    def _out_of_fold(self, folds: list[_Fold], models: int, whole: bool, steps: int
                      ) -> tuple[list[_Fold], list[torch.Tensor]]:
         """What priors and shallow models say of folds that they never saw: these folds, and for
         each float16 (ways + 1, classes, k, j, i), or (ways + 1, classes, voxels) of its known
         voxels alone.
 
         models: where there are fewer than folds, each leaves several folds out; one alone leaves
-        every other fold out, and says nothing of the rest.
+        every other fold out, and says nothing of the rest.  steps: of each, at most.
         """
         parts = max(2, models)
         seen = {}
         for part in range(models):
             done = (len(folds) + part + 1) / (len(folds) + models + 1)
-            others = self._learnt([f for n, f in enumerate(folds) if n % parts != part], done)
+            others = self._learnt([f for n, f in enumerate(folds) if n % parts != part], done,
+                                  steps)
             for number in range(part, len(folds), parts):
                 fold = folds[number]
                 evidence = self._evidence(fold.suggested, fold.far) if whole else fold.rows.T
@@ -246,24 +238,30 @@ class Stacker:
         return torch.cat((self.evidence, far[None], suggested[:, 1:].flatten(0, 1)))
 
     def _distance(self, slices: list[AnnotatedSlice]) -> torch.Tensor:
-        """float16 (k, j, i): logarithm of the distance to the nearest slice; near a slice the
-        priors deserve more trust."""
-        spacing = self.priors.spacing
-        far = torch.full(self.volume.shape, 1e4, device=self.volume.image.device)
-        for item in slices:
-            axis = array_axis(item.axis)
-            at = torch.arange(self.volume.shape[axis], device=far.device)
-            form = [1, 1, 1]
-            form[axis] = -1
-            away = (at - item.index).abs() * (spacing[axis] / min(spacing))
-            far = torch.minimum(far, away.view(form))
-        return torch.log1p(far).half()
+        return distance_to(slices, self.volume, self.priors.spacing)
 
-    def _learnt(self, folds: list[_Fold], done: float) -> VoxelClassifier:
-        """done: the share of the stacking that is done."""
+    def _as_long_as_worthwhile(self, folds: list[_Fold], begun: float
+                               ) -> tuple[VoxelClassifier, float]:
+        """A shallow model taught with all folds, and the seconds that one takes. Few steps first;
+        where half of the time left suffices for that, this one and the others take more."""
+        done, most = len(folds) / (2 * len(folds) + 1), STEPS[1]
+        if self.seconds is not None:
+            started = time.monotonic()
+            model = self._learnt(folds, done, FEW_STEPS)
+            learning = time.monotonic() - started
+            each = (self.seconds - (time.monotonic() - begun)) / 2 / (len(folds) + 1)
+            most = min(most, int(each / learning * model.steps))
+            if model.steps < FEW_STEPS or most < 2 * FEW_STEPS:
+                return model, learning
+        started = time.monotonic()
+        model = self._learnt(folds, done, most)
+        return model, time.monotonic() - started
+
+    def _learnt(self, folds: list[_Fold], done: float, steps: int) -> VoxelClassifier:
+        """done: the share of the stacking that is done.  steps: at most."""
         return VoxelClassifier(torch.cat([f.rows for f in folds]),
                                torch.cat([f.truth for f in folds]), self.classes, self.seed,
-                               self.dtype, lambda: self.step(done))
+                               self.dtype, lambda: self.step(done), steps)
 
     def _with(self, blend: torch.Tensor, labels: torch.Tensor,
               slices: list[AnnotatedSlice]) -> WorkingVolume:
@@ -293,35 +291,6 @@ def without_prior(volume: WorkingVolume, classes: int) -> WorkingVolume:
     """The volume with inputs for a prior that says background."""
     empty = volume.image.new_zeros((prior_channels(classes), *volume.shape))
     return replace(volume, image=torch.cat((volume.image, empty)))
-
-
-def settle_blend(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Weights float32 (n,) that sum to 1 with which n predictions explain the truth best.
-
-    rows: class probabilities (n, classes, voxels) by predictors that had not seen these voxels.
-    truth: uint8 (voxels,).  The likelihood of the mixture, with classes counting by the square
-    root of their frequency, is maximised by expectation and maximisation (Dempster 1977).
-    """
-    if len(truth) > MOST_ROWS:
-        every = torch.linspace(0, len(truth) - 1, MOST_ROWS, device=truth.device).long()
-        rows, truth = rows[:, :, every], truth[every]
-    chance = rows.gather(1, truth.long()[None, None].expand(len(rows), 1, -1))[:, 0].float()
-    chance = chance.clamp_min(1e-3)
-    worth = balancing_weights(truth, rows.shape[1], 0.5)[truth.long()]
-    weights = torch.full((len(rows),), 1 / len(rows), device=rows.device)
-    for _ in range(ROUNDS):
-        share = weights[:, None] * chance
-        share = share / share.sum(dim=0)
-        weights = (share * worth).sum(dim=1) / worth.sum()
-    return weights
-
-
-def _blend(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean float32 of class probabilities (n, classes, ...)."""
-    total = torch.zeros(maps.shape[1:], device=maps.device)
-    for weight, part in zip(weights.tolist(), maps, strict=True):
-        total += weight * part
-    return total
 
 
 def complete_slices(labels: torch.Tensor, slices: list[AnnotatedSlice]) -> list[AnnotatedSlice]:

@@ -16,6 +16,7 @@ from ..annotation.composition import UNLABELLED
 from ..annotation.slices import AnnotatedSlice
 from ..run.presets import times
 from . import metrics
+from .blending import settle_blend
 from .held_out import Split
 from .inference import Predictor
 from .lesson import Lesson
@@ -26,7 +27,7 @@ from .plan import Plan, Triple, halved
 from .preprocess import WorkingVolume
 from .problems import out_of_memory
 from .sampling import Sampler
-from .stacking import TRUST, Stack, prior_of, settle_blend, without_prior
+from .stacking import TRUST, Stack, prior_of, without_prior
 
 # Of the network in a blend with its prior, until a score says otherwise.
 USUAL_SHARE = 0.1

@@ -17,7 +17,8 @@ from .optimisation import AdamW, one_cycle
 
 HIDDEN = 96
 BATCH = 1024
-STEPS = (100, 400)  # least and most
+STEPS = (100, 1600)  # least and most
+FEW_STEPS = 400  # a good model already, for when time is short
 PASSES = 60  # through the labelled voxels, where that needs fewer steps than the most
 RATE = 5e-3
 NOISE = 0.05  # of the evidence's standard deviation, against learning voxels by heart
@@ -32,10 +33,12 @@ class VoxelClassifier:
     evidence: float32 (voxels, f) of labelled voxels.  labels: uint8 (voxels,).
     classes: with background.  dtype: of the matrix products, 'bfloat16' or 'float32'.
     check: called now and then while it learns and predicts; it may raise to break off.
+    most: steps, at most.
     """
 
     def __init__(self, evidence: torch.Tensor, labels: torch.Tensor, classes: int, seed: int,
-                 dtype: str = "float32", check: Callable[[], None] = lambda: None):
+                 dtype: str = "float32", check: Callable[[], None] = lambda: None,
+                 most: int = STEPS[1]):
         self.classes, self.check, device = classes, check, evidence.device
         self._cast = torch.autocast(device.type, getattr(torch, dtype),
                                     enabled=dtype != "float32")
@@ -47,7 +50,7 @@ class VoxelClassifier:
         self.mean, self.sd = evidence.mean(dim=0), evidence.std(dim=0).clamp_min(1e-3)
         rows = self._normalised(evidence)
         labels = labels.long()
-        steps = min(max(STEPS[0], PASSES * len(labels) // BATCH), STEPS[1])
+        self.steps = steps = min(max(STEPS[0], PASSES * len(labels) // BATCH), most)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = nn.Sequential(

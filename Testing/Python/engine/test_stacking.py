@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,14 +12,15 @@ from test_priors import ellipsoid, iou, working
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import filters, metrics
+from SparseSegNetLib.engine import filters, metrics, stacking
+from SparseSegNetLib.engine.blending import settle_blend
 from SparseSegNetLib.engine.held_out import hold_out_fold
 from SparseSegNetLib.engine.networks.refiner import Refiner
 from SparseSegNetLib.engine.plan import fingerprint, make_plan
 from SparseSegNetLib.engine.priors import WAYS, Priors
-from SparseSegNetLib.engine.stacking import TRUST, Stacker, divide, prior_of, settle_blend
+from SparseSegNetLib.engine.stacking import TRUST, Stacker, divide, prior_of
 from SparseSegNetLib.engine.trainer import FLATTERED, Trainer, by_steps
-from SparseSegNetLib.engine.voxel_classifier import VoxelClassifier
+from SparseSegNetLib.engine.voxel_classifier import FEW_STEPS, STEPS, VoxelClassifier
 
 
 def stacked(volume, classes=3, **options):
@@ -33,7 +35,8 @@ class TestFilters:
     def test_a_constant_image_gives_no_edges(self):
         found = filters.responses(torch.full((1, 9, 9, 9), 3.0), (1, 1, 1))
         assert torch.isfinite(found).all()
-        smooth = [0, *range(1, found.shape[0], filters.PER_SCALE)]
+        own = 1 + filters.PER_SCALE * len(filters.SCALES)
+        smooth = [0, *range(1, own, filters.PER_SCALE), *range(own, found.shape[0])]
         edges = [n for n in range(found.shape[0]) if n not in smooth]
         assert found[edges].abs().max() < 1e-3 and (found[smooth] - 3).abs().max() < 1e-4
 
@@ -57,6 +60,25 @@ class TestFilters:
         exact = ndimage.gaussian_filter(image[0].numpy(), [scale / s for s in spacing],
                                         mode="nearest", truncate=filters.REACH)
         assert np.abs(found.numpy() - exact).max() < 0.02
+
+    @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 1.0, 1.0), (50.0, 1.0, 1.0)])
+    def test_what_lies_beside(self, spacing):
+        """Each of two channels, along each axis, both ways; beyond the border its last voxel."""
+        image = torch.randn(2, 9, 30, 31, generator=torch.Generator().manual_seed(0))
+        found = filters.responses(image, spacing).unflatten(0, (2, -1))
+        for channel in found:
+            own, beside = channel[1:].split((filters.PER_SCALE * len(filters.SCALES),
+                                             filters.SIDES * len(filters.AROUND)))
+            for number, scale in enumerate(filters.AROUND):
+                smooth = own[filters.SCALES.index(scale) * filters.PER_SCALE]
+                for axis, size in enumerate(smooth.shape):
+                    away = max(1, round(3 * scale / spacing[axis]))
+                    before, after = beside[6 * number + 2 * axis:6 * number + 2 * axis + 2]
+                    for at in (0, size // 2, size - 1):
+                        assert torch.equal(before.select(axis, at),
+                                           smooth.select(axis, max(0, at - away)))
+                        assert torch.equal(after.select(axis, at),
+                                           smooth.select(axis, min(size - 1, at + away)))
 
 
 class TestVoxelClassifier:
@@ -183,8 +205,8 @@ class TestStack:
 
         models = []
         monkeypatch.setattr(stacker, "_learnt",
-                            lambda taught, done: models.append(Model(taught)) or models[-1])
-        looked, seen = stacker._out_of_fold(folds, number, whole)
+                            lambda taught, done, steps: models.append(Model(taught)) or models[-1])
+        looked, seen = stacker._out_of_fold(folds, number, whole, 10)
         expected = folds if number > 1 else folds[::2]
         assert len(models) == number and sorted(asked) == sorted(map(id, expected))
         assert list(map(id, looked)) == list(map(id, expected))
@@ -203,6 +225,31 @@ class TestStack:
         assert said(3.0, 4.0) == (3, False), "not of the whole volume, but enough to weigh"
         assert said(6.0, 4.0) == (2, False)
         assert said(9.0, 4.0) == said(90.0, 4.0) == (1, False), "weighed in any case"
+
+    @pytest.mark.parametrize(("seconds", "needed", "taken"), [
+        (None, 9999, [STEPS[1]]),
+        (100.0, 9999, [FEW_STEPS, STEPS[1]]),
+        (30.0, 9999, [FEW_STEPS, 1160]),  # (30 - 1) / 2 for five models, 1 s for 400 steps
+        (18.0, 9999, [FEW_STEPS]),
+        (100.0, 300, [300]),
+        (0.0, 9999, [FEW_STEPS])])
+    def test_more_steps_where_there_is_time(self, seconds, needed, taken, monkeypatch):
+        """needed: steps that so many labelled voxels ask for."""
+        truth = ellipsoid()
+        volume = working(truth, spread_slices((1, 1, 1), truth.shape, truth > 0))
+        stacker = Stacker(Priors(volume, 3), seconds=seconds)
+        clock, models = [7.0], []
+
+        def learnt(folds, done, steps):
+            models.append(SimpleNamespace(steps=min(steps, needed)))
+            clock[0] += models[-1].steps / 400
+            return models[-1]
+
+        monkeypatch.setattr(stacking, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        monkeypatch.setattr(stacker, "_learnt", learnt)
+        model, learning = stacker._as_long_as_worthwhile([None] * 4, 7.0)
+        assert [m.steps for m in models] == taken and model is models[-1]
+        assert learning == pytest.approx(taken[-1] / 400)
 
     def test_little_time_still_gives_weights_and_a_score(self):
         truth = ellipsoid()
