@@ -243,15 +243,15 @@ class Stacker:
     def _as_long_as_worthwhile(self, folds: list[_Fold], begun: float
                                ) -> tuple[VoxelClassifier, float]:
         """A shallow model taught with all folds, and the seconds that one takes. Few steps first;
-        where half of the time left suffices for that, this one and the others take more."""
+        where half of the time left suffices for half as many again, all take as many as fit."""
         done, most = len(folds) / (2 * len(folds) + 1), STEPS[1]
         if self.seconds is not None:
             started = time.monotonic()
             model = self._learnt(folds, done, FEW_STEPS)
             learning = time.monotonic() - started
-            each = (self.seconds - (time.monotonic() - begun)) / 2 / (len(folds) + 1)
-            most = min(most, int(each / learning * model.steps))
-            if model.steps < FEW_STEPS or most < 2 * FEW_STEPS:
+            left = (self.seconds or self.most) - (time.monotonic() - begun)
+            most = min(most, int(left / 2 / (len(folds) + 1) / learning * model.steps))
+            if model.steps < FEW_STEPS or most < 1.5 * FEW_STEPS:
                 return model, learning
         started = time.monotonic()
         model = self._learnt(folds, done, most)

@@ -226,18 +226,20 @@ class TestStack:
         assert said(6.0, 4.0) == (2, False)
         assert said(9.0, 4.0) == said(90.0, 4.0) == (1, False), "weighed in any case"
 
-    @pytest.mark.parametrize(("seconds", "needed", "taken"), [
-        (None, 9999, [STEPS[1]]),
-        (100.0, 9999, [FEW_STEPS, STEPS[1]]),
-        (30.0, 9999, [FEW_STEPS, 1160]),  # (30 - 1) / 2 for five models, 1 s for 400 steps
-        (18.0, 9999, [FEW_STEPS]),
-        (100.0, 300, [300]),
-        (0.0, 9999, [FEW_STEPS])])
-    def test_more_steps_where_there_is_time(self, seconds, needed, taken, monkeypatch):
+    @pytest.mark.parametrize(("seconds", "most", "needed", "taken"), [
+        (None, None, 9999, [STEPS[1]]),
+        (100.0, None, 9999, [FEW_STEPS, STEPS[1]]),
+        (30.0, None, 9999, [FEW_STEPS, 1160]),  # (30 - 1) / 2 for five models, 1 s for 400 steps
+        (15.0, None, 9999, [FEW_STEPS]),
+        (15.0, 30.0, 9999, [FEW_STEPS]),
+        (0.0, 30.0, 9999, [FEW_STEPS, 1160]),  # no network comes after it
+        (0.0, None, 9999, [FEW_STEPS]),
+        (100.0, None, 300, [300])])
+    def test_more_steps_where_there_is_time(self, seconds, most, needed, taken, monkeypatch):
         """needed: steps that so many labelled voxels ask for."""
         truth = ellipsoid()
         volume = working(truth, spread_slices((1, 1, 1), truth.shape, truth > 0))
-        stacker = Stacker(Priors(volume, 3), seconds=seconds)
+        stacker = Stacker(Priors(volume, 3), seconds=seconds, most=most)
         clock, models = [7.0], []
 
         def learnt(folds, done, steps):
