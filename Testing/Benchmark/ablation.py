@@ -97,7 +97,7 @@ STACKS = (
     StackVariant("as shipped"),
     *(StackVariant(f"without the way '{way}'", without=way) for way in WAYS),
     StackVariant("filters at three scales", ((filters, "SCALES", (0.7, 1.6, 3.5)),)),
-    StackVariant("not told what lies beside", ((filters, "AROUND", ()),)),
+    StackVariant("not told what lies beside", ((filters, "AROUND", slice(0)),)),
     StackVariant("position without waves", ((evidence, "WAVES", ()),)),
     StackVariant("not told the distance to the slices", stacker=Nearsighted),
     StackVariant("at most 400 steps", ((stacking, "STEPS", (100, 400)),)),

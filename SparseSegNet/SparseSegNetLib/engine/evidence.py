@@ -37,14 +37,17 @@ def seen_at(volume: WorkingVolume, spacing: tuple[float, float, float],
 
 def waves(position: torch.Tensor, slices: list[AnnotatedSlice]) -> list[torch.Tensor]:
     """Each float16 (1, k, j, i): sines and cosines of a position float32 (3, k, j, i) from -1 to
-    1. Along an axis only waves with fewer halves than slices, which could not tell finer ones."""
+    1, which changes along its own axis alone, so that one line of it is enough. Along an axis only
+    waves with fewer halves than slices, which could not tell finer ones."""
     found = []
     for axis, along in enumerate(position):
+        line = along[tuple(slice(None if a == axis else 1) for a in range(3))]
         across = sum(array_axis(item.axis) == axis for item in slices)
         for halves in WAVES:
             if halves < across:
-                angle = math.pi / 2 * halves * (along + 1)
-                found += [torch.sin(angle)[None].half(), torch.cos(angle)[None].half()]
+                angle = math.pi / 2 * halves * (line + 1)
+                found += [wave(angle).half().expand_as(along)[None]
+                          for wave in (torch.sin, torch.cos)]
     return found
 
 

@@ -14,14 +14,14 @@ import torch
 
 SCALES = (0.5, 1.0, 2.0, 4.0, 8.0)  # standard deviations in units of the finest spacing
 PER_SCALE = 6  # responses
-AROUND = (1.0, 2.0, 4.0)  # of the scales, where it is also told what lies beside a voxel
+AROUND = slice(1, 4)  # of the scales, at which it is also told what lies beside a voxel
 SIDES = 6
 REACH = 3.0  # standard deviations: how far a kernel reaches, and what lies beside is looked for
 
 
 def count(channels: int) -> int:
     """How many responses there are for an image of so many channels."""
-    return channels * (1 + PER_SCALE * len(SCALES) + SIDES * len(AROUND))
+    return channels * (1 + PER_SCALE * len(SCALES) + SIDES * len(SCALES[AROUND]))
 
 
 def responses(image: torch.Tensor, spacing: tuple[float, float, float],
@@ -31,21 +31,21 @@ def responses(image: torch.Tensor, spacing: tuple[float, float, float],
 
     step: called after each scale of each channel; it may raise to break off.
     """
-    units = [s / min(spacing) for s in spacing]
+    units, around = [s / min(spacing) for s in spacing], SCALES[AROUND]
     found = torch.empty((len(image), count(1), *image.shape[1:]), dtype=dtype,
                         device=image.device)
     for channel, of_channel in zip(image, found, strict=True):
         of_channel[0] = channel
-        own, beside = of_channel[1:].split((PER_SCALE * len(SCALES), SIDES * len(AROUND)))
+        own, beside = of_channel[1:].split((PER_SCALE * len(SCALES), SIDES * len(around)))
         for number, scale in enumerate(SCALES):
             smooth = channel
             for axis, unit in enumerate(units):
                 smooth = _smooth(smooth, axis, scale / unit)
             for n, response in enumerate(_of_one_scale(smooth, units, scale)):
                 own[number * PER_SCALE + n] = response
-            if scale in AROUND:
+            if scale in around:
                 for n, response in enumerate(_beside(smooth, units, scale)):
-                    beside[AROUND.index(scale) * SIDES + n] = response
+                    beside[around.index(scale) * SIDES + n] = response
             step()
     return found.flatten(0, 1)
 

@@ -140,7 +140,6 @@ class Stacker:
         return Stack(lessons, self._with(blend, labels, slices), alone, scores)
 
     @cached_property
-    @torch.no_grad()
     def evidence(self) -> torch.Tensor:
         """What there is to see at each voxel, looked at when the shallow model first needs it."""
         return seen_at(self.volume, self.priors.spacing, lambda: self.step(0.0))

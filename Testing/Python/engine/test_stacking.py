@@ -65,11 +65,13 @@ class TestFilters:
     def test_what_lies_beside(self, spacing):
         """Each of two channels, along each axis, both ways; beyond the border its last voxel."""
         image = torch.randn(2, 9, 30, 31, generator=torch.Generator().manual_seed(0))
+        around = filters.SCALES[filters.AROUND]
+        assert around == (1.0, 2.0, 4.0)
         found = filters.responses(image, spacing).unflatten(0, (2, -1))
         for channel in found:
             own, beside = channel[1:].split((filters.PER_SCALE * len(filters.SCALES),
-                                             filters.SIDES * len(filters.AROUND)))
-            for number, scale in enumerate(filters.AROUND):
+                                             filters.SIDES * len(around)))
+            for number, scale in enumerate(around):
                 smooth = own[filters.SCALES.index(scale) * filters.PER_SCALE]
                 for axis, size in enumerate(smooth.shape):
                     away = max(1, round(3 * scale / spacing[axis]))
