@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint benchmark benchmark-accuracy benchmark-ablation benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-speed clean
+.PHONY: demo test lint benchmark benchmark-accuracy benchmark-ablation benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -41,6 +41,9 @@ benchmark-ablation: $(STAMP)
 
 benchmark-speed: $(STAMP)
 	$(BIN)/python Testing/Benchmark/speed.py $(ARGS)
+
+benchmark-profile: $(STAMP)
+	$(BIN)/python Testing/Benchmark/profiling.py $(ARGS)
 
 benchmark-limits: $(STAMP)
 	$(BIN)/python Testing/Benchmark/limits.py $(ARGS)

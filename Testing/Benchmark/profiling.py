@@ -1,0 +1,183 @@
+"""`make benchmark-profile`: where the time goes, in a training step and in what comes before it.
+
+Each part is timed without the parts inside it, and waits for the device before and after, so that
+what runs side by side on a GPU is counted one after the other. A step's arithmetic is counted by
+torch and set against a large matrix product in the same run and number format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cases import SHARED, Case, data_is_there, load_case
+from SparseSegNetLib.engine import geodesic, priors, sampling, stacking
+from SparseSegNetLib.engine.device import (
+    choose_device,
+    precisions,
+    prepare_threads,
+    seconds_taken,
+    synchronize,
+)
+from SparseSegNetLib.engine.preprocess import WorkingVolume
+from SparseSegNetLib.engine.propagation import Propagation
+from SparseSegNetLib.engine.random_walk import RandomWalk
+from SparseSegNetLib.engine.trainer import Trainer
+from SparseSegNetLib.engine.voxel_classifier import VoxelClassifier
+from speed import prepared
+
+WARM_UP = 3  # steps that are not counted
+PRODUCT = {"cpu": 2048, "cuda": 8192}  # edge of the matrices
+
+STACK = (
+    (Propagation, "__init__", "registering slices"),
+    (Propagation, "carry", "carrying slices"),
+    (priors, "interpolate", "interpolating shapes"),
+    (RandomWalk, "spread", "random walks"),
+    (geodesic, "spread", "growing"),
+    (stacking, "seen_at", "filters and position"),
+    (stacking, "distance_to", "distance to the slices"),
+    (VoxelClassifier, "__init__", "shallow models learn"),
+    (VoxelClassifier, "probabilities", "shallow models look at volumes"),
+    (stacking, "settle_blend", "weighing"),
+    (stacking, "blended", "blending"),
+    (stacking, "smoothed", "smoothing"),
+)
+
+
+class Clock:
+    """Seconds per part, each without the parts inside it."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.seconds = device, defaultdict(float)
+        self._inside: list[float] = []
+
+    @contextmanager
+    def part(self, title: str) -> Iterator[None]:
+        synchronize(self.device)
+        begun = time.perf_counter()
+        self._inside.append(0.0)
+        try:
+            yield
+        finally:
+            synchronize(self.device)
+            taken = time.perf_counter() - begun
+            self.seconds[title] += taken - self._inside.pop()
+            if self._inside:
+                self._inside[-1] += taken
+
+    def watching(self, holder: object, name: str, title: str):
+        """A patch: calls of this function count as a part."""
+        function = getattr(holder, name)
+
+        def watched(*arguments, **options):
+            with self.part(title):
+                return function(*arguments, **options)
+
+        return patch.object(holder, name, watched)
+
+    def table(self, head: str, times: int = 1) -> None:
+        whole = sum(self.seconds.values())
+        print(f"| {head} | ms | share |\n|---|---|---|")
+        for title, seconds in sorted(self.seconds.items(), key=lambda item: -item[1]):
+            print(f"| {title} | {1000 * seconds / times:.1f} | {100 * seconds / whole:.0f} % |")
+        print(f"| all | {1000 * whole / times:.1f} | |\n", flush=True)
+
+
+def stack_of(volume: WorkingVolume, classes: int, dtype: str) -> stacking.Stack:
+    """Priors and shallow models, without a time limit, and where their time goes."""
+    def made() -> stacking.Stack:
+        return stacking.Stacker(priors.Priors(volume, classes), 0, dtype=dtype).stack(
+            volume.labels, volume.slices)
+
+    made()  # what happens only once
+    clock = Clock(volume.image.device)
+    with ExitStack() as watched:
+        for part in STACK:
+            watched.enter_context(clock.watching(*part))
+        with clock.part("the rest"):
+            stack = made()
+    clock.table(f"priors and shallow models, {len(stack.folds)} folds, {dtype}")
+    return stack
+
+
+def steps_of(trainer: Trainer, count: int) -> None:
+    """Where a training step's time goes, and what share of the device's arithmetic it uses."""
+    device = trainer.device
+    for _ in range(WARM_UP):
+        trainer.step(0.3)
+    clock = Clock(device)
+    with ExitStack() as watched:
+        for part in ((trainer.sampler, "batch", "choosing patches, affine fields"),
+                     (sampling.aug, "resample_image", "sampling the image"),
+                     (sampling.aug, "resample_labels", "sampling the labels"),
+                     (sampling.aug, "vary_intensity", "varying intensities"),
+                     (trainer.network, "forward", "forward"), (trainer, "loss", "loss"),
+                     (torch.Tensor, "backward", "backward"),
+                     (torch.nn.utils, "clip_grad_norm_", "norm of the gradients"),
+                     (trainer.optimiser, "step", "optimiser"),
+                     (trainer, "_update_average", "averaged weights")):
+            watched.enter_context(clock.watching(*part))
+        for _ in range(count):
+            with clock.part("the rest"):
+                trainer.step(0.3)
+    plan = trainer.plan
+    clock.table(f"a training step, {plan.batch} patches of {plan.patch}, width {plan.width}, "
+                f"{plan.dtype}", count)
+    with FlopCounterMode(display=False) as counted:
+        trainer.step(0.3)
+    whole = sum(seconds_taken(lambda: trainer.step(0.3), device) for _ in range(count)) / count
+    rate = counted.get_total_flops() / whole
+    most = product_rate(device, trainer.dtype)
+    print(f"A step takes {1000 * whole:.0f} ms and {counted.get_total_flops() / 1e9:.1f} GFLOP: "
+          f"{rate / 1e12:.3f} TFLOP/s, {100 * rate / most:.0f} % of the {most / 1e12:.3f} TFLOP/s "
+          f"of a large matrix product.\n", flush=True)
+
+
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of a product of large matrices, the best of ten."""
+    edge = PRODUCT.get(device.type, 2048)
+    a, b = (torch.randn(edge, edge, device=device, dtype=dtype) for _ in range(2))
+    return 2 * edge**3 / min(seconds_taken(lambda: a @ b, device) for _ in range(10))
+
+
+def profile(case: Case, device: torch.device, count: int) -> None:
+    plan, volume = prepared(case, device)
+    classes = len(case.segments) + 1
+    print(f"## {case.name}, {'x'.join(map(str, volume.shape))} voxels, {classes} classes\n")
+    stack = stack_of(volume, classes, precisions(device)[0])
+    for dtype in precisions(device):
+        steps_of(Trainer(replace(plan, dtype=dtype, priors=True), [volume], classes, None, 0,
+                         stack), count)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", nargs="+", default=["nuclei-1135", "ct-multiorgan"])
+    parser.add_argument("--spread", default="5,5,3")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--data", type=Path, default=SHARED)
+    options = parser.parse_args()
+    if not data_is_there(options.data):
+        return 2
+    threads, device = prepare_threads(), choose_device(options.device)
+    print(f"{device}, {threads} threads, torch {torch.__version__}\n")
+    counts = tuple(map(int, options.spread.split(",")))
+    for name in options.cases:
+        profile(load_case(options.data / name, counts), device, options.steps)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
