@@ -21,7 +21,7 @@ from unittest.mock import patch
 import torch
 
 import variants
-from cases import SHARED, Case, data_is_there, load_case
+from cases import SHARED, Case, data_is_there, load_case, slice_counts
 from SparseSegNetLib.engine import evidence, filters, losses, metrics, smoothing, stacking
 from SparseSegNetLib.engine.augmentation import Strength
 from SparseSegNetLib.engine.device import prepare_threads
@@ -171,11 +171,12 @@ def differing(constants: tuple) -> Iterator[None]:
         yield
 
 
-def stacked(case: Case, variant: StackVariant, seed: int) -> Stack:
-    classes, volume = len(case.segments) + 1, volume_of(case)
+def stacked(case: Case, variant: StackVariant, seed: int, device: torch.device | str = "cpu",
+            dtype: str = "bfloat16") -> Stack:
+    classes, volume = len(case.segments) + 1, volume_of(case, device)
     kind = partial(Without, missing=variant.without) if variant.without else Priors
     with differing(variant.constants):
-        return variant.stacker(kind(volume, classes), seed, dtype="bfloat16").stack(
+        return variant.stacker(kind(volume, classes), seed, dtype=dtype).stack(
             volume.labels, volume.slices)
 
 
@@ -212,7 +213,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="+", default=["hippocampus-007", "spleen-ct",
                                                        "brain-mricrop", "nuclei-1135"])
-    parser.add_argument("--spread", default="2,2,1")
+    parser.add_argument("--spread", default="2,2,1", type=slice_counts)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=["stack", "network"])
@@ -222,8 +223,7 @@ def main() -> int:
     if not data_is_there(options.data):
         return 2
     prepare_threads()
-    counts = tuple(map(int, options.spread.split(",")))
-    cases = [load_case(options.data / name, counts) for name in options.cases]
+    cases = [load_case(options.data / name, options.spread) for name in options.cases]
     head = " | ".join(c.name for c in cases)
     begun = time.monotonic()
     if options.only != "network":

@@ -30,6 +30,11 @@ def data_is_there(folder: Path) -> bool:
     return folder.is_dir()
 
 
+def slice_counts(text: str) -> tuple[int, ...]:
+    """For argparse: numbers of slices (yz, xz, xy) from a text such as 5,5,3."""
+    return tuple(int(n) for n in text.split(","))
+
+
 @dataclass
 class Case:
     """image, truth: (k, j, i).  sparse: uint8 (k, j, i), 255 = unlabelled."""

@@ -25,7 +25,7 @@ import SimpleITK as sitk
 
 import features
 import peers
-from cases import SHARED, Case, data_is_there, densify, load_case
+from cases import SHARED, Case, data_is_there, densify, load_case, slice_counts
 from overlap_and_surface import scores
 from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.run.atomic import atomic_path
@@ -224,15 +224,11 @@ def draw(found: dict, options, path: Path) -> None:
     plt.close(figure)
 
 
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in text.split(","))
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--cases", nargs="+")
-    parser.add_argument("--counts", nargs="+", type=_counts, metavar="YZ,XZ,XY")
+    parser.add_argument("--counts", nargs="+", type=slice_counts, metavar="YZ,XZ,XY")
     parser.add_argument("--budgets", nargs="+", type=float, default=[30.0, 120.0])
     parser.add_argument("--methods", nargs="+", default=[*peers.PEERS, OURS],
                         choices=[*peers.PEERS, OURS])

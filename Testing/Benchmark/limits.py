@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ablation import iou_of, volume_of
-from cases import SHARED, Case, data_is_there, load_case
+from cases import SHARED, Case, data_is_there, load_case, slice_counts
 from SparseSegNetLib.client.run import Run
 from SparseSegNetLib.engine import metrics
 from SparseSegNetLib.engine.device import prepare_threads
@@ -69,7 +69,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--cases", nargs="+", default=[
         "hippocampus-007", "spleen-ct", "brain-mricrop", "nuclei-1135"])
-    parser.add_argument("--spread", default="5,5,3")
+    parser.add_argument("--spread", default="5,5,3", type=slice_counts)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=["previews"])
@@ -77,7 +77,7 @@ def main() -> int:
     options = parser.parse_args()
     if not data_is_there(options.data):
         return 2
-    counts = tuple(map(int, options.spread.split(",")))
+    counts = options.spread
     threads = prepare_threads()
     print(f"{counts} slices, {options.seconds:g} s, dense {3 * options.seconds:g} s, seed "
           f"{options.seed}, {threads} threads\n")

@@ -20,7 +20,8 @@ from unittest.mock import patch
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cases import SHARED, Case, data_is_there, load_case
+from ablation import STACKS, stacked
+from cases import SHARED, Case, data_is_there, load_case, slice_counts
 from SparseSegNetLib.engine import geodesic, priors, sampling, stacking
 from SparseSegNetLib.engine.device import (
     choose_device,
@@ -29,15 +30,14 @@ from SparseSegNetLib.engine.device import (
     seconds_taken,
     synchronize,
 )
-from SparseSegNetLib.engine.preprocess import WorkingVolume
 from SparseSegNetLib.engine.propagation import Propagation
 from SparseSegNetLib.engine.random_walk import RandomWalk
 from SparseSegNetLib.engine.trainer import Trainer
 from SparseSegNetLib.engine.voxel_classifier import VoxelClassifier
-from speed import prepared
+from speed import WARM_UP, prepared, rate
 
-WARM_UP = 3  # steps that are not counted
-PRODUCT = {"cpu": 2048, "cuda": 8192}  # edge of the matrices
+SECONDS = 6.0  # of steps that are not divided into parts
+WARMING = "hippocampus-007"  # the smallest case: its stack takes seconds
 
 STACK = (
     (Propagation, "__init__", "registering slices"),
@@ -94,19 +94,14 @@ class Clock:
         print(f"| all | {1000 * whole / times:.1f} | |\n", flush=True)
 
 
-def stack_of(volume: WorkingVolume, classes: int, dtype: str) -> stacking.Stack:
+def stack_of(case: Case, device: torch.device, dtype: str) -> stacking.Stack:
     """Priors and shallow models, without a time limit, and where their time goes."""
-    def made() -> stacking.Stack:
-        return stacking.Stacker(priors.Priors(volume, classes), 0, dtype=dtype).stack(
-            volume.labels, volume.slices)
-
-    made()  # what happens only once
-    clock = Clock(volume.image.device)
+    clock = Clock(device)
     with ExitStack() as watched:
         for part in STACK:
             watched.enter_context(clock.watching(*part))
         with clock.part("the rest"):
-            stack = made()
+            stack = stacked(case, STACKS[0], 0, device, dtype)
     clock.table(f"priors and shallow models, {len(stack.folds)} folds, {dtype}")
     return stack
 
@@ -136,17 +131,17 @@ def steps_of(trainer: Trainer, count: int) -> None:
                 f"{plan.dtype}", count)
     with FlopCounterMode(display=False) as counted:
         trainer.step(0.3)
-    whole = sum(seconds_taken(lambda: trainer.step(0.3), device) for _ in range(count)) / count
-    rate = counted.get_total_flops() / whole
+    steps = rate(lambda: trainer.step(0.3), SECONDS, device)
+    reached = counted.get_total_flops() * steps
     most = product_rate(device, trainer.dtype)
-    print(f"A step takes {1000 * whole:.0f} ms and {counted.get_total_flops() / 1e9:.1f} GFLOP: "
-          f"{rate / 1e12:.3f} TFLOP/s, {100 * rate / most:.0f} % of the {most / 1e12:.3f} TFLOP/s "
-          f"of a large matrix product.\n", flush=True)
+    print(f"A step takes {1000 / steps:.0f} ms and {counted.get_total_flops() / 1e9:.1f} GFLOP: "
+          f"{reached / 1e12:.3f} TFLOP/s, {100 * reached / most:.0f} % of the "
+          f"{most / 1e12:.3f} TFLOP/s of a large matrix product.\n", flush=True)
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Operations per second of a product of large matrices, the best of ten."""
-    edge = PRODUCT.get(device.type, 2048)
+    edge = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(edge, edge, device=device, dtype=dtype) for _ in range(2))
     return 2 * edge**3 / min(seconds_taken(lambda: a @ b, device) for _ in range(10))
 
@@ -155,7 +150,7 @@ def profile(case: Case, device: torch.device, count: int) -> None:
     plan, volume = prepared(case, device)
     classes = len(case.segments) + 1
     print(f"## {case.name}, {'x'.join(map(str, volume.shape))} voxels, {classes} classes\n")
-    stack = stack_of(volume, classes, precisions(device)[0])
+    stack = stack_of(case, device, precisions(device)[0])
     for dtype in precisions(device):
         steps_of(Trainer(replace(plan, dtype=dtype, priors=True), [volume], classes, None, 0,
                          stack), count)
@@ -164,7 +159,7 @@ def profile(case: Case, device: torch.device, count: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="+", default=["nuclei-1135", "ct-multiorgan"])
-    parser.add_argument("--spread", default="5,5,3")
+    parser.add_argument("--spread", default="5,5,3", type=slice_counts)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data", type=Path, default=SHARED)
@@ -173,9 +168,10 @@ def main() -> int:
         return 2
     threads, device = prepare_threads(), choose_device(options.device)
     print(f"{device}, {threads} threads, torch {torch.__version__}\n")
-    counts = tuple(map(int, options.spread.split(",")))
+    # What happens only once is not counted.
+    stacked(load_case(options.data / WARMING, options.spread), STACKS[0], 0, device)
     for name in options.cases:
-        profile(load_case(options.data / name, counts), device, options.steps)
+        profile(load_case(options.data / name, options.spread), device, options.steps)
     return 0
 
 
