@@ -22,7 +22,15 @@ import torch
 
 import variants
 from cases import SHARED, Case, data_is_there, load_case, slice_counts
-from SparseSegNetLib.engine import evidence, filters, losses, metrics, smoothing, stacking
+from SparseSegNetLib.engine import (
+    evidence,
+    filters,
+    losses,
+    metrics,
+    smoothing,
+    stacking,
+    voxel_classifier,
+)
 from SparseSegNetLib.engine.augmentation import Strength
 from SparseSegNetLib.engine.device import prepare_threads
 from SparseSegNetLib.engine.inference import finish
@@ -100,7 +108,7 @@ STACKS = (
     StackVariant("not told what lies beside", ((filters, "AROUND", slice(0)),)),
     StackVariant("position without waves", ((evidence, "WAVES", ()),)),
     StackVariant("not told the distance to the slices", stacker=Nearsighted),
-    StackVariant("at most 400 steps", ((stacking, "STEPS", (100, 400)),)),
+    StackVariant("at most 400 steps", ((voxel_classifier, "STEPS", (100, 400)),)),
     StackVariant("four folds, never one per slice", ((stacking, "LEAVE_ONE_OUT", 0),)),
     StackVariant("blend as the folds say", ((stacking, "TRUST", 1.0),)),
     StackVariant("blend as usual", ((stacking, "TRUST", 0.0),)),

@@ -33,7 +33,7 @@ from SparseSegNetLib.engine.device import (
 from SparseSegNetLib.engine.propagation import Propagation
 from SparseSegNetLib.engine.random_walk import RandomWalk
 from SparseSegNetLib.engine.trainer import Trainer
-from SparseSegNetLib.engine.voxel_classifier import VoxelClassifier
+from SparseSegNetLib.engine.voxel_classifier import Teacher, VoxelClassifier
 from speed import WARM_UP, prepared, rate
 
 SECONDS = 6.0  # of steps that are not divided into parts
@@ -47,7 +47,7 @@ STACK = (
     (geodesic, "spread", "growing"),
     (stacking, "seen_at", "filters and position"),
     (stacking, "distance_to", "distance to the slices"),
-    (VoxelClassifier, "__init__", "shallow models learn"),
+    (Teacher, "taught", "shallow models learn"),
     (VoxelClassifier, "probabilities", "shallow models look at volumes"),
     (stacking, "settle_blend", "weighing"),
     (stacking, "blended", "blending"),

@@ -11,6 +11,7 @@ did take part in.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,12 +22,13 @@ import torch
 from ..annotation.composition import UNLABELLED
 from ..annotation.slices import AnnotatedSlice, array_axis
 from .blending import blended, settle_blend
+from .device import seconds_taken
 from .evidence import distance_to, most_seen, seen_at
 from .metrics import overlap
 from .preprocess import WorkingVolume
 from .priors import WAYS, Priors, only_in
 from .smoothing import smoothed
-from .voxel_classifier import FEW_STEPS, STEPS, VoxelClassifier
+from .voxel_classifier import FEW_STEPS, Teacher, VoxelClassifier, quickest_threads
 
 FOLDS = 4
 LEAVE_ONE_OUT = 6  # slices or fewer: each is a fold of its own
@@ -37,6 +39,7 @@ TRUST = 0.5
 # Ways that miss a class which one slice alone shows say background there, and the mean follows
 # them: it counts more (Testing/Benchmark/RESULTS.md).
 SHOWN_ONCE = 1.5
+TRIED = 16  # of so many voxels one is looked at to tell what looking at all takes
 # What one suggestion takes, until a shallow model has learnt from two folds and has been weighed.
 FEWEST_TIMES = 5
 USUAL = (0.0, 0.15, 0.1, 0.35, 0.4)
@@ -118,13 +121,10 @@ class Stacker:
             return Stack([], self._with(self._of_priors(suggested), labels, slices))
         taught = torch.unique(torch.cat([f.truth for f in folds])).tolist()
         alone = tuple(c for c in range(1, self.classes) if c not in taught)
-        model, learning = self._as_long_as_worthwhile(folds, begun)
-        started = time.monotonic()
+        (model, *others), whole = self._taught(folds, begun)
         shallow = model.probabilities(self._evidence(suggested, self._distance(slices)))
         every = torch.cat((suggested, shallow[None].half()))
-        predicting = time.monotonic() - started
-        models, whole = self._affordable(len(folds), begun, learning, predicting)
-        folds, seen = self._out_of_fold(folds, models, whole, model.steps)
+        folds, seen = self._out_of_fold(folds, others, whole)
         rows = torch.cat([s[:, :, f.known] if whole else s
                           for s, f in zip(seen, folds, strict=True)], dim=2)
         truth = torch.cat([f.truth for f in folds])
@@ -194,73 +194,92 @@ class Stacker:
             found.append(_Fold(mine, list(part), known, suggested, far, rows, mine[known]))
         return found
 
-    def _affordable(self, folds: int, begun: float, learning: float, predicting: float
-                    ) -> tuple[int, bool]:
-        """How many shallow models there is time for to say something of folds that they never
-        saw, and whether they can say it of the whole volume. It is one at least: what the priors
-        and a shallow model say must be weighed, or the blend may be worse than its parts.
+    def _taught(self, folds: list[_Fold], begun: float) -> tuple[list[VoxelClassifier], bool]:
+        """A shallow model taught with all folds, then those that leave some out to say something
+        of what they never saw: one per fold, or where there is less time fewer that leave more
+        out; one alone leaves every other fold out. And whether there is time for them to say it
+        of the whole volume.
 
-        begun: when the stacking began.  learning, predicting: seconds that one model takes for it.
+        begun: when the stacking began.
         """
-        if self.seconds is None:
-            return folds, True
-        taken = time.monotonic() - begun
-        models = int((self.seconds - taken - folds * predicting) / learning)
-        if models >= 2:
-            return min(folds, models), True
-        return min(folds, max(1, int((self.most - taken) / learning))), False
+        def check() -> None:
+            self.step(len(folds) / (2 * len(folds) + 1))
 
-    def _out_of_fold(self, folds: list[_Fold], models: int, whole: bool, steps: int
+        teacher = Teacher([f.rows for f in folds], [f.truth for f in folds], self.classes,
+                          self.seed, self.dtype, check)
+        every = range(len(folds))
+
+        def learnt(models: int, steps: int) -> list[VoxelClassifier]:
+            parts = max(2, models)
+            return teacher.taught([every, *([n for n in every if n % parts != part]
+                                            for part in range(models))], steps)
+
+        if self.seconds is None:
+            return learnt(len(folds), teacher.steps), True
+        looking = self._seconds_to_look(folds[0], learnt(1, 1)[0])
+        with quickest_threads(teacher, len(folds) + 1):
+            least, most = (teacher.seconds_per_step(1 + n) for n in (1, len(folds)))
+            pace = [least + (most - least) * n / (len(folds) - 1) for n in every]
+            models, whole, steps = self._affordable(time.monotonic() - begun, pace, looking,
+                                                    teacher.steps)
+            return learnt(models, steps), whole
+
+    def _seconds_to_look(self, fold: _Fold, model: VoxelClassifier) -> float:
+        """What looking at a whole volume takes, told from a part of it."""
+        planes = len(fold.far)
+        part = slice(math.ceil(planes / TRIED))
+
+        def look() -> None:
+            model.probabilities(self._evidence(fold.suggested, fold.far, part))
+
+        look()  # what happens only once is not counted
+        return seconds_taken(look, fold.far.device) * planes / part.stop
+
+    def _affordable(self, taken: float, pace: list[float], looking: float, wished: int
+                    ) -> tuple[int, bool, int]:
+        """How many shallow models there is time for besides the one taught with all folds,
+        whether they can look at the whole volume, and how many steps they learn for. It is one at
+        least: what the priors and a shallow model say must be weighed, or the blend may be worse
+        than its parts. Few steps first; more take at most half of the time that is left.
+
+        taken: seconds so far.  pace: seconds of one step with 1, 2, ... such models.
+        looking: seconds that one takes for the whole volume.  wished: steps, at most.
+        """
+        few = min(FEW_STEPS, wished)
+        folds = len(pace)
+        left = self.seconds - taken - (folds + 1) * looking
+        whole = folds > 1 and few * pace[1] <= left
+        if not whole:
+            left = self.most - taken - looking
+        models = max((n for n in range(1, folds + 1) if few * pace[n - 1] <= left), default=1)
+        steps = int(left / 2 / pace[models - 1])
+        return models, whole, min(max(few, steps), wished)
+
+    def _out_of_fold(self, folds: list[_Fold], models: list[VoxelClassifier], whole: bool
                      ) -> tuple[list[_Fold], list[torch.Tensor]]:
         """What priors and shallow models say of folds that they never saw: these folds, and for
         each float16 (ways + 1, classes, k, j, i), or (ways + 1, classes, voxels) of its known
-        voxels alone.
-
-        models: where there are fewer than folds, each leaves several folds out; one alone leaves
-        every other fold out, and says nothing of the rest.  steps: of each, at most.
-        """
-        parts = max(2, models)
-        seen = {}
-        for part in range(models):
-            done = (len(folds) + part + 1) / (len(folds) + models + 1)
-            others = self._learnt([f for n, f in enumerate(folds) if n % parts != part], done,
-                                  steps)
-            for number in range(part, len(folds), parts):
-                fold = folds[number]
+        voxels alone."""
+        parts = max(2, len(models))
+        looked, seen = [], []
+        for number, fold in enumerate(folds):
+            if number % parts < len(models):
+                self.step((len(folds) + number + 1) / (2 * len(folds) + 1))
                 evidence = self._evidence(fold.suggested, fold.far) if whole else fold.rows.T
                 said = fold.suggested if whole else fold.suggested[:, :, fold.known]
-                seen[number] = torch.cat((said, others.probabilities(evidence)[None].half()))
-        return [folds[n] for n in sorted(seen)], [seen[n] for n in sorted(seen)]
+                shallow = models[number % parts].probabilities(evidence)
+                looked.append(fold)
+                seen.append(torch.cat((said, shallow[None].half())))
+        return looked, seen
 
-    def _evidence(self, suggested: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
-        """float16 (f, k, j, i): what the shallow model learns from."""
-        return torch.cat((self.evidence, far[None], suggested[:, 1:].flatten(0, 1)))
+    def _evidence(self, suggested: torch.Tensor, far: torch.Tensor,
+                  part: slice = slice(None)) -> torch.Tensor:
+        """float16 (f, k, j, i): what the shallow model learns from.  part: of k."""
+        return torch.cat((self.evidence[:, part], far[None, part],
+                          suggested[:, 1:, part].flatten(0, 1)))
 
     def _distance(self, slices: list[AnnotatedSlice]) -> torch.Tensor:
         return distance_to(slices, self.volume, self.priors.spacing)
-
-    def _as_long_as_worthwhile(self, folds: list[_Fold], begun: float
-                               ) -> tuple[VoxelClassifier, float]:
-        """A shallow model taught with all folds, and the seconds that one takes. Few steps first;
-        where half of the time left suffices for half as many again, all take as many as fit."""
-        done, most = len(folds) / (2 * len(folds) + 1), STEPS[1]
-        if self.seconds is not None:
-            started = time.monotonic()
-            model = self._learnt(folds, done, FEW_STEPS)
-            learning = time.monotonic() - started
-            left = (self.seconds or self.most) - (time.monotonic() - begun)
-            most = min(most, int(left / 2 / (len(folds) + 1) / learning * model.steps))
-            if model.steps < FEW_STEPS or most < 1.5 * FEW_STEPS:
-                return model, learning
-        started = time.monotonic()
-        model = self._learnt(folds, done, most)
-        return model, time.monotonic() - started
-
-    def _learnt(self, folds: list[_Fold], done: float, steps: int) -> VoxelClassifier:
-        """done: the share of the stacking that is done.  steps: at most."""
-        return VoxelClassifier(torch.cat([f.rows for f in folds]),
-                               torch.cat([f.truth for f in folds]), self.classes, self.seed,
-                               self.dtype, lambda: self.step(done), steps)
 
     def _with(self, blend: torch.Tensor, labels: torch.Tensor,
               slices: list[AnnotatedSlice]) -> WorkingVolume:

@@ -8,7 +8,7 @@ from test_training import grid_of, nested_balls, trainer_for
 
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
 from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import stacking
+from SparseSegNetLib.engine import voxel_classifier
 from SparseSegNetLib.engine.checkpoint import load_state, save_state
 from SparseSegNetLib.engine.clock import Clock
 from SparseSegNetLib.engine.commands import Commands
@@ -155,7 +155,8 @@ class TestChangedLabels:
         assert len(sampler.draw()) == 2
 
     def test_other_priors_end_what_was_held_out(self, monkeypatch):
-        monkeypatch.setattr(stacking, "STEPS", (100, 100))  # how well they learn does not matter
+        # How well they learn does not matter.
+        monkeypatch.setattr(voxel_classifier, "STEPS", (100, 100))
         trainer, truth = stacked_trainer(held=True)
         labels = torch.from_numpy(truth)
         trainer.change_labels(0, labels, trainer.target.slices)

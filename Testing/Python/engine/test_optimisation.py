@@ -90,8 +90,8 @@ def test_learning_waits_for_neither_torchs_compiler_nor_simpleitk():
     program = """
 import sys, torch
 import SparseSegNetLib.engine.job
-from SparseSegNetLib.engine.voxel_classifier import VoxelClassifier
-VoxelClassifier(torch.randn(50, 4), torch.randint(2, (50,)).byte(), 2, 0)
+from SparseSegNetLib.engine.voxel_classifier import Teacher
+Teacher([torch.randn(50, 4)], [torch.randint(2, (50,)).byte()], 2).taught([[0]], 2)
 print([name for name in ("torch._dynamo", "SimpleITK") if name in sys.modules])"""
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
                            cwd=Path(SparseSegNetLib.__file__).parents[1], check=True)

@@ -1,8 +1,6 @@
 """Stacking: no slice is taught with a prior that saw it, and the blend keeps what is good."""
 
-import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from test_priors import ellipsoid, iou, working
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import filters, metrics, stacking
+from SparseSegNetLib.engine import filters, metrics
 from SparseSegNetLib.engine.blending import settle_blend
 from SparseSegNetLib.engine.held_out import hold_out_fold
 from SparseSegNetLib.engine.networks.refiner import Refiner
@@ -20,7 +18,7 @@ from SparseSegNetLib.engine.plan import fingerprint, make_plan
 from SparseSegNetLib.engine.priors import WAYS, Priors
 from SparseSegNetLib.engine.stacking import TRUST, Stacker, divide, prior_of
 from SparseSegNetLib.engine.trainer import FLATTERED, Trainer, by_steps
-from SparseSegNetLib.engine.voxel_classifier import FEW_STEPS, STEPS, VoxelClassifier
+from SparseSegNetLib.engine.voxel_classifier import FEW_STEPS, Teacher
 
 
 def stacked(volume, classes=3, **options):
@@ -81,27 +79,6 @@ class TestFilters:
                                            smooth.select(axis, max(0, at - away)))
                         assert torch.equal(after.select(axis, at),
                                            smooth.select(axis, min(size - 1, at + away)))
-
-
-class TestVoxelClassifier:
-    def test_learns_and_repeats_itself(self):
-        generator = torch.Generator().manual_seed(0)
-        evidence = torch.randn(3000, 5, generator=generator)
-        labels = (evidence[:, 0] * evidence[:, 1] > 0).to(torch.uint8)
-        one, two = (VoxelClassifier(evidence, labels, 2, 0) for _ in range(2))
-        grid = torch.randn(5, 10, 10, 10, generator=generator)
-        found = one.probabilities(grid)
-        assert torch.equal(found, two.probabilities(grid))
-        right = (found.argmax(dim=0) == (grid[0] * grid[1] > 0)).float().mean()
-        assert right > 0.93
-
-    def test_the_callers_random_numbers_are_untouched(self):
-        torch.manual_seed(5)
-        before = torch.rand(3)
-        torch.manual_seed(5)
-        VoxelClassifier(torch.randn(50, 2, generator=torch.Generator()),
-                        torch.randint(0, 2, (50,), generator=torch.Generator()).byte(), 2, 0)
-        assert torch.equal(torch.rand(3), before)
 
 
 class TestBlendWeights:
@@ -190,70 +167,52 @@ class TestStack:
         truth = ellipsoid()
         slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
         volume = working(truth, slices)
-        stacker = Stacker(Priors(volume, 3))
+        stacker = Stacker(Priors(volume, 3), seconds=1e6)
         folds = stacker._folds(volume.labels, slices, 0.0)
         asked = []
 
         class Model:
-            def __init__(self, taught):
-                self.taught = [id(fold) for fold in taught]
+            def __init__(self, used):
+                self.used = list(used)
 
             def probabilities(self, evidence):
-                fold, = (f for f in folds if torch.equal(
+                fold, = (n for n, f in enumerate(folds) if torch.equal(
                     evidence, stacker._evidence(f.suggested, f.far) if whole else f.rows.T))
-                assert self.taught and id(fold) not in self.taught
-                asked.append(id(fold))
+                assert self.used and fold not in self.used
+                asked.append(fold)
                 return torch.zeros(3, *evidence.shape[1:])
 
-        models = []
-        monkeypatch.setattr(stacker, "_learnt",
-                            lambda taught, done, steps: models.append(Model(taught)) or models[-1])
-        looked, seen = stacker._out_of_fold(folds, number, whole, 10)
-        expected = folds if number > 1 else folds[::2]
-        assert len(models) == number and sorted(asked) == sorted(map(id, expected))
-        assert list(map(id, looked)) == list(map(id, expected))
+        monkeypatch.setattr(Teacher, "taught",
+                            lambda teacher, used, steps: [Model(numbers) for numbers in used])
+        monkeypatch.setattr(stacker, "_seconds_to_look", lambda fold, model: 0.0)
+        monkeypatch.setattr(stacker, "_affordable", lambda *measured: (number, whole, 10))
+        (model, *others), all_of_it = stacker._taught(folds, 0.0)
+        assert model.used == list(range(5)) and len(others) == number and all_of_it == whole
+        looked, seen = stacker._out_of_fold(folds, others, whole)
+        expected = list(range(5)) if number > 1 else [0, 2, 4]
+        assert asked == expected and list(map(id, looked)) == [id(folds[n]) for n in expected]
         assert all(len(s) == len(f.suggested) + 1 for s, f in zip(seen, looked, strict=True))
 
-    def test_what_there_is_time_for(self):
+    @pytest.mark.parametrize(("seconds", "pace", "looking", "wished", "expected"), [
+        (10, (2, 3, 4), 1, 9999, (3, True, 400)),
+        (10, (4, 5, 9), 1, 9999, (2, True, 400)),
+        (10, (4, 5, 9), 2, 9999, (3, False, 400)),  # not of the whole volume, but weighed well
+        (10, (4, 7, 20), 3, 9999, (2, False, 400)),
+        (10, (90, 91, 92), 3, 9999, (1, False, 400)),  # weighed in any case
+        (10, (1, 1.5, 2), 0.5, 9999, (3, True, 800)),  # half of the 8 s that looking leaves
+        (10, (0.1, 0.2, 0.3), 0.5, 1600, (3, True, 1600)),
+        (10, (2, 3, 4), 1, 300, (3, True, 300)),
+        (0, (1, 1.5, 2), 1, 9999, (3, False, 1400)),  # half of 15 s without a look: no network
+        (0, (90, 91, 92), 1, 300, (1, False, 300))])
+    def test_what_there_is_time_for(self, seconds, pace, looking, wished, expected):
+        """pace: seconds of 400 steps with one, two, three models besides that with all folds."""
         truth = ellipsoid()
         volume = working(truth, spread_slices((1, 1, 1), truth.shape, truth > 0))
-        stacker = Stacker(Priors(volume, 3), seconds=10.0, most=15.0)
-
-        def said(learning, predicting):
-            return stacker._affordable(3, time.monotonic(), learning, predicting)
-
-        assert said(1.0, 1.0) == (3, True)
-        assert said(3.0, 1.0) == (2, True)
-        assert said(3.0, 4.0) == (3, False), "not of the whole volume, but enough to weigh"
-        assert said(6.0, 4.0) == (2, False)
-        assert said(9.0, 4.0) == said(90.0, 4.0) == (1, False), "weighed in any case"
-
-    @pytest.mark.parametrize(("seconds", "most", "needed", "taken"), [
-        (None, None, 9999, [STEPS[1]]),
-        (100.0, None, 9999, [FEW_STEPS, STEPS[1]]),
-        (30.0, None, 9999, [FEW_STEPS, 1160]),  # (30 - 1) / 2 for five models, 1 s for 400 steps
-        (15.0, None, 9999, [FEW_STEPS]),
-        (15.0, 30.0, 9999, [FEW_STEPS]),
-        (0.0, 30.0, 9999, [FEW_STEPS, 1160]),  # no network comes after it
-        (0.0, None, 9999, [FEW_STEPS]),
-        (100.0, None, 300, [300])])
-    def test_more_steps_where_there_is_time(self, seconds, most, needed, taken, monkeypatch):
-        """needed: steps that so many labelled voxels ask for."""
-        truth = ellipsoid()
-        volume = working(truth, spread_slices((1, 1, 1), truth.shape, truth > 0))
-        stacker = Stacker(Priors(volume, 3), seconds=seconds, most=most)
-        clock, models = [7.0], []
-
-        def learnt(folds, done, steps):
-            models.append(SimpleNamespace(steps=min(steps, needed)))
-            clock[0] += models[-1].steps / 400
-            return models[-1]
-
-        monkeypatch.setattr(stacking, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-        monkeypatch.setattr(stacker, "_learnt", learnt)
-        model, learning = stacker._as_long_as_worthwhile([None] * 4, 7.0)
-        assert [m.steps for m in models] == taken and model is models[-1]
-        assert learning == pytest.approx(taken[-1] / 400)
+        stacker = Stacker(Priors(volume, 3), seconds=seconds, most=15.0)
+        found = stacker._affordable(0.0, [p / FEW_STEPS for p in pace], looking, wished)
+        assert found == pytest.approx(expected, abs=1)
+        later = stacker._affordable(100.0, [p / FEW_STEPS for p in pace], looking, wished)
+        assert later == (1, False, min(FEW_STEPS, wished))
 
     def test_little_time_still_gives_weights_and_a_score(self):
         truth = ellipsoid()
