@@ -39,6 +39,7 @@ TRUST = 0.5
 # Ways that miss a class which one slice alone shows say background there, and the mean follows
 # them: it counts more (Testing/Benchmark/RESULTS.md).
 SHOWN_ONCE = 1.5
+LEARNING = 0.8  # of the time left, at most, for more steps than few
 TRIED = 16  # of so many voxels one is looked at to tell what looking at all takes
 # What one suggestion takes, until a shallow model has learnt from two folds and has been weighed.
 FEWEST_TIMES = 5
@@ -172,9 +173,10 @@ class Stacker:
 
     def _folds(self, labels: torch.Tensor, slices: list[AnnotatedSlice],
                once: float) -> list[_Fold]:
-        """once: how long one suggestion takes."""
+        """once: how long one suggestion takes; from a fold's share of the slices less, it takes
+        that share less."""
         number = FOLDS if len(slices) > LEAVE_ONE_OUT else len(slices)
-        while number > 2 and self.seconds is not None and number * once > self.most / 2:
+        while number > 2 and self.seconds is not None and (number - 1) * once > self.most / 2:
             number -= 1
         found = []
         for part in divide(slices, number):
@@ -240,7 +242,7 @@ class Stacker:
         """How many shallow models there is time for besides the one taught with all folds,
         whether they can look at the whole volume, and how many steps they learn for. It is one at
         least: what the priors and a shallow model say must be weighed, or the blend may be worse
-        than its parts. Few steps first; more take at most half of the time that is left.
+        than its parts. More models come before more steps.
 
         taken: seconds so far.  pace: seconds of one step with 1, 2, ... such models.
         looking: seconds that one takes for the whole volume.  wished: steps, at most.
@@ -252,7 +254,7 @@ class Stacker:
         if not whole:
             left = self.most - taken - looking
         models = max((n for n in range(1, folds + 1) if few * pace[n - 1] <= left), default=1)
-        steps = int(left / 2 / pace[models - 1])
+        steps = int(LEARNING * left / pace[models - 1])
         return models, whole, min(max(few, steps), wished)
 
     def _out_of_fold(self, folds: list[_Fold], models: list[VoxelClassifier], whole: bool
