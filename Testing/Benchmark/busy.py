@@ -1,8 +1,10 @@
-"""`make benchmark-busy`: how much slower training gets beside another busy program.
+"""`make benchmark-busy`: how much slower learning gets beside other busy programs.
 
-Slicer itself is that program: the user paints while the engine learns. Steps per second of the
-same training in child processes, with the OpenMP runtime's own waiting and with the engine's
-(worker.share_the_cores), alone and beside one process that keeps a core busy.
+Slicer itself is such a program: the user paints while the engine learns. Steps per second of the
+same learning in child processes, alone and beside a process that keeps one core busy, or beside
+others that compute with all of them. The network with
+the OpenMP runtime's own waiting and with the engine's (worker.share_the_cores); the shallow models
+on all threads and on as many as a trial finds best (voxel_classifier.quickest_threads).
 """
 
 from __future__ import annotations
@@ -11,19 +13,37 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
 
 SECONDS = 8.0
+STARTING = 4.0  # seconds until a busy program is busy
+OURS = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
+SPINNING = "while True: pass"
+COMPUTING = """
+import torch
+layer, image = torch.nn.Conv3d(16, 16, 3, padding=1), torch.randn(4, 16, 32, 32, 32)
+while True:
+    layer(image).sum().backward()
+"""
+# Name, what learns, environment, what it is beside
+ROWS = (
+    ("network, threads wait by the runtime's default", "network", {}, (SPINNING,)),
+    ("network, threads wait as the engine sets it", "network", OURS, (SPINNING,)),
+    ("five shallow models, all threads", "shallow", OURS, (COMPUTING,)),
+    ("five shallow models, as the engine does", "shallow quickest", OURS, (COMPUTING,)),
+    ("five shallow models, all threads", "shallow", OURS, (COMPUTING,) * 2),
+    ("five shallow models, as the engine does", "shallow quickest", OURS, (COMPUTING,) * 2),
+)
 
 
-def child() -> None:
+def network() -> float:
     import torch
 
-    from SparseSegNetLib.engine.device import prepare_threads
     from SparseSegNetLib.engine.plan import Fingerprint, make_plan
     from SparseSegNetLib.engine.preprocess import WorkingVolume
     from SparseSegNetLib.engine.trainer import Trainer
 
-    prepare_threads()
     shape = (64, 64, 64)
     torch.manual_seed(0)
     labels = torch.full(shape, 255, dtype=torch.uint8)
@@ -33,32 +53,67 @@ def child() -> None:
     trainer = Trainer(plan, [volume], 3, None, 0)
     for _ in range(3):
         trainer.step(0.5)
+    return steps_per_second(lambda: trainer.step(0.5))
+
+
+def shallow(quickest: bool) -> float:
+    import torch
+
+    from SparseSegNetLib.engine.voxel_classifier import Teacher, quickest_threads
+
+    evidence = [torch.randn(20_000, 61).half() for _ in range(4)]
+    teacher = Teacher(evidence, [torch.randint(3, (20_000,)).byte() for _ in range(4)], 3, 0,
+                      "bfloat16")
+    used = [range(4), *([n for n in range(4) if n != out] for out in range(4))]
+    with ExitStack() as threads:
+        if quickest:
+            threads.enter_context(quickest_threads(teacher, len(used)))
+        return 20 * steps_per_second(lambda: teacher.taught(used, 20))
+
+
+def steps_per_second(step: Callable[[], object]) -> float:
     begun, steps = time.perf_counter(), 0
     while time.perf_counter() - begun < SECONDS:
-        trainer.step(0.5)
+        step()
         steps += 1
-    print(steps / (time.perf_counter() - begun))
+    return steps / (time.perf_counter() - begun)
 
 
-def rate(settings: dict) -> float:
-    done = subprocess.run([sys.executable, __file__, "child"], env={**os.environ, **settings},
+def child(what: str) -> None:
+    from SparseSegNetLib.engine.device import prepare_threads
+
+    prepare_threads()
+    print(network() if what == "network" else shallow("quickest" in what))
+
+
+def rate(what: str, settings: dict) -> float:
+    done = subprocess.run([sys.executable, __file__, what], env={**os.environ, **settings},
                           capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
+@contextmanager
+def busy(programs: tuple[str, ...]):
+    running = [subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **OURS})
+               for program in programs]
+    time.sleep(STARTING)
+    try:
+        yield
+    finally:
+        for program in running:
+            program.kill()
+
+
 def main() -> None:
-    ours = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
-    print("| threads wait | alone | beside a busy program | share kept |\n|---|---|---|---|")
-    for name, settings in (("by the runtime's default", {}), ("as the engine sets it", ours)):
-        alone = rate(settings)
-        busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        try:
-            beside = rate(settings)
-        finally:
-            busy.kill()
-        print(f"| {name} | {alone:.2f} steps/s | {beside:.2f} steps/s | {100 * beside / alone:.0f} "
-              "% |", flush=True)
+    print("| | alone | beside | share kept |\n|---|---|---|---|")
+    for name, what, settings, programs in ROWS:
+        alone = rate(what, settings)
+        with busy(programs):
+            beside = rate(what, settings)
+        kind = "busy" if SPINNING in programs else "computing"
+        print(f"| {name} | {alone:.2f} steps/s | {len(programs)} {kind}: {beside:.2f} steps/s | "
+              f"{100 * beside / alone:.0f} % |", flush=True)
 
 
 if __name__ == "__main__":
-    child() if sys.argv[1:] == ["child"] else main()
+    child(sys.argv[1]) if sys.argv[1:] else main()
