@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 
 SECONDS = 8.0
@@ -43,6 +42,7 @@ def network() -> float:
     from SparseSegNetLib.engine.plan import Fingerprint, make_plan
     from SparseSegNetLib.engine.preprocess import WorkingVolume
     from SparseSegNetLib.engine.trainer import Trainer
+    from speed import rate
 
     shape = (64, 64, 64)
     torch.manual_seed(0)
@@ -51,15 +51,14 @@ def network() -> float:
     volume = WorkingVolume(torch.randn(1, *shape), labels, torch.ones(3), shape)
     plan = make_plan(Fingerprint(shape, (1.0, 1.0, 1.0), 1, 3, 64 * 64, 1))
     trainer = Trainer(plan, [volume], 3, None, 0)
-    for _ in range(3):
-        trainer.step(0.5)
-    return steps_per_second(lambda: trainer.step(0.5))
+    return rate(lambda: trainer.step(0.5), SECONDS, torch.device("cpu"))
 
 
 def shallow(quickest: bool) -> float:
     import torch
 
     from SparseSegNetLib.engine.voxel_classifier import Teacher, quickest_threads
+    from speed import rate
 
     evidence = [torch.randn(20_000, 61).half() for _ in range(4)]
     teacher = Teacher(evidence, [torch.randint(3, (20_000,)).byte() for _ in range(4)], 3, 0,
@@ -68,15 +67,7 @@ def shallow(quickest: bool) -> float:
     with ExitStack() as threads:
         if quickest:
             threads.enter_context(quickest_threads(teacher, len(used)))
-        return 20 * steps_per_second(lambda: teacher.taught(used, 20))
-
-
-def steps_per_second(step: Callable[[], object]) -> float:
-    begun, steps = time.perf_counter(), 0
-    while time.perf_counter() - begun < SECONDS:
-        step()
-        steps += 1
-    return steps / (time.perf_counter() - begun)
+        return 20 * rate(lambda: teacher.taught(used, 20), SECONDS, teacher.device)
 
 
 def child(what: str) -> None:
@@ -86,7 +77,7 @@ def child(what: str) -> None:
     print(network() if what == "network" else shallow("quickest" in what))
 
 
-def rate(what: str, settings: dict) -> float:
+def measured(what: str, settings: dict) -> float:
     done = subprocess.run([sys.executable, __file__, what], env={**os.environ, **settings},
                           capture_output=True, text=True, check=True)
     return float(done.stdout)
@@ -107,9 +98,9 @@ def busy(programs: tuple[str, ...]):
 def main() -> None:
     print("| | alone | beside | share kept |\n|---|---|---|---|")
     for name, what, settings, programs in ROWS:
-        alone = rate(what, settings)
+        alone = measured(what, settings)
         with busy(programs):
-            beside = rate(what, settings)
+            beside = measured(what, settings)
         kind = "busy" if SPINNING in programs else "computing"
         print(f"| {name} | {alone:.2f} steps/s | {len(programs)} {kind}: {beside:.2f} steps/s | "
               f"{100 * beside / alone:.0f} % |", flush=True)

@@ -199,8 +199,7 @@ class Stacker:
     def _taught(self, folds: list[_Fold], begun: float) -> tuple[list[VoxelClassifier], bool]:
         """A shallow model taught with all folds, then those that leave some out to say something
         of what they never saw: one per fold, or where there is less time fewer that leave more
-        out; one alone leaves every other fold out. And whether there is time for them to say it
-        of the whole volume.
+        out. And whether there is time for them to say it of the whole volume.
 
         begun: when the stacking began.
         """
@@ -212,15 +211,14 @@ class Stacker:
         every = range(len(folds))
 
         def learnt(models: int, steps: int) -> list[VoxelClassifier]:
-            parts = max(2, models)
-            return teacher.taught([every, *([n for n in every if n % parts != part]
-                                            for part in range(models))], steps)
+            return teacher.taught([every, *([n for n in every if n not in out]
+                                            for out in left_out(len(folds), models))], steps)
 
         if self.seconds is None:
             return learnt(len(folds), teacher.steps), True
         looking = self._seconds_to_look(folds[0], learnt(1, 1)[0])
-        with quickest_threads(teacher, len(folds) + 1):
-            least, most = (teacher.seconds_per_step(1 + n) for n in (1, len(folds)))
+        with quickest_threads(teacher, len(folds) + 1) as most:
+            least = teacher.seconds_per_step(2)
             pace = [least + (most - least) * n / (len(folds) - 1) for n in every]
             models, whole, steps = self._affordable(time.monotonic() - begun, pace, looking,
                                                     teacher.steps)
@@ -250,7 +248,7 @@ class Stacker:
         few = min(FEW_STEPS, wished)
         folds = len(pace)
         left = self.seconds - taken - (folds + 1) * looking
-        whole = folds > 1 and few * pace[1] <= left
+        whole = few * pace[1] <= left
         if not whole:
             left = self.most - taken - looking
         models = max((n for n in range(1, folds + 1) if few * pace[n - 1] <= left), default=1)
@@ -262,16 +260,15 @@ class Stacker:
         """What priors and shallow models say of folds that they never saw: these folds, and for
         each float16 (ways + 1, classes, k, j, i), or (ways + 1, classes, voxels) of its known
         voxels alone."""
-        parts = max(2, len(models))
-        looked, seen = [], []
-        for number, fold in enumerate(folds):
-            if number % parts < len(models):
-                self.step((len(folds) + number + 1) / (2 * len(folds) + 1))
-                evidence = self._evidence(fold.suggested, fold.far) if whole else fold.rows.T
-                said = fold.suggested if whole else fold.suggested[:, :, fold.known]
-                shallow = models[number % parts].probabilities(evidence)
-                looked.append(fold)
-                seen.append(torch.cat((said, shallow[None].half())))
+        asked = {number: model for model, out in zip(
+            models, left_out(len(folds), len(models)), strict=True) for number in out}
+        looked, seen = [folds[number] for number in sorted(asked)], []
+        for number, fold in zip(sorted(asked), looked, strict=True):
+            self.step((len(folds) + number + 1) / (2 * len(folds) + 1))
+            evidence = self._evidence(fold.suggested, fold.far) if whole else fold.rows.T
+            said = fold.suggested if whole else fold.suggested[:, :, fold.known]
+            shallow = asked[number].probabilities(evidence)
+            seen.append(torch.cat((said, shallow[None].half())))
         return looked, seen
 
     def _evidence(self, suggested: torch.Tensor, far: torch.Tensor,
@@ -320,6 +317,13 @@ def complete_slices(labels: torch.Tensor, slices: list[AnnotatedSlice]) -> list[
         return float((plane != UNLABELLED).float().mean())
 
     return [item for item in slices if share(item) >= COMPLETE]
+
+
+def left_out(folds: int, models: int) -> list[range]:
+    """The numbers of the folds that each model is not taught with: all folds between them, but
+    one model alone leaves every other fold out."""
+    parts = max(2, models)
+    return [range(part, folds, parts) for part in range(models)]
 
 
 def divide(slices: list[AnnotatedSlice], folds: int) -> list[list[AnnotatedSlice]]:

@@ -26,7 +26,7 @@ def test_each_learns_and_repeats_itself(dtype):
         assert found.shape == (2, 10, 10, 10)
         assert torch.allclose(found.sum(dim=0), torch.ones(()), atol=1e-5)
         assert torch.equal(found, other.probabilities(grid))
-        assert (found.argmax(dim=0) == truth).float().mean() > 0.9
+        assert (found.argmax(dim=0) == truth).float().mean() > 0.93
 
 
 def test_no_model_learns_from_a_group_that_it_is_not_to_use():
@@ -129,8 +129,8 @@ def test_as_many_threads_as_teach_fastest(best, monkeypatch):
     try:
         monkeypatch.setattr(teacher, "seconds_per_step",
                             lambda models: float(torch.get_num_threads() != best))
-        with pytest.raises(KeyboardInterrupt), quickest_threads(teacher, 3):
-            assert torch.get_num_threads() == best
+        with pytest.raises(KeyboardInterrupt), quickest_threads(teacher, 3) as pace:
+            assert torch.get_num_threads() == best and pace == 0.0
             raise KeyboardInterrupt
         assert torch.get_num_threads() == 2
     finally:
