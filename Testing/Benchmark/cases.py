@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -32,7 +33,11 @@ def data_is_there(folder: Path) -> bool:
 
 def slice_counts(text: str) -> tuple[int, ...]:
     """For argparse: numbers of slices (yz, xz, xy) from a text such as 5,5,3."""
-    return tuple(int(n) for n in text.split(","))
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts) or not any(map(int, parts)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} does not say how many slices: give three numbers (yz,xz,xy) such as 5,5,3")
+    return tuple(map(int, parts))
 
 
 @dataclass

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from cases import Case, load_case
+from cases import Case, load_case, slice_counts
 from report import write_report
 from SparseSegNetLib import cli
 from SparseSegNetLib.engine import metrics
@@ -27,9 +27,8 @@ from SparseSegNetLib.run.folder import RunFolder, annotated_share
 def main() -> int:
     options = _options()
     try:
-        counts = tuple(map(int, options.spread.split(",")))
-        case = load_case(options.case, counts)
-    except (InputError, ValueError) as error:
+        case = load_case(options.case, options.spread)
+    except InputError as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 2
     out = options.output
@@ -98,7 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("case", type=Path, help="the case's path up to '-image.nrrd'")
     parser.add_argument("--output", type=Path, default=Path("demo"))
     parser.add_argument("--time-budget", type=float, default=90.0)
-    parser.add_argument("--spread", default="3,3,2",
+    parser.add_argument("--spread", default="3,3,2", type=slice_counts,
                         help="annotated slices (yz,xz,xy) where the case brings no annotation")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
