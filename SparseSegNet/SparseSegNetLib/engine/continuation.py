@@ -28,7 +28,7 @@ def state_of(trainer: Trainer) -> tuple[dict[str, torch.Tensor], dict]:
         "steps": trainer.steps, "scorings": trainer.scorings, "rate": trainer.rate,
         "losses": list(trainer.losses), "network_share": trainer.network_share,
         "held": trainer.lesson.held,
-        "held_slices": None if split is None else [str(s) for s in split.slices],
+        "held_slices": None if split is None else split.names(),
         "best": None if trainer.best is None else trainer.best[0],
         "batch": trainer.plan.batch, "patch": list(trainer.plan.patch), "optimiser": optimiser,
     }
@@ -56,7 +56,7 @@ def restore(trainer: Trainer, tensors: dict[str, torch.Tensor], about: dict) -> 
     trainer.rate, trainer.network_share = about["rate"], about["network_share"]
     trainer.losses.extend(about["losses"])
     split = trainer.split
-    same = split is not None and about["held_slices"] == [str(s) for s in split.slices]
+    same = split is not None and about["held_slices"] == split.names()
     if trainer.lesson.held and not (about["held"] and same):
         trainer.end_held_out()
     if not same:

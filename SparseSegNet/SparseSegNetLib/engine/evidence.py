@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable
 
 import torch
+from scipy import ndimage
 
+from ..annotation.composition import UNLABELLED
 from ..annotation.slices import AnnotatedSlice, array_axis
 from . import filters
 from .preprocess import WorkingVolume, grid_positions
@@ -64,3 +66,11 @@ def distance_to(slices: list[AnnotatedSlice], volume: WorkingVolume,
         away = (at - item.index).abs() * (spacing[axis] / min(spacing))
         far = torch.minimum(far, away.view(form))
     return torch.log1p(far).half()
+
+
+def distance_to_labels(labels: torch.Tensor, spacing: tuple[float, float, float]) -> torch.Tensor:
+    """As `distance_to`, to the nearest labelled voxel. labels: uint8 (k, j, i)."""
+    unit = min(spacing)
+    away = ndimage.distance_transform_edt((labels == UNLABELLED).cpu().numpy(),
+                                          sampling=[mm / unit for mm in spacing])
+    return torch.log1p(torch.from_numpy(away).to(labels.device)).half()

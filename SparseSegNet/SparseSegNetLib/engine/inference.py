@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from ..annotation.slices import AnnotatedSlice, array_axis
+from ..run.presets import times
+from .memory import in_memory
 from .plan import Plan, halved
 from .preprocess import WorkingVolume, grid_positions
-from .problems import out_of_memory
 
 Triple = tuple[int, int, int]
 Step = Callable[[float], None]
@@ -80,17 +81,16 @@ class Predictor:
 
     def _recovering(self, work: Callable[..., torch.Tensor], volume: WorkingVolume,
                     *arguments) -> torch.Tensor:
-        while True:
-            try:
-                return work(volume, *arguments)
-            except (RuntimeError, MemoryError) as error:
-                tile = halved(self.plan.tile, self.plan.divisor)
-                if not out_of_memory(error) or tile is None or any(self.plan.margin):
-                    raise
-                self.plan = replace(self.plan, tile=tile)
-                self.smaller(tile)
-            if volume.image.device.type == "cuda":
-                torch.cuda.empty_cache()
+        def smaller() -> str | None:
+            tile = None if any(self.plan.margin) else halved(self.plan.tile, self.plan.divisor)
+            if tile is None:
+                return None
+            self.plan = replace(self.plan, tile=tile)
+            self.smaller(tile)
+            return f"tiles of {times(tile)} voxels"
+
+        return in_memory(lambda: work(volume, *arguments), smaller, lambda said: None,
+                         volume.image.device, "predicting")
 
     def slice_labels(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
         """Predicted labels (two axes, in array order) of one slice."""
@@ -110,7 +110,8 @@ class Predictor:
         low[axis] = min(max(0, item.index - depth // 2), volume.shape[axis] - depth)
         high[axis] = low[axis] + depth
         if self.plan.planar:
-            found = self._in_plane(volume, axis, low, high, None)
+            found = self._recovering(
+                lambda v, *box: self._in_plane(v, axis, *box, None), volume, low, high)
         else:
             found = self._recovering(self._tiled, volume, low, high, None)
         return found.select(axis + 1, item.index - low[axis])

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..errors import EngineError
 from ..run.folder import RunFolder
 from ..run.lock import FolderLock
 from ..run.presets import times
@@ -17,29 +18,28 @@ from .checkpoint import load_state, save_state
 from .clock import Clock
 from .commands import Commands
 from .continuation import restore, state_of
-from .device import choose_device, free_memory, prepare_threads
+from .device import choose_device, prepare_threads
 from .disagreements import disagreements
 from .held_out import Split, hold_out, hold_out_fold
 from .inputs import Inputs
 from .live import Cancelled, Live, pause
+from .memory import in_memory
 from .outcome import final, predicted, save_model_of, with_drawn
-from .outlook import STACK_ALONE, STACK_SHARE, look_ahead
-from .plan import LEAST_SLICES, Fingerprint, Plan, Triple, make_plan, working_shape
+from .outlook import STACK_ALONE, STACK_SHARE
+from .plan import LEAST_SLICES, Plan
+from .planner import LEAST_TRAINING, Planner
 from .preprocess import WorkingVolume
 from .priors import Priors
-from .probe import resampled_shape, settle
-from .recipes import published_plan
 from .reporter import Reporter
-from .stacking import Stack, Stacker, complete_slices, prior_of
+from .stacking import Stack, Stacker, prior_of
 from .trainer import Report, Stopped, Trainer
 
-LEAST_TRAINING = 1.0  # seconds, however short the budget
-FEW_STEPS = 100
 WORTH_TRAINING = 5.0  # seconds, where the slices alone already gave a result
 WORTH_PLANNING = 10.0  # seconds, to begin anew since priors have become possible
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
 RESTACK_SHARE = 0.3  # of the time left, at most, for making the priors again
-MEMORY_SHARE = 0.4  # of the free memory, for the volume on the device and its probabilities
+TOO_LITTLE = ("The annotation cannot be divided into two parts that both show a segment: annotate "
+              "each segment in a second slice or place.")
 
 
 class PlanAnew(Exception):
@@ -73,14 +73,16 @@ class Job:
                 self.inputs.prepare(self.options.n4, lambda: self._check("correcting bias"))
             except Stopped:
                 raise Cancelled("stopped before the first training step") from None
+            self.planner = Planner(self.inputs, self.options, self.classes, self.clock,
+                                   self.reporter, self._check)
             state = load_state(self.folder.state_paths)
             while True:
                 try:
-                    plan, volumes = self._trained(state)
+                    plan = self._trained(state)
                     break
                 except PlanAnew:
                     state = None
-            self._predict(plan, volumes)
+            self._predict(plan)
 
     def _check(self, phase: str, fraction: float = 0.0) -> None:
         """Say how far it is; pause or break off where the client asked for it."""
@@ -94,26 +96,20 @@ class Job:
         if self.commands.stop.is_set():
             raise Stopped
 
-    def _trained(self, state: tuple[dict, dict] | None) -> tuple[Plan, dict[int, WorkingVolume]]:
-        """Prepare and train, from a checkpoint's state if there is one. Returns the plan and the
-        annotated volumes as they are to be predicted."""
+    def _trained(self, state: tuple[dict, dict] | None) -> Plan:
+        """Prepare and train, from a checkpoint's state if there is one. Returns the plan."""
         if state is not None:
             # The preparation is repeated, but its time was counted already.
             self.clock.seconds = state[1]["seconds"]
             self.clock.pause()
-        plan, volumes = self._plan(None if state is None else Plan.from_json(state[1]["plan"]))
-        first = volumes[self.inputs.trained[0]]
-        # On going on the priors take what they took: the weights were trained with them.
-        stack = self._stack(plan, first, self.clock.left if state is None else self.clock.budget)
-        split = self._split(plan, first, stack)
-        self.trainer = Trainer(plan, [volumes[n] for n in self.inputs.trained], self.classes,
-                               split, self.options.seed, stack)
-        self.trainer.told = self.reporter.recovered
+        known = None if state is None else Plan.from_json(state[1]["plan"])
+        plan = in_memory(lambda: self._prepare(known), lambda: self._less(known),
+                         self.reporter.recovered, self.device, "preparing the training")
         began = self.clock.seconds
         if state is not None:
             began = self._restored(state, began)
         self._train(plan, began)
-        return plan, dict(zip(self.inputs.trained, self.trainer.lesson.volumes, strict=True))
+        return plan
 
     def _restored(self, state: tuple[dict, dict], began: float) -> float:
         """Put the trainer where a checkpoint left it; when its training began."""
@@ -129,82 +125,50 @@ class Job:
         self.clock.go_on()
         return began
 
-    def _plan(self, known: Plan | None) -> tuple[Plan, dict[int, WorkingVolume]]:
-        """The plan, made for the first annotated volume unless known, and all annotated working
-        volumes."""
+    def _prepare(self, known: Plan | None) -> Plan:
+        """Make the plan unless it is known, the annotated working volumes and the stack."""
         first = self.inputs.trained[0]
-        print_ = self.inputs.fingerprint(self.classes)
         if known is not None:
             plan, volume = known, self.inputs.volume(first, known.shape, self.device)
-        elif self.options.max_steps:
-            # Nothing may depend on the clock: the same seed and steps give the same bits.
-            shape = resampled_shape(print_, self.options)
-            plan = make_plan(print_, shape=shape) if self.options.network == "auto" else \
-                published_plan(print_, self.options, shape)
-            volume = self.inputs.volume(first, shape, self.device)
         else:
-            plan, volume = self._probed(print_, first)
-        volumes = {first: volume}
-        for number in self.inputs.trained[1:]:
-            volumes[number] = self.inputs.volume_like(number, plan, self.device)
-        if plan.shape != resampled_shape(print_, self.options):
+            plan, volume = self.planner.plan(self.device)
+        volumes = [volume, *(self.inputs.volume_like(number, plan, self.device)
+                             for number in self.inputs.trained[1:])]
+        if plan.shape != self.planner.wanted_shape:
             self.reporter.warn(
                 f"the volume is worked on at {times(plan.shape)} instead of "
-                f"{times(print_.shape)} voxels, to fit the time and memory; a longer time "
-                "budget uses more.")
+                f"{times(self.planner.wanted_shape)} voxels, to fit the time and memory; a longer "
+                "time budget uses more.")
         versions = {"torch": torch.__version__, "python": platform.python_version(),
                     "numpy": np.__version__}
         self.folder.save_plan({"device": str(self.device), **plan.to_json()}, versions)
         self.emit("plan", device=str(self.device), **plan.to_json())
-        return plan, volumes
+        # On going on the priors take what they took: the weights were trained with them.
+        stack = self._stack(plan, volume,
+                            self.clock.left if known is None else self.clock.budget)
+        split = self._split(plan, volume, stack)
+        # The trainer alone holds on to the volumes, so that a pause can free the device.
+        self.trainer = Trainer(plan, volumes, self.classes, split, self.options.seed, stack)
+        self.trainer.told = self.reporter.recovered
+        return plan
 
-    def _probed(self, print_, first: int) -> tuple[Plan, WorkingVolume]:
-        def check() -> None:
-            self._check("probing")
+    def _less(self, known: Plan | None) -> str | None:
+        """Memory ran out while preparing: a coarser grid, or the CPU. None: neither is left."""
+        self.trainer = None
+        grid = self.planner.coarser() if known is None else None
+        if grid is not None:
+            return f"a working grid of {times(grid)} voxels"
+        return self._to_cpu()
 
-        self.reporter.progress("probing", now=True)
-        # Image and its normalised copies, labels and probabilities, in bytes per voxel.
-        bytes_per_voxel = len(self.inputs.items) * (8 * print_.channels + 4 * self.classes + 8)
-        alone = self.options.network == "auto" and print_.priors
-        if alone:
-            bytes_per_voxel += Stacker.bytes_per_voxel(print_.channels, self.classes)
-        most = MEMORY_SHARE * free_memory(self.device) / bytes_per_voxel
-        grid = resampled_shape(print_, self.options)
-        grid = working_shape(grid, print_.spacing_on(grid), most)
-
-        def made(shape: Triple) -> WorkingVolume:
-            return self.inputs.volume(first, shape, self.device)
-
-        try:
-            if whole := alone and self.device.type == "cpu":
-                outlook = look_ahead(grid, print_.spacing_on(grid), made, self.classes,
-                                     self.clock.left, check)
-                if not outlook.network:
-                    return self._without_network(print_, outlook.grid), made(outlook.grid)
-            plan, volume = settle(print_, self.options, made, self.device,
-                                  max(LEAST_TRAINING, self.clock.left), grid, whole, check)
-        except Stopped:
-            if not alone:
-                raise Cancelled("stopped before the first training step") from None
-            return self._without_network(print_, grid), made(grid)
-        self._warn_of_few_steps(plan)
-        return plan, volume
-
-    def _without_network(self, print_: Fingerprint, grid: Triple) -> Plan:
-        """A plan that nobody measured, for what the slices alone say."""
-        return replace(make_plan(print_, self.device.type, shape=grid),
-                       seconds_to_predict=self.options.time_budget)  # no time left by definition
-
-    def _warn_of_few_steps(self, plan: Plan) -> None:
-        left = self.options.time_budget - self.clock.seconds - plan.seconds_to_predict
-        steps = max(1, round(left / max(1e-6, plan.seconds_per_step)))
-        if steps < FEW_STEPS and plan.network != "auto":
-            smaller = "a smaller --tile or --width" + (
-                " or --kernel 3" if max(map(max, plan.kernels)) > 3 else "")
-            self.reporter.warn(
-                f"only about {steps} training steps of the network {plan.network} fit into the "
-                f"time on this device, too few to learn much: take a GPU, a longer time budget, "
-                f"{smaller}, or the network auto.")
+    def _to_cpu(self) -> str | None:
+        """Go on with the CPU where the device's memory does not suffice."""
+        if self.device.type == "cpu":
+            return None
+        said = f"the CPU instead of {self.device}"
+        self.device = torch.device("cpu")
+        if self.trainer is not None:
+            self.trainer.move(self.device)
+        return said
 
     def _stack(self, plan: Plan, volume: WorkingVolume, left: float | None) -> Stack | None:
         """What the slices alone say, which is also the first preview. left: seconds."""
@@ -256,9 +220,8 @@ class Job:
         trainer, left = self.trainer, self.clock.left - self.trainer.plan.seconds_to_predict
         volume = trainer.lesson.target
         if not trainer.plan.priors:
-            usable = complete_slices(volume.labels, volume.slices)
             if self.options.network == "auto" and len(self.inputs.items) == 1 \
-                    and len(usable) >= LEAST_SLICES and left >= WORTH_PLANNING:
+                    and len(volume.slices) >= LEAST_SLICES and left >= WORTH_PLANNING:
                 raise PlanAnew
             return
         if RESTACK_SHARE * left < WORTH_TRAINING / 2:
@@ -274,16 +237,16 @@ class Job:
     def _split(self, plan: Plan, volume: WorkingVolume, stack: Stack | None) -> Split | None:
         if not self.options.hold_out:
             return None
-        labels = volume.labels.cpu().numpy()
         if stack is None:
-            split = hold_out(labels, volume.slices, self.options.seed)
+            split = hold_out(volume, self.options.seed)
         else:
+            labels = volume.labels.cpu().numpy()
             split = hold_out_fold(stack.folds, labels, self.options.seed)
         if split is None and (stack is None or stack.scores is None) \
                 and not self.commands.stop.is_set():
-            reason = "too few annotated slices" if stack is None or len(volume.slices) < 2 else \
-                "too little time"
-            self.reporter.warn(f"{reason} to hold any out: no honest score of the result can be "
+            reason = "too little time" if stack is not None and stack.lacking == "time" else \
+                "too little is annotated"
+            self.reporter.warn(f"{reason} to hold something out: no score of the result can be "
                                "given.")
         return split if plan.held_out_share > 0 else None
 
@@ -292,13 +255,16 @@ class Job:
         trainer, clock = self.trainer, self.clock
 
         def done(steps: int) -> float:
+            stack = trainer.lesson.stack
+            if stack is not None and not stack.folds:
+                return 1.0  # a network would only learn to copy priors that have seen the labels
             if self.options.max_steps:
                 return steps / self.options.max_steps
-            stack, until = trainer.lesson.stack, clock.budget - plan.seconds_to_predict
+            until = clock.budget - plan.seconds_to_predict
             least = LEAST_TRAINING
             if stack is not None:
-                if not stack.folds or until - began < WORTH_TRAINING:
-                    return 1.0  # what the slices alone say is the result
+                if until - began < WORTH_TRAINING:
+                    return 1.0  # the priors and the shallow model are the result
                 least = 0.0
             return (clock.seconds - began) / max(until - began, least, 1e-3)
 
@@ -313,10 +279,19 @@ class Job:
                     self._restack)
         try:
             live.check()
-            trainer.train(done, live.between)
+            in_memory(lambda: trainer.train(done, live.between), self._to_cpu,
+                      self.reporter.recovered, self.device, "training")
             if not trainer.steps:
-                self.reporter.warn("no network was trained: the result is what the slices alone "
-                                   "say. A longer time budget may do better.")
+                stack = trainer.lesson.stack
+                self.reporter.warn("no network was trained: the result is the ensemble of priors "
+                                   "and shallow model. " + (
+                    TOO_LITTLE if stack is not None and stack.lacking == "annotation" else
+                    "A longer time budget may do better."))
+        except EngineError as error:
+            if error.code != "out-of-memory" or not (trainer.steps or trainer.lesson.stack):
+                raise
+            self.reporter.warn(f"{error.cause} Training ends here: the result is of what was "
+                               f"trained so far. {error.remedy}")
         except Stopped:
             if trainer.steps:
                 self.reporter.warn("stopped early: the best result so far is kept.")
@@ -326,16 +301,21 @@ class Job:
         trainer.use_best()
         save_model_of(self.trainer, self.inputs, self.folder)
 
-    def _predict(self, plan: Plan, volumes: dict[int, WorkingVolume]) -> None:
+    def _predict(self, plan: Plan) -> None:
         wanted = [n for n, item in enumerate(self.inputs.items) if item.predict != []]
         for done, number in enumerate(wanted):
             def step(share: float, done: int = done) -> None:
                 self._unless_cancelled(share)
                 self.reporter.progress("predicting", (done + share) / len(wanted))
 
-            volume = volumes.get(number) or self.inputs.volume_like(number, plan, self.device)
-            labels, uncertainty = predicted(self.trainer, volume,
-                                            self.inputs.items[number].predict, step)
+            def attempt(number: int = number, step=step) -> tuple[np.ndarray, np.ndarray]:
+                trained = dict(zip(self.inputs.trained, self.trainer.lesson.volumes, strict=True))
+                volume = trained.get(number) or self.inputs.volume_like(
+                    number, plan, self.trainer.device)
+                return predicted(self.trainer, volume, self.inputs.items[number].predict, step)
+
+            labels, uncertainty = in_memory(attempt, self._to_cpu, self.reporter.recovered,
+                                            self.device, "predicting")
             drawn = self.folder.read_labels(number + 1)  # what was drawn last wins
             uncertainty[drawn != 255] = 0
             self.folder.write_disagreements(number + 1, disagreements(labels, drawn))

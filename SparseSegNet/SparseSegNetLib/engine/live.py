@@ -17,6 +17,7 @@ from ..run.options import SHORTEST_BUDGET
 from .clock import Clock
 from .commands import Commands
 from .inputs import Inputs
+from .memory import in_memory
 from .outcome import with_drawn
 from .plan import box_within, round_up
 from .preprocess import coarse_index
@@ -115,7 +116,14 @@ class Live:
         self.checkpoint()
         self.trainer.move(torch.device("cpu"))
         pause(self.commands, self.reporter)
-        self.trainer.move(device)
+        # Meanwhile other programs may have taken the device's memory.
+        places = [device, torch.device("cpu")]
+
+        def smaller() -> str | None:
+            return f"the CPU instead of {places.pop(0)}" if len(places) > 1 else None
+
+        in_memory(lambda: self.trainer.move(places[0]), smaller, self.reporter.recovered, device,
+                  "going on after the pause")
         self.clock.go_on()
 
     def _on_set(self, message: dict) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .device import seconds_taken
+from .folds import complete_slices
 from .plan import Triple, working_shape
 from .preprocess import WorkingVolume
 from .priors import Priors
-from .stacking import complete_slices
 
 STACK_SHARE = 0.6  # of the time left, at most, for the shallow model
 STACK_ALONE = 0.9  # the same, where there is no time for a network after it

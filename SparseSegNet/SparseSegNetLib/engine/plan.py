@@ -114,6 +114,13 @@ class Plan:
         """Tiles and patches are multiples of this, so that pooling and enlarging meet."""
         return tuple(math.prod(s[axis] for s in self.strides) for axis in range(3))
 
+    @property
+    def trainable(self) -> bool:
+        """Whether batch normalisation has two values per channel at least at the coarsest level,
+        without which it cannot train."""
+        coarsest = math.prod(-(-n // d) for n, d in zip(self.patch, self.divisor, strict=True))
+        return self.batch >= 1 and (self.norm != "batch" or self.batch * coarsest > 1)
+
     def to_json(self) -> dict:
         return asdict(self)
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import torch
 
-from ..annotation.composition import UNLABELLED
 from ..annotation.slices import AnnotatedSlice, array_axis
 from . import geodesic
 from .device import seconds_taken
@@ -73,12 +72,11 @@ class Priors:
         return coarse
 
     @torch.inference_mode()
-    def suggest(self, labels: torch.Tensor, slices: list[AnnotatedSlice],
-                scribbles: bool = True) -> torch.Tensor:
+    def suggest(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> torch.Tensor:
         """Class probabilities float32 (ways, classes, k, j, i), in the order of WAYS.
 
-        labels: uint8 (k, j, i), 255 = unlabelled.  slices: those of them that are complete.
-        scribbles: whether labels outside the slices count too, where they can.
+        labels: uint8 (k, j, i), 255 = unlabelled.  slices: those of them that are complete;
+        interpolation and registration use these alone.
         """
         self.step(1.0)
         shapes = interpolate(labels.cpu().numpy(), slices, self.spacing,
@@ -90,18 +88,8 @@ class Priors:
         self.step(1.0)
         carried = interpolated if self.propagation is None else \
             self.propagation.carry(labels, slices, self.classes)
-        if not scribbles:
-            labels = only_in(labels, slices)
         self.step(1.0)
         walked = self.walk.spread(labels, self.classes)
         self.step(1.0)
         grown = geodesic.spread(self.volume.image, self.spacing, labels, self.classes)
         return torch.stack((interpolated, carried, walked, grown))
-
-
-def only_in(labels: torch.Tensor, slices: list[AnnotatedSlice]) -> torch.Tensor:
-    """Labels of these slices alone."""
-    kept = torch.full_like(labels, UNLABELLED)
-    for item in slices:
-        kept[item.selector()] = labels[item.selector()]
-    return kept

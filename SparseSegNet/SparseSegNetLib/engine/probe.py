@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
@@ -16,9 +17,11 @@ from .networks import build
 from .optimisation import channels_last
 from .plan import Fingerprint, Plan, Triple, box_within, make_plan, working_shape
 from .preprocess import WorkingVolume
+from .problems import not_supported
 from .recipes import published_plan
 from .trainer import Trainer
 
+Result = TypeVar("Result")
 # Network widths, and how many steps a training must have for the width to pay: with fewer steps a
 # narrower network gives better masks (Testing/Benchmark/RESULTS.md).
 WIDTHS = ((32, 800), (24, 500), (16, 120), (8, 0))
@@ -34,8 +37,11 @@ TILE_MEMORY = 2500.0  # bytes per voxel of a tile of `fcn3d` while predicting (c
 
 @dataclass
 class Measured:
+    """plan: the one that was measured, with what was made smaller to fit into memory."""
+
     seconds_per_step: float
     seconds_per_tile: float
+    plan: Plan
 
 
 def measure(plan: Plan, volume: WorkingVolume, classes: int,
@@ -46,9 +52,10 @@ def measure(plan: Plan, volume: WorkingVolume, classes: int,
     """
     device = volume.image.device
     trainer = Trainer(plan, [volume], classes, None, seed=0)
-    trainer.step(0.0)  # the first step also allocates and lets the libraries choose kernels
+    # The first step also allocates, shrinks what does not fit and lets libraries choose kernels.
+    trainer.step_in_memory(0.0)
     check()
-    per_step = seconds_taken(lambda: trainer.step(0.0), device)
+    per_step = seconds_taken(lambda: trainer.step_in_memory(0.0), device)
     check()
     predictor = trainer.predictor()
     whole = [min(t, n) for t, n in zip(plan.tile, volume.shape, strict=True)]
@@ -56,7 +63,8 @@ def measure(plan: Plan, volume: WorkingVolume, classes: int,
     high = whole if device.type != "cpu" else box_within(whole, plan.spacing, TIMED_VOXELS)
     per_piece = seconds_taken(lambda: predictor.probabilities(trainer.target, high=high), device)
     check()
-    return Measured(per_step, per_piece * math.prod(whole) / math.prod(high))
+    return Measured(per_step, per_piece * math.prod(whole) / math.prod(high),
+                    trainer.plan)
 
 
 def tiles(plan: Plan, across: tuple[int, ...] = (0,)) -> int:
@@ -88,9 +96,10 @@ def settle(print_: Fingerprint, options: Options, make_volume: Callable[[Triple]
 
     def timed(width: int, dtype: str) -> tuple[Plan, Measured]:
         plan = replace(make_plan(print_, device.type, width, shape), dtype=dtype)
-        return plan, measure(plan, volume, print_.classes, check)
+        found = measure(plan, volume, print_.classes, check)
+        return found.plan, found
 
-    trials = [timed(MIDDLE, dtype) for dtype in precisions(device)]
+    trials = tried([lambda dtype=dtype: timed(MIDDLE, dtype) for dtype in precisions(device)])
     plan, found = min(trials, key=lambda trial: trial[1].seconds_per_step)
     long = found.seconds_per_tile * tiles(plan) / (PREDICTION_SHARE * seconds)
     if long > 1 and not whole:
@@ -113,6 +122,19 @@ def settle(print_: Fingerprint, options: Options, make_volume: Callable[[Triple]
                    seconds_to_predict=ALLOWANCE * found.seconds_per_tile * tiles(plan)), volume
 
 
+def tried(trials: list[Callable[[], Result]]) -> list[Result]:
+    """The results of those trials that the device can do. The last one, float32, must do: what it
+    raises is raised, and so is memory that runs out."""
+    found = []
+    for number, trial in enumerate(trials):
+        try:
+            found.append(trial())
+        except Exception as error:
+            if number == len(trials) - 1 or not not_supported(error):
+                raise
+    return found
+
+
 def resampled_shape(print_: Fingerprint, options: Options) -> Triple:
     """The grid (k, j, i) with the spacing that was asked for; the volume's own without one."""
     if options.resample is None:
@@ -127,7 +149,8 @@ def _settle_published(print_: Fingerprint, options: Options,
     """The network is given and its tiles are large: one tile of a prediction is all that is
     timed, in the number format that a small convolution is fastest in."""
     device = volume.image.device
-    dtype = min(precisions(device), key=lambda name: _convolution_seconds(device, name))
+    dtype = min(tried([lambda name=name: (_convolution_seconds(device, name), name)
+                       for name in precisions(device)]))[1]
     across = tuple(sorted({array_axis(s.axis) for s in volume.slices})) or (0, 1, 2)
     room = 0.3 * free_memory(device) / TILE_MEMORY
     plan = replace(published_plan(print_, options, volume.shape, room), dtype=dtype)

@@ -23,14 +23,29 @@ SAID = (
     (("cuda error", "cudnn", "cublas", "mps backend"), "gpu", "the GPU failed",
      "Try again after a restart, or use --device cpu. 'sparsesegnet doctor' checks it."),
 )
+# What allocators and libraries say (in lower case) when memory runs out: torch's on CUDA, ROCm,
+# MPS and the CPU (on Windows too), cuBLAS, cuDNN and oneDNN, which cannot make its kernels then.
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory",
+             "not enough memory", "alloc_failed",
+             "unable to find a valid cudnn algorithm", "bad_alloc",
+             "bad allocation", "could not create a primitive")
+NOT_MEMORY = ("primitive descriptor",)  # oneDNN's way of saying that it has no such operation
 HALF = "Install torch and safetensors again: 'pip install --force-reinstall torch safetensors'."
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on whatever device."""
     text = str(error).lower()
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(
-        said in text for said in ("out of memory", "can't allocate memory")))
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(said in text for said in NO_MEMORY)
+        and not any(said in text for said in NOT_MEMORY))
+
+
+def not_supported(error: BaseException) -> bool:
+    """Whether an exception of an operation says that the device cannot do it, in this number
+    format for instance, rather than that memory ran out."""
+    return isinstance(error, (RuntimeError, NotImplementedError, TypeError)) \
+        and not out_of_memory(error)
 
 
 def disk_full(error: OSError) -> bool:

@@ -49,6 +49,12 @@ def _enlarged(field: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return field * ratio[:, None, None]
 
 
+def _slopes(images: torch.Tensor) -> list[torch.Tensor]:
+    """Derivatives of images (n, c, h, w) along h and w; 0 along an axis of one pixel."""
+    return [torch.gradient(images, dim=axis)[0] if images.shape[axis] > 1
+            else torch.zeros_like(images) for axis in (2, 3)]
+
+
 def register(fixed: torch.Tensor, moving: torch.Tensor, finest: int = 1) -> torch.Tensor:
     """Fields (n, 2, h, w) with moving(x + field(x)) like fixed(x); images (n, c, h, w).
 
@@ -58,15 +64,17 @@ def register(fixed: torch.Tensor, moving: torch.Tensor, finest: int = 1) -> torc
     for scale, steps in zip(SCALES, STEPS, strict=True):
         if scale < finest or (scale > finest and min(fixed.shape[2:]) < SMALLEST * scale):
             continue
-        a, b = (F.avg_pool2d(t, scale) if scale > 1 else t for t in (fixed, moving))
+        # A plane may be thinner than the scale: along such an axis there is less to reduce.
+        pooling = [min(scale, n) for n in fixed.shape[2:]]
+        a, b = (F.avg_pool2d(t, pooling) if scale > 1 else t for t in (fixed, moving))
         if field is None:
             field = torch.zeros((len(a), 2, *a.shape[2:]), device=a.device)
         else:
             field = _enlarged(field, a.shape[2:])
-        own = torch.gradient(a, dim=(2, 3)) if min(a.shape[2:]) > 1 else None
+        own = _slopes(a)
         for _ in range(steps):
             moved = warp(b, field)
-            other = torch.gradient(moved, dim=(2, 3))
+            other = _slopes(moved)
             difference = a - moved
             slope = torch.stack([(p + q) / 2 for p, q in zip(own, other, strict=True)], dim=1)
             strength = (slope**2).sum(dim=1) + difference**2

@@ -10,6 +10,7 @@ from ..annotation.slices import AnnotatedSlice
 from ..run.folder import RunFolder
 from . import metrics
 from .clock import Clock
+from .problems import out_of_memory
 from .trainer import Report
 
 PROGRESS_EVERY = 0.25  # seconds
@@ -33,11 +34,15 @@ class Reporter:
         """Do something that writes to the disk; whether it succeeded."""
         try:
             action()
-        except OSError as error:
+        except (OSError, RuntimeError, MemoryError) as error:
+            full = not isinstance(error, OSError)
+            if full and not out_of_memory(error):
+                raise
             if what not in self._complained:
                 self._complained.add(what)
-                self.warn(f"{what} cannot be written: {error.strerror or error}. Training goes "
-                          "on; free some space on the disk of the run folder.")
+                why, remedy = ("out of memory", "close other programs") if full else (
+                    error.strerror or error, "free some space on the disk of the run folder")
+                self.warn(f"{what} cannot be written: {why}. Training goes on; {remedy}.")
             return False
         return True
 

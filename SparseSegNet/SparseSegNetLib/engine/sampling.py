@@ -38,6 +38,13 @@ class Sampler:
             if self.plan.strength.histogram else []
         self.set_labels([v.labels for v in volumes])
 
+    def move(self, volumes: list[WorkingVolume], device: torch.device) -> None:
+        """Take the same volumes, which are on another device now."""
+        self.volumes, self.labels = volumes, [v.labels for v in volumes]
+        self._quantiles = [q.to(device) for q in self._quantiles]
+        if self._favoured is not None:
+            self._favoured = self._favoured[0].to(device), self._favoured[1]
+
     def set_labels(self, labels: list[torch.Tensor]) -> None:
         """Train on these labels, uint8 (k, j, i) per volume, from the next patch on."""
         self.labels = labels

@@ -1,9 +1,9 @@
 """Learning from priors without copying them: every slice is taught with priors that never saw it.
 
 At an annotated slice a prior *is* the label, so whatever is trained on that only copies it.
-Therefore the slices are divided into folds, and a fold's slices are taught with priors made from
-the other folds' slices alone (stacking, Wolpert 1992). For the prediction priors are made from
-all slices. First a shallow model learns so from priors and filters; what it says, blended with
+Therefore the annotation is divided into folds, and a fold is taught with priors made from the
+other folds' labels alone (stacking, Wolpert 1992). For the prediction priors are made from
+all labels. First a shallow model learns so from priors and filters; what it says, blended with
 the priors, is in turn the prior of the network. For a fold's slices the shallow model is taught
 with the other folds' labels alone; as usual in stacking, those came with priors which this fold
 did take part in.
@@ -20,19 +20,17 @@ from functools import cached_property
 import torch
 
 from ..annotation.composition import UNLABELLED
-from ..annotation.slices import AnnotatedSlice, array_axis
-from .blending import blended, settle_blend
+from ..annotation.slices import AnnotatedSlice
+from .blending import blended, cross_fitted, settle_blend
 from .device import seconds_taken
-from .evidence import distance_to, most_seen, seen_at
+from .evidence import distance_to, distance_to_labels, most_seen, seen_at
+from .folds import LEAVE_ONE_OUT, Fold, complete_slices, labels_of, left_out, make_folds
 from .metrics import overlap
 from .preprocess import WorkingVolume
-from .priors import WAYS, Priors, only_in
+from .priors import WAYS, Priors
 from .smoothing import smoothed
 from .voxel_classifier import FEW_STEPS, Teacher, VoxelClassifier, quickest_threads
 
-FOLDS = 4
-LEAVE_ONE_OUT = 6  # slices or fewer: each is a fold of its own
-COMPLETE = 0.9  # share of a slice's voxels that must be labelled for a prior to use it
 # The priors reach farther in the folds, with fewer slices, than in the prediction: what the folds
 # say of them is too bad, and counts half beside what is good on the average.
 TRUST = 0.5
@@ -49,15 +47,19 @@ USUAL = (0.0, 0.15, 0.1, 0.35, 0.4)
 @dataclass
 class Stack:
     """folds: what to train on, one working volume per fold with that fold's labels alone; empty
-    where there is nothing to learn from out of fold, or no time to.
+    where there is nothing to learn from out of fold, or no time to; then `lacking` says which of
+    the two it is: 'annotation' or 'time'.
     target: what to predict; its blend is made from all slices.
     alone: classes of which only the priors know, since no two folds show them.
-    scores: IoU and Dice per segment of the blend on voxels that it had not seen, or None."""
+    scores: IoU and Dice per segment, out of fold: priors, shallow models and their weights were
+    made without the labels of the fold that is scored (the weights from what was said of the other
+    folds, whose priors did know them). None where nothing was scored."""
 
     folds: list[WorkingVolume]
     target: WorkingVolume
     alone: tuple[int, ...] = ()
     scores: list[dict] | None = None
+    lacking: str = ""
 
 
 @dataclass
@@ -93,6 +95,7 @@ class Stacker:
         self.priors, self.volume, self.classes = priors, priors.volume, priors.classes
         self.seed, self.seconds, self.dtype, self.step = seed, seconds, dtype, step
         self.early = early
+        self.interpolates = True  # whether there are complete slices to interpolate between
         self.most = seconds if most is None else most
 
     @staticmethod
@@ -106,12 +109,13 @@ class Stacker:
     def stack(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> Stack:
         """Training volumes per fold, and the volume to predict, for these labels and slices.
 
-        labels: uint8 (k, j, i), 255 = unlabelled; what is labelled outside the slices (scribbles)
-        teaches in every fold, since no prior knows it. Slices that are annotated in part only
-        make no prior.
+        labels: uint8 (k, j, i), 255 = unlabelled.  slices: the annotated ones. Those that are
+        annotated in part only, and what is labelled outside of slices, do not interpolate or
+        propagate, but random walks and geodesic growth begin there too.
         """
         begun = time.monotonic()
         slices = complete_slices(labels, slices)
+        self.interpolates = bool(slices)
         suggested = self.priors.suggest(labels, slices).half()
         once = time.monotonic() - begun
         if self.early is not None:
@@ -119,37 +123,56 @@ class Stacker:
         in_time = self.seconds is None or FEWEST_TIMES * once <= self.most
         folds = self._folds(labels, slices, once) if in_time else []
         if len(folds) < 2:
-            return Stack([], self._with(self._of_priors(suggested), labels, slices))
+            return Stack([], self._with(self._of_priors(suggested), labels, slices),
+                         lacking="annotation" if in_time else "time")
         taught = torch.unique(torch.cat([f.truth for f in folds])).tolist()
         alone = tuple(c for c in range(1, self.classes) if c not in taught)
         (model, *others), whole = self._taught(folds, begun)
-        shallow = model.probabilities(self._evidence(suggested, self._distance(slices)))
+        shallow = model.probabilities(self._evidence(suggested, self._distance(labels, slices)))
         every = torch.cat((suggested, shallow[None].half()))
         folds, seen = self._out_of_fold(folds, others, whole)
-        rows = torch.cat([s[:, :, f.known] if whole else s
-                          for s, f in zip(seen, folds, strict=True)], dim=2)
-        truth = torch.cat([f.truth for f in folds])
-        weights = TRUST * settle_blend(rows, truth) + (1 - TRUST) * self.usual.to(rows.device)
+        rows = [s[:, :, f.known] if whole else s for s, f in zip(seen, folds, strict=True)]
+        truths = [f.truth for f in folds]
+        weights = self._trusted(settle_blend(torch.cat(rows, dim=2), torch.cat(truths)))
         blend = self._with_alone(blended(every, weights), suggested, alone)
+        others = [self._trusted(w) for w in cross_fitted(rows, truths)]
         # Without what was said of whole volumes a network has nothing to learn from.
-        lessons = [self._with(blended(s, weights), f.labels, f.slices)
-                   for s, f in zip(seen, folds, strict=True)] if whole else []
-        said = torch.cat([prior_of(lesson, self.classes, (f.known,))
-                          for lesson, f in zip(lessons, folds, strict=True)], dim=1) \
-            if whole else blended(rows, weights)
-        scores = overlap(said.argmax(dim=0).cpu().numpy(), truth.cpu().numpy(), self.classes - 1)
-        return Stack(lessons, self._with(blend, labels, slices), alone, scores)
+        lessons = [self._with(blended(s, w), f.labels, f.slices)
+                   for s, w, f in zip(seen, others, folds, strict=True)] if whole else []
+        said = [prior_of(lesson, self.classes, (f.known,))
+                for lesson, f in zip(lessons, folds, strict=True)] if whole else \
+            [blended(r, w) for r, w in zip(rows, others, strict=True)]
+        scores = self._scores(said, rows, truths)
+        return Stack(lessons, self._with(blend, labels, slices), alone, scores,
+                     lacking="" if whole else "time")
+
+    def _trusted(self, weights: torch.Tensor) -> torch.Tensor:
+        """Weights that the folds say, half way to the usual ones."""
+        return TRUST * weights + (1 - TRUST) * self.usual.to(weights.device)
+
+    def _scores(self, said: list[torch.Tensor], rows: list[torch.Tensor],
+                truths: list[torch.Tensor]) -> list[dict]:
+        """IoU and Dice per segment of what is said of each fold with weights fitted on others."""
+        if len(said) == 1:  # then the weights are fitted on one half of it and scored on the other
+            half = len(truths[0]) // 2
+            rows = [rows[0][:, :, :half], rows[0][:, :, half:]]
+            truths = [truths[0][:half], truths[0][half:]]
+            said = [blended(r, self._trusted(w))
+                    for r, w in zip(rows, cross_fitted(rows, truths), strict=True)]
+        found = torch.cat([s.argmax(dim=0) for s in said]).cpu().numpy()
+        return overlap(found, torch.cat(truths).cpu().numpy(), self.classes - 1)
 
     @cached_property
     def evidence(self) -> torch.Tensor:
         """What there is to see at each voxel, looked at when the shallow model first needs it."""
         return seen_at(self.volume, self.priors.spacing, lambda: self.step(0.0))
 
-    @cached_property
+    @property
     def usual(self) -> torch.Tensor:
         """The weights of priors and shallow model, float32 (ways + 1,), before any score."""
         weights = torch.tensor(USUAL)
-        if self.priors.propagation is None:  # nothing was carried, only interpolated once more
+        # Without registration interpolated slices stand in, without complete slices background.
+        if self.priors.propagation is None or not self.interpolates:
             weights[WAYS.index("carried")] = weights[WAYS.index("interpolated")]
         return weights / weights.sum()
 
@@ -173,27 +196,25 @@ class Stacker:
 
     def _folds(self, labels: torch.Tensor, slices: list[AnnotatedSlice],
                once: float) -> list[_Fold]:
-        """once: how long one suggestion takes; from a fold's share of the slices less, it takes
+        """once: how long one suggestion takes; from a fold's share of the labels less, it takes
         that share less."""
-        number = FOLDS if len(slices) > LEAVE_ONE_OUT else len(slices)
-        while number > 2 and self.seconds is not None and (number - 1) * once > self.most / 2:
-            number -= 1
-        found = []
-        for part in divide(slices, number):
-            self.step(len(found) / (2 * number + 1))
-            others = [s for s in slices if s not in part]
-            mine = labels.clone()
-            for item in others:
-                mine[item.selector()] = UNLABELLED
-            # What no other slice shows, no prior can know here; in the prediction it does.
-            mine[~torch.isin(mine, torch.unique(only_in(labels, others)))] = UNLABELLED
+        most = None if self.seconds is None else max(2, 1 + int(self.most / 2 // max(once, 1e-9)))
+        parts, found = make_folds(labels, self.volume, slices, most), []
+        for part in parts:
+            self.step(len(found) / (2 * len(parts) + 1))
+            others = [p for p in parts if p is not part]
+            shown = labels_of(others, labels, self.volume)
+            mine = torch.where(shown == UNLABELLED, labels, UNLABELLED)
+            # What no other fold shows, no prior can know here; in the prediction it does.
+            mine[~torch.isin(mine, torch.unique(shown))] = UNLABELLED
             known = mine != UNLABELLED
-            if not others or not bool(known.any()):
+            if not bool(known.any()):
                 continue
-            suggested = self.priors.suggest(labels, others, scribbles=False).half()
-            far = self._distance(others)
+            complete = sorted(item for other in others for item in other.slices)
+            suggested = self.priors.suggest(shown, complete).half()
+            far = self._distance(shown, complete)
             rows = self._evidence(suggested, far)[:, known].T
-            found.append(_Fold(mine, list(part), known, suggested, far, rows, mine[known]))
+            found.append(_Fold(mine, list(part.slices), known, suggested, far, rows, mine[known]))
         return found
 
     def _taught(self, folds: list[_Fold], begun: float) -> tuple[list[VoxelClassifier], bool]:
@@ -277,8 +298,15 @@ class Stacker:
         return torch.cat((self.evidence[:, part], far[None, part],
                           suggested[:, 1:, part].flatten(0, 1)))
 
-    def _distance(self, slices: list[AnnotatedSlice]) -> torch.Tensor:
-        return distance_to(slices, self.volume, self.priors.spacing)
+    def _distance(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> torch.Tensor:
+        """float16 (k, j, i): how far the nearest slice is and, where the annotation has parts
+        outside of complete slices, the nearest label."""
+        far = distance_to(slices, self.volume, self.priors.spacing)
+        rest = torch.where(labels_of([Fold(slices)], labels, self.volume) == UNLABELLED, labels,
+                           UNLABELLED)
+        if not bool((rest != UNLABELLED).any()):
+            return far
+        return torch.minimum(far, distance_to_labels(rest, self.priors.spacing))
 
     def _with(self, blend: torch.Tensor, labels: torch.Tensor,
               slices: list[AnnotatedSlice]) -> WorkingVolume:
@@ -308,27 +336,3 @@ def without_prior(volume: WorkingVolume, classes: int) -> WorkingVolume:
     """The volume with inputs for a prior that says background."""
     empty = volume.image.new_zeros((prior_channels(classes), *volume.shape))
     return replace(volume, image=torch.cat((volume.image, empty)))
-
-
-def complete_slices(labels: torch.Tensor, slices: list[AnnotatedSlice]) -> list[AnnotatedSlice]:
-    """Those that are labelled nearly everywhere."""
-    def share(item: AnnotatedSlice) -> float:
-        plane = labels.select(array_axis(item.axis), item.index)
-        return float((plane != UNLABELLED).float().mean())
-
-    return [item for item in slices if share(item) >= COMPLETE]
-
-
-def left_out(folds: int, models: int) -> list[range]:
-    """The numbers of the folds that each model is not taught with: all folds between them, but
-    one model alone leaves every other fold out."""
-    parts = max(2, models)
-    return [range(part, folds, parts) for part in range(models)]
-
-
-def divide(slices: list[AnnotatedSlice], folds: int) -> list[list[AnnotatedSlice]]:
-    """Folds of about equal size, each with slices of all axes; neighbours apart."""
-    parts: list[list[AnnotatedSlice]] = [[] for _ in range(folds)]
-    for number, item in enumerate(sorted(slices)):
-        parts[number % folds].append(item)
-    return [p for p in parts if p]

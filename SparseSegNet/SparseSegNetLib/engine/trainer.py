@@ -21,11 +21,11 @@ from .held_out import Split
 from .inference import Predictor
 from .lesson import Lesson
 from .losses import balancing_weights, make_loss
+from .memory import in_memory, release
 from .networks import build
 from .optimisation import channels_last, make_optimiser, schedule
 from .plan import Plan, Triple, halved
 from .preprocess import WorkingVolume
-from .problems import out_of_memory
 from .sampling import Sampler
 from .stacking import TRUST, Stack, prior_of, without_prior
 
@@ -110,7 +110,8 @@ class Trainer:
 
     def _weigh_classes(self) -> None:
         known = torch.cat([v.labels[v.labels != UNLABELLED] for v in self.lesson.volumes])
-        self.loss = make_loss(self.plan.loss, balancing_weights(known, self.classes, 1.0))
+        self._class_weights = balancing_weights(known, self.classes, 1.0)
+        self.loss = make_loss(self.plan.loss, self._class_weights)
 
     def change_labels(self, number: int, labels: torch.Tensor, slices: list[AnnotatedSlice]
                       ) -> None:
@@ -191,7 +192,7 @@ class Trainer:
         """
         fraction = done(self.steps)
         while fraction < 1.0:
-            recovered = self._step_or_shrink(fraction)
+            recovered = self.step_in_memory(fraction)
             fraction = done(self.steps)
             phase = "held out" if self.lesson.held else "all slices"
             scores = self._score_if_due(fraction)
@@ -200,16 +201,14 @@ class Trainer:
             mean = sum(self.losses) / len(self.losses) if self.losses else None
             report(Report(self.steps, mean, min(1.0, fraction), phase, scores, recovered))
 
-    def _step_or_shrink(self, fraction: float) -> str | None:
-        """A step, or something made smaller when memory ran out in it: what."""
-        try:
-            if (loss := self.step(fraction)) is not None:
-                self.losses.append(loss)
-            return None
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or (recovered := self._shrink()) is None:
-                raise
-            return recovered
+    def step_in_memory(self, fraction: float) -> str | None:
+        """A step, with less where memory runs out in it: what was made smaller."""
+        recovered: list[str] = []
+        loss = in_memory(lambda: self.step(fraction), self._shrink, recovered.append, self.device,
+                         "training")
+        if loss is not None:
+            self.losses.append(loss)
+        return "; ".join(recovered) or None
 
     def _score_if_due(self, fraction: float) -> list[dict] | None:
         each = self.plan.held_out_share / HELD_OUT_SCORES
@@ -226,28 +225,41 @@ class Trainer:
         self.sampler.set_volumes(self.lesson.taught())
 
     def score_held_out(self) -> list[dict]:
-        """IoU and Dice per segment on the held-out voxels, with the averaged weights.
+        """IoU and Dice per segment on the held-out voxels, with the averaged weights: a validation
+        score, since the best weights are chosen by it.
 
         Where there is a prior, this also settles how much the network and how much the prior
-        counts.
+        counts; the score is of shares fitted on other voxels than those that are scored.
         """
         predictor, split, scored = self.predictor(), self.split, self.lesson.scored
         truth = self.target.labels.cpu().numpy()
         predicted = np.zeros_like(truth)
         planes = {s: predictor.slice_probabilities(scored, s) for s in split.slices}
+        inside = {s: split.scored[s.selector()] for s in split.slices}
         if self.lesson.stack is not None:
             before = {s: prior_of(scored, self.classes, s.selector()).cpu() for s in split.slices}
-            masks = {s: torch.from_numpy(split.mask[s.selector()]) for s in split.slices}
-            rows = torch.cat([torch.stack((before[s], planes[s]))[:, :, masks[s]]
+            rows = torch.cat([torch.stack((before[s], planes[s]))[:, :, torch.from_numpy(inside[s])]
                               for s in split.slices], dim=2)
-            known = torch.cat([torch.from_numpy(truth[s.selector()])[masks[s]]
+            known = torch.cat([torch.from_numpy(truth[s.selector()][inside[s]])
                                for s in split.slices])
-            share = float(settle_blend(rows, known)[1])
-            self.network_share = TRUST * max(0.0, share - FLATTERED)
-            planes = {s: torch.lerp(before[s], p, self.network_share) for s, p in planes.items()}
+            self.network_share = self._share(rows, known)
+            # Scored with shares that were fitted on the other half of the voxels.
+            half = len(known) // 2
+            found = torch.cat([torch.lerp(*mine, self._share(*others)).argmax(dim=0)
+                               for mine, others in (
+                (rows[:, :, :half], (rows[:, :, half:], known[half:])),
+                (rows[:, :, half:], (rows[:, :, :half], known[:half]))) if mine.shape[2]])
+            return metrics.overlap(found.numpy(), known.numpy(), self.classes - 1)
         for item, found in planes.items():
             predicted[item.selector()] = found.argmax(dim=0).numpy()
-        return metrics.overlap(predicted, truth, self.classes - 1, split.mask)
+        return metrics.overlap(predicted, truth, self.classes - 1, split.scored)
+
+    def _share(self, rows: torch.Tensor, known: torch.Tensor) -> float:
+        """How much the network counts beside its prior. rows: probabilities of prior and network
+        (2, classes, voxels) for voxels that are `known`, uint8 (voxels,)."""
+        if not len(known):
+            return USUAL_SHARE
+        return TRUST * max(0.0, float(settle_blend(rows, known)[1]) - FLATTERED)
 
     def probabilities(self, volume: WorkingVolume | None = None,
                       step: Callable[[float], None] | None = None,
@@ -279,17 +291,24 @@ class Trainer:
 
     def move(self, device: torch.device) -> None:
         """Take everything to another device, and leave nothing on the one before."""
+        before = list(self.network.parameters())
         self.network.to(device)
         self.average.to(device)
+        self.optimiser.param_groups[0]["params"] = list(self.network.parameters())
+        for old, new in zip(before, self.network.parameters(), strict=True):
+            if old is not new and old in self.optimiser.state:  # torch's know them by the weight
+                self.optimiser.state[new] = self.optimiser.state.pop(old)
         for entries in self.optimiser.state.values():
             for name, value in entries.items():
                 if torch.is_tensor(value) and value.dim():
                     entries[name] = value.to(device)
         self.lesson.move(device)
-        self.sampler.set_volumes(self.lesson.taught())
-        self._weigh_classes()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self.sampler.move(self.lesson.taught(), device)
+        self._class_weights = self._class_weights.to(device)
+        self.loss = make_loss(self.plan.loss, self._class_weights)
+        if self.best is not None:
+            self.best = self.best[0], {n: t.to(device) for n, t in self.best[1].items()}
+        release(self.device)
         self.device = device
 
     def _keep_if_best(self, scores: list[dict]) -> None:
@@ -306,13 +325,13 @@ class Trainer:
         """After memory ran out: half the patches per step, and when that is one, half the patch
         along its longest axis. Returns what was done, None when nothing is left to do."""
         self.optimiser.zero_grad()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
         plan = self.plan
-        if plan.batch > 1:
-            self.plan = replace(plan, batch=plan.batch // 2)
+        fewer = replace(plan, batch=plan.batch // 2)
+        patch = None if any(plan.margin) else halved(plan.patch, plan.divisor)
+        if plan.batch > 1 and fewer.trainable:
+            self.plan = fewer
             said = f"{self.plan.batch} patches per step instead of {plan.batch}"
-        elif (patch := halved(plan.patch, plan.divisor)) is not None and not any(plan.margin):
+        elif patch is not None and replace(plan, patch=patch).trainable:
             self.plan = replace(plan, patch=patch)
             said = f"patches of {times(patch)} voxels instead of {times(plan.patch)}"
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,15 @@ def registerSample(folder: Path | str, icon: Path | str | None = None) -> None:
     """
     import SampleData
 
+    register = SampleData.SampleDataLogic.registerCustomSampleDataSource
+    # Newer versions of Slicer have renamed it.
+    types = "loadFileTypes" if "loadFileTypes" in inspect.signature(register).parameters \
+        else "loadFileType"
     paths = [Path(folder).resolve() / name for name in (IMAGE, ANNOTATION)]
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+    register(
         category=CATEGORY, sampleName=NAME, uris=[path.as_uri() for path in paths],
         fileNames=[f"SparseSegNet-{path.name}" for path in paths], nodeNames=[VOLUME, DRAWN],
-        loadFileType=["VolumeFile", "SegmentationFile"],
+        **{types: ["VolumeFile", "SegmentationFile"]},
         checksums=[f"SHA256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths],
         thumbnailFileName=None if icon is None else str(icon))
 

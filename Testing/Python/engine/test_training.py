@@ -14,7 +14,7 @@ from SparseSegNetLib.engine.held_out import hold_out
 from SparseSegNetLib.engine.model_file import load_model, save_model
 from SparseSegNetLib.engine.optimisation import schedule
 from SparseSegNetLib.engine.plan import fingerprint, make_plan
-from SparseSegNetLib.engine.preprocess import Normalisation, working_volume
+from SparseSegNetLib.engine.preprocess import Normalisation, WorkingVolume, working_volume
 from SparseSegNetLib.engine.trainer import Stopped, Trainer, by_steps
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.run.folder import RunInput
@@ -42,7 +42,7 @@ def trainer_for(image, truth, counts=(2, 2, 2), width=4, held_out=False, seed=0)
     plan = replace(plan, batch=4, patch=(16, 16, 16), priors=False)  # the network alone
     vol = working_volume(RunInput(image, labels, grid_of(labels), slices), labels.shape,
                          Normalisation.measure(image), torch.device("cpu"))
-    split = hold_out(labels, slices, seed) if held_out else None
+    split = hold_out(vol, seed) if held_out else None
     return Trainer(plan, [vol], 3, split, seed), labels
 
 
@@ -140,11 +140,15 @@ class TestHoldOut:
         slices = spread_slices(counts, truth.shape, truth > 0)
         return restrict_to_slices(truth, slices), slices
 
+    def hold_out(self, labels, slices, seed):
+        return hold_out(WorkingVolume(torch.zeros(1, *labels.shape), torch.from_numpy(labels),
+                                      torch.ones(3), labels.shape, slices), seed)
+
     @pytest.mark.parametrize(("counts", "number"), [((1, 1, 1), 1), ((2, 2, 1), 1), ((3, 3, 2), 2),
                                                     ((5, 5, 3), 3)])
     def test_some_slices_one_per_axis(self, counts, number):
         labels, slices = self.labels(counts)
-        split = hold_out(labels, slices, seed=1)
+        split = self.hold_out(labels, slices, seed=1)
         assert len(split.slices) == number == len({s.axis for s in split.slices})
         assert (split.training[split.mask] == UNLABELLED).all()
         assert (split.training[~split.mask] == labels[~split.mask]).all()
@@ -164,12 +168,13 @@ class TestHoldOut:
                 alone[other.selector()] = False
         only[alone & (labels == 2)] = 2
         for seed in range(10):
-            split = hold_out(only, slices, seed)
+            split = self.hold_out(only, slices, seed)
             assert rare not in split.slices and (split.training == 2).any()
 
     def test_too_few_slices(self):
         labels, slices = self.labels((1, 1, 0))
-        assert hold_out(labels, slices, 0) is None
+        split = self.hold_out(labels, slices, 0)
+        assert not split.whole, "no slice: that would be half of the annotation"
 
 
 class TestModelFile:

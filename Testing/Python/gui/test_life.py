@@ -230,7 +230,8 @@ def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication):
     assert not second.panel.annotate._shortcuts and truth is not None
 
 
-def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch, tmp_path):
+@pytest.mark.parametrize("types", ["loadFileType", "loadFileTypes"])
+def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch, tmp_path, types):
     import hashlib
     import sys
     import types
@@ -241,7 +242,11 @@ def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch
     offered = {}
     module = types.ModuleType("SampleData")
     module.SampleDataLogic = types.SimpleNamespace(
-        registerCustomSampleDataSource=lambda **about: offered.update(about))
+        registerCustomSampleDataSource={
+            "loadFileType": lambda *, loadFileType, **about: offered.update(
+                about, loadFileType=loadFileType),
+            "loadFileTypes": lambda *, loadFileTypes, loadFileType=None, **about: offered.update(
+                about, loadFileTypes=loadFileTypes)}[types])
     monkeypatch.setitem(sys.modules, "SampleData", module)
     import SparseSegNet
 
@@ -258,7 +263,7 @@ def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch
              "SegmentationFile": ("vtkMRMLSegmentationNode", "vtkMRMLSegmentationStorageNode")}
     nodes = []
     for uri, name, node, kind, checksum in zip(*(offered[key] for key in (
-            "uris", "fileNames", "nodeNames", "loadFileType", "checksums")), strict=True):
+            "uris", "fileNames", "nodeNames", types, "checksums")), strict=True):
         path, _ = urllib.request.urlretrieve(uri, tmp_path / name)
         algorithm, digest = checksum.split(":")
         assert hashlib.new(algorithm.lower(), Path(path).read_bytes()).hexdigest() == digest
