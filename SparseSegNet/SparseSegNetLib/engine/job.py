@@ -50,8 +50,7 @@ class Job:
     """commands: what the client wants.  emit: sends an event to the client.
     begun: time.monotonic() at which the time budget began.  lock: the folder's, if held already."""
 
-    def __init__(self, path: str, commands: Commands, emit: Callable, begun: float,
-                 lock: FolderLock | None = None):
+    def __init__(self, path: str, commands: Commands, emit: Callable, begun: float, lock=None):
         self.commands, self.emit, self._lock = commands, emit, lock
         self.folder = RunFolder.open(path)
         self.options = self.folder.options

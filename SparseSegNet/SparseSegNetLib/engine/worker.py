@@ -55,7 +55,9 @@ def open_streams() -> None:
     """A batch system may close the streams: then nobody reads what is said."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+            nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, nowhere)
+            setattr(sys, f"__{name}__", nowhere)  # else main's exchange of stdout would close it
 
 
 def main(arguments: list[str]) -> int:

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from small_runs import run_folder, until, watched, with_slice
+from small_runs import run_folder, until, with_slice
 
 from SparseSegNetLib import cli, resume
 from SparseSegNetLib.client.protocol import encode
@@ -77,8 +77,6 @@ def test_an_engine_that_ends_is_waited_for(tmp_path):
     folder, truth = run_folder(tmp_path / "run")
     labels, slices = with_slice(folder, truth, "k", 9)
     lock = FolderLock(folder.path)
-    run, events = watched(folder)
-    run.cancel()
     run, events = Run(folder, changes=Changes(Options(max_steps=2, device="cpu"), labels, slices),
                       patience=300), []
     run.observe(events.append)

@@ -36,9 +36,8 @@ def arrayOf(node, segmentId, volume):
 def test_the_whole_way(scene, annotated):
     volume, node, truth, drawn = annotated
     before = {i: arrayOf(node, i, volume).copy() for i in ("Shell", "Core")}
-    begun = time.monotonic()
     run = logic.densify(volume, node, maxSteps=25)  # nothing may depend on the clock
-    assert time.monotonic() - begun < 5, "it must return at once"
+    assert not run._run.ended and run._run.plan is None, "it returns before anything is planned"
     nodes = scene.GetNumberOfNodes()
     assert run.wait(120) == "done"
     assert scene.GetNumberOfNodes() == nodes, "nothing appears in the scene by itself"
