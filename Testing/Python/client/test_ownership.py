@@ -7,11 +7,13 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from small_runs import run_folder, until, with_slice
 
 from SparseSegNetLib import cli, resume
 from SparseSegNetLib.client.protocol import encode
 from SparseSegNetLib.client.run import Run
+from SparseSegNetLib.engine.checkpoint import load_state, save_state
 from SparseSegNetLib.errors import EngineError
 from SparseSegNetLib.run.changes import Changes
 from SparseSegNetLib.run.folder import RunFolder
@@ -99,6 +101,24 @@ def test_labels_drawn_before_the_engine_owns_the_folder_are_kept_back(tmp_path):
     wire.said.append(("out", encode("event", "ready", pid=1)))
     run.poll()
     assert (folder.read_labels() == labels).all() and b"labels-changed" in wire.sent[0]
+
+
+def test_either_generation_of_the_checkpoint_can_be_gone_on_from(tmp_path):
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+    from SparseSegNetLib.widget.runs import resumable
+
+    folder, _ = run_folder(tmp_path / "run")
+    newest, previous = folder.state_paths
+    assert not resumable(str(folder.path))
+    for step in (1, 2):
+        save_state(folder.state_paths, {"weights": torch.zeros(3)}, {"steps": step})
+    assert resumable(str(folder.path)) and load_state(folder.state_paths)[1]["steps"] == 2
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert resumable(str(folder.path)) and load_state(folder.state_paths)[1]["steps"] == 1
+    newest.unlink()
+    assert resumable(str(folder.path)) and load_state(folder.state_paths)[1]["steps"] == 1
+    previous.write_bytes(b"no state")
+    assert not resumable(str(folder.path)) and load_state(folder.state_paths) is None
 
 
 def test_no_log_is_left_open(tmp_path, monkeypatch):
