@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 from .errors import EngineError, InputError
+from .signals import answer, raise_terminated
 from .training_options import add_network, add_training
 
 DONE, BAD_INPUT, CANCELLED, NO_DEVICE, INTERNAL = 0, 2, 3, 4, 5
-EXIT_OF_ERROR = {"input": BAD_INPUT, "locked": BAD_INPUT, "no-device": NO_DEVICE}
+EXIT_OF_ERROR = {"input": BAD_INPUT, "locked": BAD_INPUT, "no-device": NO_DEVICE,
+                 "interrupted": CANCELLED}
 
 
 class Parser(argparse.ArgumentParser):
@@ -171,6 +173,7 @@ def _fail(code: int, message: str) -> int:
 
 
 def entry() -> None:
+    answer(raise_terminated)
     code = main()
     # A reader that went away (a closed pipe) must not turn into a traceback at exit.
     try:

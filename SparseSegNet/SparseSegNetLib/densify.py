@@ -14,7 +14,7 @@ from .errors import EngineError, InputError
 from .files.images import Volume, read_volume
 from .files.labels import Annotation, read_annotation
 from .files.writing import check_output, check_writable, write_labels
-from .progress import follow, say
+from .progress import follow, say, say_cancelled
 from .run.atomic import atomic_path, write_json
 from .run.folder import RunFolder, RunInput, annotated_share
 from .training_options import training_options
@@ -46,8 +46,8 @@ def densify(options: argparse.Namespace) -> int:
                             volume.channels)],
             annotation.segments, settings, options.output.name, options.output, volume.paths[0])
         return _train_and_write(options, folder, volume, annotation)
-    except EngineError:
-        keep = True  # its log tells what went wrong
+    except EngineError as error:
+        keep = keep or error.code != "no-python"  # its log tells what went wrong
         raise
     except OSError as error:
         keep = True
@@ -64,7 +64,7 @@ def _train_and_write(options: argparse.Namespace, folder: RunFolder, volume: Vol
                      annotation: Annotation) -> int:
     run = Run(folder)
     if follow(run, quiet=options.quiet) == "cancelled":
-        say("cancelled; nothing was written.")
+        say_cancelled(options.run_folder)
         return CANCELLED
     result = run.result()
     if options.save_model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -9,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from .annotation.slices import AnnotatedSlice, parse_slices
-from .client.run import Run
+from .client.run import ENDING, Run
 from .errors import InputError
 from .node_run import NodeRun
 from .nodes.annotations import annotationOf
 from .nodes.volumes import volumeArray, volumeGeometry
+from .run.changes import Changes
 from .run.folder import RunFolder, RunInput
 from .run.options import Options
 
@@ -54,13 +56,19 @@ def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
     slices = _listed(slices)
     annotation = annotationOf(segmentationNode, volumes[0], slices)
     image = volumeArray(volumes)  # before any folder is made: it may refuse
-    folder = RunFolder.create(
-        runFolder or tempfile.mkdtemp(prefix="sparsesegnet-"),
-        [RunInput(image, annotation.labels, geometry, annotation.slices,
-                  [node.GetName() or "" for node in volumes])],
-        annotation.segments, options, name=volumes[0].GetName() or "",
-        named_slices=slices is not None)
-    return _newest(NodeRun(Run(folder), volumes[0], segmentationNode, geometry,
+    path = runFolder or tempfile.mkdtemp(prefix="sparsesegnet-")
+    try:
+        folder = RunFolder.create(
+            path, [RunInput(image, annotation.labels, geometry, annotation.slices,
+                            [node.GetName() or "" for node in volumes])],
+            annotation.segments, options, name=volumes[0].GetName() or "",
+            named_slices=slices is not None)
+        run = Run(folder)
+    except BaseException:
+        if runFolder is None:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+    return _newest(NodeRun(run, volumes[0], segmentationNode, geometry,
                            temporary=runFolder is None, warnings=annotation.warnings,
                            slices=slices))
 
@@ -74,7 +82,9 @@ def resume(runFolder: Path | str, volumeNode, segmentationNode, timeBudget: floa
 
     The annotation is taken as it is now. slices: as for `densify`; when left out, those that were
     named when the run began, if any were.  timeBudget: seconds in all; moreTime: seconds beside
-    those that the run has taken already. Neither: what was left of its budget. Raises InputError
+    those that the run has taken already. Neither: what was left of its budget. An engine of this
+    run that is ending is waited for, some seconds, without blocking the caller; where another one
+    works on the folder the run fails as 'locked' and nothing there is changed. Raises InputError
     when the nodes are not those that the run began with, or the folder cannot be used.
     """
     folder = RunFolder.open(runFolder)
@@ -93,10 +103,9 @@ def resume(runFolder: Path | str, volumeNode, segmentationNode, timeBudget: floa
         timeBudget = secondsTaken(folder) + moreTime
     if timeBudget is not None:
         folder.options = replace(folder.options, time_budget=timeBudget, max_steps=0)
-        folder.description["options"] = folder.options.to_json()
-        folder.save()
-    folder.write_labels(1, annotation.labels, annotation.slices)
-    return _newest(NodeRun(Run(folder), volumeNode, segmentationNode, geometry, temporary=False,
+    run = Run(folder, changes=Changes(folder.options, annotation.labels, annotation.slices),
+              patience=ENDING)
+    return _newest(NodeRun(run, volumeNode, segmentationNode, geometry, temporary=False,
                            warnings=annotation.warnings, slices=slices))
 
 

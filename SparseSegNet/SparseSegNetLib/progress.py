@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from tqdm import tqdm
 
 from .client.run import Run
+from .signals import Terminated
 from .words import clock
 
 PHASES = {"correcting bias": "correcting the bias field", "probing": "measuring speed",
@@ -19,7 +22,8 @@ def follow(run: Run, quiet: bool = False, keep: bool = True) -> str:
     """Wait for a run, showing step, loss and remaining time. Returns its final state.
 
     The first Ctrl-C stops training and keeps the best result so far, the second gives up; with
-    keep=False the first one gives up.
+    keep=False the first one gives up. When the system ends this program the engine writes a
+    checkpoint and the run's error says how to go on; with keep=False it gives up.
     """
     bar = tqdm(total=100.0, disable=quiet, file=sys.stderr, leave=False,
                bar_format="{desc} |{bar}| {postfix}")
@@ -39,6 +43,13 @@ def follow(run: Run, quiet: bool = False, keep: bool = True) -> str:
         while not run.ended:
             try:
                 run.wait()
+            except Terminated:
+                if not keep:
+                    run.cancel()
+                    break
+                run.interrupt()
+                with suppress(OSError):  # the terminal may have gone
+                    bar.write("asked to end: the engine writes a checkpoint.", file=sys.stderr)
             except KeyboardInterrupt:
                 if interrupted or not keep:
                     run.cancel()
@@ -63,6 +74,12 @@ def _postfix(event: dict) -> str:
     if event["remaining"] is not None:
         parts.append(f"{clock(event['remaining'])} left")
     return ", ".join(parts)
+
+
+def say_cancelled(kept: Path | None) -> None:
+    """kept: the run folder, where there is one to go on with."""
+    on = "" if kept is None else f" 'sparsesegnet resume \"{kept}\"' goes on with the training."
+    say(f"cancelled; nothing was written.{on}")
 
 
 def say(text: str) -> None:

@@ -6,10 +6,11 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from .client.run import Run
+from .client.run import ENDING, Run
 from .errors import InputError
 from .files.writing import check_output, check_writable, write_labels
-from .progress import follow, say
+from .progress import follow, say, say_cancelled
+from .run.changes import Changes
 from .run.folder import RunFolder
 
 CANCELLED = 3
@@ -27,15 +28,13 @@ def resume(options: argparse.Namespace) -> int:
     item = folder.read_input(mapped=True)
     if (note := check_output(output, item.geometry, [Path(source)] if source else [])):
         say(f"note: {note}")
-    if options.time_budget is not None:
-        # Checked as at the beginning; the engine reads it from the folder.
-        folder.options = replace(folder.options, time_budget=options.time_budget)
-        folder.description["options"] = folder.options.to_json()
-        folder.save()
-    run = Run(folder)
+    changes = None
+    if options.time_budget is not None:  # checked as at the beginning
+        changes = Changes(replace(folder.options, time_budget=options.time_budget))
+    run = Run(folder, changes=changes, patience=ENDING)
     run.observe(_tell)
     if follow(run, quiet=options.quiet) == "cancelled":
-        say("cancelled; nothing was written.")
+        say_cancelled(folder.path)
         return CANCELLED
     like = Path(source) if source and Path(source).exists() else None
     write_labels(output, run.result(), item.geometry, folder.segments, like)

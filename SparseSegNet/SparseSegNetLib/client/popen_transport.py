@@ -9,14 +9,14 @@ import sys
 import threading
 from contextlib import suppress
 
-from .processes import engine_environment, kill_tree
+from .processes import cannot_start, engine_environment, kill_tree
 
 
 class PopenTransport:
     """Child process whose output is read by two threads into one queue.
 
     `receive` never blocks unless asked to; it gives ("out" | "err", bytes) chunks and, once both
-    streams have ended, ("end", exit code).
+    streams have ended, ("end", exit code). Raises EngineError when nothing starts.
     """
 
     def __init__(self, arguments: list[str], python: str | None = None):
@@ -27,11 +27,13 @@ class PopenTransport:
                      | subprocess.CREATE_NO_WINDOW}
         else:
             apart = {"start_new_session": True}
-        self._process = subprocess.Popen(
-            [python or sys.executable, "-u", *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=engine_environment(), **apart,
-        )
+        python = python or sys.executable
+        try:
+            self._process = subprocess.Popen(
+                [python, "-u", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, env=engine_environment(), **apart)
+        except OSError as error:
+            raise cannot_start(python, error.strerror or str(error)) from error
         self._queue: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
         self._open = 2
         for name, stream in (("out", self._process.stdout), ("err", self._process.stderr)):

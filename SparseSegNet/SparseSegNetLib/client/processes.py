@@ -39,6 +39,18 @@ def kill_tree(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def cannot_start(python: str, reason: str) -> EngineError:
+    """Why there is no engine at all."""
+    return EngineError("no-python", f"the engine cannot be started: {reason}.",
+                       f"Is {python} a program that can be run?")
+
+
+def interrupted_end(folder) -> EngineError:
+    """Why an engine ended that was asked to and did not say so in time."""
+    return EngineError("interrupted", "the training was interrupted.",
+                       f"'sparsesegnet resume \"{folder}\"' goes on from its last checkpoint.")
+
+
 def explain_end(code: int, words: str, folder, log) -> EngineError:
     """Why an engine ended that gave no reason itself.
 

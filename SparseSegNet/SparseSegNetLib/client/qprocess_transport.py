@@ -7,8 +7,7 @@ import sys
 
 import qt
 
-from ..errors import EngineError
-from .processes import engine_environment, kill_tree
+from .processes import cannot_start, engine_environment, kill_tree
 
 START = 10_000  # milliseconds for the system to start a program
 GONE = 1_000  # milliseconds that a killed program may take to go; it takes few
@@ -25,9 +24,7 @@ class QProcessTransport:
         self._process.setProcessEnvironment(environment)
         self._process.start(python or sys.executable, ["-u", *arguments])
         if not self._process.waitForStarted(START):
-            raise EngineError("no-python", f"the engine cannot be started: "
-                                           f"{self._process.errorString()}.",
-                              f"Is {python or sys.executable} a program that can be run?")
+            raise cannot_start(python or sys.executable, self._process.errorString())
         self._pid = int(self._process.processId())
         self._ended = False
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..annotation.slices import AnnotatedSlice
 from ..errors import EngineError, InputError
+from ..run.changes import Changes
 from ..run.folder import RunFolder
-from .processes import explain_end, kill_tree
+from .processes import explain_end, interrupted_end, kill_tree
 from .protocol import LineBuffer, decode, encode
 from .transports import start
 
@@ -20,8 +21,17 @@ ENDED = ("done", "failed", "cancelled")
 STATE_OF_PHASE = {"correcting bias": "preparing", "probing": "preparing",
                   "predicting": "finishing", "paused": "paused"}
 EXIT_CANCELLED = 3
+ENDING = 8.0  # seconds that an engine whose client has left may take to end, and some more
 SILENCE = 15.0  # seconds without a word from the engine until the client says so
 LONGEST_POLL = 0.005  # seconds that `poll` takes in what has come; the rest comes with the next
+
+
+def worker_arguments(folder: RunFolder, changes: str | None = None,
+                     patience: float = 0.0) -> list[str]:
+    """Python's arguments for an engine that has a client."""
+    return ["-m", WORKER, str(folder.path), "--client",
+            *(["--changes", changes] if changes else []),
+            *(["--wait", str(patience)] if patience else [])]
 
 
 class Run:
@@ -36,7 +46,10 @@ class Run:
     (seconds, text) and ``ended`` (state).
     """
 
-    def __init__(self, folder: RunFolder, transport=None):
+    def __init__(self, folder: RunFolder, transport=None, changes: Changes | None = None,
+                 patience: float = 0.0):
+        """changes: what to go on with; the engine writes it, once it owns the folder.  patience:
+        seconds that the engine waits for another one on this folder to end."""
         self.folder = folder
         self.state = "preparing"
         self.progress: dict = {}
@@ -51,15 +64,22 @@ class Run:
         self._complaint = ""
         self._chatter = ""
         self._complaint_lines = LineBuffer()
-        self._log = folder.log_path.open("ab")
         self._done: dict | None = None
         self._reported: EngineError | None = None
-        self._cancelling = False
+        self._cancelling = self._interrupting = False
+        self._unsent: dict[int, tuple[np.ndarray, list[AnnotatedSlice]]] = {}
+        self._owner = False  # whether the engine holds the folder's lock
         self._kill_at: float | None = None
         self._trained = False
         self._pid: int | None = None
         self._heard = time.monotonic()
-        self._transport = transport or start(["-m", WORKER, str(folder.path)])
+        self._changes = None if changes is None else changes.handed()
+        try:
+            self._transport = transport or start(
+                worker_arguments(folder, self._changes and self._changes.name, patience))
+        except BaseException:
+            self._drop_changes()
+            raise
 
     def observe(self, observer: Callable[[dict], None]) -> None:
         self._observers.append(observer)
@@ -101,12 +121,28 @@ class Run:
         """Train on other labels of input `number` from now on, without beginning anew.
 
         labels: uint8 (k, j, i), 255 = unlabelled.  slices: the annotated ones. Raises InputError
-        when they do not fit the run, OSError when they cannot be written.
+        when they do not fit the run, OSError when they cannot be written. Until the engine owns
+        the run folder they are kept here.
         """
         if self.ended:
             raise InputError(f"the labels of a run that is {self.state} cannot be changed.")
+        self.folder.check_labels(number, labels)
+        if not self._owner:
+            self._unsent[number] = labels.copy(), list(slices)
+            return
         self.folder.write_labels(number, labels, list(slices))
         self._say("labels-changed", input=number)
+
+    def _send_labels(self) -> None:
+        """The engine owns the folder now: what was changed before can be written."""
+        self._owner = True
+        unsent, self._unsent = self._unsent, {}
+        for number, (labels, slices) in unsent.items():
+            try:
+                self.change_labels(labels, slices, number)
+            except OSError as error:
+                self.warnings.append("the changed labels cannot be written: "
+                                     f"{error.strerror or error}.")
 
     def preview(self, planes: Sequence[str] | None = None, number: int = 1) -> None:
         """Ask for the newest prediction: of these slices ('k:10', 'i:5,7'), or of everything.
@@ -128,6 +164,15 @@ class Run:
         self._kill_at = time.monotonic() + patience
         self._say("cancel")
         self._transport.close_input()
+
+    def interrupt(self, patience: float = 10.0) -> None:
+        """Have the engine write a checkpoint and end, without waiting: `poll` sees it end, and
+        kills it after `patience` seconds. The run is failed then, its error 'interrupted'."""
+        if self.ended or self._cancelling or self._interrupting:
+            return
+        self._interrupting = True
+        self._kill_at = time.monotonic() + patience
+        self._say("interrupt")
 
     def kill(self) -> None:
         """End the engine at once, and what it or a launcher before it has started."""
@@ -182,9 +227,10 @@ class Run:
     def _write_log(self, lines: list[bytes]) -> str:
         """Whole lines only, since two streams share the log. Returns the last that says
         something."""
-        with suppress(OSError):  # a full disk must not hide why the engine failed
-            self._log.writelines(line + b"\n" for line in lines)
-            self._log.flush()
+        # A full disk must not hide why the engine failed. Opened each time, since a run may be let
+        # go of at any moment, and Windows deletes no folder with an open file.
+        with suppress(OSError), self.folder.log_path.open("ab") as log:
+            log.writelines(line + b"\n" for line in lines)
         said = (line[:1000].decode("utf-8", "replace").strip() for line in reversed(lines))
         return next(filter(None, said), "")
 
@@ -192,6 +238,8 @@ class Run:
         kind = event["event"]
         if kind in ("started", "ready"):
             self._pid = event.get("pid")
+            if kind == "ready":
+                self._send_labels()
         elif kind == "plan":
             self.plan = event
         elif kind == "progress":
@@ -205,6 +253,8 @@ class Run:
             self.state = "paused"
         elif kind == "done":
             self._done = event
+        elif kind == "interrupted":
+            self._reported = EngineError(kind, event["cause"], event["remedy"])
         elif kind == "error":
             remedy = event.get("remedy", "")
             if event["code"] not in ("input", "locked"):
@@ -223,18 +273,24 @@ class Run:
     def _end(self, code: int) -> None:
         if not self._complaint_lines.empty:
             self._complain(b"\n")
-        self._log.close()
         self._transport.close_input()
+        self._drop_changes()
         if code == 0 and self._done is not None:
             self.summary = self._done
             self.state = "done"
-        elif code == EXIT_CANCELLED or self._cancelling:
+        elif self._cancelling or (code == EXIT_CANCELLED and not self._interrupting
+                                  and self._reported is None):
             self.state = "cancelled"
         else:
-            self.error = self._reported or explain_end(
-                code, self._last_words(), self.folder.path, self.folder.log_path)
+            self.error = self._reported or (
+                interrupted_end(self.folder.path) if self._interrupting else explain_end(
+                    code, self._last_words(), self.folder.path, self.folder.log_path))
             self.state = "failed"
         self._tell({"event": "ended", "state": self.state})
+
+    def _drop_changes(self) -> None:
+        if self._changes is not None:
+            self._changes.cleanup()
 
     def _last_words(self) -> str:
         # Which of two pipes is read first is chance, but the reason of a death is on stderr.

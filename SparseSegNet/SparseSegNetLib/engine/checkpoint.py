@@ -17,9 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..run.atomic import atomic_path
+from ..run.states import KEY, SCHEMA, whole_states
 
-SCHEMA = 1
-KEY = "sparsesegnet-state"
 WINDOWS_FULL = (39, 112)  # its error numbers for a full disk
 
 
@@ -51,15 +50,12 @@ def save_state(paths: tuple[Path, Path], tensors: dict[str, torch.Tensor], about
 def load_state(paths: tuple[Path, Path]) -> tuple[dict[str, torch.Tensor], dict] | None:
     """The newest state that is whole: tensors on the CPU and what goes with them; None when there
     is none."""
-    for path in paths:
+    for path, about in whole_states(paths):
         try:
             with safe_open(path, "pt") as file:
-                about = json.loads((file.metadata() or {})[KEY])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError):
+                return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError):
             continue
-        if about["schema"] == SCHEMA:
-            return tensors, about
     return None
 
 

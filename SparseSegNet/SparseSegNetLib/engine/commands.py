@@ -13,7 +13,8 @@ CANCELLED = 3  # exit code
 
 
 class Commands:
-    """stop, cancel: events, set once asked for.  paused: whether the client wants a pause.
+    """stop, cancel: events, set once asked for.  interrupted: the cancel is to leave a checkpoint
+    of this moment.  paused: whether the client wants a pause.
 
     Other commands are kept until `take`: of those that say the same, the newest alone, so that
     nothing grows however often a client repeats itself.
@@ -22,6 +23,7 @@ class Commands:
     def __init__(self):
         self.stop = threading.Event()
         self.cancel = threading.Event()
+        self.interrupted = False
         self._pause = False
         self._news = threading.Condition()
         self._waiting: dict[tuple, dict] = {}
@@ -36,8 +38,14 @@ class Commands:
             wanted = any(name in names for name, _ in self._waiting)
         return wanted or self.paused or self.stop.is_set() or self.cancel.is_set()
 
+    def interrupt(self, number: int, frame: object) -> None:
+        """A signal's handler: the system wants the process to end."""
+        self.interrupted = True
+        # In a thread, since the one that the signal broke into may hold a lock that is needed.
+        threading.Thread(target=self.put, args=({"command": "interrupt"},), daemon=True).start()
+
     def listen(self, descriptor: int) -> None:
-        """Take commands from a file descriptor from now on, in a thread."""
+        """Take commands from a client's file descriptor from now on, in a thread."""
         threading.Thread(target=self._listen, args=(descriptor,), daemon=True).start()
 
     def _listen(self, descriptor: int) -> None:
@@ -61,7 +69,8 @@ class Commands:
         with self._news:
             if name == "stop":
                 self.stop.set()
-            elif name == "cancel":
+            elif name in ("cancel", "interrupt"):
+                self.interrupted |= name == "interrupt"
                 self.cancel.set()
             elif name in ("pause", "resume"):
                 self._pause = name == "pause"

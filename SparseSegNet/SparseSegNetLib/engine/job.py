@@ -48,10 +48,10 @@ class PlanAnew(Exception):
 
 class Job:
     """commands: what the client wants.  emit: sends an event to the client.
-    begun: time.monotonic() at which the time budget began."""
+    begun: time.monotonic() at which the time budget began.  lock: the folder's, if held already."""
 
-    def __init__(self, path: str, commands: Commands, emit: Callable[..., None], begun: float):
-        self.commands, self.emit = commands, emit
+    def __init__(self, path: str, commands: Commands, emit: Callable, begun: float, lock=None):
+        self.commands, self.emit, self._lock = commands, emit, lock
         self.folder = RunFolder.open(path)
         self.options = self.folder.options
         self.clock = Clock(self.options.time_budget, begun)
@@ -62,7 +62,7 @@ class Job:
 
     def run(self) -> None:
         """Do it all. Raises InputError, EngineError or Cancelled where it cannot be done."""
-        with FolderLock(self.folder.path):
+        with self._lock or FolderLock(self.folder.path):
             self.folder.sweep()
             threads = prepare_threads()
             self.device = choose_device(self.options.device)

@@ -97,6 +97,8 @@ class Live:
         if self.commands.paused:
             self._pause()
         if self.commands.cancel.is_set():
+            if self.commands.interrupted:
+                self.checkpoint()
             raise Cancelled("asked to")
         if self.commands.stop.is_set():
             raise Stopped

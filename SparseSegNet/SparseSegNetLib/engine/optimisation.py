@@ -106,3 +106,19 @@ def make_optimiser(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimize
     if plan.optimiser == "adamw":
         return AdamW(weights, rate, weight_decay=plan.weight_decay)
     raise ValueError(f"no optimiser '{plan.optimiser}'")
+
+
+def move_optimiser(optimiser: torch.optim.Optimizer | AdamW, before: list[torch.nn.Parameter],
+                   after: list[torch.nn.Parameter], device: torch.device) -> None:
+    """Take an optimiser's state to the device where its weights are now, in the same order.
+
+    before, after: the weights; torch may have made new ones when the network was moved.
+    """
+    optimiser.param_groups[0]["params"] = after
+    for old, new in zip(before, after, strict=True):
+        if old is not new and old in optimiser.state:  # torch's optimisers know them by the weight
+            optimiser.state[new] = optimiser.state.pop(old)
+    for entries in optimiser.state.values():
+        for name, value in entries.items():
+            if torch.is_tensor(value) and value.dim():
+                entries[name] = value.to(device)

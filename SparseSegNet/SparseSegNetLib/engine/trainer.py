@@ -23,7 +23,7 @@ from .lesson import Lesson
 from .losses import balancing_weights, make_loss
 from .memory import in_memory, release
 from .networks import build
-from .optimisation import channels_last, make_optimiser, schedule
+from .optimisation import channels_last, make_optimiser, move_optimiser, schedule
 from .plan import Plan, Triple, halved
 from .preprocess import WorkingVolume
 from .sampling import Sampler
@@ -294,14 +294,7 @@ class Trainer:
         before = list(self.network.parameters())
         self.network.to(device)
         self.average.to(device)
-        self.optimiser.param_groups[0]["params"] = list(self.network.parameters())
-        for old, new in zip(before, self.network.parameters(), strict=True):
-            if old is not new and old in self.optimiser.state:  # torch's know them by the weight
-                self.optimiser.state[new] = self.optimiser.state.pop(old)
-        for entries in self.optimiser.state.values():
-            for name, value in entries.items():
-                if torch.is_tensor(value) and value.dim():
-                    entries[name] = value.to(device)
+        move_optimiser(self.optimiser, before, list(self.network.parameters()), device)
         self.lesson.move(device)
         self.sampler.move(self.lesson.taught(), device)
         self._class_weights = self._class_weights.to(device)

@@ -1,23 +1,29 @@
 """The engine process: ``python -m SparseSegNetLib.engine.worker RUN``.
 
-Learns from a run folder and writes the result into it. Events go to stdout and commands come from
-stdin, one JSON object per line (client.protocol); the log goes to stderr. Exit codes: 0 done,
-2 bad input, 3 cancelled or stopped before anything was learnt, 4 no usable device, 5 internal.
+Learns from a run folder and writes the result into it. Events go to stdout, one JSON object per
+line (client.protocol); the log goes to stderr. With --client commands come from stdin in the same
+way, and its end is the client's; without, as in a batch system, stdin is never looked at. SIGTERM,
+SIGHUP, Ctrl-Break (and Ctrl-C without a client) write a checkpoint and end the process. Exit
+codes: 0 done, 2 bad input, 3 cancelled, ended by such a signal, or stopped before anything was
+learnt, 4 no usable device, 5 internal.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 BEGUN = time.monotonic()  # before the heavy imports: they are part of the user's waiting
 
 EXIT = {"input": 2, "locked": 2, "cancelled": 3, "no-device": 4}
 INTERNAL = 5
+LOOK_AGAIN = 0.1  # seconds, whether a lock has become free
 
 
 def share_the_cores() -> None:
@@ -31,18 +37,39 @@ def share_the_cores() -> None:
     os.environ.setdefault("KMP_BLOCKTIME", "1")  # LLVM's and Intel's: macOS and Windows
 
 
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m SparseSegNetLib.engine.worker",
+                                  description="Train on a run folder and write the result into "
+                                              "it.")
+    top.add_argument("run_folder", metavar="RUN", help="the run folder")
+    top.add_argument("--client", action="store_true",
+                     help="a client began this: take its commands from stdin, end with it")
+    top.add_argument("--changes", metavar="DIR", help="options and labels to go on with, as "
+                                                      "run.changes.Changes leaves them")
+    top.add_argument("--wait", type=float, default=0.0, metavar="S",
+                     help="seconds to wait for another engine on this folder to end (default 0)")
+    return top
+
+
+def open_streams() -> None:
+    """A batch system may close the streams: then nobody reads what is said."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, nowhere)
+            setattr(sys, f"__{name}__", nowhere)  # else main's exchange of stdout would close it
+
+
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        print("usage: python -m SparseSegNetLib.engine.worker RUN", file=sys.stderr)
-        return 2
-    # Ctrl-C is for the client to interpret: it sends 'stop' and waits for the best result.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    open_streams()
+    options = parser().parse_args(arguments)
     # Only events may reach the real stdout; a library that prints goes to the log.
     out, sys.stdout = sys.stdout.buffer, sys.stderr
     share_the_cores()
 
     from ..client.protocol import encode
     from ..errors import EngineError, InputError
+    from ..signals import answer
     from .commands import Commands
 
     def emit(event: str, **data) -> None:
@@ -50,9 +77,17 @@ def main(arguments: list[str]) -> int:
         out.flush()
 
     commands = Commands()
-    commands.listen(sys.stdin.fileno())
+    if options.client:
+        # Ctrl-C is for the client to interpret: it sends 'stop' and waits for the best result.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        answer(commands.interrupt)
+        commands.listen(sys.stdin.fileno())
+    else:
+        answer(commands.interrupt, "SIGINT")
     try:
         emit("started", pid=os.getpid())  # a launcher in between has a pid of its own
+        from ..run.changes import Changes
+        from ..run.folder import RunFolder
         from .device import keep_freed_memory
         from .job import Job  # torch comes along, or fails to
         from .live import Cancelled
@@ -61,13 +96,27 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         return report(error, emit)
     try:
-        job = Job(arguments[0], commands, emit, BEGUN)
-        if job.options.network == "auto":  # the published ones' blocks have very different sizes
-            keep_freed_memory()
-        job.run()
+        folder = RunFolder.open(options.run_folder)
+        waiting = time.monotonic()
+        lock = owned(folder.path, commands, options.wait)
+        if lock is None:
+            raise Cancelled("asked to")
+        with lock:
+            if options.changes:
+                Changes.read(options.changes).apply(folder)
+            job = Job(options.run_folder, commands, emit,
+                      BEGUN + time.monotonic() - waiting, lock)
+            if job.options.network == "auto":  # the published ones' blocks differ in size
+                keep_freed_memory()
+            job.run()
         return 0
     except Cancelled as reason:
         print(f"cancelled: {reason}", file=sys.stderr)
+        if commands.interrupted:
+            cause, remedy = how_to_go_on(folder)
+            print(f"{cause} {remedy}", file=sys.stderr)
+            with suppress(OSError):
+                emit("interrupted", cause=cause, remedy=remedy)
         return EXIT["cancelled"]
     except InputError as error:
         emit("error", code="input", cause=str(error), remedy="")
@@ -80,6 +129,36 @@ def main(arguments: list[str]) -> int:
         return EXIT["cancelled"]  # the client has gone
     except Exception as error:
         return report(error, emit)
+
+
+def owned(path, commands, patience: float):
+    """The folder's lock (run.lock.FolderLock), from an engine that ends within `patience` seconds
+    if need be; None when the client gives up meanwhile. Raises EngineError 'locked'."""
+    from ..errors import EngineError
+    from ..run.lock import FolderLock
+
+    end = time.monotonic() + patience
+    while not commands.cancel.is_set():
+        try:
+            return FolderLock(path)
+        except EngineError:
+            if time.monotonic() >= end:
+                raise
+        commands.cancel.wait(LOOK_AGAIN)
+    return None
+
+
+def how_to_go_on(folder) -> tuple[str, str]:
+    """What was interrupted and how to go on: cause and remedy."""
+    from ..run.states import whole_states
+
+    command = f"'sparsesegnet resume \"{folder.path}\"'"
+    state = next(whole_states(folder.state_paths), None)
+    if state is None:
+        return ("the training was interrupted before its first checkpoint.",
+                f"{command} begins it again.")
+    return (f"the training was interrupted; its checkpoint is of step {state[1]['steps']}.",
+            f"{command} goes on from its last checkpoint.")
 
 
 def report(error: Exception, emit: Callable[..., None]) -> int:

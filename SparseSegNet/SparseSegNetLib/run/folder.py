@@ -193,7 +193,16 @@ class RunFolder:
 
     def write_labels(self, number: int, labels: np.ndarray,
                      slices: Sequence[AnnotatedSlice]) -> None:
-        """Put other labels in the place of an input's. Raises InputError when they do not fit."""
+        """Put other labels in the place of an input's, by the owner of the lock or its client.
+        Raises InputError when they do not fit."""
+        self.check_labels(number, labels)
+        folder = self.path / "inputs" / str(number)
+        # Slices first: to the engine a slice without its labels is an incomplete one.
+        _write_slices(folder, slices)
+        write_array(folder / "labels.npy", np.ascontiguousarray(labels))
+
+    def check_labels(self, number: int, labels: np.ndarray) -> None:
+        """Raises InputError when labels do not fit an input."""
         if not 1 <= number <= self.count:
             raise InputError(f"there is no input {number}: the run has {self.count}.")
         folder = self.path / "inputs" / str(number)
@@ -205,9 +214,6 @@ class RunFolder:
         if len(above):
             raise InputError(f"the new labels hold the value {above.max()}, but the run knows "
                              f"{len(self.segments)} segments: begin a new run.")
-        # Slices first: to the engine a slice without its labels is an incomplete one.
-        _write_slices(folder, slices)
-        write_array(folder / "labels.npy", np.ascontiguousarray(labels))
 
     def write_result(self, number: int, labels: np.ndarray, uncertainty: np.ndarray) -> None:
         write_array(self.path / "result" / f"{number}-uncertainty.npy", uncertainty)

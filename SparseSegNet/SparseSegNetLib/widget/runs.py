@@ -13,6 +13,7 @@ import slicer
 from ..errors import EngineError, InputError
 from ..run.folder import RunFolder
 from ..run.lock import FolderLock
+from ..run.states import whole_states
 
 
 class Runs:
@@ -74,7 +75,8 @@ class Runs:
 def resumable(path: str) -> bool:
     """Whether a run was begun there and has no result yet."""
     folder = _opened(path)
-    return folder is not None and folder.state_paths[0].is_file() and not folder.has_result()
+    return folder is not None and not folder.has_result() \
+        and any(True for _ in whole_states(folder.state_paths))
 
 
 def finished(path: str) -> RunFolder | None:

@@ -30,12 +30,11 @@ def test_new_labels_are_learnt_shown_and_kept(tmp_path):
     folder, truth = run_folder(tmp_path / "run", counts=(1, 1, 0), time_budget=60)
     run, events = watched(folder)
     assert until(run, lambda: training(run))
-    steps, begun = run.progress["step"], time.monotonic()
+    steps = run.progress["step"]
     labels, slices = with_slice(folder, truth, "k", 9)
     run.change_labels(labels, slices)
     run.preview(["k:10", "j:14"])
     assert until(run, lambda: named(events, "labels"))
-    assert time.monotonic() - begun < 5, "one second on an idle machine"
     taken = named(events, "labels")[0]
     assert taken["labelled"] == (labels != UNLABELLED).sum() and taken["step"] >= steps
     assert until(run, lambda: any(e.get("planes") for e in named(events, "preview")))
@@ -179,9 +178,10 @@ def test_cancel_while_paused_and_a_run_without_any_gpu_left_behind(tmp_path):
     assert until(run, lambda: training(run))
     run.pause()
     assert until(run, lambda: run.state == "paused")
-    begun = time.monotonic()
     run.cancel()
-    assert run.state == "cancelled" and time.monotonic() - begun < 5
+    assert run.state == "cancelled"
+    if os.name != "nt":
+        assert run._transport._process.returncode == 3, "it ended by itself"
     with pytest.raises(InputError, match="cancelled cannot be changed"):
         run.change_labels(folder.read_labels(), [])
 

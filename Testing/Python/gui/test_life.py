@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +36,8 @@ def begun(user, seconds=120.0):
 def test_the_scene_is_closed_while_training(user):
     _, pid = begun(user)
     folder = user.panel.run.folder
-    begunAt = time.monotonic()
     slicer.mrmlScene.Clear(0)
-    assert time.monotonic() - begunAt < 1.0, "closing does not wait for the engine"
+    assert not user.panel._leaving[0]._run.ended, "closing does not wait for the engine"
     assert user.panel.run is None and user.panel.annotating is None
     assert user.panel.parameters.volume is None
     user.until(lambda: not alive(pid), 15)
@@ -148,7 +146,7 @@ def test_the_scene_is_saved_opened_and_the_run_resumed(user, tmp_path):
 def test_a_run_of_the_console_is_shown(user):
     import SparseSegNet
 
-    truth = annotated(user, 60.0)
+    annotated(user, 60.0)
     volume, drawn = user.panel.parameters.volume, user.panel.parameters.segmentation
     user.panel.parameters.volume = None
     run = SparseSegNet.densify(volume, drawn, timeBudget=60)
@@ -160,7 +158,7 @@ def test_a_run_of_the_console_is_shown(user):
     assert run.wait(60) == "done"
     user.until(lambda: user.panel.parameters.result is not None, 10)
     assert user.panel.parameters.result is run.result
-    assert truth is not None and logic.currentRun() is run
+    assert logic.currentRun() is run
 
 
 def test_the_folder_of_runs_cannot_be_written(user, tmp_path):
@@ -201,7 +199,7 @@ def test_a_volume_under_a_transform_is_refused_in_words(user):
     assert "the segmentation 'MR drawn_1' is under" in user.ui.dataInfoLabel.text
 
 
-def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication):
+def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication, monkeypatch):
     from PySide6.QtCore import Qt
     from PySide6.QtTest import QTest
 
@@ -211,7 +209,7 @@ def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication):
     user.window.objectName = "qSlicerMainWindow"
     slicerApplication._windows.append(user.window)
     second = makeUser()
-    truth = annotated(second)
+    annotated(second)
     user.window.show()
     user.window.activateWindow()
     second.until(lambda: user.window.isActiveWindow, 5)
@@ -223,11 +221,13 @@ def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication):
     assert second.panel.annotate.table.current != first
     QTest.keyClick(user.window, Qt.Key_Left, both)
     assert second.panel.annotate.table.current == first
-    count = len(second.panel.annotating.slices)
+    marked, mark = [], second.panel.annotating.mark
+    monkeypatch.setattr(second.panel.annotating, "mark",
+                        lambda plane: marked.append(plane) or mark(plane))
     QTest.keyClick(user.window, Qt.Key_M, both)
-    assert len(second.panel.annotating.slices) in (count, count + 1)
+    assert len(marked) == 1 and marked[0] in second.panel.annotating.slices
     second.widget.exit()
-    assert not second.panel.annotate._shortcuts and truth is not None
+    assert not second.panel.annotate._shortcuts
 
 
 @pytest.mark.parametrize("types", ["loadFileType", "loadFileTypes"])

@@ -1,0 +1,62 @@
+"""What a run is to go on with: handed to the engine, since the owner of a run folder alone writes
+into it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..annotation.slices import AnnotatedSlice
+from .folder import RunFolder
+from .options import Options
+
+
+@dataclass
+class Changes:
+    """options: in place of the run's, None to keep them.  labels: uint8 (k, j, i) of the first
+    input, 255 = unlabelled; None to keep labels and slices.  slices: the annotated ones."""
+
+    options: Options | None = None
+    labels: np.ndarray | None = None
+    slices: Sequence[AnnotatedSlice] = ()
+
+    def handed(self) -> tempfile.TemporaryDirectory:
+        """A folder of its own that holds them, for `read`. Raises OSError when it cannot be
+        written."""
+        folder = tempfile.TemporaryDirectory(prefix="sparsesegnet-changes-",
+                                             ignore_cleanup_errors=True)
+        about = {"options": None if self.options is None else self.options.to_json(),
+                 "slices": [s.to_json() for s in self.slices]}
+        try:
+            (Path(folder.name) / "changes.json").write_text(json.dumps(about), encoding="utf-8")
+            if self.labels is not None:
+                np.save(Path(folder.name) / "labels.npy", self.labels, allow_pickle=False)
+        except OSError:
+            folder.cleanup()
+            raise
+        return folder
+
+    @classmethod
+    def read(cls, path: Path | str) -> Changes:
+        """Those that `handed` left at `path`."""
+        path = Path(path)
+        about = json.loads((path / "changes.json").read_text(encoding="utf-8"))
+        labels = path / "labels.npy"
+        return cls(None if about["options"] is None else Options.from_json(about["options"]),
+                   np.load(labels) if labels.is_file() else None,
+                   [AnnotatedSlice.from_json(s) for s in about["slices"]])
+
+    def apply(self, folder: RunFolder) -> None:
+        """Write them into a run folder, by the owner of its lock. Raises InputError when they do
+        not fit the run."""
+        if self.labels is not None:
+            folder.write_labels(1, self.labels, self.slices)
+        if self.options is not None:
+            folder.options = self.options
+            folder.description["options"] = self.options.to_json()
+            folder.save()
