@@ -11,6 +11,8 @@ import numpy as np
 from ..annotation.slices import AnnotatedSlice
 from ..errors import EngineError, InputError
 from ..run.folder import RunFolder
+from ..run.links import open_to_append
+from .messages import ProtocolError, check_message
 from .processes import explain_end, kill_tree
 from .protocol import LineBuffer, decode, encode
 from .transports import start
@@ -51,9 +53,10 @@ class Run:
         self._complaint = ""
         self._chatter = ""
         self._complaint_lines = LineBuffer()
-        self._log = folder.log_path.open("ab")
+        self._log = open_to_append(folder.log_path)
         self._done: dict | None = None
         self._reported: EngineError | None = None
+        self._misunderstood = ""
         self._cancelling = False
         self._kill_at: float | None = None
         self._trained = False
@@ -166,7 +169,7 @@ class Run:
                     if event is None:
                         self._chatter = self._write_log([line]) or self._chatter
                     else:
-                        self._handle(event)
+                        self._hear(event, line)
             if time.monotonic() > until:
                 break
         if not (self.ended or self.silent) and time.monotonic() - self._heard > SILENCE:
@@ -188,15 +191,28 @@ class Run:
         said = (line[:1000].decode("utf-8", "replace").strip() for line in reversed(lines))
         return next(filter(None, said), "")
 
+    def _hear(self, event: dict, line: bytes) -> None:
+        """Handle an event; one of another form than agreed goes into the log, and is told."""
+        try:
+            check_message(event, "event")
+        except ProtocolError as error:
+            self._write_log([line])
+            if not self._misunderstood:
+                self._misunderstood = str(error)
+                self._handle({"event": "warning", "text": f"{error}. Client and engine may be of "
+                                                          "different versions."})
+            return
+        self._handle(event)
+
     def _handle(self, event: dict) -> None:
         kind = event["event"]
         if kind in ("started", "ready"):
-            self._pid = event.get("pid")
+            self._pid = event["pid"]
         elif kind == "plan":
             self.plan = event
         elif kind == "progress":
             self.progress = event
-            self.state = self._state_in(event.get("phase"))
+            self.state = self._state_in(event["phase"])
         elif kind == "metrics":
             self.metrics.append(event)
         elif kind in ("warning", "oom-recovered"):
@@ -212,7 +228,7 @@ class Run:
             self._reported = EngineError(event["code"], event["cause"], remedy)
         self._tell(event)
 
-    def _state_in(self, phase: str | None) -> str:
+    def _state_in(self, phase: str) -> str:
         """Slices are compared before training, and again where labels have changed."""
         if phase == "comparing slices":
             return "training" if self._trained else "preparing"
@@ -231,10 +247,18 @@ class Run:
         elif code == EXIT_CANCELLED or self._cancelling:
             self.state = "cancelled"
         else:
-            self.error = self._reported or explain_end(
+            self.error = self._reported or self._not_understood(code) or explain_end(
                 code, self._last_words(), self.folder.path, self.folder.log_path)
             self.state = "failed"
         self._tell({"event": "ended", "state": self.state})
+
+    def _not_understood(self, code: int) -> EngineError | None:
+        """Why a run has no result whose engine ended well, or said why not."""
+        if not self._misunderstood or code < 0:
+            return None
+        return EngineError("protocol", f"{self._misunderstood}.", "Install SparseSegNet again, "
+                           "so that client and engine are of the same version. The log is "
+                           f"{self.folder.log_path}.")
 
     def _last_words(self) -> str:
         # Which of two pipes is read first is chance, but the reason of a death is on stderr.

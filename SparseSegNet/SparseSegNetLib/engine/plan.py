@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 
@@ -122,8 +122,9 @@ class Plan:
         def tuples(value):
             return tuple(map(tuples, value)) if isinstance(value, list) else value
 
-        fields = {k: tuples(v) for k, v in data.items()}
-        return cls(**{**fields, "strength": Strength(**data["strength"])})
+        known = {f.name for f in fields(cls)}
+        values = {k: tuples(v) for k, v in data.items() if k in known}
+        return cls(**{**values, "strength": Strength(**data.get("strength", {}))})
 
 
 def make_plan(print_: Fingerprint, device: str = "cpu", width: int = 16,
