@@ -48,9 +48,6 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
     if not ids:
         raise InputError(f"the segmentation '{segmentationNode.GetName()}' has no segments: add "
                          "one and draw it in a few slices.")
-    if len(ids) > MAX_SEGMENTS:
-        raise InputError(f"the segmentation '{segmentationNode.GetName()}' has {len(ids)} "
-                         f"segments: at most {MAX_SEGMENTS} can be used.")
     merged = mergedSegments(segmentation, ids, volumeNode)
     behind = [n for n, i in enumerate(ids, start=1) if isBackground(segmentation, i)]
     background = np.isin(merged, behind) if behind else None
@@ -74,7 +71,11 @@ def isBackground(segmentation, segmentId: str) -> bool:
 
 def mergedSegments(segmentation, ids: list[str], volumeNode) -> np.ndarray:
     """uint8 (k, j, i): n where the n-th of `ids` covers, on the volume's grid; the later one
-    where several do. Raises InputError when the segments cannot be put on that grid."""
+    where several do. Raises InputError when there are more than 254 segments, or when they cannot
+    be put on that grid."""
+    if len(ids) > MAX_SEGMENTS:
+        raise InputError(f"the segmentation has {len(ids)} segments: at most {MAX_SEGMENTS} can "
+                         "be used. Remove some, or move them to another segmentation.")
     merged = mergedLayers(segmentation, ids, volumeNode)
     if merged is None:
         merged = _resampled(segmentation, ids, volumeNode)

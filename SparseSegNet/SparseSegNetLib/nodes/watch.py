@@ -46,8 +46,8 @@ class DrawnWatch:
                   slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved,
                   slicer.vtkSegmentation.SegmentModified,
                   slicer.vtkSegmentation.SegmentsOrderModified)
+        self._read()  # before it observes: it may refuse
         self._tags = [self._segmentation.AddObserver(event, self._onEvent) for event in events]
-        self._read()
 
     def close(self) -> None:
         """Observe no longer."""
@@ -84,8 +84,9 @@ class DrawnWatch:
 
     def _read(self) -> None:
         self.dirtySince = None
-        self.ids = list(self._segmentation.GetSegmentIDs())
-        self.labels = mergedSegments(self._segmentation, self.ids, self._volume)
+        ids = list(self._segmentation.GetSegmentIDs())
+        self.labels = mergedSegments(self._segmentation, ids, self._volume)
+        self.ids = ids
 
     @vtk.calldata_type(vtk.VTK_STRING)
     def _onEvent(self, caller, event, segmentId=None) -> None:
