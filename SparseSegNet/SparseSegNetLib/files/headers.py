@@ -129,7 +129,8 @@ def _nifti(path: Path) -> None:
         count, bits = dims[0], struct.unpack_from(order + "h", head, place)[0]
         _dimensions(count, "dim[0]", 7)
         # The reader takes 1 for what is missing behind the first.
-        _fits([dims[1], *(max(1, n) for n in dims[2:count + 1])], max(1, bits // 8), path.stat().st_size, False)
+        _fits([dims[1], *(max(1, n) for n in dims[2:count + 1])], max(1, bits // 8),
+              path.stat().st_size, False)
         return
 
 
