@@ -34,14 +34,14 @@ def densify(volumeNode, segmentationNode, timeBudget=120.0, **options):
     return logic.densify(volumeNode, segmentationNode, timeBudget, **options)
 
 
-def resume(runFolder, volumeNode, segmentationNode, timeBudget=None, moreTime=0.0):
+def resume(runFolder, volumeNode, segmentationNode, timeBudget=None, moreTime=0.0, **options):
     """Go on with a run from its last checkpoint, or teach a finished one some more.
 
     See SparseSegNetLib.logic.resume.
     """
     from SparseSegNetLib import logic
 
-    return logic.resume(runFolder, volumeNode, segmentationNode, timeBudget, moreTime)
+    return logic.resume(runFolder, volumeNode, segmentationNode, timeBudget, moreTime, **options)
 
 
 def currentRun():

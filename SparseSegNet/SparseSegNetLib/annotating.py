@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .annotation.cover import cover_slices, looks_solid
+from .annotation.drawn import found_slices, solid_warning
 from .annotation.share import clear_crossing, labelled_voxels
 from .annotation.slices import AXES, AnnotatedSlice, check_slices
-from .annotation.strokes import painted_slices
+from .annotation.strokes import box_of, painted_slices
 from .errors import InputError
+from .nodes.corrected_voxels import correctedVoxels
 from .nodes.held import HeldNode
 from .nodes.slice_list import listedSlices, listSlices
 from .nodes.volumes import refuseTransformed, volumeGeometry
@@ -63,12 +64,11 @@ class Annotating:
             check_slices(listed, self.shape)
         self._watch = DrawnWatch(segmentationNode, volumeNode)
         if listed is None and self._watch.labels.any():
-            cover = cover_slices(self._foreground() > 0)
-            if looks_solid(cover):
-                self.warning = (
-                    f"'{segmentationNode.GetName()}' is painted solidly, so its complete slices "
-                    "cannot be told. Mark those that are complete.")
-                cover = []
+            cover, solid = found_slices(self._foreground(), self._corrected())
+            if solid:
+                self.warning = solid_warning(
+                    segmentationNode.GetName(), len(cover),
+                    "take those that are not complete from the list")
             listed = dict.fromkeys(cover, False)
         self.slices: dict[AnnotatedSlice, bool] = listed or {}
         if self.slices:
@@ -106,8 +106,9 @@ class Annotating:
             noticed = self._painted(change, shown)
         else:
             noticed = self._erased(change)
-        if noticed.added or noticed.dropped:
-            self._keep()
+        # Also an empty list is kept: what was painted while we looked on is never taken for
+        # slices later, by finding them anew.
+        self._keep()
         return noticed
 
     def mark(self, item: AnnotatedSlice) -> None:
@@ -163,6 +164,9 @@ class Annotating:
         return numbers[self._watch.labels[where]]
 
     def _painted(self, change: Change, shown: Collection[AnnotatedSlice]) -> Noticed:
+        change = self._without_corrections(change)
+        if change is None:
+            return Noticed(True)
         planes = painted_slices(change.changed, change.offset, shown, self.slices)
         if planes is None:
             return Noticed(True, warning=SOLID)
@@ -170,6 +174,26 @@ class Annotating:
         added = [s for s in planes if (s.axis, s.index) not in known]
         self.slices.update(dict.fromkeys(added, False))
         return Noticed(True, added=added)
+
+    def _without_corrections(self, change: Change) -> Change | None:
+        """The change without voxels that were taken over from a corrected result; None when there
+        are no others. Undo and redo draw them again, and they are no strokes in a slice."""
+        corrected = self._corrected()
+        if not corrected.size:
+            return change
+        inside = tuple(slice(start, start + n) for start, n in
+                       zip(change.offset, change.changed.shape, strict=True))
+        painted = np.ones(self.shape, bool)
+        painted.ravel()[corrected] = False
+        painted = change.changed & painted[inside]
+        box = box_of(painted)
+        if box is None:
+            return None
+        return Change(tuple(s.start + o for s, o in zip(box, change.offset, strict=True)),
+                      painted[box], (change.added & painted)[box])
+
+    def _corrected(self) -> np.ndarray:
+        return correctedVoxels(self._node.get(), self.shape)
 
     def _erased(self, change: Change) -> Noticed:
         """A slice that was only noticed, and in which nothing is left, is dropped (an undo)."""

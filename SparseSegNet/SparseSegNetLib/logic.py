@@ -51,27 +51,29 @@ def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
                       None if resample is None else tuple(resample),
                       largest_component=largestComponent)
     geometry = volumeGeometry(volumes[0] if volumes else None)
-    if slices is not None:
-        slices = parse_slices([slices]) if isinstance(slices, str) else list(slices)
+    slices = _listed(slices)
     annotation = annotationOf(segmentationNode, volumes[0], slices)
     image = volumeArray(volumes)  # before any folder is made: it may refuse
     folder = RunFolder.create(
         runFolder or tempfile.mkdtemp(prefix="sparsesegnet-"),
         [RunInput(image, annotation.labels, geometry, annotation.slices,
                   [node.GetName() or "" for node in volumes])],
-        annotation.segments, options, name=volumes[0].GetName() or "")
+        annotation.segments, options, name=volumes[0].GetName() or "",
+        named_slices=slices is not None)
     return _newest(NodeRun(Run(folder), volumes[0], segmentationNode, geometry,
                            temporary=runFolder is None, warnings=annotation.warnings,
                            slices=slices))
 
 
 def resume(runFolder: Path | str, volumeNode, segmentationNode, timeBudget: float | None = None,
-           moreTime: float = 0.0) -> NodeRun:
+           moreTime: float = 0.0, *,
+           slices: Sequence[AnnotatedSlice] | str | None = None) -> NodeRun:
     """Go on with a run from its last checkpoint, or teach a finished one some more.
 
         run = resume(run.folder, volumeNode, segmentationNode, moreTime=60)
 
-    The annotation is taken as it is now. timeBudget: seconds in all; moreTime: seconds beside
+    The annotation is taken as it is now. slices: as for `densify`; when left out, those that were
+    named when the run began, if any were.  timeBudget: seconds in all; moreTime: seconds beside
     those that the run has taken already. Neither: what was left of its budget. Raises InputError
     when the nodes are not those that the run began with, or the folder cannot be used.
     """
@@ -80,7 +82,10 @@ def resume(runFolder: Path | str, volumeNode, segmentationNode, timeBudget: floa
     if (other := folder.read_input(mapped=True).geometry.difference(geometry)) is not None:
         raise InputError(f"the run {folder.path} was begun with another volume than "
                          f"'{volumeNode.GetName()}': {other}.")
-    annotation = annotationOf(segmentationNode, volumeNode, None)
+    if slices is None and folder.named_slices:
+        slices = folder.read_slices()
+    slices = _listed(slices)
+    annotation = annotationOf(segmentationNode, volumeNode, slices)
     if [s.id for s in annotation.segments] != [s.id for s in folder.segments]:
         raise InputError(f"the segments of '{segmentationNode.GetName()}' are others than when "
                          "the run began: begin a new one.")
@@ -92,7 +97,13 @@ def resume(runFolder: Path | str, volumeNode, segmentationNode, timeBudget: floa
         folder.save()
     folder.write_labels(1, annotation.labels, annotation.slices)
     return _newest(NodeRun(Run(folder), volumeNode, segmentationNode, geometry, temporary=False,
-                           warnings=annotation.warnings))
+                           warnings=annotation.warnings, slices=slices))
+
+
+def _listed(slices: Sequence[AnnotatedSlice] | str | None) -> list[AnnotatedSlice] | None:
+    if slices is None:
+        return None
+    return parse_slices([slices]) if isinstance(slices, str) else list(slices)
 
 
 def secondsTaken(folder: RunFolder) -> float:

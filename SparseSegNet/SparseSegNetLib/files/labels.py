@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..annotation.composition import MAX_SEGMENTS, UNLABELLED, compose_labels, restrict_to_slices
-from ..annotation.cover import cover_slices, looks_solid
+from ..annotation.composition import MAX_SEGMENTS, UNLABELLED, restrict_to_slices
+from ..annotation.cover import cover_slices
+from ..annotation.drawn import label_array
 from ..annotation.geometry import Geometry
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice, check_slices
@@ -19,6 +20,7 @@ from .images import geometry_of, read_file
 from .segmentation_file import is_segmentation, read_segments
 
 HIGHEST = 2**32 - 1  # label value that all formats hold
+REMEDY = "name the slices that are completely annotated with --slices"
 
 
 @dataclass
@@ -58,7 +60,8 @@ def read_annotation(path: Path | str, geometry: Geometry, unlabelled: int = UNLA
         background = None
     check_slices(slices, geometry.shape)
     if segmentation or unlabelled == 0:
-        return _from_drawn(drawn, segments, background, list(slices))
+        found = label_array(drawn, background, list(slices) or None, path.name, REMEDY)
+        return Annotation(found.labels, segments, found.slices, found.warnings)
     if not slices and not (drawn == UNLABELLED).any():
         raise InputError(
             f"every voxel of {path} is labelled, so there is nothing to densify: say which "
@@ -67,20 +70,6 @@ def read_annotation(path: Path | str, geometry: Geometry, unlabelled: int = UNLA
     labels = restrict_to_slices(drawn, slices) if slices else drawn
     found = list(slices) or cover_slices(labels != UNLABELLED)
     return Annotation(labels, segments, found)
-
-
-def _from_drawn(drawn: np.ndarray, segments: list[Segment], background: np.ndarray | None,
-                slices: list[AnnotatedSlice]) -> Annotation:
-    """Segments cover what was drawn; the rest is background in annotated slices alone."""
-    warnings = []
-    if not slices:
-        slices = cover_slices(drawn > 0)
-        if looks_solid(slices):
-            warnings.append(
-                f"the segments are solid: it takes {len(slices)} slices to cover them, several "
-                "side by side. If they were painted with a 3D brush, name the slices that are "
-                "completely annotated with --slices.")
-    return Annotation(compose_labels(drawn, slices, background), segments, slices, warnings)
 
 
 def _label_values(path: Path, image: sitk.Image, unlabelled: int) -> np.ndarray:

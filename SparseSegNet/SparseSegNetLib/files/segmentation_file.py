@@ -13,12 +13,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..annotation.composition import MAX_SEGMENTS
+from ..annotation.drawn import is_background, painting_order
 from ..annotation.geometry import Geometry
 from ..annotation.segments import PALETTE, Segment
 from ..errors import InputError
 from .images import geometry_of
-
-BACKGROUND = "background"
 
 
 def is_segmentation(image: sitk.Image) -> bool:
@@ -31,7 +30,8 @@ def read_segments(path: Path, image: sitk.Image, geometry: Geometry
     """Segments on the image's grid: (drawn, segments, background).
 
     drawn: uint8 (k, j, i), n = n-th segment; of overlapping ones the later wins.
-    background: boolean (k, j, i), a segment called 'Background', or None.
+    background: boolean (k, j, i), where a segment called 'Background' covers and no other, or
+    None.
     A segmentation file may be cropped to its content or lie on another grid; it is put on the
     image's grid (nearest neighbour). Raises InputError when it does not overlap the image.
     """
@@ -42,13 +42,13 @@ def read_segments(path: Path, image: sitk.Image, geometry: Geometry
     segments: list[Segment] = []
     background = None
     layers = _on_grid(path, image, geometry)
-    for head in heads:
+    for head in (heads[n] for n in painting_order([head["name"] for head in heads])):
         if head["layer"] >= len(layers):
             raise InputError(f"the segmentation {path} is damaged: segment '{head['name']}' is "
                              f"in layer {head['layer']}, the file has {len(layers)}.")
         mask = layers[head["layer"]] == head["value"]
-        if head["name"].strip().lower() == BACKGROUND:
-            background = mask
+        if is_background(head["name"]):
+            background = mask if background is None else background | mask
             continue
         segments.append(Segment(head["id"], head["name"], head["color"], head["value"],
                                 head["tags"]))
@@ -57,6 +57,8 @@ def read_segments(path: Path, image: sitk.Image, geometry: Geometry
         drawn[mask] = len(segments)
     if not segments:
         raise InputError(f"the segmentation {path} has only a Background segment.")
+    if background is not None:
+        background &= drawn == 0
     return drawn, segments, background
 
 

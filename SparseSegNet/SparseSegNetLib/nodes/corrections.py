@@ -6,7 +6,9 @@ import numpy as np
 import slicer.util
 
 from ..errors import InputError
+from .corrected_voxels import addCorrectedVoxels
 from .segmentations import isBackground, mergedSegments
+from .watch import ownWrites
 
 GREY = (0.5, 0.5, 0.5)
 
@@ -14,6 +16,9 @@ GREY = (0.5, 0.5, 0.5)
 def takeCorrections(resultNode, delivered: np.ndarray, segmentIds: list[str], drawnNode,
                     volumeNode) -> int:
     """Draw into the annotation what the user changed in a result. Returns how many voxels.
+
+    Corrections are single voxels: the slices that they lie in do not become complete. They are
+    remembered with the annotation, and who watches it is told that these writes are ours.
 
     delivered: uint8 (k, j, i), the result as the engine gave it, n = the n-th of `segmentIds`.
     What was erased becomes Background, in a segment of that name that is made where it is needed:
@@ -29,6 +34,15 @@ def takeCorrections(resultNode, delivered: np.ndarray, segmentIds: list[str], dr
     changed = now != delivered
     if not changed.any():
         return 0
+    with ownWrites(drawnNode):
+        addCorrectedVoxels(drawnNode, changed)
+        _draw(drawnNode, volumeNode, segmentIds, changed, now)
+    return int(np.count_nonzero(changed))
+
+
+def _draw(drawnNode, volumeNode, segmentIds: list[str], changed: np.ndarray,
+          now: np.ndarray) -> None:
+    """Make the changed voxels of the annotation what they are `now` (uint8 (k, j, i))."""
     drawn = drawnNode.GetSegmentation()
     erased = changed & (now == 0)
     background = backgroundSegment(drawnNode, make=bool(erased.any()))
@@ -44,7 +58,6 @@ def takeCorrections(resultNode, delivered: np.ndarray, segmentIds: list[str], dr
         if (after != before).any():
             slicer.util.updateSegmentBinaryLabelmapFromArray(after.astype(np.uint8), drawnNode,
                                                              segmentId, volumeNode)
-    return int(np.count_nonzero(changed))
 
 
 def backgroundSegment(segmentationNode, make: bool = False) -> str | None:

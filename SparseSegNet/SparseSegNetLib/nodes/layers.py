@@ -38,6 +38,14 @@ def mergedLayers(segmentation, ids: Sequence[str], volumeNode) -> np.ndarray | N
     return merged
 
 
+def onGrid(segmentation, ids: Sequence[str], volumeNode) -> bool:
+    """Whether something is drawn, and all of it on the volume's own grid."""
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    layers = {segmentation.GetSegment(i).GetRepresentation(name) for i in ids} - {None}
+    drawn = [layer for layer in layers if not layer.IsEmpty()]
+    return bool(drawn) and all(_offset(layer, volumeNode) is not None for layer in drawn)
+
+
 def _offset(layer, volumeNode) -> tuple[int, int, int] | None:
     """Where voxel (0, 0, 0) of a layer lies on the volume's grid (i, j, k), None off the grid."""
     ours, theirs, inverse = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()

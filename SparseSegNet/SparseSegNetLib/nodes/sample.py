@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import slicer.util
 
 CATEGORY, NAME = "SparseSegNet", "SparseSegNetKidney"
+IMAGE, ANNOTATION = "kidney-image.nrrd", "kidney-annotation.seg.nrrd"
 VOLUME, DRAWN = "SparseSegNet kidney", "SparseSegNet kidney drawn"
 
 
 def registerSample(folder: Path | str, icon: Path | str | None = None) -> None:
-    """Offer the sample in Slicer's Sample Data module. folder: where its files lie."""
+    """Offer the sample in Slicer's Sample Data module and to `SampleData.downloadSample`.
+
+    folder: where its files lie. They are "downloaded" from there by file URIs, since Slicer asks a
+    downloader of ours only in its panel, not in scripts. The checksums replace an older copy in
+    Slicer's cache.
+    """
     import SampleData
 
-    def load(source):
-        nodes = loadSample(folder)
-        slicer.util.setSliceViewerLayers(background=nodes[0], fit=True)
-        return list(nodes)
-
+    paths = [Path(folder).resolve() / name for name in (IMAGE, ANNOTATION)]
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category=CATEGORY, sampleName=NAME, uris=[], fileNames=[], nodeNames=[],
-        thumbnailFileName=None if icon is None else str(icon), customDownloader=load)
+        category=CATEGORY, sampleName=NAME, uris=[path.as_uri() for path in paths],
+        fileNames=[f"SparseSegNet-{path.name}" for path in paths], nodeNames=[VOLUME, DRAWN],
+        loadFileType=["VolumeFile", "SegmentationFile"],
+        checksums=[f"SHA256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths],
+        thumbnailFileName=None if icon is None else str(icon))
 
 
 def loadSample(folder: Path | str) -> tuple:
@@ -32,10 +38,10 @@ def loadSample(folder: Path | str) -> tuple:
     """
     folder, scene = Path(folder), slicer.mrmlScene
     volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(VOLUME))
-    _read("vtkMRMLVolumeArchetypeStorageNode", folder / "kidney-image.nrrd", volume)
+    _read("vtkMRMLVolumeArchetypeStorageNode", folder / IMAGE, volume)
     volume.CreateDefaultDisplayNodes()
     drawn = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(DRAWN))
-    _read("vtkMRMLSegmentationStorageNode", folder / "kidney-annotation.seg.nrrd", drawn)
+    _read("vtkMRMLSegmentationStorageNode", folder / ANNOTATION, drawn)
     drawn.CreateDefaultDisplayNodes()
     drawn.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     return volume, drawn

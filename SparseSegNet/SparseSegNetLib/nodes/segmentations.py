@@ -5,24 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import slicer
+import slicer.util
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..annotation.composition import MAX_SEGMENTS
+from ..annotation.drawn import is_background, painting_order
 from ..annotation.segments import Segment
 from ..errors import InputError
-from .layers import mergedLayers
+from .layers import mergedLayers, onGrid
 from .volumes import refuseTransformed, volumeGeometry
-
-BACKGROUND = "background"
 
 
 @dataclass
 class Drawn:
     """labelmap: uint8 (k, j, i), 0 where nothing was drawn, n for the n-th of `segments`; where
     segments overlap the later one wins.  background: boolean (k, j, i), what a segment called
-    'Background' covers, or None.
+    'Background' covers and no other, or None.
     """
 
     labelmap: np.ndarray
@@ -44,7 +43,7 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
     refuseTransformed(segmentationNode, "segmentation")
     volumeGeometry(volumeNode)
     segmentation = segmentationNode.GetSegmentation()
-    ids = list(segmentation.GetSegmentIDs()) if segmentation is not None else []
+    ids = orderedSegments(segmentation) if segmentation is not None else []
     if not ids:
         raise InputError(f"the segmentation '{segmentationNode.GetName()}' has no segments: add "
                          "one and draw it in a few slices.")
@@ -54,6 +53,10 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
     # Labels 1..K for the real segments, in their order.
     table = np.zeros(len(ids) + 1, np.uint8)
     real = [n for n in range(1, len(ids) + 1) if n not in behind]
+    if len(real) > MAX_SEGMENTS:
+        raise InputError(f"the segmentation '{segmentationNode.GetName()}' has {len(real)} "
+                         f"segments: at most {MAX_SEGMENTS} can be used. Remove some, or move "
+                         "them to another segmentation.")
     table[real] = np.arange(1, len(real) + 1)
     if not real:
         raise InputError(f"the segmentation '{segmentationNode.GetName()}' has only a Background "
@@ -63,19 +66,48 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
     return Drawn(table[merged], segments, background)
 
 
+def segmentationsOf(volumeNode) -> list:
+    """The segmentation nodes that belong to a volume: those that name it as their reference, and
+    of those without a reference the ones that are drawn on its grid."""
+    role, found = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole(), []
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        reference = node.GetNodeReference(role)
+        if reference is volumeNode or (reference is None and _drawnOn(node, volumeNode)):
+            found.append(node)
+    return found
+
+
+def _drawnOn(segmentationNode, volumeNode) -> bool:
+    segmentation = segmentationNode.GetSegmentation()
+    ids = [] if segmentation is None else list(segmentation.GetSegmentIDs())
+    return bool(ids) and volumeNode.GetImageData() is not None and onGrid(
+        segmentation, ids, volumeNode)
+
+
 def isBackground(segmentation, segmentId: str) -> bool:
     """Whether a segment marks background: it is called so."""
-    name = segmentation.GetSegment(segmentId).GetName() or segmentId
-    return name.strip().lower() == BACKGROUND
+    return is_background(_nameOf(segmentation, segmentId))
+
+
+def orderedSegments(segmentation) -> list[str]:
+    """The segments' IDs in the order in which they are laid over each other: of two that overlap
+    the later one counts (see `painting_order`)."""
+    ids = list(segmentation.GetSegmentIDs())
+    return [ids[n] for n in painting_order([_nameOf(segmentation, i) for i in ids])]
+
+
+def _nameOf(segmentation, segmentId: str) -> str:
+    return segmentation.GetSegment(segmentId).GetName() or segmentId
 
 
 def mergedSegments(segmentation, ids: list[str], volumeNode) -> np.ndarray:
     """uint8 (k, j, i): n where the n-th of `ids` covers, on the volume's grid; the later one
-    where several do. Raises InputError when there are more than 254 segments, or when they cannot
-    be put on that grid."""
-    if len(ids) > MAX_SEGMENTS:
-        raise InputError(f"the segmentation has {len(ids)} segments: at most {MAX_SEGMENTS} can "
-                         "be used. Remove some, or move them to another segmentation.")
+    where several do. Raises InputError when the segments cannot be put on that grid, or are more
+    than a label array can tell apart."""
+    if len(ids) > MAX_SEGMENTS + 1:
+        raise InputError(f"the segmentation has {len(ids)} segments: at most {MAX_SEGMENTS} and "
+                         "one called Background can be used. Remove some, or move them to another "
+                         "segmentation.")
     merged = mergedLayers(segmentation, ids, volumeNode)
     if merged is None:
         merged = _resampled(segmentation, ids, volumeNode)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +13,11 @@ import slicer
 import vtk
 
 from ..annotation.strokes import box_of
-from .segmentations import isBackground, mergedSegments
+from ..errors import InputError
+from .held import HeldNode
+from .segmentations import isBackground, mergedSegments, orderedSegments
+
+_watches: weakref.WeakSet[DrawnWatch] = weakref.WeakSet()
 
 
 @dataclass
@@ -36,24 +43,52 @@ class DrawnWatch:
     """
 
     def __init__(self, segmentationNode, volumeNode):
-        self._volume = volumeNode
+        self._node, self._volume = HeldNode(segmentationNode, "segmentation"), volumeNode
         self.ids: list[str] = []
         self.labels = np.zeros(0, np.uint8)
-        self.dirtySince: float | None = None
+        self._dirtySince: float | None = None
         self.reordered = False
-        self._segmentation = segmentationNode.GetSegmentation()
-        events = (slicer.vtkSegmentation.SourceRepresentationModified,
-                  slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved,
-                  slicer.vtkSegmentation.SegmentModified,
-                  slicer.vtkSegmentation.SegmentsOrderModified)
-        self._read()  # before it observes: it may refuse
-        self._tags = [self._segmentation.AddObserver(event, self._onEvent) for event in events]
+        self._observe(segmentationNode.GetSegmentation())
+        try:
+            self._read()
+        except InputError:
+            self.close()
+            raise
+        _watches.add(self)
+
+    def _observe(self, segmentation) -> None:
+        self._segmentation = segmentation
+        self._tags = [segmentation.AddObserver(event, self._onEvent) for event in (
+            slicer.vtkSegmentation.SourceRepresentationModified,
+            slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved,
+            slicer.vtkSegmentation.SegmentModified, slicer.vtkSegmentation.SegmentsOrderModified)]
 
     def close(self) -> None:
         """Observe no longer."""
         for tag in self._tags:
             self._segmentation.RemoveObserver(tag)
         self._tags = []
+        _watches.discard(self)
+
+    @property
+    def dirtySince(self) -> float | None:
+        self._followNode()
+        return self._dirtySince
+
+    def _followNode(self) -> None:
+        """Observe the segmentation that the node has now: a node may be given another one."""
+        if not self._tags or not self._node.alive:
+            return
+        now = self._node.get().GetSegmentation()
+        if now is not None and now is not self._segmentation:
+            for tag in self._tags:
+                self._segmentation.RemoveObserver(tag)
+            self._observe(now)
+            self._dirtySince = time.monotonic()
+
+    def watches(self, segmentationNode) -> bool:
+        """Whether it is this node that is observed."""
+        return bool(self._tags) and self._node.alive and self._node.get() is segmentationNode
 
     def background(self) -> np.ndarray:
         """Which numbers of `labels` are Background segments: boolean, one per number from 0."""
@@ -61,16 +96,11 @@ class DrawnWatch:
 
     def look(self) -> Change | None:
         """Read what is drawn now. None when nothing changed."""
+        self._followNode()
         before, old = self.labels, self.ids
         self._read()
         self.reordered = old != self.ids
-        if self.reordered:
-            # A segment that came, went or moved is not painting: compare under the new numbers.
-            table = np.zeros(len(old) + 1, np.uint8)
-            for number, segmentId in enumerate(old, start=1):
-                if segmentId in self.ids:
-                    table[number] = self.ids.index(segmentId) + 1
-            before = table[before]
+        before = self._renumbered(before, old)
         if before.shape != self.labels.shape:
             return None
         different = before != self.labels
@@ -82,12 +112,55 @@ class DrawnWatch:
         changed = different[box]
         return Change(tuple(s.start for s in box), changed, changed & drawn[self.labels[box]])
 
+    def takeIn(self, before: np.ndarray, ids: list[str], dirtySince: float | None) -> None:
+        """What changed since `before` was not painted: it is not reported by the next look. What
+        had changed earlier and was not looked at yet is.
+
+        before: uint8 (k, j, i), what was drawn then, n where the n-th of `ids` covered.
+        dirtySince: as it was then.
+        """
+        seen, old = self.labels, self.ids
+        self._followNode()
+        self._read()
+        if seen.shape == before.shape == self.labels.shape:
+            seen, before = self._renumbered(seen, old), self._renumbered(before, ids)
+            self.labels = np.where(before != self.labels, self.labels, seen)
+        self._dirtySince = dirtySince
+
+    def drawn(self) -> tuple[np.ndarray, list[str]]:
+        """What is drawn now, whether it was looked at or not: labels and IDs."""
+        self._followNode()
+        ids = orderedSegments(self._segmentation)
+        return mergedSegments(self._segmentation, ids, self._volume), ids
+
+    def _renumbered(self, labels: np.ndarray, ids: list[str]) -> np.ndarray:
+        """Labels by the numbers that segments have now: a segment that came, went or moved is
+        not painting."""
+        if ids == self.ids:
+            return labels
+        table = np.zeros(len(ids) + 1, np.uint8)
+        for number, segmentId in enumerate(ids, start=1):
+            if segmentId in self.ids:
+                table[number] = self.ids.index(segmentId) + 1
+        return table[labels]
+
     def _read(self) -> None:
-        self.dirtySince = None
-        ids = list(self._segmentation.GetSegmentIDs())
-        self.labels = mergedSegments(self._segmentation, ids, self._volume)
-        self.ids = ids
+        self._dirtySince = None
+        self.labels, self.ids = self.drawn()
 
     @vtk.calldata_type(vtk.VTK_STRING)
     def _onEvent(self, caller, event, segmentId=None) -> None:
-        self.dirtySince = time.monotonic()
+        self._dirtySince = time.monotonic()
+
+
+@contextmanager
+def ownWrites(segmentationNode) -> Iterator[None]:
+    """What is written into the segmentation inside this context was not painted by the user: no
+    watch of it reports that as painting. What the user has painted just before is reported."""
+    watching = [w for w in list(_watches) if w.watches(segmentationNode)]
+    before = [(*w.drawn(), w.dirtySince) for w in watching]
+    try:
+        yield
+    finally:
+        for watch, was in zip(watching, before, strict=True):
+            watch.takeIn(*was)

@@ -78,12 +78,13 @@ class RunFolder(Outputs):
     @classmethod
     def create(cls, path: Path | str, inputs: Sequence[RunInput], segments: Sequence[Segment],
                options: Options, name: str = "", output: Path | str | None = None,
-               source: Path | str | None = None) -> RunFolder:
+               source: Path | str | None = None, named_slices: bool = False) -> RunFolder:
         """Make a new run folder. `path` must not exist or be an empty folder (InputError), and
         everything must have the form in which a run folder keeps it (InputError).
 
         output: the file that the command line will write the result to.  source: the file of
-        the image.
+        the image.  named_slices: whether the user named the annotated slices, so that they are
+        not to be found anew when the run goes on.
         """
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -116,6 +117,7 @@ class RunFolder(Outputs):
                             "predict": None if item.predict is None else
                             [s.to_json() for s in item.predict]} for item in inputs],
                 "plan": None,
+                "named_slices": named_slices,
                 **{key: None if file is None else str(Path(file).absolute())
                    for key, file in (("output", output), ("source", source))},
             })
@@ -150,6 +152,11 @@ class RunFolder(Outputs):
     def save_plan(self, plan: dict, versions: dict) -> None:
         self.description.update(plan=plan, versions=versions)
         self.save()
+
+    @property
+    def named_slices(self) -> bool:
+        """Whether the annotated slices were named when the run began, not found or listed."""
+        return bool(self.description.get("named_slices"))
 
     @property
     def names(self) -> list[str]:

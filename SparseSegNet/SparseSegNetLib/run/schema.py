@@ -18,6 +18,7 @@ from .forms import (
     Form,
     Misfit,
     anything,
+    flag,
     mapping,
     number,
     of_type,
@@ -39,7 +40,7 @@ RUN_1 = record({"schema": whole(1), "name": text(), "created": text(),
                 "versions": mapping(text()), "plan": optional(mapping(anything())),
                 "inputs": rows(record({"channels": rows(text())},
                                       {"predict": optional(SLICES), "slices": SLICES}),
-                               1, MOST_INPUTS)})
+                               1, MOST_INPUTS)}, {"named_slices": flag()})
 RUN = record({"schema": whole(1), "output": optional(text()), "source": optional(text())})
 WRITTEN = record({"output": text(), "sha256": text()})
 REMEDY = "Restore the run folder from a copy, or begin a new run."

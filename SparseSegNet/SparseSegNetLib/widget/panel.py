@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from ..annotating import Annotating
 from ..errors import EngineError, InputError
+from ..nodes.segmentations import segmentationsOf
 from .annotate_section import AnnotateSection
 from .data_section import DataSection
 from .learn_section import LearnSection
@@ -44,6 +45,7 @@ class Panel(Running):
         self.runs = Runs()
         self._connection = None
         self._nodes: tuple = ()
+        self._offered = None  # the volume for which a segmentation was looked for
         self._nodesAt = 0.0
         self._complaint = ""
 
@@ -181,11 +183,27 @@ class Panel(Running):
         volumes = [v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode")]
         if self.parameters.volume is None and len(volumes) == 1:
             self.parameters.volume = volumes[0]
+        self._offered = None
+        self.update()
+
+    def _chooseSegmentation(self, volume) -> None:
+        """A volume was chosen and no segmentation yet: take the only one that belongs to it. Asked
+        once per volume, so that a selector which the user has emptied stays empty."""
+        if volume is None or volume is self._offered:
+            return
+        self._offered, parameters = volume, self.parameters
+        if parameters.segmentation is None:
+            found = [n for n in segmentationsOf(volume)
+                     if n not in (parameters.result, parameters.preview)]
+            if len(found) == 1:
+                parameters.segmentation = found[0]
 
     def _pairNodes(self) -> None:
         """Annotate the chosen segmentation on the chosen volume."""
         parameters = self.parameters
         volume = None if parameters is None else parameters.volume
+        if not slicer.mrmlScene.IsBatchProcessing():
+            self._chooseSegmentation(volume)
         segmentation = None if parameters is None else parameters.segmentation
         if slicer.mrmlScene.IsBatchProcessing():
             volume = segmentation = None  # half of a scene that is being opened
@@ -214,7 +232,7 @@ class Panel(Running):
         self.annotate.editor.release()
         self._disconnect()
         self._setAnnotating(None)
-        self._nodes = ()
+        self._nodes, self._offered = (), None
         self.learn.curve.clear()
 
     def onSceneEndClose(self, caller=None, event=None) -> None:

@@ -230,9 +230,13 @@ def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication):
     assert not second.panel.annotate._shortcuts and truth is not None
 
 
-def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch):
+def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch, tmp_path):
+    import hashlib
     import sys
     import types
+    import urllib.request
+
+    from SparseSegNetLib.nodes.annotations import annotationOf
 
     offered = {}
     module = types.ModuleType("SampleData")
@@ -245,12 +249,29 @@ def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch
     SparseSegNet.SparseSegNet(types.SimpleNamespace(path=str(path)))
     for act in slicerApplication._signals["startupCompleted()"]:
         act()
-    assert offered["category"] == "SparseSegNet" and offered["uris"] == []
+    assert offered["category"] == "SparseSegNet" and offered["sampleName"] == "SparseSegNetKidney"
     assert Path(offered["thumbnailFileName"]).is_file()
-    volume, drawn = offered["customDownloader"](None)
+    assert "customDownloader" not in offered, "scripts do not ask it"
+    # What SampleData does with it, in the panel and in `downloadSample`: each URI is retrieved to
+    # its name in the cache, checked, and loaded as its type under its node's name.
+    kinds = {"VolumeFile": ("vtkMRMLScalarVolumeNode", "vtkMRMLVolumeArchetypeStorageNode"),
+             "SegmentationFile": ("vtkMRMLSegmentationNode", "vtkMRMLSegmentationStorageNode")}
+    nodes = []
+    for uri, name, node, kind, checksum in zip(*(offered[key] for key in (
+            "uris", "fileNames", "nodeNames", "loadFileType", "checksums")), strict=True):
+        path, _ = urllib.request.urlretrieve(uri, tmp_path / name)
+        algorithm, digest = checksum.split(":")
+        assert hashlib.new(algorithm.lower(), Path(path).read_bytes()).hexdigest() == digest
+        nodes.append(slicer.mrmlScene.AddNewNodeByClass(kinds[kind][0], node))
+        storage = slicer.mrmlScene.CreateNodeByClass(kinds[kind][1])
+        storage.UnRegister(None)
+        storage.SetFileName(str(path))
+        assert storage.ReadData(nodes[-1])
+    volume, drawn = nodes
+    assert volume.GetImageData().GetDimensions() == (104, 96, 60)
     assert drawn.GetSegmentation().GetNumberOfSegments() == 2
-    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-    assert all(c.GetBackgroundVolumeID() == volume.GetID() for c in composites)
+    annotation = annotationOf(drawn, volume, None)
+    assert len(annotation.slices) == 8 and not annotation.warnings
 
 
 def test_a_sample_that_is_missing_is_named(slicerApplication, tmp_path):

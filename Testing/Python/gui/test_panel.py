@@ -70,23 +70,32 @@ def test_the_whole_way_from_an_empty_scene(user):
     user.click("correctButton")
     assert user.ui.segmentEditor.segmentationNode() is result
     ids = list(result.GetSegmentation().GetSegmentIDs())
-    wrong = np.argwhere((found != truth) & ~known)
-    assert len(wrong), "a perfect result leaves nothing to correct"
-    for segmentId, value in zip(ids, (1, 2), strict=True):
-        corrected = slicer.util.arrayFromSegmentBinaryLabelmap(result, segmentId, volume).copy()
-        corrected[tuple(wrong.T)] = truth[tuple(wrong.T)] == value
-        slicer.util.updateSegmentBinaryLabelmapFromArray(corrected, result, segmentId, volume)
+    # Four voxels in a slice that was not drawn: the kind of correction that users make.
+    index, patch = 12, np.s_[12, 2:4, 2:4]
+    assert not known[patch].any() and not found[patch].any()
+    corrected = slicer.util.arrayFromSegmentBinaryLabelmap(result, ids[0], volume).copy()
+    corrected[patch] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(corrected, result, ids[0], volume)
+    listed = listedSlices(drawn)
     user.panel.parameters.timeBudget = 6.0
     user.click("continueButton")
-    assert f"{len(wrong)} corrected voxels" in user.ui.statusLabel.text
+    assert "4 corrected voxels" in user.ui.statusLabel.text
     assert user.ui.segmentEditor.segmentationNode() is drawn
     assert user.ui.segmentEditor._saved is drawn, "it can be undone"
+    assert listedSlices(drawn) == listed, "corrections are voxels, no slice"
+    labels = user.panel.run.folder / "inputs" / "1" / "labels.npy"
+    labelled = known.copy()
+    labelled[patch] = True
+    assert ((np.load(labels)[index] != 255) == labelled[index]).all()
     user.until(lambda: not user.panel.active)
     assert user.panel.state == "done", user.ui.statusLabel.text
+    assert listedSlices(drawn) == listed
     second = user.panel.parameters.result
     assert second is not result and result.GetScene() is not None, "nothing is lost"
     again = mergedSegments(second.GetSegmentation(), ids, volume)
-    assert (again[tuple(wrong.T)] == truth[tuple(wrong.T)]).all()
+    assert (again[patch] == 1).all()
+    whole = (found[index] > 0).sum()
+    assert (again[index] > 0).sum() > 0.5 * whole > 0, "the rest of the slice stays"
 
 
 def test_correct_pause_rename_and_stop_while_training(user):
@@ -121,6 +130,42 @@ def test_correct_pause_rename_and_stop_while_training(user):
     assert user.panel.state == "done", user.ui.statusLabel.text
     first = user.panel.parameters.result.GetSegmentation().GetNthSegment(0)
     assert first.GetName() == "Renamed" and first.GetColor() == (0.9, 0.1, 0.2)
+
+
+def test_the_only_segmentation_of_a_volume_is_chosen_with_it(user):
+    volume, _ = addVolume()
+    other, _ = addVolume("another")
+    other.SetOrigin(500, 0, 0)
+
+    def segmentation(name, reference=None, drawn=None):
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        node.GetSegmentation().AddEmptySegment("A", "A")
+        if reference is not None:
+            node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+        if drawn is not None:  # as a file is loaded: on the grid, without a reference
+            mask = np.zeros(SHAPE, np.uint8)
+            mask[8, 4:9, 4:9] = 1
+            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "A", drawn)
+            node.SetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole(), None)
+        return node
+
+    elsewhere = segmentation("elsewhere", other)
+    segmentation("empty, of nothing")
+    loaded = segmentation("loaded", drawn=volume)
+    user.ui.volumeSelector.setCurrentNode(volume)
+    user.turn()
+    assert user.panel.parameters.segmentation is loaded
+    user.panel.parameters.segmentation = None
+    user.turn()
+    assert user.panel.parameters.segmentation is None, "what is emptied stays empty"
+    user.ui.volumeSelector.setCurrentNode(other)
+    user.turn()
+    assert user.panel.parameters.segmentation is elsewhere
+    user.panel.parameters.segmentation = None
+    segmentation("a second one", volume)
+    user.ui.volumeSelector.setCurrentNode(volume)
+    user.turn()
+    assert user.panel.parameters.segmentation is None, "two belong to it: the user says which"
 
 
 def test_cancel_changes_nothing(user):

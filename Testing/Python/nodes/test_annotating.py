@@ -192,7 +192,8 @@ def test_what_was_drawn_before_is_found_and_what_is_listed_is_kept(empty):
     solid.GetSegmentation().AddEmptySegment("A", "A")
     paint(solid, "A", volume, np.s_[2:9, 3:9, 4:12])
     annotating = Annotating(volume, solid)
-    assert not annotating.slices and "painted solidly" in annotating.warning
+    assert set(annotating.slices) == set(annotationOf(solid, volume, None).slices)
+    assert "are solid" in annotating.warning
 
 
 def test_a_broken_list_is_named(empty):
@@ -273,14 +274,16 @@ def test_views(empty, scene):
 def test_more_segments_than_labels(empty):
     volume, node = empty
     annotating = Annotating(volume, node)
-    for n in range(2, 255):
+    for n in range(2, 256):
         node.GetSegmentation().AddEmptySegment(f"S{n}", f"S{n}")
-    with pytest.raises(InputError, match=r"255 segments: at most 254"):
+    with pytest.raises(InputError, match=r"256 segments: at most 254"):
         annotating.look()
-    with pytest.raises(InputError, match=r"255 segments: at most 254"):
+    with pytest.raises(InputError, match=r"256 segments: at most 254"):
         Annotating(volume, node)
-    node.GetSegmentation().RemoveSegment("S254")
+    node.GetSegmentation().RemoveSegment("S255")
     assert not annotating.look().added
+    with pytest.raises(InputError, match=r"255 segments: at most 254"):
+        annotationOf(node, volume, [K5])
 
 
 @pytest.mark.parametrize("text", ['[{"axis": "k"}]', '[{"axis": "k", "index": 1e999}]', "[" * 9000,
