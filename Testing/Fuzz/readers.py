@@ -50,8 +50,8 @@ class Reader:
     damaged: Sequence[str]
     most: int = 1
 
-    def mutated(self, folder: Path, rng: random.Random) -> list[str]:
-        """Damage some files of an input in place; their names."""
+    def mutated(self, folder: Path, rng: random.Random) -> None:
+        """Damage some files of an input in place."""
         files = sorted({f for pattern in self.damaged for f in folder.glob(pattern)
                         if f.is_file()})
         chosen = rng.sample(files, min(len(files), rng.randint(1, self.most)))
@@ -62,7 +62,6 @@ class Reader:
                 file.unlink()
             else:
                 file.write_bytes(kind(data, rng))
-        return [f.relative_to(folder).as_posix() for f in chosen]
 
 
 def _pixels() -> np.ndarray:
