@@ -122,9 +122,12 @@ class Plan:
         def tuples(value):
             return tuple(map(tuples, value)) if isinstance(value, list) else value
 
-        known = {f.name for f in fields(cls)}
-        values = {k: tuples(v) for k, v in data.items() if k in known}
-        return cls(**{**values, "strength": Strength(**data.get("strength", {}))})
+        def known(kind: type, given: dict) -> dict:
+            names = {f.name for f in fields(kind)}
+            return {k: tuples(v) for k, v in given.items() if k in names}
+
+        strength = Strength(**known(Strength, data.get("strength", {})))
+        return cls(**{**known(cls, data), "strength": strength})
 
 
 def make_plan(print_: Fingerprint, device: str = "cpu", width: int = 16,

@@ -86,6 +86,8 @@ def _meta(path: Path) -> None:
 
 def _nrrd(path: Path) -> None:
     head = re.split(rb"\r?\n\r?\n", _beginning(path), maxsplit=1)[0]
+    if b"\0" in head:
+        raise _Refused("its header holds bytes that are no text")
     fields = {}
     for line in head.splitlines():
         name, colon, value = line.partition(b":")

@@ -10,7 +10,7 @@ from SparseSegNetLib.engine import checkpoint, model_file
 from SparseSegNetLib.engine.checkpoint import load_state, save_state
 from SparseSegNetLib.engine.continuation import check_state
 from SparseSegNetLib.engine.model_file import load_model
-from SparseSegNetLib.engine.plan import Fingerprint, make_plan
+from SparseSegNetLib.engine.plan import Fingerprint, Plan, make_plan
 from SparseSegNetLib.errors import InputError
 
 PLAN = make_plan(Fingerprint((8, 8, 8), (1.0, 1.0, 1.0), 1, 2, 50, 2)).to_json()
@@ -45,6 +45,12 @@ def test_a_checkpoint_without_weights_falls_back(tmp_path):
     save_state(paths, TENSORS, ABOUT)
     save_state(paths, {"random.torch": TENSORS["random.torch"]}, {**ABOUT, "steps": 4})
     assert load_state(paths, check_state)[1]["steps"] == 3
+
+
+def test_a_plan_of_another_version_is_taken_as_far_as_it_is_known():
+    more = {**PLAN, "further": 1, "strength": {"rotation": 3.0, "further": 2}}
+    plan = Plan.from_json(more)
+    assert plan.strength.rotation == 3.0 and plan.shape == (8, 8, 8)
 
 
 @pytest.mark.parametrize("about", OTHERS, ids=json.dumps)

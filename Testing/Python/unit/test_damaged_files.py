@@ -129,6 +129,12 @@ class TestRunFolder:
         assert not folder.wrote(out)
 
 
+def test_a_tile_of_absurd_sides():
+    for side in (10**400, 0, -8):
+        with pytest.raises(InputError, match="give sides from 1 to"):
+            Options(network="vnet", tile=(64, 64, side))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 class TestLinks:
     @pytest.mark.parametrize("name", ["metrics.jsonl", "log.txt", "lock", "run.json",
@@ -182,6 +188,7 @@ class TestHeaders:
         (".mhd", b"image.raw", b"/dev/zero", "no file there"),
         (".nrrd", b"dimension: 3", b"dimension: 99", "99 dimensions"),
         (".nrrd", b"(1,0,0)", b"(1,0," + b"9" * 5000 + b")", "too long"),
+        (".nrrd", b"kinds:", b"key\0:=" + b"x" * 5000 + b"\nkinds:", "no text"),
         (".nrrd", b"sizes: 6 5 4", b"sizes: 6 5 4000000000", "cannot hold"),
         (".nii", b"\x03\x00\x06\x00\x05\x00", b"\x63\x00\x06\x00\x05\x00", "99 dimensions"),
     ])
