@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint benchmark benchmark-accuracy benchmark-ablation benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed clean
+.PHONY: demo test lint fuzz benchmark benchmark-accuracy benchmark-ablation benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -22,6 +22,9 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+
+fuzz: $(STAMP)
+	$(BIN)/python Testing/Fuzz/fuzz.py $(ARGS)
 
 benchmark: $(STAMP) .venv-biomedisa
 	$(BIN)/python -m pip install --quiet -r requirements-benchmark.txt

@@ -74,6 +74,7 @@ def _train_and_write(options: argparse.Namespace, folder: RunFolder, volume: Vol
         write_json(options.metrics, report(run, annotation))
     # The result comes last: where it exists, everything else does.
     write_labels(options.output, result, volume.geometry, annotation.segments, volume.paths[0])
+    folder.remember_written(options.output)
     say(f"{options.output} written after {run.summary['seconds']:.0f} s, "
         f"{run.summary['step']} steps.")
     return 0

@@ -65,7 +65,7 @@ class NodeRun:
     def warnings(self) -> list[str]:
         """What was noticed about the annotation, and what the engine has warned of so far."""
         self.poll()
-        return [*self._warnings, *self._run.warnings]
+        return [*self._warnings, *self._run.warnings, *self._run.folder.notes]
 
     @property
     def volumeNode(self):
@@ -156,9 +156,8 @@ class NodeRun:
     def updatePreview(self):
         """The newest dense prediction as a segmentation node, which each call brings up to date;
         None while there is none."""
-        try:
-            labels = self._run.folder.read_preview()
-        except FileNotFoundError:
+        labels = self._run.folder.read_preview()
+        if labels is None:
             return None
         volume, source = self._volume.get(), self._segmentation.get()
         self._checkGrid(volume, "")

@@ -32,7 +32,7 @@ def follow(run: Run, quiet: bool = False, keep: bool = True) -> str:
         if event["event"] == "progress":
             if event["phase"] != "predicting" and (remaining := event["remaining"]) is not None:
                 bar.n = 100 * event["seconds"] / max(1e-6, event["seconds"] + remaining)
-            bar.set_description_str(PHASES[event["phase"]], refresh=False)
+            bar.set_description_str(PHASES.get(event["phase"], event["phase"]), refresh=False)
             bar.set_postfix_str(_postfix(event))
         elif event["event"] in ("warning", "oom-recovered", "silent"):
             bar.write(f"note: {event['text']}", file=sys.stderr)

@@ -21,6 +21,7 @@ from .engine import metrics
 from .errors import InputError
 from .progress import follow, say
 from .reproduce_cases import Case, folds, read_cases, setups, untouched
+from .run import forms
 from .run.atomic import atomic_path, write_json
 from .run.folder import RunFolder, RunInput
 from .run.options import Options
@@ -32,6 +33,13 @@ CANCELLED = 3
 VARIANTS = (("3D without BN", {"network": "unet3d", "batch_norm": False}),
             ("3D with BN", {"network": "unet3d"}),
             ("2D with BN", {"network": "unet2d", "tile": None}))
+# The record of a training, as it is stored.
+STORED = forms.record({
+    "row": forms.text(), "column": forms.text(), "iou": forms.optional(forms.number(0, 1)),
+    "skipped": forms.rows(forms.text()), "seconds": forms.number(0), "steps": forms.whole(0),
+    "labelled_share": forms.number(0, 1), "warnings": forms.rows(forms.text()),
+    "plan": forms.record({"device": forms.text(), "width": forms.whole(1),
+                          "patch": forms.rows(forms.whole(1), 3, 3)})})
 
 
 @dataclass
@@ -127,7 +135,10 @@ def _stored_or_new(training: Training, cases: list[Case], given: argparse.Namesp
     key = _key(training, cases)
     store = given.output / "trainings" / f"{key}.json"
     if store.exists():
-        return json.loads(store.read_text(encoding="utf-8"))
+        try:
+            return forms.read_json(store, STORED, "It is trained again.")
+        except InputError as error:
+            say(f"note: {error}")
     say(f"{which}: {training.row}, {training.column}")
     store.parent.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=store.parent))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +25,10 @@ def resume(options: argparse.Namespace) -> int:
         raise InputError(f"the run {folder.path} does not say where its result is to go: name "
                          "a file with -o.")
     output, source = Path(output), folder.description["source"]
+    _check_replaceable(options, folder, output)
     check_writable(output, [Path(source)] if source else [])
-    item = folder.read_input(mapped=True)
-    if (note := check_output(output, item.geometry, [Path(source)] if source else [])):
+    geometry = folder.geometry()
+    if (note := check_output(output, geometry, [Path(source)] if source else [])):
         say(f"note: {note}")
     changes = None
     if options.time_budget is not None:  # checked as at the beginning
@@ -36,10 +38,23 @@ def resume(options: argparse.Namespace) -> int:
     if follow(run, quiet=options.quiet) == "cancelled":
         say_cancelled(folder.path)
         return CANCELLED
-    like = Path(source) if source and Path(source).exists() else None
-    write_labels(output, run.result(), item.geometry, folder.segments, like)
+    for note in folder.notes:
+        say(f"note: {note}")
+    _check_replaceable(options, folder, output)  # it may have come meanwhile
+    like = Path(source) if source and Path(source).is_file() else None
+    write_labels(output, run.result(), geometry, folder.segments, like)
+    folder.remember_written(output)
     say(f"{output} written after {run.summary['seconds']:.0f} s, {run.summary['step']} steps.")
     return 0
+
+
+def _check_replaceable(options: argparse.Namespace, folder: RunFolder, output: Path) -> None:
+    """Raise InputError unless the file may be replaced: a run folder may be somebody else's, and
+    what it names as its output may be anything."""
+    if options.output is None and os.path.lexists(output) and not folder.wrote(output):
+        raise InputError(f"{output}, which the run {folder.path} names as its output, exists and "
+                         "is not what this run wrote there: name the file with -o to replace it, "
+                         "or another one.")
 
 
 def _tell(event: dict) -> None:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 # Grids written by different programs differ in the last digits (NIfTI stores single precision):
 # a position may be off by this share of a voxel before two grids count as different.
 TOLERANCE_VOXELS = 1e-3
+SHORTEST, LONGEST = 1e-12, 1e12  # mm, of spacing and origin: beyond them sums are no longer sums
+FLAT = 1e-6  # least determinant of the directions
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,24 @@ class Geometry:
     def spacing_kji(self) -> tuple[float, float, float]:
         """Spacing in mm in the order of the array's axes (k, j, i)."""
         return self.spacing[2], self.spacing[1], self.spacing[0]
+
+    def fault(self) -> str | None:
+        """What makes this grid unusable, in words; None when nothing does."""
+        if any(n < 1 for n in self.size):
+            return f"its size is {_times(self.size)} voxels: expected at least 1 along each axis"
+        if not all(SHORTEST <= mm <= LONGEST for mm in self.spacing):
+            return (f"its spacing is {_times(self.spacing)} mm: expected positive numbers from "
+                    f"{SHORTEST:g} to {LONGEST:g}")
+        if not all(abs(mm) <= LONGEST for mm in self.origin):
+            return f"its origin is {_list(self.origin)} mm: expected finite numbers"
+        if not all(abs(d) <= 2 for d in self.directions) or abs(self._determinant()) < FLAT:
+            return (f"its directions are {_list(self.directions)}: expected three unit vectors "
+                    "that span space")
+        return None
+
+    def _determinant(self) -> float:
+        a, b, c, d, e, f, g, h, i = self.directions
+        return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
     def position(self, i: float, j: float, k: float) -> tuple[float, float, float]:
         """LPS position in mm of a voxel index."""

@@ -40,4 +40,4 @@ class Segment:
     @classmethod
     def from_json(cls, data: dict) -> Segment:
         return cls(str(data["id"]), str(data["name"]), tuple(map(float, data["color"])),
-                   int(data["value"]), {str(k): str(v) for k, v in data["tags"].items()})
+                   int(data["value"]), {str(k): str(v) for k, v in data.get("tags", {}).items()})

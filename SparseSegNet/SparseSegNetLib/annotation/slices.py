@@ -55,7 +55,7 @@ class AnnotatedSlice:
 def check_slices(slices: Iterable[AnnotatedSlice], shape: Sequence[int]) -> None:
     """Raise InputError unless every slice (and its box) lies inside a (k, j, i) shape."""
     for item in slices:
-        if item.axis not in AXES:
+        if item.axis not in tuple(AXES):
             raise InputError(f"slice {item}: the axis must be i, j or k.")
         axis = array_axis(item.axis)
         if not 0 <= item.index < shape[axis]:
@@ -77,7 +77,7 @@ def parse_slices(texts: Iterable[str]) -> list[AnnotatedSlice]:
     """
     found: dict[AnnotatedSlice, None] = {}
     for word in " ".join(texts).split():
-        match = re.fullmatch(r"([ijkIJK])[:=](-?\d+(?:,-?\d+)*)", word)
+        match = re.fullmatch(r"([ijkIJK])[:=](-?[0-9]{1,9}(?:,-?[0-9]{1,9})*)", word)
         if match is None:
             raise InputError(f"cannot read the slices '{word}': expected an axis and indices, "
                              "such as k:10,20 or i:5.")

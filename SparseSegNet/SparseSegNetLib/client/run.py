@@ -12,6 +12,8 @@ from ..annotation.slices import AnnotatedSlice
 from ..errors import EngineError, InputError
 from ..run.changes import Changes
 from ..run.folder import RunFolder
+from ..run.links import open_to_append
+from .messages import ProtocolError, check_message
 from .processes import explain_end, interrupted_end, kill_tree
 from .protocol import LineBuffer, decode, encode
 from .transports import start
@@ -66,6 +68,7 @@ class Run:
         self._complaint_lines = LineBuffer()
         self._done: dict | None = None
         self._reported: EngineError | None = None
+        self._misunderstood = ""
         self._cancelling = self._interrupting = False
         self._unsent: dict[int, tuple[np.ndarray, list[AnnotatedSlice]]] = {}
         self._owner = False  # whether the engine holds the folder's lock
@@ -126,7 +129,7 @@ class Run:
         """
         if self.ended:
             raise InputError(f"the labels of a run that is {self.state} cannot be changed.")
-        self.folder.check_labels(number, labels)
+        self.folder.check_new_labels(number, labels)
         if not self._owner:
             self._unsent[number] = labels.copy(), list(slices)
             return
@@ -211,7 +214,7 @@ class Run:
                     if event is None:
                         self._chatter = self._write_log([line]) or self._chatter
                     else:
-                        self._handle(event)
+                        self._hear(event, line)
             if time.monotonic() > until:
                 break
         if not (self.ended or self.silent) and time.monotonic() - self._heard > SILENCE:
@@ -229,22 +232,35 @@ class Run:
         something."""
         # A full disk must not hide why the engine failed. Opened each time, since a run may be let
         # go of at any moment, and Windows deletes no folder with an open file.
-        with suppress(OSError), self.folder.log_path.open("ab") as log:
+        with suppress(OSError, InputError), open_to_append(self.folder.log_path) as log:
             log.writelines(line + b"\n" for line in lines)
         said = (line[:1000].decode("utf-8", "replace").strip() for line in reversed(lines))
         return next(filter(None, said), "")
 
+    def _hear(self, event: dict, line: bytes) -> None:
+        """Handle an event; one of another form than agreed goes into the log, and is told."""
+        try:
+            check_message(event, "event")
+        except ProtocolError as error:
+            self._write_log([line])
+            if not self._misunderstood:
+                self._misunderstood = str(error)
+                self._handle({"event": "warning", "text": f"{error}. Client and engine may be of "
+                                                          "different versions."})
+            return
+        self._handle(event)
+
     def _handle(self, event: dict) -> None:
         kind = event["event"]
         if kind in ("started", "ready"):
-            self._pid = event.get("pid")
+            self._pid = event["pid"]
             if kind == "ready":
                 self._send_labels()
         elif kind == "plan":
             self.plan = event
         elif kind == "progress":
             self.progress = event
-            self.state = self._state_in(event.get("phase"))
+            self.state = self._state_in(event["phase"])
         elif kind == "metrics":
             self.metrics.append(event)
         elif kind in ("warning", "oom-recovered"):
@@ -262,7 +278,7 @@ class Run:
             self._reported = EngineError(event["code"], event["cause"], remedy)
         self._tell(event)
 
-    def _state_in(self, phase: str | None) -> str:
+    def _state_in(self, phase: str) -> str:
         """Slices are compared before training, and again where labels have changed."""
         if phase == "comparing slices":
             return "training" if self._trained else "preparing"
@@ -282,11 +298,19 @@ class Run:
                                   and self._reported is None):
             self.state = "cancelled"
         else:
-            self.error = self._reported or (
+            self.error = self._reported or self._not_understood(code) or (
                 interrupted_end(self.folder.path) if self._interrupting else explain_end(
                     code, self._last_words(), self.folder.path, self.folder.log_path))
             self.state = "failed"
         self._tell({"event": "ended", "state": self.state})
+
+    def _not_understood(self, code: int) -> EngineError | None:
+        """Why a run has no result whose engine ended well, or said why not."""
+        if not self._misunderstood or code < 0:
+            return None
+        return EngineError("protocol", f"{self._misunderstood}.", "Install SparseSegNet again, "
+                           "so that client and engine are of the same version. The log is "
+                           f"{self.folder.log_path}.")
 
     def _drop_changes(self) -> None:
         if self._changes is not None:

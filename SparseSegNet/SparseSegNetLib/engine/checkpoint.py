@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..run.atomic import atomic_path
-from ..run.states import KEY, SCHEMA, whole_states
+from ..run.forms import parse_json, record, whole
+from ..run.states import KEY, SCHEMA
 
 WINDOWS_FULL = (39, 112)  # its error numbers for a full disk
 
@@ -47,15 +49,53 @@ def save_state(paths: tuple[Path, Path], tensors: dict[str, torch.Tensor], about
     os.replace(fresh, newest)
 
 
-def load_state(paths: tuple[Path, Path]) -> tuple[dict[str, torch.Tensor], dict] | None:
+def read_tensors(path: Path, key: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """The tensors of a .safetensors file and the JSON object in its header under `key`. Raises
+    ValueError for any other file."""
+    try:
+        if not path.is_file():
+            raise ValueError("there is no such file")
+        with safe_open(path, "pt") as file:
+            said = (file.metadata() or {}).get(key)
+            if said is None:
+                raise ValueError(f"its header has no entry '{key}'")
+            about = parse_json(said)
+            record({"schema": whole(1)})(about, "the header")
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+    # What safetensors and torch say of shapes and types that cannot be.
+    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, AttributeError,
+            OverflowError, MemoryError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def load_state(paths: tuple[Path, Path],
+               check: Callable[[dict[str, torch.Tensor], dict], None] | None = None,
+               told: Callable[[str], None] | None = None
+               ) -> tuple[dict[str, torch.Tensor], dict] | None:
     """The newest state that is whole: tensors on the CPU and what goes with them; None when there
-    is none."""
-    for path, about in whole_states(paths):
-        try:
-            with safe_open(path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
-        except (OSError, SafetensorError, ValueError):
+    is none.
+
+    check: raises ValueError for a state that is not one.  told: called with what the user should
+    know of damaged ones.
+    """
+    damaged = []
+    for path in paths:
+        if not path.exists():
             continue
+        try:
+            tensors, about = read_tensors(path, KEY)
+            if about["schema"] != SCHEMA:
+                raise ValueError(f"it is of schema {about['schema']}, expected {SCHEMA}")
+            if check is not None:
+                check(tensors, about)
+        except ValueError as error:
+            damaged.append(f"the checkpoint {path} is damaged ({error})")
+            continue
+        if damaged and told is not None:
+            told(f"{damaged[0]}: training goes on from the one before.")
+        return tensors, about
+    if damaged and told is not None:
+        told(f"{'; '.join(damaged)}: training begins anew.")
     return None
 
 

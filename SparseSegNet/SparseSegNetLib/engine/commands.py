@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 
+from ..client.messages import ProtocolError, check_message
 from ..client.protocol import LineBuffer, decode
 
 GONE_AFTER = 4.0  # seconds that the engine has to end by itself when its client is gone
@@ -64,7 +65,11 @@ class Commands:
         timer.start()
 
     def put(self, message: dict) -> bool:
-        """Take in a command; False when there is no such command."""
+        """Take in a command; False when there is none of that name and form."""
+        try:
+            check_message(message, "command")
+        except ProtocolError:
+            return False
         name, number = message["command"], message.get("input", 1)
         with self._news:
             if name == "stop":
@@ -74,7 +79,7 @@ class Commands:
                 self.cancel.set()
             elif name in ("pause", "resume"):
                 self._pause = name == "pause"
-            elif name in ("labels-changed", "preview") and isinstance(number, int):
+            elif name in ("labels-changed", "preview"):
                 self._waiting[name, number] = message
             elif name == "set":
                 self._waiting[name, None] = {**self._waiting.get((name, None), {}), **message}

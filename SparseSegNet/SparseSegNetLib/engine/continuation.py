@@ -6,10 +6,56 @@ from dataclasses import replace
 
 import torch
 
+from ..run.forms import (
+    Misfit,
+    anything,
+    choice,
+    flag,
+    mapping,
+    number,
+    of_type,
+    optional,
+    record,
+    rows,
+    text,
+    whole,
+)
+from ..run.presets import PRESETS
 from .checkpoint import flatten, unflatten
+from .losses import LOSSES
+from .plan import Plan
 from .trainer import Trainer
 
 PARTS = ("network", "average")
+RANDOM = ("random.sampler", "random.torch")
+SIZES = rows(whole(1, 1 << 20), 3, 3)
+STATE = record({
+    "steps": whole(0), "scorings": whole(0), "rate": number(0), "losses": rows(number()),
+    "network_share": number(0, 1), "held": flag(), "held_slices": optional(rows(text())),
+    "best": optional(number()), "batch": whole(1, 1 << 16), "patch": SIZES,
+    "optimiser": record({"state": mapping(mapping(anything())),
+                         "groups": rows(mapping(anything()), 1)}),
+    "plan": of_type(Plan), "seconds": number(0), "began": number(0)})
+PLAN = record({
+    "shape": SIZES, "patch": SIZES, "tile": SIZES, "batch": whole(1, 1 << 16),
+    "spacing": rows(number(1e-12), 3, 3), "width": whole(1, 1 << 12),
+    "strides": rows(SIZES, 0, 16), "kernels": rows(SIZES, 1, 17)},
+    {"network": choice(*PRESETS), "loss": choice(*LOSSES), "dtype": choice("bfloat16", "float32"),
+     "optimiser": choice("adamw", "adam", "sgd")})
+
+
+def check_state(tensors: dict[str, torch.Tensor], about: dict) -> None:
+    """Raise ValueError unless this is what `state_of` and the job write into a checkpoint."""
+    STATE(about, "")
+    PLAN(about["plan"], "plan")
+    if len(about["plan"]["kernels"]) != len(about["plan"]["strides"]) + 1:
+        raise Misfit("plan.kernels", "one more than strides", len(about["plan"]["kernels"]))
+    for name in RANDOM:
+        if name not in tensors or tensors[name].dtype != torch.uint8:
+            raise ValueError(f"the state of the random numbers '{name}' is missing")
+    for part in PARTS:
+        if not any(name.startswith(f"{part}.") for name in tensors):
+            raise ValueError(f"the weights '{part}' are missing")
 
 
 def state_of(trainer: Trainer) -> tuple[dict[str, torch.Tensor], dict]:
@@ -48,7 +94,7 @@ def restore(trainer: Trainer, tensors: dict[str, torch.Tensor], about: dict) -> 
         for name in PARTS:
             getattr(trainer, name).load_state_dict(part(name))
         trainer.optimiser.load_state_dict(unflatten(tensors, about["optimiser"], "optimiser."))
-    except (RuntimeError, KeyError, TypeError) as error:
+    except (RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"the state does not fit the network: {error}") from error
     trainer.plan = replace(trainer.plan, batch=about["batch"], patch=tuple(about["patch"]))
     trainer.sampler.plan = trainer.plan

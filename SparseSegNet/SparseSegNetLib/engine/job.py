@@ -17,7 +17,7 @@ from ..run.presets import times
 from .checkpoint import load_state, save_state
 from .clock import Clock
 from .commands import Commands
-from .continuation import restore, state_of
+from .continuation import check_state, restore, state_of
 from .device import choose_device, prepare_threads
 from .disagreements import disagreements
 from .held_out import Split, hold_out, hold_out_fold
@@ -75,7 +75,7 @@ class Job:
                 raise Cancelled("stopped before the first training step") from None
             self.planner = Planner(self.inputs, self.options, self.classes, self.clock,
                                    self.reporter, self._check)
-            state = load_state(self.folder.state_paths)
+            state = load_state(self.folder.state_paths, check_state, self.reporter.warn)
             while True:
                 try:
                     plan = self._trained(state)
@@ -322,7 +322,7 @@ class Job:
             whole = self.inputs.items[number].predict is None
             labels = final(labels, drawn, whole and self.options.largest_component)
             self.folder.write_result(number + 1, labels, uncertainty)
-        scored = [m for m in self.folder.read_metrics() if m.get("held_out")]
+        scored = self.reporter.scored()
         split = self.trainer.split
         self.emit("done", seconds=round(self.clock.seconds, 2), step=self.trainer.steps,
                   held_out=scored[-1]["held_out"] if scored else None,

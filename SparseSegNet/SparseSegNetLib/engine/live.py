@@ -129,13 +129,10 @@ class Live:
         self.clock.go_on()
 
     def _on_set(self, message: dict) -> None:
-        try:
-            budget = float(message.get("time_budget", self.clock.budget))
-        except (TypeError, ValueError):
-            budget = 0.0
-        if not SHORTEST_BUDGET <= budget < float("inf"):
-            self.reporter.warn(f"the time budget {message.get('time_budget')!r} is refused: give "
-                               f"at least {SHORTEST_BUDGET:g} s.")
+        budget = float(message["time_budget"])
+        if budget < SHORTEST_BUDGET:
+            self.reporter.warn(f"the time budget {budget:g} is refused: give at least "
+                               f"{SHORTEST_BUDGET:g} s.")
             return
         self.clock.budget = budget
         folder = self.inputs.folder
@@ -148,7 +145,7 @@ class Live:
             number = self._number(message)
             before = self.inputs.items[number].labels
             self.inputs.reread(number)
-        except (InputError, OSError, ValueError) as error:
+        except InputError as error:
             self.reporter.warn(f"the changed labels are not used: {error}")
             return
         labels = self.inputs.items[number].labels
@@ -173,11 +170,11 @@ class Live:
         try:
             number = self._number(message)
             planes = message.get("planes")
-            slices = None if planes is None else parse_slices(map(str, planes))
+            slices = None if planes is None else parse_slices(planes)
             check_slices(slices or [], self.inputs.items[number].labels.shape)
             if number not in self.inputs.trained:
                 raise InputError(f"input {number + 1} is not annotated")
-        except (InputError, TypeError) as error:
+        except InputError as error:
             self.reporter.warn(f"no preview: {error}")
             return
         self._wanted[number] = slices

@@ -9,10 +9,9 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
-from .checkpoint import save_tensors
+from .checkpoint import read_tensors, save_tensors
 
 SCHEMA = 1
 KEY = "sparsesegnet"
@@ -28,11 +27,10 @@ def save_model(path: Path | str, network: torch.nn.Module, about: dict) -> None:
 def load_model(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
     """Weights and description of a model file. Raises InputError when it is none or newer."""
     try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})[KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is not a SparseSegNet model ({error}).") from error
+        tensors, about = read_tensors(Path(path), KEY)
+    except ValueError as error:
+        raise InputError(f"{path} is not a SparseSegNet model ({error}). Give a file that "
+                         "SparseSegNet has saved.") from error
     if about["schema"] > SCHEMA:
         raise InputError(f"the model {path} was written by a newer SparseSegNet (schema "
                          f"{about['schema']}, this one reads up to {SCHEMA}): update SparseSegNet.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 
@@ -129,8 +129,12 @@ class Plan:
         def tuples(value):
             return tuple(map(tuples, value)) if isinstance(value, list) else value
 
-        fields = {k: tuples(v) for k, v in data.items()}
-        return cls(**{**fields, "strength": Strength(**data["strength"])})
+        def known(kind: type, given: dict) -> dict:
+            names = {f.name for f in fields(kind)}
+            return {k: tuples(v) for k, v in given.items() if k in names}
+
+        strength = Strength(**known(Strength, data.get("strength", {})))
+        return cls(**{**known(cls, data), "strength": strength})
 
 
 def make_plan(print_: Fingerprint, device: str = "cpu", width: int = 16,

@@ -86,6 +86,13 @@ class Reporter:
         self._append(record)
         self.emit("metrics", **record)
 
+    def scored(self) -> list[dict]:
+        """The reports with scores so far; what of them is damaged is said."""
+        found = [m for m in self.folder.read_metrics() if m.get("held_out")]
+        for text in self.folder.notes:
+            self.warn(text)
+        return found
+
     def preview(self, number: int, labels: np.ndarray) -> None:
         """labels: dense, uint8 (k, j, i), of input `number` (from 0)."""
         if self.trying("the preview", lambda: self.folder.write_preview(number + 1, labels)):

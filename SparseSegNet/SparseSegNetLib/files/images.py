@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 
 from ..annotation.geometry import Geometry
 from ..errors import InputError
+from .headers import check_header
 
 
 @dataclass
@@ -29,8 +31,11 @@ def read_file(path: Path | str, what: str) -> sitk.Image:
     A 2D image becomes one slice. Raises InputError when it is missing, unreadable or not 3D.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # which, other than Path's, takes names that cannot be
         raise InputError(f"{what} {path} does not exist.")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{what} {path} is neither a file nor a folder.")
+    check_header(path, what)
     try:
         image = sitk.ReadImage(str(path) if path.is_file() else _series(path, what))
     except RuntimeError as error:
@@ -44,6 +49,9 @@ def read_file(path: Path | str, what: str) -> sitk.Image:
     if image.GetDimension() != 3:
         raise InputError(f"{what} {path} has {image.GetDimension()} dimensions "
                          f"({'x'.join(map(str, image.GetSize()))}): a 3D image is needed.")
+    if (fault := geometry_of(image).fault()) is not None:
+        raise InputError(f"{what} {path} cannot be used: {fault}. Set the geometry right, for "
+                         "example in Slicer's module Volumes, and save it again.")
     return image
 
 

@@ -19,6 +19,7 @@ from ..errors import InputError
 from .images import geometry_of, read_file
 from .segmentation_file import is_segmentation, read_segments
 
+HIGHEST = 2**32 - 1  # label value that all formats hold
 REMEDY = "name the slices that are completely annotated with --slices"
 
 
@@ -39,10 +40,10 @@ def read_annotation(path: Path | str, geometry: Geometry, unlabelled: int = UNLA
     """Read what is labelled, on the grid of the image (`geometry`).
 
     A `.seg.nrrd` has segments and nothing else: its annotated slices are `slices`, or the
-    smallest set of planes that covers what was drawn. In a label image `unlabelled` marks the
-    unlabelled voxels and 0 is background, unless `unlabelled` is 0: then 0 means that nothing
-    was drawn and the image is read like a segmentation. With `slices`, a label image counts
-    in these slices only.
+    smallest set of planes that covers what was drawn. In a label image `unlabelled` (255, or
+    what other programs have: -1, -100, 65535) marks the unlabelled voxels and 0 is background,
+    unless `unlabelled` is 0: then 0 means that nothing was drawn and the image is read like a
+    segmentation. With `slices`, a label image counts in these slices only.
     Raises InputError for an unreadable file, another grid, bad slices or bad label values.
     """
     path = Path(path)
@@ -54,7 +55,7 @@ def read_annotation(path: Path | str, geometry: Geometry, unlabelled: int = UNLA
         if (difference := geometry.difference(geometry_of(image))) is not None:
             raise InputError(f"the labels {path} do not lie on the image's grid: {difference} "
                              "(image against labels). Resample the labels to the image.")
-        values = _label_values(path, image)
+        values = _label_values(path, image, unlabelled)
         drawn, segments = _renumber(path, values, unlabelled)
         background = None
     check_slices(slices, geometry.shape)
@@ -71,20 +72,31 @@ def read_annotation(path: Path | str, geometry: Geometry, unlabelled: int = UNLA
     return Annotation(labels, segments, found)
 
 
-def _label_values(path: Path, image: sitk.Image) -> np.ndarray:
+def _label_values(path: Path, image: sitk.Image, unlabelled: int) -> np.ndarray:
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"the label image {path} has {image.GetNumberOfComponentsPerPixel()} "
                          "components per voxel: one is needed.")
     values = sitk.GetArrayFromImage(image)
-    if np.issubdtype(values.dtype, np.floating):
-        if not np.isfinite(values).all() or (values != np.rint(values)).any():
+    if not np.issubdtype(values.dtype, np.integer):
+        if np.iscomplexobj(values) or not np.isfinite(values).all() \
+                or (values != np.rint(values)).any():
             raise InputError(f"the label image {path} has values that are not whole numbers: "
                              "it is no label image.")
+        _check_highest(path, float(values.max()))
         values = values.astype(np.int64)
-    if (low := int(values.min())) < 0:
-        raise InputError(f"the label image {path} holds the value {low}: labels are 0 "
-                         "(background) and above.")
+    _check_highest(path, int(values.max()))
+    negative = values[(values < 0) & (values != unlabelled)]
+    if negative.size:
+        raise InputError(f"the label image {path} holds the value {int(negative.min())}: labels "
+                         "are 0 (background) and above. If it marks unlabelled voxels, say so "
+                         f"with --unlabelled {int(negative.min())}.")
     return values
+
+
+def _check_highest(path: Path, value: float) -> None:
+    if value > HIGHEST:
+        raise InputError(f"the label image {path} holds the value {value:g}: labels are at most "
+                         f"{HIGHEST}.")
 
 
 def _renumber(path: Path, values: np.ndarray, unlabelled: int) -> tuple[np.ndarray, list[Segment]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from pathlib import Path
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -23,7 +24,13 @@ def copy_geometry(source: Path, target: Path) -> bool:
 
     Returns whether it was done (NIfTI-2 and damaged headers are left alone).
     """
-    head, body = bytearray(_read(source)[:HEADER]), bytearray(_read(target))
+    try:
+        with (gzip.open if _packed(source) else open)(source, "rb") as file:
+            head = file.read(HEADER)
+    except (OSError, EOFError, zlib.error):
+        return False
+    body = bytearray(gzip.decompress(target.read_bytes()) if _packed(target)
+                     else target.read_bytes())
     order_in, order_out = _byte_order(head), _byte_order(body)
     if order_in is None or order_out is None:
         return False
@@ -37,9 +44,9 @@ def copy_geometry(source: Path, target: Path) -> bool:
     return True
 
 
-def _read(path: Path) -> bytes:
-    data = path.read_bytes()
-    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+def _packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def _byte_order(header: bytes) -> str | None:

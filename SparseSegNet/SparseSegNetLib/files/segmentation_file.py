@@ -6,6 +6,7 @@ several layers (overlapping segments) are the components of a vector image.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def read_segments(path: Path, image: sitk.Image, geometry: Geometry
     A segmentation file may be cropped to its content or lie on another grid; it is put on the
     image's grid (nearest neighbour). Raises InputError when it does not overlap the image.
     """
-    heads = _headers(image)
+    heads = _headers(path, image)
     if not heads:
         raise InputError(f"the segmentation {path} has no segments: draw at least one.")
     drawn = np.zeros(geometry.shape, np.uint8)
@@ -88,7 +89,16 @@ def metadata(segments: list[Segment], shape: tuple[int, int, int]) -> dict[str, 
     return out
 
 
-def _headers(image: sitk.Image) -> list[dict]:
+def _whole(path: Path, name: str, field: str, text: str, least: int) -> int:
+    """The whole number in a segment's field; InputError names segment and field."""
+    if not re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", text) or int(text) < least:
+        raise InputError(f"the segmentation {path} is damaged: {field} of the segment '{name}' is "
+                         f"'{text[:40]}', expected a whole number of at least {least}. Save it "
+                         "again in Slicer.")
+    return int(text)
+
+
+def _headers(path: Path, image: sitk.Image) -> list[dict]:
     heads = []
     while True:
         key = f"Segment{len(heads)}_"
@@ -99,17 +109,20 @@ def _headers(image: sitk.Image) -> list[dict]:
         if not (image.HasMetaDataKey(key + "ID") or image.HasMetaDataKey(key + "Name")):
             return heads
         number = len(heads)
+        name = entry("Name", entry("ID", f"Segment {number + 1}"))
         try:
             color = tuple(float(c) for c in entry("Color", "").split())
         except ValueError:
             color = ()
+        if len(color) != 3 or not all(0 <= c <= 1 for c in color):
+            color = PALETTE[number % len(PALETTE)]
         heads.append({
             "id": entry("ID", f"Segment_{number + 1}"),
-            "name": entry("Name", entry("ID", f"Segment {number + 1}")),
-            "color": color if len(color) == 3 else PALETTE[number % len(PALETTE)],
+            "name": name,
+            "color": color,
             # Files older than Slicer 5.0 have one layer per segment and the value 1.
-            "value": int(entry("LabelValue", "1")),
-            "layer": int(entry("Layer", str(number))),
+            "value": _whole(path, name, "LabelValue", entry("LabelValue", "1"), 1),
+            "layer": _whole(path, name, "Layer", entry("Layer", str(number)), 0),
             "tags": dict(pair.split(":", 1) for pair in entry("Tags", "").split("|")
                          if ":" in pair),
         })

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,12 +75,12 @@ def check_writable(path: Path | str, inputs: Sequence[Path | str] = ()) -> None:
     """Raise InputError unless a file can be written at `path` without harming an input."""
     path = Path(path)
     for other in map(Path, inputs):
-        if path.exists() and other.exists() and path.samefile(other):
+        if os.path.exists(path) and os.path.exists(other) and path.samefile(other):
             raise InputError(f"the output {path} would overwrite the input {other}: choose "
                              "another name.")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"the output {path} is a folder: name a file.")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(f"the output folder {path.parent} does not exist: create it first.")
     try:
         with tempfile.NamedTemporaryFile(prefix=".writing-", dir=path.parent):

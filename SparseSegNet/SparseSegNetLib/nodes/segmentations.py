@@ -47,15 +47,16 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
     if not ids:
         raise InputError(f"the segmentation '{segmentationNode.GetName()}' has no segments: add "
                          "one and draw it in a few slices.")
-    if len(ids) > MAX_SEGMENTS:
-        raise InputError(f"the segmentation '{segmentationNode.GetName()}' has {len(ids)} "
-                         f"segments: at most {MAX_SEGMENTS} can be used.")
     merged = mergedSegments(segmentation, ids, volumeNode)
     behind = [n for n, i in enumerate(ids, start=1) if isBackground(segmentation, i)]
     background = np.isin(merged, behind) if behind else None
     # Labels 1..K for the real segments, in their order.
     table = np.zeros(len(ids) + 1, np.uint8)
     real = [n for n in range(1, len(ids) + 1) if n not in behind]
+    if len(real) > MAX_SEGMENTS:
+        raise InputError(f"the segmentation '{segmentationNode.GetName()}' has {len(real)} "
+                         f"segments: at most {MAX_SEGMENTS} can be used. Remove some, or move "
+                         "them to another segmentation.")
     table[real] = np.arange(1, len(real) + 1)
     if not real:
         raise InputError(f"the segmentation '{segmentationNode.GetName()}' has only a Background "
@@ -105,7 +106,8 @@ def mergedSegments(segmentation, ids: list[str], volumeNode) -> np.ndarray:
     than a label array can tell apart."""
     if len(ids) > MAX_SEGMENTS + 1:
         raise InputError(f"the segmentation has {len(ids)} segments: at most {MAX_SEGMENTS} and "
-                         "one called Background can be used.")
+                         "one called Background can be used. Remove some, or move them to another "
+                         "segmentation.")
     merged = mergedLayers(segmentation, ids, volumeNode)
     if merged is None:
         merged = _resampled(segmentation, ids, volumeNode)

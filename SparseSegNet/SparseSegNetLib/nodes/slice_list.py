@@ -6,6 +6,8 @@ import json
 
 from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError
+from ..run.forms import parse_json
+from ..run.schema import SLICES
 
 ATTRIBUTE = "SparseSegNet.AnnotatedSlices"
 
@@ -21,10 +23,11 @@ def listedSlices(segmentationNode) -> dict[AnnotatedSlice, bool] | None:
     if text is None:
         return None
     try:
-        items = json.loads(text)
+        items = parse_json(text)
+        SLICES(items, "slices")
         return dict(sorted((AnnotatedSlice.from_json(item), bool(item.get("stated")))
                            for item in items))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise InputError(
             f"the list of annotated slices of '{segmentationNode.GetName()}' cannot be read "
             f"({error}): remove the node's attribute {ATTRIBUTE}, and the slices will be found "

@@ -13,6 +13,7 @@ import slicer
 import vtk
 
 from ..annotation.strokes import box_of
+from ..errors import InputError
 from .held import HeldNode
 from .segmentations import isBackground, mergedSegments, orderedSegments
 
@@ -48,7 +49,11 @@ class DrawnWatch:
         self._dirtySince: float | None = None
         self.reordered = False
         self._observe(segmentationNode.GetSegmentation())
-        self._read()
+        try:
+            self._read()
+        except InputError:
+            self.close()
+            raise
         _watches.add(self)
 
     def _observe(self, segmentation) -> None:

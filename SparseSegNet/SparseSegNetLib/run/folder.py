@@ -11,30 +11,35 @@
     preview/<n>.npy     the newest dense labels uint8 (k, j, i); <n>-k12.npy: a newer single
                         slice, uint8 (two axes, in array order)
     result/<n>.npy      labels uint8 (k, j, i), dense, or 255 outside the slices that were
-                        asked for; <n>-uncertainty.npy uint8; <n>-disagreements.json
+                        asked for; <n>-uncertainty.npy uint8; <n>-disagreements.json;
+                        written.json: the file that the command line wrote, and its SHA-256
     log.txt             what the engine wrote to stderr
+
+A folder may be damaged, or come from somebody else: what is in it is checked against run.schema
+before it is used, and links are refused.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from ..annotation.composition import UNLABELLED
+from ..annotation.composition import MAX_SEGMENTS, UNLABELLED
 from ..annotation.geometry import Geometry
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError
+from .arrays import REAL, read_array
 from .atomic import sweep, write_array, write_json
+from .links import refuse_link, refuse_links
 from .options import Options
+from .outputs import Outputs
+from .schema import REMEDY, SCHEMA, check_run, read_geometry, read_run, read_slices, slices_inside
 
-SCHEMA = 2
 SUBFOLDERS = ("checkpoint", "preview", "result")
 
 
@@ -56,11 +61,16 @@ class RunInput:
     predict: list[AnnotatedSlice] | None = None
 
 
-class RunFolder:
-    """Reads and writes a run folder; both the scene's side and the engine's side use it."""
+class RunFolder(Outputs):
+    """Reads and writes a run folder; both the scene's side and the engine's side use it.
+
+    notes: what was found damaged and left out.
+    """
 
     def __init__(self, path: Path, description: dict):
         self.path = path
+        self.notes: list[str] = []
+        self._geometries: dict[int, Geometry] = {}
         self.description = description
         self.segments = [Segment.from_json(s) for s in description["segments"]]
         self.options = Options.from_json(description["options"])
@@ -69,7 +79,8 @@ class RunFolder:
     def create(cls, path: Path | str, inputs: Sequence[RunInput], segments: Sequence[Segment],
                options: Options, name: str = "", output: Path | str | None = None,
                source: Path | str | None = None, named_slices: bool = False) -> RunFolder:
-        """Make a new run folder. `path` must not exist or be an empty folder (InputError).
+        """Make a new run folder. `path` must not exist or be an empty folder (InputError), and
+        everything must have the form in which a run folder keeps it (InputError).
 
         output: the file that the command line will write the result to.  source: the file of
         the image.  named_slices: whether the user named the annotated slices, so that they are
@@ -78,6 +89,12 @@ class RunFolder:
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"the run folder {path} exists already: name a new or empty folder.")
+        if len(segments) > MAX_SEGMENTS:
+            raise InputError(f"there are {len(segments)} segments: at most {MAX_SEGMENTS} can be "
+                             "used. Leave some out, or join them.")
+        for item in inputs:
+            if (fault := item.geometry.fault()) is not None:
+                raise InputError(f"the volume cannot be used: {fault}.")
         try:
             path.mkdir(exist_ok=True)
             for number, item in enumerate(inputs, start=1):
@@ -104,6 +121,7 @@ class RunFolder:
                 **{key: None if file is None else str(Path(file).absolute())
                    for key, file in (("output", output), ("source", source))},
             })
+            check_run(path / "run.json", run.description)
             run.save()
         except OSError as error:
             raise InputError(f"cannot write the run folder {path}: {error.strerror or error}. "
@@ -112,20 +130,21 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
-        """Open an existing run folder; InputError when it is none or of a newer version."""
+        """Open an existing run folder; InputError when it is none, of a newer version or damaged,
+        or when something in it is a link."""
         path = Path(path)
-        try:
-            description = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            schema = int(description["schema"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is not a run folder: its run.json cannot be read "
-                             f"({error}).") from error
-        if schema > SCHEMA:
-            raise InputError(f"the run folder {path} was written by a newer SparseSegNet (schema "
-                             f"{schema}, this one reads up to {SCHEMA}): update SparseSegNet.")
-        if schema < SCHEMA:
+        refuse_link(path / "run.json")
+        description = read_run(path)
+        refuse_links(path)
+        if description["schema"] < SCHEMA:
             description = _migrated(path, description)
-        return cls(path, description)
+        run = cls(path, description)
+        channels = {run._read_input(n, mapped=True).image.shape[0]
+                    for n in range(1, run.count + 1)}
+        if len(channels) > 1:
+            raise InputError(f"the run folder {path} is damaged: its inputs have "
+                             f"{' and '.join(map(str, sorted(channels)))} channels. {REMEDY}")
+        return run
 
     def save(self) -> None:
         write_json(self.path / "run.json", self.description)
@@ -167,46 +186,60 @@ class RunFolder:
     def log_path(self) -> Path:
         return self.path / "log.txt"
 
+    def _input(self, number: int) -> Path:
+        return self.path / "inputs" / str(number)
+
+    def shape(self, number: int = 1) -> tuple[int, int, int]:
+        """Voxels of an input along (k, j, i)."""
+        return self.geometry(number).shape
+
+    def geometry(self, number: int = 1) -> Geometry:
+        """The voxel grid of an input, which never changes."""
+        if number not in self._geometries:
+            self._geometries[number] = read_geometry(self._input(number) / "geometry.json")
+        return self._geometries[number]
+
     def read_input(self, number: int = 1, mapped: bool = False) -> RunInput:
         """The input volume `number` (from 1). mapped: leave the image on disk, memory-mapped."""
-        folder = self.path / "inputs" / str(number)
-        about = self.description["inputs"][number - 1]
-        geometry = json.loads((folder / "geometry.json").read_text(encoding="utf-8"))
+        item = self._read_input(number, mapped)
+        item.labels = self.read_labels(number)
+        return item
+
+    def _read_input(self, number: int, mapped: bool) -> RunInput:
+        folder, about = self._input(number), self.description["inputs"][number - 1]
+        shape, wanted = self.shape(number), about.get("predict")
         return RunInput(
-            np.load(folder / "image.npy", mmap_mode="r" if mapped else None),
-            np.load(folder / "labels.npy"),
-            Geometry.from_json(geometry),
-            self.read_slices(number),
-            list(about["channels"]),
-            None if about.get("predict") is None else
-            [AnnotatedSlice.from_json(s) for s in about["predict"]],
-        )
+            read_array(folder / "image.npy", (None, *shape), REMEDY, REAL, mapped),
+            read_array(folder / "labels.npy", shape, REMEDY, mapped=True),
+            self.geometry(number), self.read_slices(number), list(about["channels"]),
+            None if wanted is None else slices_inside(self.path / "run.json", wanted, shape))
 
     def read_labels(self, number: int = 1) -> np.ndarray:
         """The labels as they are now, uint8 (k, j, i), 255 = unlabelled."""
-        return np.load(self.path / "inputs" / str(number) / "labels.npy")
+        file = self._input(number) / "labels.npy"
+        labels = read_array(file, self.shape(number), REMEDY)
+        self.check_labels(file, labels, REMEDY)
+        return labels
 
     def read_slices(self, number: int = 1) -> list[AnnotatedSlice]:
         """The annotated slices as they are now."""
-        text = (self.path / "inputs" / str(number) / "slices.json").read_text(encoding="utf-8")
-        return [AnnotatedSlice.from_json(s) for s in json.loads(text)]
+        return read_slices(self._input(number) / "slices.json", self.shape(number))
 
     def write_labels(self, number: int, labels: np.ndarray,
                      slices: Sequence[AnnotatedSlice]) -> None:
         """Put other labels in the place of an input's, by the owner of the lock or its client.
         Raises InputError when they do not fit."""
-        self.check_labels(number, labels)
-        folder = self.path / "inputs" / str(number)
+        self.check_new_labels(number, labels)
+        folder = self._input(number)
         # Slices first: to the engine a slice without its labels is an incomplete one.
         _write_slices(folder, slices)
         write_array(folder / "labels.npy", np.ascontiguousarray(labels))
 
-    def check_labels(self, number: int, labels: np.ndarray) -> None:
+    def check_new_labels(self, number: int, labels: np.ndarray) -> None:
         """Raises InputError when labels do not fit an input."""
         if not 1 <= number <= self.count:
             raise InputError(f"there is no input {number}: the run has {self.count}.")
-        folder = self.path / "inputs" / str(number)
-        shape = np.load(folder / "labels.npy", mmap_mode="r").shape
+        shape = self.shape(number)
         if labels.shape != shape or labels.dtype != np.uint8:
             raise InputError(f"the new labels are {labels.dtype} of {labels.shape} voxels (k, j, "
                              f"i): input {number} needs uint8 of {shape}.")
@@ -214,90 +247,6 @@ class RunFolder:
         if len(above):
             raise InputError(f"the new labels hold the value {above.max()}, but the run knows "
                              f"{len(self.segments)} segments: begin a new run.")
-
-    def write_result(self, number: int, labels: np.ndarray, uncertainty: np.ndarray) -> None:
-        write_array(self.path / "result" / f"{number}-uncertainty.npy", uncertainty)
-        write_array(self._result(number), labels)
-
-    def write_preview(self, number: int, labels: np.ndarray) -> None:
-        """The dense labels so far; single slices written before are older and go."""
-        write_array(self.path / "preview" / f"{number}.npy", labels)
-        for path in (self.path / "preview").glob(f"{number}-*.npy"):
-            path.unlink(missing_ok=True)
-
-    def write_preview_slice(self, number: int, item: AnnotatedSlice, labels: np.ndarray) -> None:
-        """labels: uint8 (two axes, in array order)."""
-        write_array(self._preview_slice(number, item), labels)
-
-    def _preview_slice(self, number: int, item: AnnotatedSlice) -> Path:
-        return self.path / "preview" / f"{number}-{item.axis}{item.index}.npy"
-
-    def read_preview(self, number: int = 1) -> np.ndarray:
-        """The newest dense labels uint8 (k, j, i) while the run goes on, slices that were shown
-        since in their places."""
-        labels = np.load(self.path / "preview" / f"{number}.npy")
-        for path in (self.path / "preview").glob(f"{number}-[ijk]*.npy"):
-            about = path.stem.partition("-")[2]
-            with suppress(FileNotFoundError):  # a newer dense preview has just come
-                labels[AnnotatedSlice(about[0], int(about[1:])).selector()] = np.load(path)
-        return labels
-
-    def read_preview_slice(self, number: int, item: AnnotatedSlice) -> np.ndarray:
-        """The newest labels of one slice, uint8 (two axes, in array order)."""
-        try:
-            return np.load(self._preview_slice(number, item))
-        except FileNotFoundError:
-            return self.read_preview(number)[item.selector()]
-
-    def has_result(self, number: int = 1) -> bool:
-        return self._result(number).is_file()
-
-    def _result(self, number: int) -> Path:
-        return self.path / "result" / f"{number}.npy"
-
-    def read_result(self, number: int = 1) -> np.ndarray:
-        """Dense labels uint8 (k, j, i); 255 outside the slices if only some were asked for."""
-        return np.load(self._result(number))
-
-    def read_uncertainty(self, number: int = 1) -> np.ndarray:
-        """uint8 (k, j, i): 0 certain, 255 undecided between the two likeliest classes."""
-        return np.load(self.path / "result" / f"{number}-uncertainty.npy")
-
-    def write_disagreements(self, number: int, found: list[dict]) -> None:
-        write_json(self._disagreements(number), found)
-
-    def _disagreements(self, number: int) -> Path:
-        return self.path / "result" / f"{number}-disagreements.json"
-
-    def read_disagreements(self, number: int = 1) -> list[dict]:
-        """Regions of drawn voxels that the model calls otherwise, the most conspicuous first:
-        voxels, voxel (k, j, i) to look at, drawn and model (names of segments, or 'background').
-        None where a result was written before they were told."""
-        names = ["background", *self.names]
-        try:
-            text = self._disagreements(number).read_text("utf-8")
-        except FileNotFoundError:
-            return []
-        return [{**region, "drawn": names[region["drawn"]], "model": names[region["model"]]}
-                for region in json.loads(text)]
-
-    def append_metrics(self, record: dict) -> None:
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
-
-    def read_metrics(self) -> list[dict]:
-        """All reports; a last line cut off by a crash is left out."""
-        try:
-            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return []
-        records = []
-        for line in lines:
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                continue
-        return records
 
 
 def _write_slices(folder: Path, slices: Sequence[AnnotatedSlice]) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import EngineError
+from .links import refuse_link
 
 NAME = "lock"
 # The locked byte lies behind the text: on Windows nobody else may read what is locked.
@@ -22,11 +23,13 @@ class FolderLock:
 
     The system's file lock decides, so that the lock of a process that was killed is free at once;
     pid and host in the file are for the message. Where the file system has no locks, the pid
-    decides on the same host. Raises EngineError 'locked' when another process holds it.
+    decides on the same host. Raises EngineError 'locked' when another process holds it, InputError
+    when a link lies in its place.
     """
 
     def __init__(self, folder: Path):
         self.path = folder / NAME
+        refuse_link(self.path)
         # Opened by descriptor, since writing must not cut a text that somebody else owns.
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..errors import InputError
 
 Triple = tuple[int, int, int]
+LONGEST_SIDE = 1 << 14  # voxels
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Preset:
 
     def check_tile(self, tile: Triple) -> None:
         """Raise InputError, naming the nearest tile, when the network cannot take this one."""
+        if not all(1 <= n <= LONGEST_SIDE for n in tile):
+            raise InputError(f"the network {self.name} cannot take a tile of {times(tile)[:80]} "
+                             f"voxels: give sides from 1 to {LONGEST_SIDE}.")
         nearest = tuple(self._nearest(n) if not (self.planar and axis == 0) else 1
                         for axis, n in enumerate(tile))
         if nearest != tuple(tile):

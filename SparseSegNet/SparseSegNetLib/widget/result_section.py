@@ -89,8 +89,12 @@ class ResultSection:
         else:
             node = parameters.uncertainty
             if node is None:
-                folder = finished(parameters.runFolder)
-                node = createUncertaintyNode(folder.read_uncertainty(), parameters.volume,
+                try:
+                    found = finished(parameters.runFolder).read_uncertainty()
+                except InputError as error:
+                    self.panel.say(str(error))
+                    return
+                node = createUncertaintyNode(found, parameters.volume,
                                              _("{name} uncertainty").format(
                                                  name=parameters.segmentation.GetName()))
                 parameters.uncertainty = node

@@ -65,8 +65,8 @@ class Runs:
             try:
                 with FolderLock(path):
                     pass
-            except (EngineError, OSError):
-                continue  # somebody works on it
+            except (EngineError, InputError, OSError):
+                continue  # somebody works on it, or its lock is no file
             shutil.rmtree(path, ignore_errors=True)
             gone += not path.exists()
         return gone

@@ -31,7 +31,8 @@ def test_garbage_and_ten_megabytes_without_a_newline(tmp_path):
             "out.write(b'{\"sparsesegnet\": 1, \"event\": \"' + b'y' * 10_000_000 + b'\"}\\n')\n"
             "out.write(b'[' * 100_000 + b'\\n' + b'{' * 100_000 + b'\\n')\n"
             "from SparseSegNetLib.client.protocol import encode\n"
-            "out.write(encode('event', 'done')); out.flush()\n")
+            "out.write(encode('event', 'done', seconds=1, step=2, held_out=None, "
+            "held_out_slices=[])); out.flush()\n")
     folder, _ = run_folder(tmp_path / "run")
     run, events = watched(folder, PopenTransport(["-c", code]))
     assert run.wait(60) == "done"

@@ -13,7 +13,9 @@ from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.client.popen_transport import PopenTransport
 from SparseSegNetLib.client.protocol import LineBuffer, decode, encode
 from SparseSegNetLib.client.run import Run
+from SparseSegNetLib.engine.commands import Commands
 from SparseSegNetLib.errors import EngineError, InputError
+from SparseSegNetLib.progress import follow
 from SparseSegNetLib.run.atomic import write_json
 from SparseSegNetLib.run.folder import SCHEMA, RunFolder, RunInput
 from SparseSegNetLib.run.options import Options
@@ -57,13 +59,38 @@ class TestLines:
 class TestStates:
     def test_done_needs_both_the_word_and_the_exit_code(self, tmp_path):
         says = "import sys; from SparseSegNetLib.client.protocol import encode; " \
-               "sys.stdout.buffer.write(encode('event', 'done')); sys.stdout.flush(); "
+               "sys.stdout.buffer.write(encode('event', 'done', seconds=1, step=2, " \
+               "held_out=None, held_out_slices=[])); sys.stdout.flush(); "
         assert fake(new_folder(tmp_path / "a"), says).wait(20) == "done"
         assert fake(new_folder(tmp_path / "b"), says + "sys.exit(1)").wait(20) == "failed"
         run = fake(new_folder(tmp_path / "c"), "print('bye')")
         assert run.wait(20) == "failed"
         with pytest.raises(EngineError, match=r"without a result .*log\.txt"):
             run.result()
+
+    @pytest.mark.parametrize(("name", "data"), [
+        ("done", {}), ("done", {"seconds": "1", "step": 2, "held_out": None,
+                                "held_out_slices": []}),
+        ("warning", {}), ("warning", {"text": 3}), ("error", {"cause": "x"}),
+        ("progress", {"step": 1}), ("progress", {"step": 1, "phase": [], "seconds": 1, "loss": None,
+                                                 "fraction": 0, "remaining": None}),
+        ("started", {}), ("metrics", {"held_out_dice": "good"})])
+    def test_an_event_of_another_form(self, tmp_path, name, data):
+        line = encode("event", name, **data)
+        run = fake(new_folder(tmp_path / "a"), f"import os; os.write(1, {line!r})")
+        assert follow(run, quiet=True) == "failed"
+        assert run.error.code == "protocol" and f"event '{name}'" in run.error.cause
+        assert len(run.warnings) == 1 and "expected" in run.warnings[0]
+        assert line.strip() in (tmp_path / "a" / "log.txt").read_bytes()
+
+    def test_a_command_of_another_form(self):
+        commands = Commands()
+        assert not commands.put({"command": "set", "time_budget": 10**400})
+        assert not commands.put({"command": "set"})
+        assert not commands.put({"command": "preview", "planes": [3]})
+        assert not commands.put({"command": "labels-changed", "input": [1]})
+        assert commands.take() == []
+        assert commands.put({"command": "set", "time_budget": 10})
 
     def test_the_last_words_and_the_log_are_kept(self, tmp_path):
         folder = new_folder(tmp_path / "a")
@@ -103,7 +130,7 @@ class TestStates:
 
 class TestRunFolder:
     def test_comes_back_as_written(self, tmp_path):
-        labels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+        labels = np.resize(np.uint8([0, 1, 255]), (2, 3, 4))
         new_folder(tmp_path / "a b", labels)
         folder = RunFolder.open(tmp_path / "a b")
         found = folder.read_input()

@@ -76,6 +76,17 @@ class TestRefused:
         assert RunFolder.open(folder.path).options.time_budget == 15
 
 
+    def test_a_file_that_the_run_names_but_did_not_write(self, tmp_path, capsys):
+        """A run folder may be somebody else's: what it names as its output may be anything."""
+        folder, _ = run_folder(tmp_path / "run")
+        precious = tmp_path / "precious.nrrd"
+        precious.write_text("as it was")
+        folder.description["output"] = str(precious)
+        folder.save()
+        said = self.refused(capsys, folder.path)
+        assert str(precious) in said and "-o" in said and precious.read_text() == "as it was"
+
+
 class TestDoctor:
     def test_all_is_well(self, capsys):
         assert cli.main(["doctor", "--json", "--device", "cpu"]) == 0

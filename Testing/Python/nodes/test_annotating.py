@@ -269,3 +269,27 @@ def test_views(empty, scene):
     assert shownPlane(views["Red"], volume).axis == shownPlane(views["Yellow"], volume).axis
     assert shownPlane(views["Red"], volume).axis != shownPlane(views["Green"], volume).axis
     assert set(axisNames(volume).values()) == {"axial", "coronal", "sagittal"}
+
+
+def test_more_segments_than_labels(empty):
+    volume, node = empty
+    annotating = Annotating(volume, node)
+    for n in range(2, 256):
+        node.GetSegmentation().AddEmptySegment(f"S{n}", f"S{n}")
+    with pytest.raises(InputError, match=r"256 segments: at most 254"):
+        annotating.look()
+    with pytest.raises(InputError, match=r"256 segments: at most 254"):
+        Annotating(volume, node)
+    node.GetSegmentation().RemoveSegment("S255")
+    assert not annotating.look().added
+    with pytest.raises(InputError, match=r"255 segments: at most 254"):
+        annotationOf(node, volume, [K5])
+
+
+@pytest.mark.parametrize("text", ['[{"axis": "k"}]', '[{"axis": "k", "index": 1e999}]', "[" * 9000,
+                                  '[{"axis": "k", "index": 1.5}]', '{"k": 1}', "3"])
+def test_a_list_of_slices_of_another_form(empty, text):
+    _, node = empty
+    node.SetAttribute(ATTRIBUTE, text)
+    with pytest.raises(InputError, match=f"remove the node's attribute {ATTRIBUTE}"):
+        listedSlices(node)
