@@ -25,6 +25,7 @@ EVENTS: dict[str, Form] = {
     "paused": record({"step": STEP}),
     "preview": record({"input": whole(1), "step": STEP, "seconds": SECONDS},
                       {"planes": rows(text())}),
+    "interrupted": record({"cause": text(), "remedy": text()}),
     "error": record({"code": text(), "cause": text()}, {"remedy": text()}),
     "done": record({"seconds": SECONDS, "step": STEP, "held_out": SCORES,
                     "held_out_slices": rows(text())},
@@ -32,7 +33,7 @@ EVENTS: dict[str, Form] = {
 }
 INPUT = {"input": whole(1)}
 COMMANDS: dict[str, Form] = {
-    **dict.fromkeys(("stop", "cancel", "pause", "resume"), mapping(anything())),
+    **dict.fromkeys(("stop", "cancel", "interrupt", "pause", "resume"), mapping(anything())),
     "set": record({"time_budget": number()}),
     "labels-changed": record({}, INPUT),
     "preview": record({}, {**INPUT, "planes": optional(rows(text()))}),
