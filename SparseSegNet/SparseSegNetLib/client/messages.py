@@ -45,13 +45,17 @@ class ProtocolError(ValueError):
     """A message has not the form that it must have; says which, where and what was expected."""
 
 
-def check_message(message: dict, kind: str) -> None:
+def check_message(message: dict, kind: str, segments: int | None = None) -> None:
     """Raise ProtocolError unless a decoded message has its form. kind: 'event' or 'command'.
+    segments: of the run, each of which has a score where there are scores.
 
     One of an unknown name passes: a newer version may say more.
     """
-    name = message[kind]
+    form = FORMS[kind].get(message[kind], mapping(anything()))
     try:
-        FORMS[kind].get(name, mapping(anything()))(message, "")
+        form(message, "")
+        if segments is not None and form in (EVENTS["metrics"], EVENTS["done"]):
+            optional(rows(anything(), segments, segments))(message["held_out"], "held_out")
     except Misfit as error:
-        raise ProtocolError(f"the {kind} '{name[:40]}' cannot be understood: {error}") from error
+        name = message[kind][:40].encode("ascii", "backslashreplace").decode()
+        raise ProtocolError(f"the {kind} '{name}' cannot be understood: {error}") from error

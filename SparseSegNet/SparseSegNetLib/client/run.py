@@ -240,7 +240,7 @@ class Run:
     def _hear(self, event: dict, line: bytes) -> None:
         """Handle an event; one of another form than agreed goes into the log, and is told."""
         try:
-            check_message(event, "event")
+            check_message(event, "event", len(self.folder.segments))
         except ProtocolError as error:
             self._write_log([line])
             if not self._misunderstood:

@@ -50,7 +50,7 @@ def check_header(path: Path, what: str) -> None:
     try:
         look(path)
     except _Refused as error:
-        raise InputError(f"{what} {path} is damaged: {error}. Write it again with the program "
+        raise InputError(f"{what} {path} cannot be read: {error}. Write it again with the program "
                          "that made it, or give another file.") from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{what} {path} cannot be read: "

@@ -10,6 +10,7 @@ import pytest
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
+from SparseSegNetLib.client.messages import ProtocolError, check_message
 from SparseSegNetLib.client.popen_transport import PopenTransport
 from SparseSegNetLib.client.protocol import LineBuffer, decode, encode
 from SparseSegNetLib.client.run import Run
@@ -74,6 +75,7 @@ class TestStates:
         ("warning", {}), ("warning", {"text": 3}), ("error", {"cause": "x"}),
         ("progress", {"step": 1}), ("progress", {"step": 1, "phase": [], "seconds": 1, "loss": None,
                                                  "fraction": 0, "remaining": None}),
+        ("done", {"seconds": 1, "step": 2, "held_out": [{}, {}], "held_out_slices": []}),
         ("started", {}), ("metrics", {"held_out_dice": "good"})])
     def test_an_event_of_another_form(self, tmp_path, name, data):
         line = encode("event", name, **data)
@@ -82,6 +84,11 @@ class TestStates:
         assert run.error.code == "protocol" and f"event '{name}'" in run.error.cause
         assert len(run.warnings) == 1 and "expected" in run.warnings[0]
         assert line.strip() in (tmp_path / "a" / "log.txt").read_bytes()
+
+    def test_an_event_whose_name_cannot_be_printed(self):
+        with pytest.raises(ProtocolError, match=r"the event '\\ud800'") as error:
+            check_message({"event": "\ud800", "text": "\ud800"}, "event")
+        assert str(error.value).isascii()
 
     def test_a_command_of_another_form(self):
         commands = Commands()
