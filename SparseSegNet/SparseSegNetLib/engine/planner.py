@@ -39,8 +39,12 @@ class Planner:
                  reporter: Reporter, check: Callable[[str], None]):
         self.inputs, self.options, self.classes = inputs, options, classes
         self.clock, self.reporter, self.check = clock, reporter, check
-        self.fingerprint = inputs.fingerprint(classes)
         self.most_voxels = math.inf
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the annotation as it is now."""
+        return self.inputs.fingerprint(self.classes)
 
     @property
     def wanted_shape(self) -> Triple:

@@ -32,6 +32,7 @@ PREDICTION_SHARE = 0.2  # of the time budget, at most
 ALLOWANCE = 1.5
 # A training step costs about three forward passes, one of them in the forward direction.
 STEP_PER_FORWARD = 3.0
+HOPELESS = 2.0  # times as slow as the fastest number format: not tried with the network
 TILE_MEMORY = 2500.0  # bytes per voxel of a tile of `fcn3d` while predicting (computed)
 
 
@@ -99,7 +100,7 @@ def settle(print_: Fingerprint, options: Options, make_volume: Callable[[Triple]
         found = measure(plan, volume, print_.classes, check)
         return found.plan, found
 
-    trials = tried([lambda dtype=dtype: timed(MIDDLE, dtype) for dtype in precisions(device)])
+    trials = tried([lambda dtype=dtype: timed(MIDDLE, dtype) for dtype in promising(device)])
     plan, found = min(trials, key=lambda trial: trial[1].seconds_per_step)
     long = found.seconds_per_tile * tiles(plan) / (PREDICTION_SHARE * seconds)
     if long > 1 and not whole:
@@ -149,8 +150,7 @@ def _settle_published(print_: Fingerprint, options: Options,
     """The network is given and its tiles are large: one tile of a prediction is all that is
     timed, in the number format that a small convolution is fastest in."""
     device = volume.image.device
-    dtype = min(tried([lambda name=name: (_convolution_seconds(device, name), name)
-                       for name in precisions(device)]))[1]
+    dtype = min(convolution_times(device))[1]
     across = tuple(sorted({array_axis(s.axis) for s in volume.slices})) or (0, 1, 2)
     room = 0.3 * free_memory(device) / TILE_MEMORY
     plan = replace(published_plan(print_, options, volume.shape, room), dtype=dtype)
@@ -180,6 +180,20 @@ def _settle_published(print_: Fingerprint, options: Options,
     return replace(
         plan, seconds_to_predict=ALLOWANCE * per_tile * tiles(plan, across),
         seconds_per_step=STEP_PER_FORWARD * plan.batch * per_voxel * math.prod(plan.patch)), volume
+
+
+def convolution_times(device: torch.device) -> list[tuple[float, str]]:
+    """Seconds of a small convolution in each number format that the device can do."""
+    return tried([lambda name=name: (_convolution_seconds(device, name), name)
+                  for name in precisions(device)])
+
+
+def promising(device: torch.device) -> list[str]:
+    """Number formats worth a trial with the network, float32 the last. A processor without
+    instructions for bfloat16 emulates it, and a single step with the network takes many seconds."""
+    times = convolution_times(device)
+    most = HOPELESS * min(times)[0]
+    return [name for seconds, name in times if seconds <= most or name == "float32"]
 
 
 def _convolution_seconds(device: torch.device, dtype: str) -> float:

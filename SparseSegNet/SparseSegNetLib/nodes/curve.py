@@ -1,15 +1,15 @@
-"""The held-out score as a Slicer plot: a table, a series and a chart that grow while it learns."""
+"""The validation score as a Slicer plot: a table, a series and a chart that grow while it learns."""
 
 from __future__ import annotations
 
 import vtk
 
-NAME = "SparseSegNet held-out Dice"
+NAME = "SparseSegNet validation Dice"
 COLOR = (0.10, 0.50, 0.35)
 
 
 class ScoreCurve:
-    """Dice on held-out slices against seconds. The nodes are not saved with the scene: the run
+    """Dice on validation slices against seconds. The nodes are not saved with the scene: the run
     folder keeps the scores."""
 
     def __init__(self, scene):
@@ -18,7 +18,7 @@ class ScoreCurve:
             column = vtk.vtkFloatArray()
             column.SetName(title)
             self._table.AddColumn(column)
-        self._series = _node(scene, "vtkMRMLPlotSeriesNode", "Dice on held-out slices")
+        self._series = _node(scene, "vtkMRMLPlotSeriesNode", "Validation Dice")
         self._series.SetAndObserveTableNodeID(self._table.GetID())
         self._series.SetXColumnName("Seconds")
         self._series.SetYColumnName("Dice")
@@ -30,7 +30,7 @@ class ScoreCurve:
         self.chart.SetTitleVisibility(False)
         self.chart.SetLegendVisibility(False)
         self.chart.SetXAxisTitle("seconds")
-        self.chart.SetYAxisTitle("Dice on held-out slices")
+        self.chart.SetYAxisTitle("Validation Dice")
         self.chart.SetYAxisRangeAuto(False)
         self.chart.SetYAxisRange(0.0, 1.0)
         self.points: list[tuple[float, float]] = []

@@ -13,6 +13,7 @@ from .parameters import TIMES
 from .runs import resumable
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
+OUT_OF_FOLD = "comparing slices"  # the engine's name of that phase
 
 
 class LearnSection:
@@ -114,12 +115,15 @@ class LearnSection:
         return ""
 
     def score(self) -> str:
-        """The newest honest score in words, empty when there is none yet."""
+        """The newest score in words, empty when there is none yet: of priors and shallow model
+        out of fold, or of the network on validation slices, by which its best weights are chosen.
+        """
         scored = [m for m in self.panel.metrics if m.get("held_out_dice") is not None]
         if not scored:
             return ""
-        return _("Dice on held-out slices {score}").format(
-            score=f"{scored[-1]['held_out_dice']:.2f}")
+        text = _("Out-of-fold Dice {score}") if scored[-1]["phase"] == OUT_OF_FOLD else \
+            _("Validation Dice {score}")
+        return text.format(score=f"{scored[-1]['held_out_dice']:.2f}")
 
     def onTime(self, index: int) -> None:
         if self._showing or self.panel.parameters is None:

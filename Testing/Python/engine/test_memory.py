@@ -167,6 +167,14 @@ def test_a_number_format_that_the_device_refuses_is_dropped():
         tried([lambda: in_memory.nothing if False else (_ for _ in ()).throw(MemoryError), refuses])
 
 
+def test_a_number_format_that_is_emulated_is_not_tried(monkeypatch):
+    for bfloat16, expected in ((0.5, ["bfloat16", "float32"]), (1.9, ["bfloat16", "float32"]),
+                               (30.0, ["float32"]), (0.1, ["bfloat16", "float32"])):
+        monkeypatch.setattr(probe, "_convolution_seconds",
+                            lambda device, name, b=bfloat16: b if name == "bfloat16" else 1.0)
+        assert probe.promising(CPU) == expected
+
+
 def test_the_probe_does_without_bfloat16(monkeypatch):
     """As on older cards, whose convolutions know float32 and float16 alone."""
     _, volume = drawn(*KINDS["half slices"]())
