@@ -14,7 +14,7 @@ from .device import free_memory
 from .inputs import Inputs
 from .live import Cancelled
 from .outlook import look_ahead
-from .plan import Plan, Triple, make_plan, working_shape
+from .plan import Fingerprint, Plan, Triple, make_plan, working_shape
 from .preprocess import WorkingVolume
 from .probe import resampled_shape, settle
 from .recipes import published_plan

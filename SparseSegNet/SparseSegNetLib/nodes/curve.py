@@ -1,4 +1,4 @@
-"""The validation score as a Slicer plot: a table, a series and a chart that grow while it learns."""
+"""The validation score as a Slicer plot: a table, a series and a chart that grow in training."""
 
 from __future__ import annotations
 
