@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint fuzz benchmark benchmark-accuracy benchmark-ablation benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed clean
+.PHONY: demo test lint fuzz benchmark benchmark-accuracy benchmark-ablation benchmark-bits benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -56,6 +56,9 @@ benchmark-live: $(STAMP)
 
 benchmark-panel: $(STAMP)
 	PANEL_BENCHMARK=1 $(BIN)/python -m pytest -q -s Testing/Python/gui/test_heartbeat.py
+
+benchmark-bits: $(STAMP)
+	$(BIN)/python Testing/Benchmark/same_bits.py $(ARGS)
 
 benchmark-busy: $(STAMP)
 	$(BIN)/python Testing/Benchmark/busy.py

@@ -31,7 +31,7 @@ class Strength:
 
     The defaults are mild: the volume to be segmented is the one that is learnt from, so there is
     no other scanner or patient to prepare for, and within the first minutes stronger variation
-    costs more than it gives (Testing/Benchmark/RESULTS.md).
+    costs more than it gives (docs/lab/ablation.md).
     """
 
     rotation: float = 10.0

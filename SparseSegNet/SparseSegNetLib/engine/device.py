@@ -57,7 +57,7 @@ def keep_freed_memory() -> None:
     """Let the C library keep what tensors leave for those that follow.
 
     glibc maps large blocks anew each time and gives them back at once. On volumes of millions of
-    voxels that took more than a third of the time (Testing/Benchmark/RESULTS.md). Other systems'
+    voxels that took more than a third of the time (docs/lab/short-budgets.md). Other systems'
     libraries have no such switch.
     """
     if sys.platform != "linux":

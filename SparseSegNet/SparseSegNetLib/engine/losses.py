@@ -122,7 +122,7 @@ def auto_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The loss of the `auto` network: balanced cross-entropy + Dice, both over labelled voxels.
 
     Half-way balancing: without any, classes of a few voxels are not learnt within the first
-    minutes; with all of it the frequent ones suffer (Testing/Benchmark/RESULTS.md).
+    minutes; with all of it the frequent ones suffer (docs/lab/ablation.md).
     """
     logits = logits.float()
     weights = balancing_weights(labels, logits.shape[1], 0.5)

@@ -1,7 +1,7 @@
 """What there is time for: on a CPU a network is not always worth its probe, nor a coarser grid.
 
 How long the slices' suggestions take is measured on a coarse grid. All else that is made of them
-takes as many times longer as it took on eight volumes (Testing/Benchmark/RESULTS.md).
+takes as many times longer as it took on eight volumes (docs/lab/short-budgets.md).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ SMALLEST_FEATURE = 4  # voxels along an axis at the coarsest level
 MOST_LEVELS = 5
 WIDEST = 320  # channels
 # Voxels per patch and patches per step: on few cores many small patches teach more per second
-# than few large ones (Testing/Benchmark/RESULTS.md).
+# than few large ones (docs/lab/ablation.md).
 BATCHES = {"cpu": (16**3, 32), "cuda": (48**3, 12), "mps": (32**3, 8)}
 LEAST_SLICES = 2  # for priors that are learnt out of fold
 TILE_VOXELS = 128**3  # per tile of the prediction

@@ -23,7 +23,7 @@ from .trainer import Trainer
 
 Result = TypeVar("Result")
 # Network widths, and how many steps a training must have for the width to pay: with fewer steps a
-# narrower network gives better masks (Testing/Benchmark/RESULTS.md).
+# narrower network gives better masks (docs/lab/ablation.md).
 WIDTHS = ((32, 800), (24, 500), (16, 120), (8, 0))
 MIDDLE = 16
 TIMED_VOXELS = 48**3

@@ -29,7 +29,7 @@ class Recipe:
 
 # Rotation, scaling and grey values are varied in Cicek 2016 without figures: these are ours.
 # Learning rate and momentum are not given either: 0.01 and 0.9 learn with batch normalisation
-# and without (Testing/Benchmark/RESULTS.md).
+# and without (docs/lab/published-networks.md).
 _CICEK = Strength(rotation=15.0, scale=0.1, elastic=4.0, elastic_grid=32.0, elastic_vary=False,
                   in_voxels=True)
 _STILL = Strength.none()

@@ -35,7 +35,7 @@ from .voxel_classifier import FEW_STEPS, Teacher, VoxelClassifier, quickest_thre
 # say of them is too bad, and counts half beside what is good on the average.
 TRUST = 0.5
 # Ways that miss a class which one slice alone shows say background there, and the mean follows
-# them: it counts more (Testing/Benchmark/RESULTS.md).
+# them: it counts more (docs/lab/short-budgets.md).
 SHOWN_ONCE = 1.5
 LEARNING = 0.8  # of the time left, at most, for more steps than few
 TRIED = 16  # of so many voxels one is looked at to tell what looking at all takes

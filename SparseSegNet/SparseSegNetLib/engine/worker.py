@@ -31,7 +31,7 @@ def share_the_cores() -> None:
 
     With the OpenMP runtimes' defaults one busy program beside the engine makes training many
     times slower, since threads burn their share of the cores while they wait; measured in
-    Testing/Benchmark/RESULTS.md. Read when torch is loaded, so it must be set before.
+    docs/lab/speed.md. Read when torch is loaded, so it must be set before.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # GNU's runtime: torch on Linux
     os.environ.setdefault("KMP_BLOCKTIME", "1")  # LLVM's and Intel's: macOS and Windows

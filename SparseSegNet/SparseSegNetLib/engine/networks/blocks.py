@@ -12,7 +12,7 @@ class Conv3d(nn.Conv3d):
 
     On CPUs with bfloat16 arithmetic torch 2.13's padded convolution gives wrong gradients, up to
     infinite ones, where the grid is shorter along k than the kernel (measured; see
-    Testing/Benchmark/RESULTS.md). Such small grids cost nothing in float32.
+    docs/lab/published-networks.md). Such small grids cost nothing in float32.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
