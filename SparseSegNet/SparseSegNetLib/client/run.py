@@ -255,6 +255,7 @@ class Run:
         if kind in ("started", "ready"):
             self._pid = event["pid"]
             if kind == "ready":
+                self._write_log([])  # a log that is named anywhere is there, if empty
                 self._send_labels()
         elif kind == "plan":
             self.plan = event

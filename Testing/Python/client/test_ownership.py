@@ -98,7 +98,7 @@ def test_labels_drawn_before_the_engine_owns_the_folder_are_kept_back(tmp_path):
     run.poll()
     run.change_labels(labels, slices)
     assert contents(folder) == before and not wire.sent
-    wire.said.append(("out", encode("event", "ready", pid=1)))
+    wire.said.append(("out", encode("event", "ready", pid=1, device="cpu")))
     run.poll()
     assert (folder.read_labels() == labels).all() and b"labels-changed" in wire.sent[0]
 

@@ -11,6 +11,7 @@ from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slice
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.spread import spread_slices
+from SparseSegNetLib.engine import voxel_classifier
 from SparseSegNetLib.engine.commands import Commands
 from SparseSegNetLib.engine.inference import Predictor
 from SparseSegNetLib.engine.job import Job
@@ -18,10 +19,17 @@ from SparseSegNetLib.engine.networks import residual_unet
 from SparseSegNetLib.engine.plan import Fingerprint, halved, make_plan
 from SparseSegNetLib.engine.preprocess import WorkingVolume
 from SparseSegNetLib.engine.problems import out_of_memory
+from SparseSegNetLib.errors import EngineError
 from SparseSegNetLib.run.folder import RunFolder, RunInput
 from SparseSegNetLib.run.options import Options
 
 SHAPE = (22, 26, 28)
+
+
+@pytest.fixture(autouse=True)
+def fewer_steps(monkeypatch):
+    """Of the shallow models, which learn these shapes in a few."""
+    monkeypatch.setattr(voxel_classifier, "STEPS", (50, 200))
 
 
 def densified(path, image, truth, counts=(2, 2, 1), **options):
@@ -145,10 +153,19 @@ class TestOutOfMemory:
         assert found.shape == (2, 32, 32, 32) and torch.isfinite(found).all()
         assert predictor.plan.tile != plan.tile
 
-    def test_what_cannot_be_made_smaller_is_an_error(self, tmp_path, monkeypatch):
+    def test_where_no_step_fits_the_ensemble_is_the_result(self, tmp_path, monkeypatch):
         self.limited(monkeypatch, 1)
-        with pytest.raises(torch.OutOfMemoryError):
-            densified(tmp_path / "run", (balls() + noise(0.1)).astype(np.float32), balls())
+        result, events = densified(tmp_path / "run", (balls() + noise(0.1)).astype(np.float32),
+                                   balls())
+        said = [e["text"] for e in events if e["event"] == "warning"]
+        assert any("Tried: " in text and "Training ends here" in text for text in said)
+        assert events[-1]["step"] == 0 and iou(result, balls()) > 0.8
+
+    def test_without_an_ensemble_it_is_an_error(self, tmp_path, monkeypatch):
+        self.limited(monkeypatch, 1)
+        with pytest.raises(EngineError, match=r"out of memory while training .*Tried: "):
+            densified(tmp_path / "run", (balls() + noise(0.1)).astype(np.float32), balls(),
+                      (0, 0, 1))
 
     def test_what_counts(self):
         assert out_of_memory(MemoryError())
