@@ -230,8 +230,9 @@ def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication, mon
     assert not second.panel.annotate._shortcuts
 
 
-@pytest.mark.parametrize("types", ["loadFileType", "loadFileTypes"])
-def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch, tmp_path, types):
+@pytest.mark.parametrize("keyword", ["loadFileType", "loadFileTypes"])
+def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch, tmp_path,
+                                                      keyword):
     import hashlib
     import sys
     import types
@@ -246,7 +247,7 @@ def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch
             "loadFileType": lambda *, loadFileType, **about: offered.update(
                 about, loadFileType=loadFileType),
             "loadFileTypes": lambda *, loadFileTypes, loadFileType=None, **about: offered.update(
-                about, loadFileTypes=loadFileTypes)}[types])
+                about, loadFileTypes=loadFileTypes)}[keyword])
     monkeypatch.setitem(sys.modules, "SampleData", module)
     import SparseSegNet
 
@@ -263,7 +264,7 @@ def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch
              "SegmentationFile": ("vtkMRMLSegmentationNode", "vtkMRMLSegmentationStorageNode")}
     nodes = []
     for uri, name, node, kind, checksum in zip(*(offered[key] for key in (
-            "uris", "fileNames", "nodeNames", types, "checksums")), strict=True):
+            "uris", "fileNames", "nodeNames", keyword, "checksums")), strict=True):
         path, _ = urllib.request.urlretrieve(uri, tmp_path / name)
         algorithm, digest = checksum.split(":")
         assert hashlib.new(algorithm.lower(), Path(path).read_bytes()).hexdigest() == digest

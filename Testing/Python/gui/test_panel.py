@@ -83,13 +83,13 @@ def test_the_whole_way_from_an_empty_scene(user):
     assert user.ui.segmentEditor.segmentationNode() is drawn
     assert user.ui.segmentEditor._saved is drawn, "it can be undone"
     assert listedSlices(drawn) == listed, "corrections are voxels, no slice"
+    user.until(lambda: not user.panel.active)
+    assert user.panel.state == "done", user.ui.statusLabel.text
+    assert listedSlices(drawn) == listed
     labels = user.panel.run.folder / "inputs" / "1" / "labels.npy"
     labelled = known.copy()
     labelled[patch] = True
     assert ((np.load(labels)[index] != 255) == labelled[index]).all()
-    user.until(lambda: not user.panel.active)
-    assert user.panel.state == "done", user.ui.statusLabel.text
-    assert listedSlices(drawn) == listed
     second = user.panel.parameters.result
     assert second is not result and result.GetScene() is not None, "nothing is lost"
     again = mergedSegments(second.GetSegmentation(), ids, volume)

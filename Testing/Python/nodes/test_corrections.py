@@ -172,12 +172,17 @@ def test_named_slices_stay_named_when_a_run_goes_on(annotated, tmp_path, monkeyp
     assert (labels[11] == 0).all() and (labels[8] != UNLABELLED).sum() == 4 + SHAPE[1]
     found = logic.densify(volume, node, runFolder=tmp_path / "found")
     assert not RunFolder.open(found.folder).named_slices and set(found.slices) == {K5, I9}
+    for each in (run, again, found):
+        each.poll()  # ended: nobody holds it any more
 
 
 class _NoEngine:
     """A run whose engine does nothing but take in what has changed."""
 
     ended = True
+
+    def poll(self):
+        return "done"
 
     def __init__(self, folder, changes=None, patience=0.0):
         self.folder = folder
