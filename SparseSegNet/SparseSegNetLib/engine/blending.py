@@ -31,18 +31,6 @@ def settle_blend(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return weights
 
 
-def cross_fitted(rows: list[torch.Tensor], truths: list[torch.Tensor]) -> list[torch.Tensor]:
-    """For each fold the weights that `settle_blend` fits on the other folds, so that they can be
-    scored on it; with one fold alone those of that fold.
-
-    rows, truths: as for `settle_blend`, one of each per fold.
-    """
-    if len(rows) < 2:
-        return [settle_blend(rows[0], truths[0])]
-    return [settle_blend(torch.cat(rows[:n] + rows[n + 1:], dim=2),
-                         torch.cat(truths[:n] + truths[n + 1:])) for n in range(len(rows))]
-
-
 def blended(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Weighted mean float32 of class probabilities (n, classes, ...)."""
     total = torch.zeros(maps.shape[1:], device=maps.device)

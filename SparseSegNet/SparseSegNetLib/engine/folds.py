@@ -25,6 +25,7 @@ LEAVE_ONE_OUT = 6  # slices and parts, or fewer: each is a fold of its own
 COMPLETE = 0.9  # share of a slice's voxels that must be labelled for a prior to use it
 MOST_PARTS = 64  # strokes; more are divided into blocks instead
 LEAST_PARTS = 4  # where there are fewer than two complete slices
+REGION = 0.5  # share of its box that a part fills at least if it is a region, not strokes
 SMALLEST_PART = 4  # voxels of a class, below which they are not divided
 
 
@@ -192,6 +193,26 @@ def _halved(part: np.ndarray, of: np.ndarray | None, volume: WorkingVolume) -> l
     cut = math.ceil(float(np.median(at[axis])))
     low = np.unravel_index(part, volume.shape)[axis] < cut
     return [half for half in (part[low], part[~low]) if half.size]
+
+
+def judged_voxels(labels: torch.Tensor, volume: WorkingVolume, slices: list[AnnotatedSlice]
+                  ) -> torch.Tensor:
+    """Boolean (k, j, i): the labelled voxels on which a score tells something of the volume.
+
+    Those of complete slices, and of parts in which a region is annotated with its borders. Strokes
+    are drawn where the class is plain, and of each class about as much, so that nearly all of their
+    voxels may be right in a result that is poor.
+    """
+    found = torch.zeros(labels.shape, dtype=torch.bool)
+    for item in slices:
+        found[planes_of(item, volume)] = True
+    flat = labels.reshape(-1).cpu().numpy()
+    for part in parts_of(labels, volume, slices):
+        at = np.unravel_index(part, volume.shape)
+        box = math.prod(int(np.ptp(axis)) + 1 for axis in at)
+        if len(part) >= REGION * box and len(np.unique(flat[part])) > 1:
+            found.view(-1)[torch.from_numpy(part)] = True
+    return found.to(labels.device) & (labels != UNLABELLED)
 
 
 def left_out(folds: int, models: int) -> list[range]:

@@ -10,7 +10,7 @@ import torch
 
 from ..annotation.composition import UNLABELLED
 from ..annotation.slices import AXES, AnnotatedSlice
-from .folds import parts_of, planes_of
+from .folds import judged_voxels, parts_of, planes_of
 from .preprocess import WorkingVolume
 
 MOST_PLANES = 6  # in which a part that is no slice is scored
@@ -20,13 +20,15 @@ MOST_PLANES = 6  # in which a part that is no slice is scored
 class Split:
     """training: labels uint8 (k, j, i) without the held-out voxels.  mask: boolean (k, j, i), the
     held-out voxels.  slices: the planes in which these are scored.  fold: the one of a stack that
-    they are.  whole: whether the held-out voxels are those of annotated slices."""
+    they are.  whole: whether the held-out voxels are those of annotated slices.  judged: boolean
+    (k, j, i), see `folds.judged_voxels`; None: all."""
 
     training: np.ndarray
     mask: np.ndarray
     slices: tuple[AnnotatedSlice, ...]
     fold: WorkingVolume | None = None
     whole: bool = True
+    judged: np.ndarray | None = None
 
     @property
     def scored(self) -> np.ndarray:
@@ -35,7 +37,7 @@ class Split:
         inside = np.zeros(self.mask.shape, bool)
         for item in self.slices:
             inside[item.selector()] = True
-        return inside & self.mask
+        return inside & self.mask if self.judged is None else inside & self.mask & self.judged
 
     def names(self) -> list[str]:
         """What is held out, so that a resumed training can tell whether it is the same."""
@@ -108,9 +110,10 @@ def _hold_out_parts(labels: np.ndarray, volume: WorkingVolume, seed: int) -> Spl
             mask.ravel()[parts[n]] = True
         if count >= max(1, len(parts) // 4):
             break
-    if not (labels[mask] > 0).any():
+    judged = judged_voxels(volume.labels, volume, []).cpu().numpy()
+    if not (labels[mask & judged] > 0).any():
         return None
-    return Split(training, mask, scoring_planes(mask), whole=False)
+    return Split(training, mask, scoring_planes(mask & judged), whole=False, judged=judged)
 
 
 def hold_out_fold(folds: list[WorkingVolume], labels: np.ndarray, seed: int) -> Split | None:
@@ -123,13 +126,15 @@ def hold_out_fold(folds: list[WorkingVolume], labels: np.ndarray, seed: int) -> 
         fold = folds[number]
         mask = fold.labels.cpu().numpy() != UNLABELLED
         training = np.where(mask, UNLABELLED, labels).astype(np.uint8)
-        if (labels[mask] > 0).any() and needed <= set(np.unique(training)):
-            in_slices = torch.zeros_like(fold.labels, dtype=torch.bool)
-            for item in fold.slices:
-                in_slices[planes_of(item, fold)] = True
-            whole = not mask[~in_slices.cpu().numpy()].any()
-            slices = tuple(fold.slices) if whole else scoring_planes(mask)
-            return Split(training, mask, slices, fold, whole)
+        in_slices = torch.zeros_like(fold.labels, dtype=torch.bool)
+        for item in fold.slices:
+            in_slices[planes_of(item, fold)] = True
+        whole = not mask[~in_slices.cpu().numpy()].any()
+        judged = None if whole else judged_voxels(fold.labels, fold, fold.slices).cpu().numpy()
+        scored = mask if whole else mask & judged
+        if (labels[scored] > 0).any() and needed <= set(np.unique(training)):
+            slices = tuple(fold.slices) if whole else scoring_planes(scored)
+            return Split(training, mask, slices, fold, whole, judged)
     return None
 
 

@@ -29,9 +29,10 @@ from .outlook import STACK_ALONE, STACK_SHARE
 from .plan import LEAST_SLICES, Plan
 from .planner import LEAST_TRAINING, Planner
 from .preprocess import WorkingVolume
+from .prior_inputs import prior_of
 from .priors import Priors
 from .reporter import Reporter
-from .stacking import Stack, Stacker, prior_of
+from .stacking import Stack, Stacker
 from .trainer import Report, Stopped, Trainer
 
 WORTH_TRAINING = 5.0  # seconds, where the slices alone already gave a result
@@ -244,10 +245,11 @@ class Job:
             split = hold_out_fold(stack.folds, labels, self.options.seed)
         if split is None and (stack is None or stack.scores is None) \
                 and not self.commands.stop.is_set():
-            reason = "too little time" if stack is not None and stack.lacking == "time" else \
-                "too little is annotated"
-            self.reporter.warn(f"{reason} to hold something out: no score of the result can be "
-                               "given.")
+            why = "too little time to hold something out" \
+                if stack is not None and stack.lacking == "time" else \
+                "no annotated slice or region can be held out, and strokes alone tell too little " \
+                "of the borders"
+            self.reporter.warn(f"no score of the result can be given: {why}.")
         return split if plan.held_out_share > 0 else None
 
     def _train(self, plan: Plan, began: float) -> None:

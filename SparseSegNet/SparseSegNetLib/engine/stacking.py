@@ -21,12 +21,21 @@ import torch
 
 from ..annotation.composition import UNLABELLED
 from ..annotation.slices import AnnotatedSlice
-from .blending import blended, cross_fitted, settle_blend
+from .blending import blended, settle_blend
 from .device import seconds_taken
 from .evidence import distance_to, distance_to_labels, most_seen, seen_at
-from .folds import LEAVE_ONE_OUT, Fold, complete_slices, labels_of, left_out, make_folds
+from .folds import (
+    LEAVE_ONE_OUT,
+    Fold,
+    complete_slices,
+    judged_voxels,
+    labels_of,
+    left_out,
+    make_folds,
+)
 from .metrics import overlap
 from .preprocess import WorkingVolume
+from .prior_inputs import prior_of
 from .priors import WAYS, Priors
 from .smoothing import smoothed
 from .voxel_classifier import FEW_STEPS, Teacher, VoxelClassifier, quickest_threads
@@ -47,8 +56,8 @@ USUAL = (0.0, 0.15, 0.1, 0.35, 0.4)
 @dataclass
 class Stack:
     """folds: what to train on, one working volume per fold with that fold's labels alone; empty
-    where there is nothing to learn from out of fold, or no time to; then `lacking` says which of
-    the two it is: 'annotation' or 'time'.
+    where there is nothing to learn from out of fold, or no time to: `lacking` says which of the
+    two ('annotation' or 'time').
     target: what to predict; its blend is made from all slices.
     alone: classes of which only the priors know, since no two folds show them.
     scores: IoU and Dice per segment, out of fold: priors, shallow models and their weights were
@@ -132,35 +141,52 @@ class Stacker:
         every = torch.cat((suggested, shallow[None].half()))
         folds, seen = self._out_of_fold(folds, others, whole)
         rows = [s[:, :, f.known] if whole else s for s, f in zip(seen, folds, strict=True)]
-        truths = [f.truth for f in folds]
-        weights = self._trusted(settle_blend(torch.cat(rows, dim=2), torch.cat(truths)))
+        judged = judged_voxels(labels, self.volume, slices)
+        judged = [judged[f.known] for f in folds]
+        truths = [f.truth[j] for f, j in zip(folds, judged, strict=True)]
+        rows = [r[:, :, j] for r, j in zip(rows, judged, strict=True)]
+        weights = self._trusted(rows, truths)
         blend = self._with_alone(blended(every, weights), suggested, alone)
-        others = [self._trusted(w) for w in cross_fitted(rows, truths)]
+        others = self._trusted_of_others(rows, truths)
         # Without what was said of whole volumes a network has nothing to learn from.
         lessons = [self._with(blended(s, w), f.labels, f.slices)
                    for s, w, f in zip(seen, others, folds, strict=True)] if whole else []
-        said = [prior_of(lesson, self.classes, (f.known,))
-                for lesson, f in zip(lessons, folds, strict=True)] if whole else \
+        said = [prior_of(lesson, self.classes, (f.known,))[:, j]
+                for lesson, f, j in zip(lessons, folds, judged, strict=True)] if whole else \
             [blended(r, w) for r, w in zip(rows, others, strict=True)]
         scores = self._scores(said, rows, truths)
         return Stack(lessons, self._with(blend, labels, slices), alone, scores,
                      lacking="" if whole else "time")
 
-    def _trusted(self, weights: torch.Tensor) -> torch.Tensor:
-        """Weights that the folds say, half way to the usual ones."""
-        return TRUST * weights + (1 - TRUST) * self.usual.to(weights.device)
+    def _trusted(self, rows: list[torch.Tensor], truths: list[torch.Tensor]) -> torch.Tensor:
+        """Weights that folds say, half way to the usual ones; these where nothing is judged."""
+        usual = self.usual.to(rows[0].device)
+        if not sum(map(len, truths)):
+            return usual
+        return TRUST * settle_blend(torch.cat(rows, dim=2), torch.cat(truths)) + (1 - TRUST) * usual
+
+    def _trusted_of_others(self, rows: list[torch.Tensor], truths: list[torch.Tensor]
+                           ) -> list[torch.Tensor]:
+        """For each fold weights fitted on the others, so that they can be scored on it."""
+        if len(rows) == 1:
+            return [self._trusted(rows, truths)]
+        return [self._trusted(rows[:n] + rows[n + 1:], truths[:n] + truths[n + 1:])
+                for n in range(len(rows))]
 
     def _scores(self, said: list[torch.Tensor], rows: list[torch.Tensor],
-                truths: list[torch.Tensor]) -> list[dict]:
-        """IoU and Dice per segment of what is said of each fold with weights fitted on others."""
+                truths: list[torch.Tensor]) -> list[dict] | None:
+        """IoU and Dice per segment of what is said of each fold with weights fitted on others;
+        None where nothing is judged."""
         if len(said) == 1:  # then the weights are fitted on one half of it and scored on the other
             half = len(truths[0]) // 2
             rows = [rows[0][:, :, :half], rows[0][:, :, half:]]
             truths = [truths[0][:half], truths[0][half:]]
-            said = [blended(r, self._trusted(w))
-                    for r, w in zip(rows, cross_fitted(rows, truths), strict=True)]
-        found = torch.cat([s.argmax(dim=0) for s in said]).cpu().numpy()
-        return overlap(found, torch.cat(truths).cpu().numpy(), self.classes - 1)
+            said = [blended(r, w) for r, w in
+                    zip(rows, self._trusted_of_others(rows, truths), strict=True)]
+        found, truth = torch.cat([s.argmax(dim=0) for s in said]), torch.cat(truths)
+        if not len(truth):
+            return None
+        return overlap(found.cpu().numpy(), truth.cpu().numpy(), self.classes - 1)
 
     @cached_property
     def evidence(self) -> torch.Tensor:
@@ -317,22 +343,3 @@ class Stacker:
 
     def _smoothed(self, blend: torch.Tensor) -> torch.Tensor:
         return smoothed(blend, self.volume.image, self.priors.spacing)
-
-
-def prior_channels(classes: int) -> int:
-    """How many inputs a stack adds: the probabilities of the foreground classes."""
-    return classes - 1
-
-
-def prior_of(volume: WorkingVolume, classes: int,
-             at: tuple = ()) -> torch.Tensor:
-    """Class probabilities float32 (classes, k, j, i) that a stack gave a volume; with `at`, an
-    index expression for (k, j, i), such as a slice's selector, (classes, ...) there alone."""
-    found = volume.image[-prior_channels(classes):][(slice(None), *at)]
-    return torch.cat((1 - found.sum(dim=0, keepdim=True), found))
-
-
-def without_prior(volume: WorkingVolume, classes: int) -> WorkingVolume:
-    """The volume with inputs for a prior that says background."""
-    empty = volume.image.new_zeros((prior_channels(classes), *volume.shape))
-    return replace(volume, image=torch.cat((volume.image, empty)))

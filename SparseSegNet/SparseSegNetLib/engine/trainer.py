@@ -26,8 +26,9 @@ from .networks import build
 from .optimisation import channels_last, make_optimiser, move_optimiser, schedule
 from .plan import Plan, Triple, halved
 from .preprocess import WorkingVolume
+from .prior_inputs import prior_of, without_prior
 from .sampling import Sampler
-from .stacking import TRUST, Stack, prior_of, without_prior
+from .stacking import TRUST, Stack
 
 # Of the network in a blend with its prior, until a score says otherwise.
 USUAL_SHARE = 0.1
