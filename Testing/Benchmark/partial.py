@@ -62,8 +62,8 @@ def corrected(labels: np.ndarray, truth: np.ndarray, random: np.random.Generator
               ) -> np.ndarray:
     """A few voxels of a slice that was not annotated are corrected. whole: the slice that they lie
     in counts as complete, so that everything else in it becomes background (the old fault)."""
-    shown = [k for k in range(len(truth)) if (truth[k] > 0).sum() > 100
-             and (labels[k] == UNLABELLED).mean() > 0.5]
+    free = [k for k in range(len(truth)) if (labels[k] == UNLABELLED).mean() > 0.5]
+    shown = sorted(free, key=lambda k: int((truth[k] > 0).sum()))[-len(free) // 2:]
     k = shown[len(shown) // 2]
     at = np.argwhere((truth[k] > 0) & (labels[k] == UNLABELLED))[:CORRECTED]
     labels = labels.copy()
