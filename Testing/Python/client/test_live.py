@@ -106,8 +106,9 @@ def test_labels_changed_200_times(tmp_path):
         run.poll()
         time.sleep(0.05)
         if number in (60, 199):
-            said = len(named(events, "labels"))
-            assert until(run, lambda said=said: len(named(events, "labels")) > said or said)
+            known = int((labels != UNLABELLED).sum())
+            assert until(run, lambda known=known: named(events, "labels")
+                         and named(events, "labels")[-1]["labelled"] == known)
             sizes.append(memory(run._pid))
     assert until(run, lambda: named(events, "labels")[-1]["labelled"]
                  == (labels != UNLABELLED).sum())
@@ -125,16 +126,18 @@ def test_pausing_stops_the_time_and_the_work(tmp_path):
     assert until(run, lambda: training(run))
     run.pause()
     assert until(run, lambda: run.state == "paused")
-    steps, seconds = run.progress["step"], run.progress["seconds"]
-    spent = _processor_seconds(run._pid)
-    until(run, lambda: False, timeout=6)
-    assert run.state == "paused" and run.progress["step"] == steps
-    assert run.progress["seconds"] == pytest.approx(seconds, abs=1.0)
+    def beats():
+        return [e for e in named(events, "progress") if e["phase"] == "paused"]
+
+    assert until(run, lambda: len(beats()) > 0)
+    steps, spent = run.progress["step"], _processor_seconds(run._pid)
+    assert until(run, lambda: len(beats()) > 1)
+    assert run.state == "paused" and {e["step"] for e in beats()} == {steps}
+    assert len({e["seconds"] for e in beats()}) == 1, "its clock stands still"
     if spent is not None:
         assert _processor_seconds(run._pid) - spent < 1.5
     run.resume()
     assert until(run, lambda: training(run) and run.progress["step"] > steps)
-    assert run.progress["seconds"] < seconds + 5
     assert named(events, "paused")
     run.cancel()
 
@@ -168,7 +171,7 @@ def test_stop_at_the_worst_moment(tmp_path, moment):
     run, _events = watched(folder)
     run.observe(lambda event: moment in (event["event"], event.get("phase")) and run.stop())
     assert run.wait(90) == "done", run.error
-    assert run.summary["seconds"] < 45
+    assert moment == "predicting" or run.summary["step"] <= 1, "it did not go on training"
     assert iou(run.result(), truth) > 0.5
 
 

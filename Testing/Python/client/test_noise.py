@@ -44,14 +44,14 @@ def test_garbage_and_ten_megabytes_without_a_newline(tmp_path):
 def test_what_a_launcher_launched_goes_with_it(tmp_path):
     """PythonSlicer is a launcher: the engine is its child, and must not outlive it."""
     child = f"import os, sys, time; sys.stdout.buffer.write({encode('event', 'started')[:-2]!r}" \
-            " + b', \"pid\": %d}\\n' % os.getpid()); sys.stdout.flush(); time.sleep(60)"
+            " + b', \"pid\": %d}\\n' % os.getpid()); sys.stdout.flush(); time.sleep(600)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     folder, _ = run_folder(tmp_path / "run")
     run, _ = watched(folder, PopenTransport(["-c", code]))
     assert until(run, lambda: run._pid is not None, timeout=20)
     assert run._pid != run._transport._process.pid
     run.cancel(patience=0.3)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60  # it would sleep for 600 s
     while alive(run._pid) and time.monotonic() < end:
         time.sleep(0.05)
     assert run.state == "cancelled" and not alive(run._pid)
