@@ -40,11 +40,7 @@ class Planner:
         self.inputs, self.options, self.classes = inputs, options, classes
         self.clock, self.reporter, self.check = clock, reporter, check
         self.most_voxels = math.inf
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Of the annotation as it is now."""
-        return self.inputs.fingerprint(self.classes)
+        self.fingerprint: Fingerprint = inputs.fingerprint(classes)
 
     @property
     def wanted_shape(self) -> Triple:
@@ -64,7 +60,8 @@ class Planner:
         return working_shape(grid, self.fingerprint.spacing_on(grid), voxels)
 
     def plan(self, device: torch.device) -> tuple[Plan, WorkingVolume]:
-        """The plan, and the volume on its working grid."""
+        """The plan for the annotation as it is now, and the volume on its working grid."""
+        self.fingerprint = self.inputs.fingerprint(self.classes)
         if not self.options.max_steps:
             return self._probed(device)
         # Nothing may depend on the clock: the same seed and steps give the same bits.

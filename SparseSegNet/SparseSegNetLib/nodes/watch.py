@@ -65,10 +65,13 @@ class DrawnWatch:
 
     def close(self) -> None:
         """Observe no longer."""
+        self._release()
+        _watches.discard(self)
+
+    def _release(self) -> None:
         for tag in self._tags:
             self._segmentation.RemoveObserver(tag)
         self._tags = []
-        _watches.discard(self)
 
     @property
     def dirtySince(self) -> float | None:
@@ -81,8 +84,7 @@ class DrawnWatch:
             return
         now = self._node.get().GetSegmentation()
         if now is not None and now is not self._segmentation:
-            for tag in self._tags:
-                self._segmentation.RemoveObserver(tag)
+            self._release()
             self._observe(now)
             self._dirtySince = time.monotonic()
 

@@ -161,8 +161,7 @@ def test_named_slices_stay_named_when_a_run_goes_on(annotated, tmp_path, monkeyp
     """A slice without a trace of drawing is in no cover; the run folder has kept it."""
     volume, node, delivered = annotated
     empty_slice = AnnotatedSlice("k", 11)
-    for module in (logic,):
-        monkeypatch.setattr(module, "Run", _NoEngine)
+    monkeypatch.setattr(logic, "Run", _NoEngine)
     run = logic.densify(volume, node, slices="k:5,11 i:9", runFolder=tmp_path / "run")
     assert RunFolder.open(run.folder).named_slices
     correct(volume, node, delivered)
