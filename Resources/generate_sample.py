@@ -23,9 +23,9 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
-from SparseSegNetLib.annotation.spread import spread_slices
 from SparseSegNetLib.files.images import read_volume
 from SparseSegNetLib.files.writing import write_labels
 

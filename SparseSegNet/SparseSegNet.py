@@ -26,10 +26,10 @@ from slicer.util import VTKObservationMixin
 def densify(volumeNode, segmentationNode, timeBudget=120.0, **options):
     """Learn from the annotated slices and segment the whole volume; returns a run at once.
 
-    See SparseSegNetLib.logic.densify for the options. Slicer's process never loads torch: the
+    See SparseSegNetLib.scene.logic.densify for the options. Slicer's process never loads torch: the
     engine is a process of its own.
     """
-    from SparseSegNetLib import logic
+    from SparseSegNetLib.scene import logic
 
     return logic.densify(volumeNode, segmentationNode, timeBudget, **options)
 
@@ -37,16 +37,16 @@ def densify(volumeNode, segmentationNode, timeBudget=120.0, **options):
 def resume(runFolder, volumeNode, segmentationNode, timeBudget=None, moreTime=0.0, **options):
     """Go on with a run from its last checkpoint, or teach a finished one some more.
 
-    See SparseSegNetLib.logic.resume.
+    See SparseSegNetLib.scene.logic.resume.
     """
-    from SparseSegNetLib import logic
+    from SparseSegNetLib.scene import logic
 
     return logic.resume(runFolder, volumeNode, segmentationNode, timeBudget, moreTime, **options)
 
 
 def currentRun():
     """The run that was begun last in this session, by the panel or from the console, or None."""
-    from SparseSegNetLib import logic
+    from SparseSegNetLib.scene import logic
 
     return logic.currentRun()
 
@@ -67,7 +67,7 @@ class SparseSegNet(ScriptedLoadableModule):
 
     def onStartupCompleted(self):
         """Offer the sample; it is copied from the extension, not downloaded."""
-        from SparseSegNetLib.nodes.sample import registerSample
+        from SparseSegNetLib.scene.sample import registerSample
 
         registerSample(self.resourcePath("Sample"), self.resourcePath("Icons/SparseSegNet.png"))
 
@@ -129,8 +129,8 @@ class SparseSegNetTest(ScriptedLoadableModuleTest):
         import numpy as np
 
         from SparseSegNetLib.client.installation import missing
-        from SparseSegNetLib.nodes.sample import loadSample, sampleTruth
-        from SparseSegNetLib.nodes.segmentations import mergedSegments
+        from SparseSegNetLib.scene.sample import loadSample, sampleTruth
+        from SparseSegNetLib.scene.segmentations import mergedSegments
 
         if missing():
             self.delayDisplay("torch or safetensors is not installed: nothing is tested")

@@ -22,48 +22,39 @@ import torch
 
 import variants
 from cases import SHARED, Case, data_is_there, load_case, slice_counts
-from SparseSegNetLib.engine import (
-    evidence,
-    filters,
-    losses,
-    metrics,
-    smoothing,
-    stacking,
-    voxel_classifier,
-)
-from SparseSegNetLib.engine.augmentation import Strength
-from SparseSegNetLib.engine.device import prepare_threads
-from SparseSegNetLib.engine.inference import finish
+from SparseSegNetLib.engine.compute import losses, metrics
+from SparseSegNetLib.engine.compute.boxes import box_within, round_up
+from SparseSegNetLib.engine.compute.threads import prepare_threads
+from SparseSegNetLib.engine.data.preprocessing import Normalisation, WorkingVolume, working_volume
+from SparseSegNetLib.engine.interaction.export import final_labels
 from SparseSegNetLib.engine.networks.residual_unet import ResidualBlock
-from SparseSegNetLib.engine.outcome import final
-from SparseSegNetLib.engine.plan import (
-    Plan,
-    box_within,
-    fingerprint,
-    levels,
-    make_plan,
-    round_up,
-)
-from SparseSegNetLib.engine.preprocess import Normalisation, WorkingVolume, working_volume
-from SparseSegNetLib.engine.priors import WAYS, Priors
-from SparseSegNetLib.engine.stacking import Stack, Stacker, prior_of
-from SparseSegNetLib.engine.trainer import Trainer, by_time
-from SparseSegNetLib.run.folder import RunInput
+from SparseSegNetLib.engine.plan import Fingerprint, Plan, Strength
+from SparseSegNetLib.engine.planning.auto_plan import levels, make_plan
+from SparseSegNetLib.engine.prediction.inference import finish
+from SparseSegNetLib.engine.priors.maker import PRIOR_NAMES, PriorMaker
+from SparseSegNetLib.engine.stacking import filters, smoothing, voxel_classifier
+from SparseSegNetLib.engine.stacking import stacker as stacking
+from SparseSegNetLib.engine.stacking import voxel_features as features
+from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
+from SparseSegNetLib.engine.stacking.stack import Stack
+from SparseSegNetLib.engine.stacking.stacker import Stacker
+from SparseSegNetLib.engine.training.trainer import Trainer, by_time
+from SparseSegNetLib.runfolder.folder import RunInput
 
 STRONG = Strength(rotation=25, scale=0.2, elastic=5.5, contrast=0.25, brightness=0.2, noise=0.15,
                   gamma=0.3)
 
 
-class Without(Priors):
+class Without(PriorMaker):
     """Priors of which one way says nothing."""
 
     def __init__(self, *arguments, missing: str):
         super().__init__(*arguments)
         self.missing = missing
 
-    def suggest(self, *arguments, **options) -> torch.Tensor:
-        found = super().suggest(*arguments, **options).clone()
-        found[WAYS.index(self.missing)] = 1 / self.classes
+    def make(self, *arguments, **options) -> torch.Tensor:
+        found = super().make(*arguments, **options).clone()
+        found[PRIOR_NAMES.index(self.missing)] = 1 / self.classes
         return found
 
 
@@ -103,21 +94,22 @@ class Variant:
 
 STACKS = (
     StackVariant("as shipped"),
-    *(StackVariant(f"without the way '{way}'", without=way) for way in WAYS),
+    *(StackVariant(f"without the prior '{prior}'", without=prior)
+      for prior in PRIOR_NAMES),
     StackVariant("filters at three scales", ((filters, "SCALES", (0.7, 1.6, 3.5)),)),
     StackVariant("not told what lies beside", ((filters, "AROUND", slice(0)),)),
-    StackVariant("position without waves", ((evidence, "WAVES", ()),)),
+    StackVariant("position without waves", ((features, "WAVES", ()),)),
     StackVariant("not told the distance to the slices", stacker=Nearsighted),
     StackVariant("at most 400 steps", ((voxel_classifier, "STEPS", (100, 400)),)),
     StackVariant("four folds, never one per slice", ((stacking, "LEAVE_ONE_OUT", 0),)),
-    StackVariant("blend as the folds say", ((stacking, "TRUST", 1.0),)),
-    StackVariant("blend as usual", ((stacking, "TRUST", 0.0),)),
+    StackVariant("blend as the folds say", ((stacking, "SHRINKAGE", 1.0),)),
+    StackVariant("blend as usual", ((stacking, "SHRINKAGE", 0.0),)),
     StackVariant("no shallow model in the blend", (
-        (stacking, "TRUST", 0.0), (stacking, "USUAL", (0.0, 0.25, 0.15, 0.6, 0.0)))),
+        (stacking, "SHRINKAGE", 0.0), (stacking, "DEFAULT_WEIGHTS", (0.0, 0.25, 0.15, 0.6, 0.0)))),
     StackVariant("shallow model alone", (
-        (stacking, "TRUST", 0.0),
+        (stacking, "SHRINKAGE", 0.0),
         # Not 0: classes that one fold alone shows are left to the priors' mean.
-        (stacking, "USUAL", (1e-6, 1e-6, 1e-6, 1e-6, 1.0)))),
+        (stacking, "DEFAULT_WEIGHTS", (1e-6, 1e-6, 1e-6, 1e-6, 1.0)))),
     StackVariant("not smoothed", ((smoothing, "ROUNDS", 0),)),
     StackVariant("without loose pieces", largest=True),
 )
@@ -184,14 +176,14 @@ def differing(constants: tuple) -> Iterator[None]:
 def stacked(case: Case, variant: StackVariant, seed: int, device: torch.device | str = "cpu",
             dtype: str = "bfloat16") -> Stack:
     classes, volume = len(case.segments) + 1, volume_of(case, device)
-    kind = partial(Without, missing=variant.without) if variant.without else Priors
+    kind = partial(Without, missing=variant.without) if variant.without else PriorMaker
     with differing(variant.constants):
         return variant.stacker(kind(volume, classes), seed, dtype=dtype).stack(
             volume.labels, volume.slices)
 
 
 def iou_of(case: Case, probabilities: torch.Tensor, largest: bool = False) -> float:
-    labels = final(finish(probabilities, case.sparse.shape)[0].numpy(), case.sparse, largest)
+    labels = final_labels(finish(probabilities, case.sparse.shape)[0].numpy(), case.sparse, largest)
     return metrics.mean(row["iou"] for row in case.scores(labels))
 
 
@@ -199,8 +191,8 @@ def trained(case: Case, variant: Variant, stack: Stack, seconds: float, seed: in
             ) -> tuple[float, int]:
     """Mean IoU and number of steps."""
     classes = len(case.segments) + 1
-    print_ = fingerprint(case.sparse, case.geometry.spacing_kji, 1, classes, len(case.slices))
-    plan = replace(make_plan(print_), dtype="bfloat16", held_out_share=0.0, priors=variant.priors)
+    fingerprint = Fingerprint.of(case.sparse, case.geometry.spacing_kji, 1, classes, len(case.slices))
+    plan = replace(make_plan(fingerprint), dtype="bfloat16", held_out_share=0.0, priors=variant.priors)
 
     def loss(logits, labels):
         logits = logits.float()

@@ -21,9 +21,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from cases import SHARED, data_is_there, densify, load_case
-from SparseSegNetLib.engine import metrics
-from SparseSegNetLib.run.atomic import atomic_path
-from SparseSegNetLib.run.folder import annotated_share
+from SparseSegNetLib.engine.compute import metrics
+from SparseSegNetLib.runfolder.atomic import atomic_path
+from SparseSegNetLib.runfolder.folder import annotated_share
 from storing import ENGINE, RUNS, engine_hash, stored
 
 CASES = ("hippocampus-007", "spleen-ct", "nuclei-1135", "brain-mricrop", "mouse-skull-ct")

@@ -4,7 +4,7 @@ Slicer itself is such a program: the user paints while the engine learns. Steps 
 same learning in child processes, alone and beside a process that keeps one core busy, or beside
 others that compute with all of them. The network with
 the OpenMP runtime's own waiting and with the engine's (worker.share_the_cores); the shallow models
-on all threads and on as many as a trial finds best (voxel_classifier.quickest_threads).
+on all threads and on as many as a trial finds best (voxel_classifier.fastest_threads).
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ ROWS = (
 def network() -> float:
     import torch
 
-    from SparseSegNetLib.engine.plan import Fingerprint, make_plan
-    from SparseSegNetLib.engine.preprocess import WorkingVolume
-    from SparseSegNetLib.engine.trainer import Trainer
+    from SparseSegNetLib.engine.data.preprocessing import WorkingVolume
+    from SparseSegNetLib.engine.plan import Fingerprint
+    from SparseSegNetLib.engine.planning.auto_plan import make_plan
+    from SparseSegNetLib.engine.training.trainer import Trainer
     from speed import rate
 
     shape = (64, 64, 64)
@@ -57,21 +58,21 @@ def network() -> float:
 def shallow(quickest: bool) -> float:
     import torch
 
-    from SparseSegNetLib.engine.voxel_classifier import Teacher, quickest_threads
+    from SparseSegNetLib.engine.stacking.voxel_classifier import ClassifierFitter, fastest_threads
     from speed import rate
 
-    evidence = [torch.randn(20_000, 61).half() for _ in range(4)]
-    teacher = Teacher(evidence, [torch.randint(3, (20_000,)).byte() for _ in range(4)], 3, 0,
+    features = [torch.randn(20_000, 61).half() for _ in range(4)]
+    fitter = ClassifierFitter(features, [torch.randint(3, (20_000,)).byte() for _ in range(4)], 3, 0,
                       "bfloat16")
     used = [range(4), *([n for n in range(4) if n != out] for out in range(4))]
     with ExitStack() as threads:
         if quickest:
-            threads.enter_context(quickest_threads(teacher, len(used)))
-        return 20 * rate(lambda: teacher.taught(used, 20), SECONDS, teacher.device)
+            threads.enter_context(fastest_threads(fitter, len(used)))
+        return 20 * rate(lambda: fitter.fit(used, 20), SECONDS, fitter.device)
 
 
 def child(what: str) -> None:
-    from SparseSegNetLib.engine.device import prepare_threads
+    from SparseSegNetLib.engine.compute.threads import prepare_threads
 
     prepare_threads()
     print(network() if what == "network" else shallow("quickest" in what))

@@ -12,11 +12,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
-from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import metrics
+from SparseSegNetLib.engine.compute import metrics
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.images import geometry_of, read_file, read_volume
 from SparseSegNetLib.files.labels import read_annotation

@@ -27,9 +27,9 @@ import features
 import peers
 from cases import SHARED, Case, data_is_there, densify, load_case, slice_counts
 from overlap_and_surface import scores
-from SparseSegNetLib.engine import metrics
-from SparseSegNetLib.run.atomic import atomic_path
-from SparseSegNetLib.run.folder import annotated_share
+from SparseSegNetLib.engine.compute import metrics
+from SparseSegNetLib.runfolder.atomic import atomic_path
+from SparseSegNetLib.runfolder.folder import annotated_share
 from storing import RUNS, engine_hash, stored
 
 CASES = ("hippocampus-007", "spinalcord-t2", "spleen-ct", "brain-mricrop", "nuclei-1135",

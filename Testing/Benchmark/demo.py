@@ -16,12 +16,12 @@ import SimpleITK as sitk
 
 from cases import Case, load_case, slice_counts
 from report import write_report
-from SparseSegNetLib import cli
-from SparseSegNetLib.engine import metrics
+from SparseSegNetLib.cli import main as cli
+from SparseSegNetLib.engine.compute import metrics
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.writing import write_labels
-from SparseSegNetLib.run.atomic import write_json
-from SparseSegNetLib.run.folder import RunFolder, annotated_share
+from SparseSegNetLib.runfolder.atomic import write_json
+from SparseSegNetLib.runfolder.folder import RunFolder, annotated_share
 
 
 def main() -> int:

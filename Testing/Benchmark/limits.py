@@ -18,13 +18,14 @@ from pathlib import Path
 
 from ablation import iou_of, volume_of
 from cases import SHARED, Case, data_is_there, load_case, slice_counts
-from SparseSegNetLib.client.run import Run
-from SparseSegNetLib.engine import metrics
-from SparseSegNetLib.engine.device import prepare_threads
-from SparseSegNetLib.engine.plan import fingerprint, make_plan
-from SparseSegNetLib.engine.trainer import Trainer, by_time
-from SparseSegNetLib.run.folder import RunFolder, RunInput
-from SparseSegNetLib.run.options import Options
+from SparseSegNetLib.client.engine_run import EngineRun
+from SparseSegNetLib.engine.compute import metrics
+from SparseSegNetLib.engine.compute.threads import prepare_threads
+from SparseSegNetLib.engine.plan import Fingerprint
+from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.training.trainer import Trainer, by_time
+from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
+from SparseSegNetLib.runfolder.options import Options
 
 USABLE = 0.8  # of the final IoU
 
@@ -42,7 +43,7 @@ def followed(case: Case, seconds: float, seed: int) -> tuple[list[tuple[float, f
             if event["event"] == "preview" and "planes" not in event:
                 previews.append((time.monotonic() - begun, folder.read_preview()))
 
-        run = Run(folder)
+        run = EngineRun(folder)
         run.observe(came)
         if run.wait() != "done":
             raise RuntimeError(str(run.error))
@@ -53,8 +54,8 @@ def followed(case: Case, seconds: float, seed: int) -> tuple[list[tuple[float, f
 def densely_taught(case: Case, seconds: float, seed: int) -> tuple[float, int]:
     """IoU that the network alone reaches when all voxels are labelled, and its steps."""
     classes = len(case.segments) + 1
-    print_ = fingerprint(case.truth, case.geometry.spacing_kji, 1, classes, len(case.slices))
-    plan = replace(make_plan(print_), dtype="bfloat16", held_out_share=0.0, priors=False)
+    fingerprint = Fingerprint.of(case.truth, case.geometry.spacing_kji, 1, classes, len(case.slices))
+    plan = replace(make_plan(fingerprint), dtype="bfloat16", held_out_share=0.0, priors=False)
     learner = Trainer(plan, [volume_of(replace(case, sparse=case.truth))], classes, None, seed,
                       None)
     learner.train(by_time(seconds))

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from SparseSegNetLib.annotation.composition import restrict_to_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
-from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.client.run import Run
-from SparseSegNetLib.run.folder import RunFolder, RunInput
-from SparseSegNetLib.run.options import Options
+from SparseSegNetLib.client.engine_run import EngineRun
+from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
+from SparseSegNetLib.runfolder.options import Options
 
 TICK = 0.02  # seconds between polls, as a timer in Slicer makes them
 
@@ -37,7 +37,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, truth = prepared(Path(name) / "run", options.edge, options.seconds)
-        measure(Run(folder), folder, truth, options)
+        measure(EngineRun(folder), folder, truth, options)
     return 0
 
 
@@ -55,7 +55,7 @@ def prepared(path: Path, edge: int, seconds: float) -> tuple[RunFolder, np.ndarr
     return RunFolder.create(path, [item], segments, Options(time_budget=seconds)), truth
 
 
-def measure(run: Run, folder: RunFolder, truth: np.ndarray, options) -> None:
+def measure(run: EngineRun, folder: RunFolder, truth: np.ndarray, options) -> None:
     polls: list[tuple[float, float]] = []
     heard: list[tuple[float, dict]] = []
     run.observe(lambda event: heard.append((time.monotonic(), event)))
@@ -98,7 +98,7 @@ def measure(run: Run, folder: RunFolder, truth: np.ndarray, options) -> None:
     report(run, rows, polls, options)
 
 
-def report(run: Run, rows: list, polls: list, options) -> None:
+def report(run: EngineRun, rows: list, polls: list, options) -> None:
     used, shown = zip(*rows, strict=True)
     aside = run.summary["seconds_aside"]
     training = aside["training"]

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from cases import Case
 from SparseSegNetLib.annotation.composition import UNLABELLED, keep_drawn
-from SparseSegNetLib.engine import metrics
+from SparseSegNetLib.engine.compute import metrics
 
 
 def scores(case: Case, result: np.ndarray) -> dict:

@@ -21,7 +21,7 @@ import SimpleITK as sitk
 
 from cases import SHARED, data_is_there, load_case
 from SparseSegNetLib.annotation.composition import UNLABELLED
-from SparseSegNetLib.engine.metrics import mean, overlap
+from SparseSegNetLib.engine.compute.metrics import mean, overlap
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("halves", "scribbles", "correction")

@@ -236,7 +236,7 @@ def monai_unet(case: Case, budget: float) -> np.ndarray:
     from monai.networks.nets import UNet
     from monai.transforms import Compose, RandAffined, RandGaussianNoised, RandScaleIntensityd
 
-    from SparseSegNetLib.engine.losses import masked_cross_entropy, masked_dice_loss
+    from SparseSegNetLib.engine.compute.losses import masked_cross_entropy, masked_dice_loss
 
     begun = time.monotonic()
     torch.manual_seed(SEED)

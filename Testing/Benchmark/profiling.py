@@ -22,18 +22,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablation import STACKS, stacked
 from cases import SHARED, Case, data_is_there, load_case, slice_counts
-from SparseSegNetLib.engine import geodesic, priors, sampling, stacking
-from SparseSegNetLib.engine.device import (
-    choose_device,
-    precisions,
-    prepare_threads,
-    seconds_taken,
-    synchronize,
-)
-from SparseSegNetLib.engine.propagation import Propagation
-from SparseSegNetLib.engine.random_walk import RandomWalk
-from SparseSegNetLib.engine.trainer import Trainer
-from SparseSegNetLib.engine.voxel_classifier import Teacher, VoxelClassifier
+from SparseSegNetLib.engine.compute.device import choose_device
+from SparseSegNetLib.engine.compute.number_formats import number_formats
+from SparseSegNetLib.engine.compute.threads import prepare_threads
+from SparseSegNetLib.engine.compute.timing import seconds_taken, synchronize
+from SparseSegNetLib.engine.data import sampling
+from SparseSegNetLib.engine.priors import geodesic
+from SparseSegNetLib.engine.priors import maker as priors
+from SparseSegNetLib.engine.priors.propagation import Propagation
+from SparseSegNetLib.engine.priors.random_walk import RandomWalk
+from SparseSegNetLib.engine.stacking import stacker as stacking
+from SparseSegNetLib.engine.stacking.voxel_classifier import ClassifierFitter, VoxelClassifier
+from SparseSegNetLib.engine.training.trainer import Trainer
 from speed import WARM_UP, prepared, rate
 
 SECONDS = 6.0  # of steps that are not divided into parts
@@ -41,17 +41,17 @@ WARMING = "hippocampus-007"  # the smallest case: its stack takes seconds
 
 STACK = (
     (Propagation, "__init__", "registering slices"),
-    (Propagation, "carry", "carrying slices"),
+    (Propagation, "propagate", "propagating labels"),
     (priors, "interpolate", "interpolating shapes"),
-    (RandomWalk, "spread", "random walks"),
-    (geodesic, "spread", "growing"),
-    (stacking, "seen_at", "filters and position"),
-    (stacking, "distance_to", "distance to the slices"),
-    (Teacher, "taught", "shallow models learn"),
-    (VoxelClassifier, "probabilities", "shallow models look at volumes"),
-    (stacking, "settle_blend", "weighing"),
-    (stacking, "blended", "blending"),
-    (stacking, "smoothed", "smoothing"),
+    (RandomWalk, "probabilities", "random walks"),
+    (geodesic, "probabilities", "geodesic distances"),
+    (stacking, "voxel_features", "filters and position"),
+    (stacking, "log_distance_to", "distance to the slices"),
+    (ClassifierFitter, "fit", "fitting shallow models"),
+    (VoxelClassifier, "probabilities", "shallow models predict"),
+    (stacking, "fit_ensemble_weights", "ensemble weights"),
+    (stacking, "weighted_mean", "ensemble"),
+    (stacking, "smooth_probabilities", "smoothing"),
 )
 
 
@@ -150,8 +150,8 @@ def profile(case: Case, device: torch.device, count: int) -> None:
     plan, volume = prepared(case, device)
     classes = len(case.segments) + 1
     print(f"## {case.name}, {'x'.join(map(str, volume.shape))} voxels, {classes} classes\n")
-    stack = stack_of(case, device, precisions(device)[0])
-    for dtype in precisions(device):
+    stack = stack_of(case, device, number_formats(device)[0])
+    for dtype in number_formats(device):
         steps_of(Trainer(replace(plan, dtype=dtype, priors=True), [volume], classes, None, 0,
                          stack), count)
 

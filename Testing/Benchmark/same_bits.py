@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from safetensors.numpy import load_file
 
 from SparseSegNetLib.annotation.composition import restrict_to_slices
-from SparseSegNetLib.annotation.spread import spread_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "SparseSegNet" / "Resources" / "Sample"

@@ -22,20 +22,20 @@ import torch
 from ablation import volume_of
 from cases import SHARED, Case, data_is_there, load_case
 from SparseSegNetLib.annotation.composition import UNLABELLED
-from SparseSegNetLib.engine.device import (
-    choose_device,
-    precisions,
-    prepare_threads,
-    seconds_taken,
-    synchronize,
-)
-from SparseSegNetLib.engine.inference import Predictor
-from SparseSegNetLib.engine.losses import auto_loss
+from SparseSegNetLib.engine.compute.boxes import round_up
+from SparseSegNetLib.engine.compute.device import choose_device
+from SparseSegNetLib.engine.compute.losses import auto_loss
+from SparseSegNetLib.engine.compute.memory_format import channels_last
+from SparseSegNetLib.engine.compute.number_formats import number_formats
+from SparseSegNetLib.engine.compute.optimisers import make_optimiser
+from SparseSegNetLib.engine.compute.threads import prepare_threads
+from SparseSegNetLib.engine.compute.timing import seconds_taken, synchronize
+from SparseSegNetLib.engine.data.preprocessing import WorkingVolume, grid_positions
 from SparseSegNetLib.engine.networks import build
-from SparseSegNetLib.engine.optimisation import channels_last, make_optimiser
-from SparseSegNetLib.engine.plan import Plan, fingerprint, make_plan, round_up
-from SparseSegNetLib.engine.preprocess import WorkingVolume, grid_positions
-from SparseSegNetLib.engine.trainer import Trainer, by_steps
+from SparseSegNetLib.engine.plan import Fingerprint, Plan
+from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.prediction.inference import Predictor
+from SparseSegNetLib.engine.training.trainer import Trainer, by_steps
 
 WARM_UP = 3  # steps that are not counted
 TURNS = 3
@@ -45,8 +45,8 @@ REPEATS = 10
 def prepared(case: Case, device: torch.device) -> tuple[Plan, WorkingVolume]:
     """The network alone: priors are none of MONAI's business."""
     classes = len(case.segments) + 1
-    print_ = fingerprint(case.sparse, case.geometry.spacing_kji, 1, classes, len(case.slices))
-    plan = replace(make_plan(print_, device.type), priors=False, held_out_share=0.0)
+    fingerprint = Fingerprint.of(case.sparse, case.geometry.spacing_kji, 1, classes, len(case.slices))
+    plan = replace(make_plan(fingerprint, device.type), priors=False, held_out_share=0.0)
     return plan, volume_of(case, device)
 
 
@@ -125,7 +125,7 @@ def rate(step: Callable[[], object], seconds: float, device: torch.device) -> fl
 def training(plan: Plan, volume: WorkingVolume, classes: int, options) -> None:
     device = volume.image.device
     ours = {dtype: Trainer(replace(plan, dtype=dtype), [volume], classes, None, 0)
-            for dtype in precisions(device)}
+            for dtype in number_formats(device)}
     theirs = {f"MONAI, {n} workers": monai_steps(plan, volume, classes, n)
               for n in options.workers}
     methods = {**{f"SparseSegNet, {k}": lambda t=t: t.step(0.3) for k, t in ours.items()},
@@ -140,7 +140,7 @@ def training(plan: Plan, volume: WorkingVolume, classes: int, options) -> None:
     for name, rates in found.items():
         middle = statistics.median(rates)
         print(f"| {name} | {middle:.2f} | {middle / best:.2f} |")
-    trainer = ours[precisions(device)[0]]
+    trainer = ours[number_formats(device)[0]]
 
     def middle_of(action: Callable[[], object]) -> float:
         return statistics.median(seconds_taken(action, device) for _ in range(REPEATS))
@@ -177,7 +177,7 @@ def inference(plan: Plan, volume: WorkingVolume, classes: int) -> None:
             volume).argmax(dim=0)
 
     methods = {"MONAI": theirs, **{f"SparseSegNet, {d}": lambda d=d: ours(d)
-                                   for d in precisions(device)}}
+                                   for d in number_formats(device)}}
     seconds, results = {name: [] for name in methods}, {}
     for _ in range(TURNS + 1):
         for name, action in methods.items():

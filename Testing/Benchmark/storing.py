@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from SparseSegNetLib.run.atomic import write_json
+from SparseSegNetLib.runfolder.atomic import write_json
 
 RUNS = Path(__file__).resolve().parent / "runs"
 ENGINE = Path(__file__).resolve().parents[2] / "SparseSegNet" / "SparseSegNetLib" / "engine"

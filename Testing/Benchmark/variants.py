@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from SparseSegNetLib.annotation.composition import UNLABELLED
-from SparseSegNetLib.engine.losses import masked_cross_entropy
-from SparseSegNetLib.engine.plan import box_within, round_up
-from SparseSegNetLib.engine.stacking import prior_of
-from SparseSegNetLib.engine.trainer import Trainer
+from SparseSegNetLib.engine.compute.boxes import box_within, round_up
+from SparseSegNetLib.engine.compute.losses import masked_cross_entropy
+from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
+from SparseSegNetLib.engine.training.trainer import Trainer
 
 WARM_UP = 50  # steps before unlabelled voxels count
 CONSISTENCY = 1.0  # weight of their loss

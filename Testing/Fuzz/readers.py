@@ -19,18 +19,18 @@ from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.slices import AnnotatedSlice, check_slices, parse_slices
-from SparseSegNetLib.client.protocol import decode, encode
-from SparseSegNetLib.client.run import Run
-from SparseSegNetLib.densify import report
+from SparseSegNetLib.cli.densify import report
+from SparseSegNetLib.cli.progress import follow
+from SparseSegNetLib.cli.reproduce_cases import read_cases
+from SparseSegNetLib.cli.training_options import training_options
+from SparseSegNetLib.client.engine_run import EngineRun
 from SparseSegNetLib.files.images import read_volume
 from SparseSegNetLib.files.labels import Annotation, read_annotation
 from SparseSegNetLib.files.nifti import copy_geometry
 from SparseSegNetLib.files.writing import write_labels
-from SparseSegNetLib.progress import follow
-from SparseSegNetLib.reproduce_cases import read_cases
-from SparseSegNetLib.run.folder import RunFolder, RunInput
-from SparseSegNetLib.run.options import Options
-from SparseSegNetLib.training_options import training_options
+from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
+from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.protocol import decode, encode
 
 SHAPE = (5, 6, 7)
 GRID = Geometry(SHAPE[::-1], (0.5, 0.75, 2.0), (-10.0, 3.5, 80.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
@@ -234,7 +234,7 @@ def _kept(folder: Path) -> RunFolder:
 def _events(folder: Path) -> object:
     kept = _kept(folder.parent / "kept-for-events")
     kept.log_path.unlink(missing_ok=True)
-    run = Run(kept, Said(_lines(folder)))
+    run = EngineRun(kept, Said(_lines(folder)))
     if follow(run, quiet=True) == "done" and run.plan is not None:
         json.dumps(report(run, Annotation(_labels(), SEGMENTS, SLICES)), allow_nan=False)
     return run.error, run.metrics, run.summary
@@ -246,17 +246,17 @@ COMMANDS = b"".join(encode("command", name, **data) for name, data in (
 
 
 def _commands(folder: Path) -> object:
-    from SparseSegNetLib.engine.clock import Clock
-    from SparseSegNetLib.engine.commands import Commands
-    from SparseSegNetLib.engine.inputs import Inputs
-    from SparseSegNetLib.engine.live import Live
-    from SparseSegNetLib.engine.reporter import Reporter
+    from SparseSegNetLib.engine.data.inputs import Inputs
+    from SparseSegNetLib.engine.interaction.callback import TrainingCallback
+    from SparseSegNetLib.engine.interaction.clock import Clock
+    from SparseSegNetLib.engine.interaction.commands import Commands
+    from SparseSegNetLib.engine.interaction.reporter import Reporter
 
     kept, clock = _kept(folder.parent / "kept-for-commands"), Clock(60, 0.0)
     trainer = types.SimpleNamespace(plan=types.SimpleNamespace(seconds_to_predict=1.0), steps=0)
     reporter = Reporter(lambda event, **data: encode("event", event, **data), kept, clock, False)
     commands = Commands()
-    live = Live(trainer, Inputs(kept), commands, clock, reporter, lambda: None, lambda step: None)
+    live = TrainingCallback(trainer, Inputs(kept), commands, clock, reporter, lambda: None, lambda step: None)
     for line in _lines(folder).splitlines():
         message = decode(line, "command")
         if message is not None and commands.put(message):
@@ -266,7 +266,7 @@ def _commands(folder: Path) -> object:
 
 
 def _listed(folder: Path) -> object:
-    from SparseSegNetLib.nodes.slice_list import listedSlices
+    from SparseSegNetLib.scene.slice_list import listedSlices
 
     text = (folder / "slices.json").read_bytes().decode("utf-8", "replace")
     return listedSlices(types.SimpleNamespace(GetAttribute=lambda name: text,
@@ -276,9 +276,10 @@ def _listed(folder: Path) -> object:
 def _weights(folder: Path, checkpoint: bool) -> None:
     import torch
 
-    from SparseSegNetLib.engine.checkpoint import save_state
-    from SparseSegNetLib.engine.model_file import save_model
-    from SparseSegNetLib.engine.plan import Fingerprint, make_plan
+    from SparseSegNetLib.engine.plan import Fingerprint
+    from SparseSegNetLib.engine.planning.auto_plan import make_plan
+    from SparseSegNetLib.engine.prediction.model_file import save_model
+    from SparseSegNetLib.engine.training.checkpoint import save_state
 
     plan = make_plan(Fingerprint(SHAPE, (1.0, 1.0, 1.0), 1, 3, 50, 2)).to_json()
     layer = torch.nn.Linear(3, 2)
@@ -298,15 +299,15 @@ def _weights(folder: Path, checkpoint: bool) -> None:
 
 
 def _model(folder: Path) -> object:
-    from SparseSegNetLib.engine.model_file import load_model
+    from SparseSegNetLib.engine.prediction.model_file import load_model
 
     return load_model(folder / "model.safetensors")
 
 
 def _checkpoint(folder: Path) -> object:
-    from SparseSegNetLib.engine.checkpoint import load_state
-    from SparseSegNetLib.engine.continuation import check_state
     from SparseSegNetLib.engine.plan import Plan
+    from SparseSegNetLib.engine.training.checkpoint import load_state
+    from SparseSegNetLib.engine.training.training_state import check_state
 
     told: list[str] = []
     state = load_state((folder / "state.safetensors", folder / "state-previous.safetensors"),

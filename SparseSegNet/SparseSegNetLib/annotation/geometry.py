@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
+Triple = tuple[int, int, int]
+
 # Grids written by different programs differ in the last digits (NIfTI stores single precision):
 # a position may be off by this share of a voxel before two grids count as different.
 TOLERANCE_VOXELS = 1e-3

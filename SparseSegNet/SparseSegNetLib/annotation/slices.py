@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..errors import InputError
 
 AXES = "ijk"
@@ -92,3 +94,30 @@ def format_slices(slices: Iterable[AnnotatedSlice]) -> str:
     for item in sorted(slices):
         by_axis.setdefault(item.axis, []).append(item.index)
     return " ".join(f"{axis}:{','.join(map(str, by_axis[axis]))}" for axis in sorted(by_axis))
+
+
+def clear_crossing(plane: np.ndarray, item: AnnotatedSlice, other: AnnotatedSlice) -> None:
+    """Set to 0 what `other` holds of the slice `item`.
+
+    plane: (two axes, in array order), the voxels of `item`, of its box alone if it has one.
+    Raises ValueError when both are the same slice.
+    """
+    axis, across = array_axis(item.axis), array_axis(other.axis)
+    if axis == across:
+        if item.index == other.index:
+            raise ValueError(f"slice {item} is listed twice")
+        return
+    third = 3 - axis - across
+    ranges = {axis: (item.index, item.index + 1), across: (other.index, other.index + 1)}
+    if other.box is not None:
+        inside = dict(zip(sorted({0, 1, 2} - {across}), other.box, strict=True))
+        low, high = inside[axis]
+        if not low <= item.index < high:
+            return
+        ranges[third] = inside[third]
+    place = []
+    own = item.box or tuple((0, n) for n in plane.shape)
+    for each, (start, end) in zip(sorted({0, 1, 2} - {axis}), own, strict=True):
+        low, high = ranges.get(each, (start, end))
+        place.append(slice(max(low, start) - start, max(min(high, end), start) - start))
+    plane[tuple(place)] = 0

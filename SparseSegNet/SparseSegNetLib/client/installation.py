@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..errors import EngineError
-from .protocol import LineBuffer
-from .transports import start
+from ..runfolder.protocol import LineBuffer
+from .transport import start
 
 TORCH, SAFETENSORS, LIGHT_THE_TORCH = "torch>=2.4", "safetensors>=0.4", "light-the-torch>=0.5"
-REMAINS = "SparseSegNetLib.client.torch_remains"
+REMAINS = "SparseSegNetLib.client.torch_cleanup"
 
 
 def missing() -> list[str]:
@@ -81,10 +81,10 @@ class Installation:
                 break
             stream, data = chunk
             if stream != "end":
-                self._take_in(stream, data)
+                self._read_output(stream, data)
                 continue
             for name in self._buffers:
-                self._take_in(name, b"\n")
+                self._read_output(name, b"\n")
             self._transport = None
             if data != 0:
                 self.state = "failed"
@@ -111,7 +111,7 @@ class Installation:
             self.state = "failed"
             self.lines.append(str(error))
 
-    def _take_in(self, stream: str, data: bytes) -> None:
+    def _read_output(self, stream: str, data: bytes) -> None:
         for line in self._buffers[stream].feed(data):
             if text := line.decode("utf-8", "replace").strip():
                 self.said = text

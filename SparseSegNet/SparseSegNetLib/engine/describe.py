@@ -12,12 +12,13 @@ import sys
 
 import torch
 
-from ..run.options import Options
-from ..run.presets import PRESETS
+from ..runfolder.options import Options
+from ..runfolder.presets import PRESETS
 from .networks import build
-from .networks.reach import receptive_field
-from .plan import Fingerprint, Plan, make_plan
-from .recipes import published_plan
+from .networks.receptive_field import receptive_field
+from .plan import Fingerprint, Plan
+from .planning.auto_plan import make_plan
+from .planning.recipes import published_plan
 
 EXAMPLE = (128, 128, 128)  # the volume for which `auto` is described
 CHANNELS, CLASSES = 1, 2
@@ -29,8 +30,8 @@ def describe(name: str) -> dict:
     for one input channel and two classes."""
     about = PRESETS[name]
     options = Options(network=name)
-    print_ = Fingerprint(EXAMPLE, (1.0, 1.0, 1.0), CHANNELS, CLASSES, 1, 6)
-    plan = make_plan(print_) if name == "auto" else published_plan(print_, options)
+    fingerprint = Fingerprint(EXAMPLE, (1.0, 1.0, 1.0), CHANNELS, CLASSES, 1, 6)
+    plan = make_plan(fingerprint) if name == "auto" else published_plan(fingerprint, options)
     inputs = CHANNELS + (3 if plan.position else 0)
     with torch.device("meta"):
         network = build(plan, inputs, CLASSES)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import EngineError
-from .problems import classify
+from .compute.problems import classify
 
 OLDEST = (3, 11)
 LITTLE_MEMORY, LITTLE_DISK = 2.0, 1.0  # GiB
@@ -82,7 +82,9 @@ def _convolved(name: str) -> tuple[str, float, str]:
     """A 3D convolution forward and backward on the device, compared with the CPU's."""
     import torch
 
-    from .device import choose_device, prepare_threads, seconds_taken
+    from .compute.device import choose_device
+    from .compute.threads import prepare_threads
+    from .compute.timing import seconds_taken
 
     threads = prepare_threads()
     device = choose_device(name)
@@ -111,7 +113,7 @@ def _convolved(name: str) -> tuple[str, float, str]:
 def _memory(device: str) -> tuple[str, str, str]:
     import torch
 
-    from .device import free_memory
+    from .compute.allocation import free_memory
 
     free = {name: free_memory(torch.device(name)) / 2**30 for name in dict.fromkeys(
         ("cpu", device))}

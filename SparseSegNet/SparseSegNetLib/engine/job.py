@@ -10,30 +10,34 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..annotation.composition import UNLABELLED
 from ..errors import EngineError
-from ..run.folder import RunFolder
-from ..run.lock import FolderLock
-from ..run.presets import times
-from .checkpoint import load_state, save_state
-from .clock import Clock
-from .commands import Commands
-from .continuation import check_state, restore, state_of
-from .device import choose_device, prepare_threads
-from .disagreements import disagreements
-from .held_out import Split, hold_out, hold_out_fold
-from .inputs import Inputs
-from .live import Cancelled, Live, pause
-from .memory import in_memory
-from .outcome import final, predicted, save_model_of, with_drawn
-from .outlook import STACK_ALONE, STACK_SHARE
+from ..runfolder.folder import RunFolder
+from ..runfolder.lock import FolderLock
+from ..runfolder.presets import times
+from .compute.device import choose_device
+from .compute.memory import retry_smaller
+from .compute.threads import prepare_threads
+from .data.inputs import Inputs
+from .data.preprocessing import WorkingVolume
+from .interaction.callback import TrainingCallback, pause
+from .interaction.clock import Clock
+from .interaction.commands import Commands
+from .interaction.export import final_labels, labels_with_annotation, predict, save_trained_model
+from .interaction.reporter import Reporter
 from .plan import LEAST_SLICES, Plan
-from .planner import LEAST_TRAINING, Planner
-from .preprocess import WorkingVolume
-from .prior_inputs import prior_of
-from .priors import Priors
-from .reporter import Reporter
-from .stacking import Stack, Stacker
-from .trainer import Report, Stopped, Trainer
+from .planning.feasibility import STACK_ALONE, STACK_SHARE
+from .planning.planner import LEAST_TRAINING, Planner
+from .prediction.disagreements import disagreements
+from .priors.maker import PriorMaker
+from .stacking.prior_inputs import prior_of
+from .stacking.stack import Stack
+from .stacking.stacker import Stacker
+from .stopping import Cancelled, Stopped
+from .training.checkpoint import load_state, save_state
+from .training.held_out import Split, hold_out, hold_out_fold
+from .training.trainer import Report, Trainer
+from .training.training_state import check_state, restore, state_of
 
 WORTH_TRAINING = 5.0  # seconds, where the slices alone already gave a result
 WORTH_PLANNING = 10.0  # seconds, to begin anew since priors have become possible
@@ -74,8 +78,9 @@ class Job:
                 self.inputs.prepare(self.options.n4, lambda: self._check("correcting bias"))
             except Stopped:
                 raise Cancelled("stopped before the first training step") from None
-            self.planner = Planner(self.inputs, self.options, self.classes, self.clock,
-                                   self.reporter, self._check)
+            self.planner = Planner(self.inputs, self.options, self.classes,
+                                   lambda: self.clock.left, lambda: self._check("probing"),
+                                   self.reporter.warn)
             state = load_state(self.folder.state_paths, check_state, self.reporter.warn)
             while True:
                 try:
@@ -91,7 +96,7 @@ class Job:
         if self.commands.paused:
             self.clock.pause()
             pause(self.commands, self.reporter)
-            self.clock.go_on()
+            self.clock.resume()
         if self.commands.cancel.is_set():
             raise Cancelled("asked to")
         if self.commands.stop.is_set():
@@ -104,7 +109,7 @@ class Job:
             self.clock.seconds = state[1]["seconds"]
             self.clock.pause()
         known = None if state is None else Plan.from_json(state[1]["plan"])
-        plan = in_memory(lambda: self._prepare(known), lambda: self._less(known),
+        plan = retry_smaller(lambda: self._prepare(known), lambda: self._less(known),
                          self.reporter.recovered, self.device, "preparing the training")
         began = self.clock.seconds
         if state is not None:
@@ -123,7 +128,7 @@ class Job:
         except ValueError as error:
             self.reporter.warn(f"training begins anew: {error}.")
             self.clock.seconds = began = 0.0
-        self.clock.go_on()
+        self.clock.resume()
         return began
 
     def _prepare(self, known: Plan | None) -> Plan:
@@ -132,6 +137,8 @@ class Job:
         if known is not None:
             plan, volume = known, self.inputs.volume(first, known.shape, self.device)
         else:
+            if not self.options.max_steps:
+                self.reporter.progress("probing", now=True)
             plan, volume = self.planner.plan(self.device)
         volumes = [volume, *(self.inputs.volume_like(number, plan, self.device)
                              for number in self.inputs.trained[1:])]
@@ -150,7 +157,7 @@ class Job:
         split = self._split(plan, volume, stack)
         # The trainer alone holds on to the volumes, so that a pause can free the device.
         self.trainer = Trainer(plan, volumes, self.classes, split, self.options.seed, stack)
-        self.trainer.told = self.reporter.recovered
+        self.trainer.on_smaller = self.reporter.recovered
         return plan
 
     def _less(self, known: Plan | None) -> str | None:
@@ -181,7 +188,7 @@ class Job:
 
         def show(probabilities: torch.Tensor) -> None:
             drawn = self.inputs.items[number].labels
-            self.reporter.preview(number, with_drawn(probabilities, volume, drawn))
+            self.reporter.preview(number, labels_with_annotation(probabilities, volume, drawn))
 
         try:
             stack = self._stacker(plan, volume, left, lambda share: self._check(
@@ -192,7 +199,7 @@ class Job:
             stack = self._stacker(plan, volume, 0.0, self._unless_cancelled).stack(
                 volume.labels, volume.slices)
         show(prior_of(stack.target, self.classes))
-        self._tell_of(stack)
+        self._report_scores(stack)
         return stack
 
     def _stacker(self, plan: Plan, volume: WorkingVolume, left: float | None,
@@ -204,22 +211,22 @@ class Job:
         learning = STACK_SHARE if plan.seconds_to_predict < self.options.time_budget else 0.0
         registering, learning, most = (None if left is None else share * left
                                        for share in (PRIORS_SHARE, learning, alone))
-        return Stacker(Priors(volume, self.classes, registering, step), self.options.seed,
+        return Stacker(PriorMaker(volume, self.classes, registering, step), self.options.seed,
                        learning, plan.dtype, step, early, most)
 
     def _unless_cancelled(self, share: float) -> None:
         if self.commands.cancel.is_set():
             raise Cancelled("asked to")
 
-    def _tell_of(self, stack: Stack) -> None:
+    def _report_scores(self, stack: Stack) -> None:
         if stack.scores is not None:
             self.reporter.scores(replace(self.reporter.newest, phase="comparing slices",
                                          held_out=stack.scores))
 
-    def _restack(self, step: Callable[[], None]) -> None:
+    def _remake_stack(self, step: Callable[[], None]) -> None:
         """Make the priors again from the labels as they are now, if there is time."""
         trainer, left = self.trainer, self.clock.left - self.trainer.plan.seconds_to_predict
-        volume = trainer.lesson.target
+        volume = trainer.training_set.target
         if not trainer.plan.priors:
             if self.options.network == "auto" and len(self.inputs.items) == 1 \
                     and len(volume.slices) >= LEAST_SLICES and left >= WORTH_PLANNING:
@@ -232,8 +239,8 @@ class Job:
         stack = self._stacker(trainer.plan, plain, RESTACK_SHARE * left,
                               lambda share: step()).stack(plain.labels, plain.slices)
         if stack.folds:  # else the time did not suffice, and the old ones are better
-            trainer.restack(stack)
-            self._tell_of(stack)
+            trainer.replace_stack(stack)
+            self._report_scores(stack)
 
     def _split(self, plan: Plan, volume: WorkingVolume, stack: Stack | None) -> Split | None:
         if not self.options.hold_out:
@@ -246,7 +253,7 @@ class Job:
         if split is None and (stack is None or stack.scores is None) \
                 and not self.commands.stop.is_set():
             why = "too little time to hold something out" \
-                if stack is not None and stack.lacking == "time" else \
+                if stack is not None and stack.missing == "time" else \
                 "no annotated slice or region can be held out, and strokes alone tell too little " \
                 "of the borders"
             self.reporter.warn(f"no score of the result can be given: {why}.")
@@ -257,7 +264,7 @@ class Job:
         trainer, clock = self.trainer, self.clock
 
         def done(steps: int) -> float:
-            stack = trainer.lesson.stack
+            stack = trainer.training_set.stack
             if stack is not None and not stack.folds:
                 return 1.0  # a network would only learn to copy priors that have seen the labels
             if self.options.max_steps:
@@ -275,22 +282,22 @@ class Job:
             save_state(self.folder.state_paths, tensors, {
                 **about, "plan": trainer.plan.to_json(), "seconds": clock.seconds,
                 "began": began})
-            save_model_of(self.trainer, self.inputs, self.folder)
+            save_trained_model(self.trainer, self.inputs, self.folder)
 
-        live = Live(trainer, self.inputs, self.commands, clock, self.reporter, save,
-                    self._restack)
+        callback = TrainingCallback(trainer, self.inputs, self.commands, clock, self.reporter, save,
+                    self._remake_stack)
         try:
-            live.check()
-            in_memory(lambda: trainer.train(done, live.between), self._to_cpu,
+            callback.check()
+            retry_smaller(lambda: trainer.train(done, callback.after_step), self._to_cpu,
                       self.reporter.recovered, self.device, "training")
             if not trainer.steps:
-                stack = trainer.lesson.stack
+                stack = trainer.training_set.stack
                 self.reporter.warn("no network was trained: the result is the ensemble of priors "
                                    "and shallow model. " + (
-                    TOO_LITTLE if stack is not None and stack.lacking == "annotation" else
+                    TOO_LITTLE if stack is not None and stack.missing == "annotation" else
                     "A longer time budget may do better."))
         except EngineError as error:
-            if error.code != "out-of-memory" or not (trainer.steps or trainer.lesson.stack):
+            if error.code != "out-of-memory" or not (trainer.steps or trainer.training_set.stack):
                 raise
             self.reporter.warn(f"{error.cause} Training ends here: the result is of what was "
                                f"trained so far. {error.remedy}")
@@ -298,10 +305,10 @@ class Job:
             if trainer.steps:
                 self.reporter.warn("stopped early: the best result so far is kept.")
         # Before the best weights take the place of the newest: a resumed run goes on from these.
-        live.checkpoint()
-        self._aside = {**live.aside, "training": clock.seconds - began}
+        callback.checkpoint()
+        self._aside = {**callback.aside, "training": clock.seconds - began}
         trainer.use_best()
-        save_model_of(self.trainer, self.inputs, self.folder)
+        save_trained_model(self.trainer, self.inputs, self.folder)
 
     def _predict(self, plan: Plan) -> None:
         wanted = [n for n, item in enumerate(self.inputs.items) if item.predict != []]
@@ -311,18 +318,18 @@ class Job:
                 self.reporter.progress("predicting", (done + share) / len(wanted))
 
             def attempt(number: int = number, step=step) -> tuple[np.ndarray, np.ndarray]:
-                trained = dict(zip(self.inputs.trained, self.trainer.lesson.volumes, strict=True))
+                trained = dict(zip(self.inputs.trained, self.trainer.training_set.volumes, strict=True))
                 volume = trained.get(number) or self.inputs.volume_like(
                     number, plan, self.trainer.device)
-                return predicted(self.trainer, volume, self.inputs.items[number].predict, step)
+                return predict(self.trainer, volume, self.inputs.items[number].predict, step)
 
-            labels, uncertainty = in_memory(attempt, self._to_cpu, self.reporter.recovered,
+            labels, uncertainty = retry_smaller(attempt, self._to_cpu, self.reporter.recovered,
                                             self.device, "predicting")
             drawn = self.folder.read_labels(number + 1)  # what was drawn last wins
-            uncertainty[drawn != 255] = 0
+            uncertainty[drawn != UNLABELLED] = 0
             self.folder.write_disagreements(number + 1, disagreements(labels, drawn))
             whole = self.inputs.items[number].predict is None
-            labels = final(labels, drawn, whole and self.options.largest_component)
+            labels = final_labels(labels, drawn, whole and self.options.largest_component)
             self.folder.write_result(number + 1, labels, uncertainty)
         scored = self.reporter.scored()
         split = self.trainer.split

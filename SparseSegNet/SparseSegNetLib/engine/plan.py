@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
-from .augmentation import Strength
+from ..annotation.composition import UNLABELLED
+from ..annotation.geometry import Triple
 
-Triple = tuple[int, int, int]
-
-# An axis counts as thick, and is neither pooled nor convolved across, while its spacing is at
-# least this many times the finest one (nnU-Net's rule, Isensee 2021, uses 2 for pooling).
-THICK = 2.0
-SMALLEST_FEATURE = 4  # voxels along an axis at the coarsest level
-MOST_LEVELS = 5
 WIDEST = 320  # channels
-# Voxels per patch and patches per step: on few cores many small patches teach more per second
-# than few large ones (docs/lab/ablation.md).
-BATCHES = {"cpu": (16**3, 32), "cuda": (48**3, 12), "mps": (32**3, 8)}
 LEAST_SLICES = 2  # for priors that are learnt out of fold
-TILE_VOXELS = 128**3  # per tile of the prediction
 
 
 @dataclass(frozen=True)
@@ -37,6 +27,22 @@ class Fingerprint:
     slices: int
     volumes: int = 1
 
+    @classmethod
+    def of(cls, labels: np.ndarray, spacing: tuple[float, float, float], channels: int,
+           classes: int, slices: int, volumes: int = 1) -> Fingerprint:
+        """Counts what a label array holds.
+
+        Args:
+            labels: uint8 (k, j, i), 255 = unlabelled.
+            spacing: mm along k, j, i.
+            channels: Channels of the image.
+            classes: Labels with background.
+            slices: Annotated slices.
+            volumes: Volumes that the run has, annotated or not.
+        """
+        return cls(tuple(labels.shape), tuple(spacing), channels, classes,
+                   int((labels != UNLABELLED).sum()), slices, volumes)
+
     @property
     def priors(self) -> bool:
         """Whether the slices alone can say something of every volume: there is just one."""
@@ -46,6 +52,51 @@ class Fingerprint:
         """Spacing in mm of a grid of another shape over the same extent, (k, j, i)."""
         return tuple(s * n / m for s, n, m in
                      zip(self.spacing, self.shape, shape, strict=True))
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far patches are varied. Angles in degrees; lengths in working voxels.
+
+    rotation: largest angle about each axis; the angle about the axes in the plane of thick
+    slices is scaled down with the anisotropy.  scale: largest relative change of size.
+    translation: how far the drawn voxel may lie from the patch's centre along each axis; None:
+    anywhere well inside.  flips: whether axes are mirrored half of the time.
+    elastic: displacements at control points `elastic_grid` voxels apart (0: 2x2x2 points at the
+    patch's corners); `elastic_kind` 'normal': their standard deviation, 'uniform': the largest.
+    elastic_vary: scale them by a random share, so that some patches are hardly deformed.
+    in_voxels: the same number of voxels along each axis, as published; otherwise lengths of the
+    deformation are in voxels of the finest axis, and equal in mm along the others.
+    planar: nothing moves along the first axis.
+    Intensities are in units of the normalised image's standard deviation.  histogram: match
+    the patch to the histogram of a volume of the set drawn at random (Milletari 2016).
+
+    The defaults are mild: the volume to be segmented is the one that is learnt from, so there is
+    no other scanner or patient to prepare for, and within the first minutes stronger variation
+    costs more than it gives (docs/lab/ablation.md).
+    """
+
+    rotation: float = 10.0
+    scale: float = 0.1
+    translation: float | None = None
+    flips: bool = False
+    # A B-spline averages its control points: 4 here move voxels by 1.4 (one standard deviation).
+    elastic: float = 4.0
+    elastic_grid: float = 16.0
+    elastic_kind: str = "normal"
+    elastic_vary: bool = True
+    in_voxels: bool = False
+    planar: bool = False
+    contrast: float = 0.1
+    brightness: float = 0.1
+    noise: float = 0.05
+    gamma: float = 0.1
+    histogram: bool = False
+
+    @classmethod
+    def none(cls) -> Strength:
+        """No variation at all."""
+        return cls(rotation=0, scale=0, elastic=0, contrast=0, brightness=0, noise=0, gamma=0)
 
 
 @dataclass(frozen=True)
@@ -137,103 +188,3 @@ class Plan:
         return cls(**{**known(cls, data), "strength": strength})
 
 
-def make_plan(print_: Fingerprint, device: str = "cpu", width: int = 16,
-              shape: Triple | None = None) -> Plan:
-    """A plan for a volume, before anything was measured.
-
-    device: its type.  width: channels at the finest level.  shape: a working grid, else the full.
-    """
-    shape = shape or print_.shape
-    patch_voxels, batch = BATCHES[device]
-    spacing = print_.spacing_on(shape)
-    patch = box_within(shape, spacing, patch_voxels)
-    strides, kernels = levels(patch, spacing)
-    # What priors and shallow model say is scored out of fold; only a fold that is not dear is
-    # held out from the network too.
-    share = held_out_share(print_.slices) if not print_.priors or print_.slices >= 5 else 0.0
-    plan = Plan(shape, spacing, patch, patch, strides, kernels, width, batch,
-                held_out_share=share, priors=print_.priors)
-    return replace(plan, patch=round_up(patch, plan.divisor),
-                   tile=round_up(box_within(shape, spacing, TILE_VOXELS), plan.divisor))
-
-
-def box_within(shape: Triple, spacing: tuple[float, ...], voxels: int) -> Triple:
-    """A box of about `voxels` voxels, a cube in mm where the volume's shape allows."""
-    low, high = 0.0, 2.0 * max(n * s for n, s in zip(shape, spacing, strict=True))
-    for _ in range(50):
-        edge = (low + high) / 2
-        box = [min(n, max(1.0, edge / s)) for n, s in zip(shape, spacing, strict=True)]
-        low, high = (edge, high) if math.prod(box) < voxels else (low, edge)
-    return tuple(max(1, round(b)) for b in box)
-
-
-def levels(patch: Triple, spacing: tuple[float, ...]) -> tuple[tuple, tuple]:
-    """Strides between levels and kernel size per level for a patch (k, j, i)."""
-    size, mm = list(patch), list(spacing)
-    strides, kernels = [], [_kernel(size, mm)]
-    while len(kernels) < MOST_LEVELS:
-        able = [n // 2 >= SMALLEST_FEATURE for n in size]
-        if not any(able):
-            break
-        finest = min(s for s, a in zip(mm, able, strict=True) if a)
-        stride = [2 if a and s < THICK * finest else 1 for s, a in zip(mm, able, strict=True)]
-        size = [-(-n // s) for n, s in zip(size, stride, strict=True)]
-        mm = [a * s for a, s in zip(mm, stride, strict=True)]
-        strides.append(tuple(stride))
-        kernels.append(_kernel(size, mm))
-    return tuple(strides), tuple(kernels)
-
-
-def _kernel(size: list[int], mm: list[float]) -> Triple:
-    finest = min(mm)
-    return tuple(1 if n < 2 or s >= THICK * finest else 3 for n, s in zip(size, mm, strict=True))
-
-
-def halved(box: Triple, divisor: Triple) -> Triple | None:
-    """Half a box along its longest axis, still a multiple of the divisor; None if it cannot be."""
-    axis = max(range(3), key=lambda a: box[a] // divisor[a])
-    if box[axis] // divisor[axis] < 2:
-        return None
-    half = box[axis] // divisor[axis] // 2 * divisor[axis]
-    return tuple(half if a == axis else n for a, n in enumerate(box))
-
-
-def round_up(box: Triple, divisor: Triple) -> Triple:
-    return tuple(-(-n // d) * d for n, d in zip(box, divisor, strict=True))
-
-
-def working_shape(shape: Triple, spacing: tuple[float, ...], voxels: float) -> Triple:
-    """The shape of at most about `voxels` voxels to which a volume is reduced, finest axes first.
-
-    Axes are only reduced to the spacing of the thicker ones before all are reduced together, so
-    a stack of thick slices keeps its slices.
-    """
-    if math.prod(shape) <= voxels:
-        return shape
-    low, high = min(spacing), max(spacing) * (math.prod(shape) / voxels) + max(spacing)
-    for _ in range(60):
-        mm = math.sqrt(low * high)
-        count = math.prod(_reduced(shape, spacing, mm))
-        low, high = (mm, high) if count > voxels else (low, mm)
-    return _reduced(shape, spacing, high)
-
-
-def _reduced(shape: Triple, spacing: tuple[float, ...], mm: float) -> Triple:
-    return tuple(n if s >= mm else max(min(n, 16), round(n * s / mm))
-                 for n, s in zip(shape, spacing, strict=True))
-
-
-def held_out_share(slices: int) -> float:
-    """For how much of the training time slices can be held out for an honest score.
-
-    With three or four slices every one is dear, so the score is only taken early; with fewer
-    there is none.
-    """
-    return 0.0 if slices < 3 else 0.35 if slices < 5 else 0.6
-
-
-def fingerprint(labels: np.ndarray, spacing: tuple[float, float, float], channels: int,
-                classes: int, slices: int, volumes: int = 1) -> Fingerprint:
-    """labels: uint8 (k, j, i), 255 = unlabelled.  spacing: mm along k, j, i."""
-    return Fingerprint(tuple(labels.shape), tuple(spacing), channels, classes,
-                       int((labels != 255).sum()), slices, volumes)

@@ -19,10 +19,10 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
+from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, DONE, exit_code
+
 BEGUN = time.monotonic()  # before the heavy imports: they are part of the user's waiting
 
-EXIT = {"input": 2, "locked": 2, "cancelled": 3, "no-device": 4}
-INTERNAL = 5
 LOOK_AGAIN = 0.1  # seconds, whether a lock has become free
 
 
@@ -67,10 +67,10 @@ def main(arguments: list[str]) -> int:
     out, sys.stdout = sys.stdout.buffer, sys.stderr
     share_the_cores()
 
-    from ..client.protocol import encode
     from ..errors import EngineError, InputError
-    from ..signals import answer
-    from .commands import Commands
+    from ..runfolder.protocol import encode
+    from ..runfolder.signals import answer
+    from .interaction.commands import Commands
 
     def emit(event: str, **data) -> None:
         out.write(encode("event", event, **data))
@@ -86,19 +86,19 @@ def main(arguments: list[str]) -> int:
         answer(commands.interrupt, "SIGINT")
     try:
         emit("started", pid=os.getpid())  # a launcher in between has a pid of its own
-        from ..run.changes import Changes
-        from ..run.folder import RunFolder
-        from .device import keep_freed_memory
+        from ..runfolder.changes import Changes
+        from ..runfolder.folder import RunFolder
+        from .compute.allocation import keep_freed_memory
         from .job import Job  # torch comes along, or fails to
-        from .live import Cancelled
+        from .stopping import Cancelled
     except BrokenPipeError:
-        return EXIT["cancelled"]
+        return CANCELLED
     except Exception as error:
         return report(error, emit)
     try:
         folder = RunFolder.open(options.run_folder)
         waiting = time.monotonic()
-        lock = owned(folder.path, commands, options.wait)
+        lock = acquire_lock(folder.path, commands, options.wait)
         if lock is None:
             raise Cancelled("asked to")
         with lock:
@@ -109,33 +109,33 @@ def main(arguments: list[str]) -> int:
             if job.options.network == "auto":  # the published ones' blocks differ in size
                 keep_freed_memory()
             job.run()
-        return 0
+        return DONE
     except Cancelled as reason:
         print(f"cancelled: {reason}", file=sys.stderr)
         if commands.interrupted:
-            cause, remedy = how_to_go_on(folder)
+            cause, remedy = resume_hint(folder)
             print(f"{cause} {remedy}", file=sys.stderr)
             with suppress(OSError):
                 emit("interrupted", cause=cause, remedy=remedy)
-        return EXIT["cancelled"]
+        return CANCELLED
     except InputError as error:
         emit("error", code="input", cause=str(error), remedy="")
-        return EXIT["input"]
+        return BAD_INPUT
     except EngineError as error:
         traceback.print_exc()
         emit("error", code=error.code, cause=error.cause, remedy=error.remedy)
-        return EXIT.get(error.code, INTERNAL)
+        return exit_code(error.code)
     except BrokenPipeError:
-        return EXIT["cancelled"]  # the client has gone
+        return CANCELLED  # the client has gone
     except Exception as error:
         return report(error, emit)
 
 
-def owned(path, commands, patience: float):
+def acquire_lock(path, commands, patience: float):
     """The folder's lock (run.lock.FolderLock), from an engine that ends within `patience` seconds
     if need be; None when the client gives up meanwhile. Raises EngineError 'locked'."""
     from ..errors import EngineError
-    from ..run.lock import FolderLock
+    from ..runfolder.lock import FolderLock
 
     end = time.monotonic() + patience
     while not commands.cancel.is_set():
@@ -148,12 +148,12 @@ def owned(path, commands, patience: float):
     return None
 
 
-def how_to_go_on(folder) -> tuple[str, str]:
+def resume_hint(folder) -> tuple[str, str]:
     """What was interrupted and how to go on: cause and remedy."""
-    from ..run.states import whole_states
+    from ..runfolder.checkpoints import readable_checkpoints
 
     command = f"'sparsesegnet resume \"{folder.path}\"'"
-    state = next(whole_states(folder.state_paths), None)
+    state = next(readable_checkpoints(folder.state_paths), None)
     if state is None:
         return ("the training was interrupted before its first checkpoint.",
                 f"{command} begins it again.")
@@ -163,12 +163,12 @@ def how_to_go_on(folder) -> tuple[str, str]:
 
 def report(error: Exception, emit: Callable[..., None]) -> int:
     """The last resort: the client must learn why. Returns the exit code."""
-    from .problems import classify
+    from .compute.problems import classify
 
     traceback.print_exc()
     problem = classify(error)
     emit("error", code=problem.code, cause=problem.cause, remedy=problem.remedy)
-    return EXIT.get(problem.code, INTERNAL)
+    return exit_code(problem.code)
 
 
 if __name__ == "__main__":

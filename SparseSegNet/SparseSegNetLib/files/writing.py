@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from ..annotation.geometry import Geometry
 from ..annotation.segments import Segment
 from ..errors import InputError
-from ..run.atomic import atomic_path
+from ..runfolder.atomic import atomic_path
 from . import nifti
 from .images import cause_of, geometry_of
 from .segmentation_file import metadata

@@ -10,8 +10,9 @@ from slicer.i18n import tr as _
 
 from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError
-from ..nodes import views
+from ..scene import views
 from .editor import Editor
+from .run_controller import RunController
 from .slice_table import SliceTable
 
 QUIET = 0.3  # seconds without a change until it is looked at what was painted
@@ -23,8 +24,8 @@ ENOUGH = 0.05
 class AnnotateSection:
     """Draws, lists slices, marks them, and warns of strokes that would not lie in a slice."""
 
-    def __init__(self, panel):
-        self.panel, self.ui = panel, panel.ui
+    def __init__(self, panel, controller: RunController):
+        self.panel, self.controller, self.ui = panel, controller, panel.ui
         self.editor = Editor(self.ui.segmentEditor)
         self.table = SliceTable(self.ui.sliceTable, self.onChosen)
         self.ui.alignButton.clicked.connect(self.onAlign)
@@ -62,10 +63,10 @@ class AnnotateSection:
 
     def update(self) -> None:
         """Show what the scene holds."""
-        annotating = self.panel.annotating
+        session = self.panel.session
         for name in ("markButton", "viewCombo", "segmentEditor", "previousButton", "nextButton"):
-            getattr(self.ui, name).enabled = annotating is not None
-        if annotating is None:
+            getattr(self.ui, name).enabled = session is not None
+        if session is None:
             self.editor.edit(None, None)
             self.table.show([], None, None)
             self.ui.sliceTable.visible = False
@@ -75,18 +76,18 @@ class AnnotateSection:
         else:
             parameters = self.panel.parameters
             self.editor.edit(self.panel.edited, parameters.volume)
-            self._showSlices(annotating, parameters)
+            self._showSlices(session, parameters)
         self._updateButtons()
 
     def tick(self) -> bool:
         """Look at the views and at what was painted. Returns whether labels changed."""
-        annotating, now = self.panel.annotating, time.monotonic()
-        if annotating is None:
+        session, now = self.panel.session, time.monotonic()
+        if session is None:
             return False
         if now - self._viewsAt > VIEWS_EVERY:
             self._viewsAt = now
             self._lookAtViews()
-        since = annotating.dirtySince
+        since = session.dirtySince
         if since is None or now - since < QUIET:
             return False
         return self.look()
@@ -94,18 +95,18 @@ class AnnotateSection:
     def look(self) -> bool:
         """Take in what was painted. Returns whether labels or slices changed."""
         shown = [p for p in self._planes.values() if p is not None]
-        noticed = self.panel.annotating.look(shown)
+        noticed = self.panel.session.look(shown)
         self._said = noticed.warning
         self.update()
         self._showWarning()
         return noticed.changed
 
-    def _showSlices(self, annotating, parameters) -> None:
-        rows = annotating.rows()
+    def _showSlices(self, session, parameters) -> None:
+        rows = session.rows()
         self.table.show(rows, parameters.segmentation.GetSegmentation(), parameters.volume)
         self.ui.sliceTable.visible = bool(rows)
-        share = annotating.share()
-        hint = annotating.warning
+        share = session.share()
+        hint = session.warning
         if not rows and not hint:
             hint = _("Draw each segment completely in a few slices: two or three of each "
                      "direction, spread over the structure. What you leave out in such a slice "
@@ -163,13 +164,13 @@ class AnnotateSection:
 
     def onChosen(self, item) -> None:
         """A row was selected: show its slice."""
-        if item is not None and self.panel.annotating is not None:
+        if item is not None and self.panel.session is not None:
             views.jumpToSlice(self.panel.parameters.volume, item)
         self._updateButtons()
 
     def onAlign(self) -> None:
         volume = None if self.panel.parameters is None else self.panel.parameters.volume
-        if volume is not None and self.panel.annotating is not None:
+        if volume is not None and self.panel.session is not None:
             views.alignViews(volume)
             self._viewsAt = 0.0
 
@@ -182,7 +183,7 @@ class AnnotateSection:
 
     def onMarkUnderMouse(self) -> None:
         """The slice in the view under the mouse is complete."""
-        if self.panel.annotating is None:
+        if self.panel.session is None:
             return
         self._lookAtViews()
         name = viewUnderMouse()
@@ -194,16 +195,16 @@ class AnnotateSection:
     def _mark(self, name: str) -> None:
         plane = self._planes[name]
         if plane is None:
-            self.panel.say(_("The view {name} shows no voxel plane of the volume: align the views "
+            self.controller.showMessage(_("The view {name} shows no voxel plane of the volume: align the views "
                              "or scroll into the volume.").format(name=name))
             return
-        self._changed(lambda: self.panel.annotating.mark(plane))
+        self._changed(lambda: self.panel.session.mark(plane))
         self.table.select(plane)
 
     def onUnmark(self) -> None:
         current = self.table.current
         if current is not None:
-            self._changed(lambda: self.panel.annotating.unmark(current))
+            self._changed(lambda: self.panel.session.unmark(current))
 
     def onBox(self) -> None:
         """Restrict the selected slice to what its view shows, or let all of it count again."""
@@ -214,12 +215,12 @@ class AnnotateSection:
         if current.box is None:
             box = self._boxShown(current, volume)
             if box is None:
-                self.panel.say(_("A view shows all of slice {slice}: zoom in until it shows only "
+                self.controller.showMessage(_("A view shows all of slice {slice}: zoom in until it shows only "
                                  "what you annotated.").format(slice=current))
                 self._updateButtons()
                 return
         found = []
-        self._changed(lambda: found.append(self.panel.annotating.restrict(current, box)))
+        self._changed(lambda: found.append(self.panel.session.restrict(current, box)))
         if found:
             self.table.select(found[0])
         self._updateButtons()
@@ -238,17 +239,17 @@ class AnnotateSection:
         self._step(1)
 
     def _step(self, step: int) -> None:
-        if self.panel.annotating is not None:
-            self.table.select(self.panel.annotating.next(self.table.current, step))
+        if self.panel.session is not None:
+            self.table.select(self.panel.session.next(self.table.current, step))
 
     def _changed(self, act) -> None:
         try:
             act()
         except InputError as error:
-            self.panel.say(str(error))
+            self.controller.showMessage(str(error))
             return
         self.update()
-        self.panel.onLabelsChanged()
+        self.controller.labelsChanged()
 
 
 def viewUnderMouse() -> str | None:

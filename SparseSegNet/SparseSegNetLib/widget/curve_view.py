@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import slicer
 
-from ..nodes.curve import ScoreCurve
+from ..scene.score_curve import ScoreCurve
 
 HEIGHT = 160  # pixels
 

@@ -8,8 +8,8 @@ from slicer.i18n import tr as _
 
 from ..annotation.segments import PALETTE
 from ..errors import InputError
-from ..nodes.volumes import volumeGeometry
-from ..words import duration
+from ..scene.volumes import volumeGeometry
+from ..units import duration
 from .parameters import TIMES
 
 # From the accuracy runs: two cores, whose test convolution covers 1.7 million voxels a second,
@@ -64,7 +64,7 @@ class DataSection:
         speed = self.panel.torchCard.speed
         if speed:
             text += " " + _("On this computer about {time} of learning usually suffices.").format(
-                time=duration(usualTime(voxels, speed)))
+                time=duration(suggestedTime(voxels, speed)))
         return text
 
     def onNewSegmentation(self) -> None:
@@ -89,7 +89,7 @@ class DataSection:
                                if n is not parameters.volume]
 
 
-def usualTime(voxels: int, speed: float) -> float:
+def suggestedTime(voxels: int, speed: float) -> float:
     """Seconds of learning that usually suffice, as one of the slider's times.
 
     speed: voxels a second of the doctor's convolution on this machine.

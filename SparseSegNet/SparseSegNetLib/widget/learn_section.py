@@ -6,11 +6,12 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..run.presets import PRESETS
-from ..words import clock, duration, size
+from ..runfolder.presets import PRESETS
+from ..units import clock, duration, size
 from .curve_view import CurveView
 from .parameters import TIMES
-from .runs import resumable
+from .run_controller import RunController
+from .run_store import resumable
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 OUT_OF_FOLD = "comparing slices"  # the engine's name of that phase
@@ -19,8 +20,8 @@ OUT_OF_FOLD = "comparing slices"  # the engine's name of that phase
 class LearnSection:
     """Shows the run and steers it; the panel holds it."""
 
-    def __init__(self, panel):
-        self.panel, self.ui = panel, panel.ui
+    def __init__(self, panel, controller: RunController):
+        self.panel, self.controller, self.ui = panel, controller, panel.ui
         self.curve = CurveView(self.ui.plotFrame)
         ui = self.ui
         ui.timeSlider.maximum = len(TIMES) - 1
@@ -33,21 +34,21 @@ class LearnSection:
         ui.timeSlider.valueChanged.connect(self.onTime)
         ui.deviceCombo.currentIndexChanged.connect(self.onDevice)
         ui.networkCombo.currentIndexChanged.connect(self.onNetwork)
-        ui.trainButton.clicked.connect(self.panel.train)
+        ui.trainButton.clicked.connect(self.controller.train)
         ui.pauseButton.clicked.connect(self.onPause)
         ui.stopButton.clicked.connect(self.onStop)
-        ui.cancelButton.clicked.connect(self.panel.cancel)
-        ui.resumeButton.clicked.connect(self.panel.resume)
+        ui.cancelButton.clicked.connect(self.controller.cancel)
+        ui.resumeButton.clicked.connect(self.controller.resume)
         ui.deleteRunsButton.clicked.connect(self.onDeleteRuns)
         ui.copyScriptButton.clicked.connect(self.onCopyScript)
         self._showing = False
 
     def update(self) -> None:
         """Show parameters, run and buttons."""
-        ui, parameters, run = self.ui, self.panel.parameters, self.panel.run
-        state = "" if run is None else self.panel.state
+        ui, parameters, run = self.ui, self.panel.parameters, self.controller.run
+        state = "" if run is None else self.controller.state
         active = state in ("preparing", "training", "paused", "finishing")
-        ready = self.panel.annotating is not None and self.panel.torchCard.state in (
+        ready = self.panel.session is not None and self.panel.torchCard.state in (
             "ready", "checking", "unknown")
         ui.trainButton.enabled = ready and not active
         ui.pauseButton.enabled = state in ("training", "paused")
@@ -76,7 +77,7 @@ class LearnSection:
 
     def _showProgress(self, run, state: str) -> None:
         ui = self.ui
-        progress = {} if run is None else self.panel.progress
+        progress = {} if run is None else self.controller.progress
         seconds, remaining = progress.get("seconds") or 0.0, progress.get("remaining")
         if state == "done":
             ui.progressBar.value = 1000
@@ -84,15 +85,15 @@ class LearnSection:
             ui.progressBar.value = round(1000 * seconds / max(1e-6, seconds + remaining))
         else:
             ui.progressBar.value = 0
-        ui.progressBar.textVisible = remaining is not None and self.panel.active
+        ui.progressBar.textVisible = remaining is not None and self.controller.active
         if ui.progressBar.textVisible:
             ui.progressBar.format = _("{time} left").format(time=clock(remaining))
-        ui.statusLabel.text = "\n".join(filter(None, (self.panel.said, self._status(state),
-                                                      *self.panel.notes[-2:])))
+        ui.statusLabel.text = "\n".join(filter(None, (self.controller.message, self._status(state),
+                                                      *self.controller.warnings[-2:])))
 
     def _status(self, state: str) -> str:
-        progress = self.panel.progress
-        where = self.panel.device or self.panel.torchCard.device
+        progress = self.controller.progress
+        where = self.controller.device or self.panel.torchCard.device
         on = f" ({where})" if where else ""
         phase = progress.get("phase")
         if state == "preparing":
@@ -106,7 +107,7 @@ class LearnSection:
         return {"paused": _("Paused. Its time stands still."),
                 "finishing": _("Predicting the whole volume") + on,
                 "done": _("Done."), "cancelled": _("Cancelled. Nothing was changed."),
-                "failed": self.panel.failure,
+                "failed": self.controller.failure,
                 "": self._idle()}[state]
 
     def _idle(self) -> str:
@@ -118,7 +119,7 @@ class LearnSection:
         """The newest score in words, empty when there is none yet: of priors and shallow model
         out of fold, or of the network on validation slices, by which its best weights are chosen.
         """
-        scored = [m for m in self.panel.metrics if m.get("held_out_dice") is not None]
+        scored = [m for m in self.controller.metrics if m.get("held_out_dice") is not None]
         if not scored:
             return ""
         text = _("Out-of-fold Dice {score}") if scored[-1]["phase"] == OUT_OF_FOLD else \
@@ -129,7 +130,7 @@ class LearnSection:
         if self._showing or self.panel.parameters is None:
             return
         self.panel.parameters.timeBudget = float(TIMES[index])
-        self.panel.changeTime(float(TIMES[index]))
+        self.controller.changeTime(float(TIMES[index]))
 
     def onDevice(self, index: int) -> None:
         if not self._showing and self.panel.parameters is not None:
@@ -140,14 +141,14 @@ class LearnSection:
             self.panel.parameters.network = self.ui.networkCombo.itemData(index)
 
     def onPause(self) -> None:
-        run = self.panel.run
+        run = self.controller.run
         if run is not None:
-            run.resume() if self.panel.state == "paused" else run.pause()
+            run.resume() if self.controller.state == "paused" else run.pause()
 
     def onStop(self) -> None:
-        if self.panel.run is not None:
-            self.panel.run.stop()
-            self.panel.say(_("Stopping: the best result so far is kept."))
+        if self.controller.run is not None:
+            self.controller.run.stop()
+            self.controller.showMessage(_("Stopping: the best result so far is kept."))
 
     def showRuns(self) -> None:
         """How many runs are kept."""
@@ -169,8 +170,8 @@ class LearnSection:
     def onCopyScript(self) -> None:
         """The present choices as a program for the Python console."""
         parameters = self.panel.parameters
-        if self.panel.annotating is None:
-            self.panel.say(_("Choose a volume and a segmentation first."))
+        if self.panel.session is None:
+            self.controller.showMessage(_("Choose a volume and a segmentation first."))
             return
         lines = ["import SparseSegNet",
                  f"volume = slicer.util.getNode({parameters.volume.GetName()!r})",
@@ -179,16 +180,16 @@ class LearnSection:
         if parameters.channels:
             names = ", ".join(f"slicer.util.getNode({n.GetName()!r})" for n in parameters.channels)
             volume = f"[volume, {names}]"
-        slices = " ".join(f"{s.axis}:{s.index}" for s in sorted(self.panel.annotating.slices))
+        slices = " ".join(f"{s.axis}:{s.index}" for s in sorted(self.panel.session.slices))
         options = "".join(f", {name}={value!r}" for name, value, usual in (
             ("device", parameters.device, "auto"), ("network", parameters.network, "auto"),
             ("seed", parameters.seed, 0),
             ("largestComponent", parameters.largestComponent, False)) if value != usual)
-        if any(s.box for s in self.panel.annotating.slices):
+        if any(s.box for s in self.panel.session.slices):
             slices = ""  # boxes are kept with the segmentation, which the function reads
         options += f", slices={slices!r}" if slices else ""
         lines += [f"run = SparseSegNet.densify({volume}, drawn, "
                   f"timeBudget={parameters.timeBudget:g}{options})",
                   "run.wait()", "result = run.result", ""]
         qt.QApplication.clipboard().setText("\n".join(lines))
-        self.panel.say(_("Copied: paste it into the Python console."))
+        self.controller.showMessage(_("Copied: paste it into the Python console."))

@@ -10,16 +10,16 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from ..annotating import Annotating
-from ..errors import EngineError, InputError
-from ..nodes.segmentations import segmentationsOf
+from ..errors import InputError
+from ..scene.annotation_session import AnnotationSession
+from ..scene.segmentations import segmentationsOf
 from .annotate_section import AnnotateSection
 from .data_section import DataSection
 from .learn_section import LearnSection
 from .parameters import Parameters
 from .result_section import ResultSection
-from .running import Running
-from .runs import Runs
+from .run_controller import RunController
+from .run_store import RunStore
 from .torch_card import TorchCard
 
 HEARTBEAT = 100  # milliseconds
@@ -27,8 +27,8 @@ NODES_EVERY = 1.0  # seconds between two looks at the nodes
 LAST_WORDS = 3.0  # seconds that an engine has to end by itself when Slicer quits
 
 
-class Panel(Running):
-    """Owns what the sections share: parameters, annotation and the run (see Running).
+class Panel:
+    """Owns what the sections share: parameters, annotation session and the run's controller.
 
     owner: the module's widget, a ScriptedLoadableModuleWidget with VTKObservationMixin.
     One timer drives everything: it takes in what the engine says, looks at what was painted, and
@@ -36,18 +36,18 @@ class Panel(Running):
     """
 
     def __init__(self, owner):
-        super().__init__()
         self.owner = owner
         self.parameters: Parameters | None = None
-        self.annotating: Annotating | None = None
+        self.session: AnnotationSession | None = None
         self.problem = ""  # why the nodes cannot be annotated
         self.correcting = False  # whether the editor holds the result
-        self.runs = Runs()
+        self.runs = RunStore()
+        self.controller = RunController(self)
         self._connection = None
         self._nodes: tuple = ()
         self._offered = None  # the volume for which a segmentation was looked for
         self._nodesAt = 0.0
-        self._complaint = ""
+        self._last_stderr = ""
 
     def setup(self) -> None:
         uiWidget = slicer.util.loadUI(self.owner.resourcePath("UI/SparseSegNet.ui"))
@@ -55,8 +55,9 @@ class Panel(Running):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.torchCard = TorchCard(self)
-        self.data, self.annotate = DataSection(self), AnnotateSection(self)
-        self.learn, self.result = LearnSection(self), ResultSection(self)
+        self.data, self.annotate = DataSection(self), AnnotateSection(self, self.controller)
+        self.learn = LearnSection(self, self.controller)
+        self.result = ResultSection(self, self.controller)
         scene, owner = slicer.mrmlScene, self.owner
         owner.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         owner.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
@@ -73,19 +74,19 @@ class Panel(Running):
         """The module is reloaded or Slicer ends: no process, timer or observer stays."""
         self._timer.stop()
         slicer.app.disconnect("aboutToQuit()", self.onQuit)
-        self.endAll(LAST_WORDS)
+        self.controller.endAll(LAST_WORDS)
         self.torchCard.cleanup()
         self._disconnect()
         self.annotate.exit()
         self.annotate.editor.cleanup()
         self.learn.curve.cleanup()
-        self._setAnnotating(None)
+        self._setSession(None)
         self.owner.removeObservers()
 
     def onQuit(self) -> None:
         """Slicer quits."""
         self._timer.stop()
-        self.endAll(LAST_WORDS)
+        self.controller.endAll(LAST_WORDS)
         self.torchCard.cleanup()
 
     def enter(self) -> None:
@@ -104,10 +105,10 @@ class Panel(Running):
         try:
             self.tick()
         except Exception as error:
-            if repr(error) != self._complaint:
-                self._complaint = repr(error)
+            if repr(error) != self._last_stderr:
+                self._last_stderr = repr(error)
                 logging.exception("SparseSegNet: an internal error")
-                self.say(_("An internal error: {error}. The application's log has the details."
+                self.controller.showMessage(_("An internal error: {error}. The application's log has the details."
                            ).format(error=repr(error)))
 
     def tick(self) -> None:
@@ -118,12 +119,12 @@ class Panel(Running):
         self._lookAtNodes()
         try:
             if self.annotate.tick():
-                self.onLabelsChanged()
+                self.controller.labelsChanged()
         except InputError as error:
-            self._setAnnotating(None)
+            self._setSession(None)
             self.problem = str(error)
             self.update()
-        self.follow()
+        self.controller.follow()
 
     def _lookAtNodes(self) -> None:
         """Now and then: can what could not be annotated be annotated now, or no longer?"""
@@ -133,7 +134,7 @@ class Panel(Running):
         if now - self._nodesAt < NODES_EVERY:
             return
         self._nodesAt = now
-        if self.problem or (self.annotating is not None and not self.annotating.fits()):
+        if self.problem or (self.session is not None and not self.session.fits()):
             self._nodes = ()  # try them again
             self.update()
 
@@ -150,11 +151,6 @@ class Panel(Running):
         """The segmentation that the editor holds."""
         result = self.parameters.result
         return result if self.correcting and result is not None else self.parameters.segmentation
-
-    def say(self, text: str) -> None:
-        """A remark to the user, shown where the run is."""
-        self.said = text[:1].upper() + text[1:]
-        self.learn.update()
 
     def selectParameters(self) -> None:
         """Use the scene's parameter node."""
@@ -207,31 +203,31 @@ class Panel(Running):
         segmentation = None if parameters is None else parameters.segmentation
         if slicer.mrmlScene.IsBatchProcessing():
             volume = segmentation = None  # half of a scene that is being opened
-        alive = self.annotating is None or self.annotating.alive
+        alive = self.session is None or self.session.alive
         if alive and self._nodes == (volume, segmentation):
             return
         self._nodes, self.problem = (volume, segmentation), ""
-        self._setAnnotating(None)
+        self._setSession(None)
         if volume is None or segmentation is None:
             return
         try:
-            self._setAnnotating(Annotating(volume, segmentation))
+            self._setSession(AnnotationSession(volume, segmentation))
         except InputError as error:
             self.problem = str(error)
         else:
             self.annotate.onAlign()
 
-    def _setAnnotating(self, annotating: Annotating | None) -> None:
-        if self.annotating is not None:
-            self.annotating.close()
-        self.annotating = annotating
+    def _setSession(self, session: AnnotationSession | None) -> None:
+        if self.session is not None:
+            self.session.close()
+        self.session = session
 
     def onSceneStartClose(self, caller=None, event=None) -> None:
         """Nothing of the old scene is touched any more; a run ends by itself, its folder stays."""
-        self.leave()
+        self.controller.leave()
         self.annotate.editor.release()
         self._disconnect()
-        self._setAnnotating(None)
+        self._setSession(None)
         self._nodes, self._offered = (), None
         self.learn.curve.clear()
 
@@ -252,12 +248,8 @@ class Panel(Running):
 
     def onNodeRemoved(self, caller=None, event=None) -> None:
         """A volume or segmentation in use may be gone."""
-        if self.annotating is not None and not self.annotating.alive:
-            if self.active:
-                self.say(_("The volume or the segmentation was deleted while it was learnt: the "
+        if self.session is not None and not self.session.alive:
+            if self.controller.active:
+                self.controller.showMessage(_("The volume or the segmentation was deleted while it was learnt: the "
                            "run goes on and its folder keeps the result, but it cannot be shown."))
             self.update()
-
-    def failed(self, error: InputError | EngineError) -> None:
-        """Something that was asked for cannot be done."""
-        self.say(str(error))

@@ -9,10 +9,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import InputError
-from ..nodes.corrections import takeCorrections
-from ..nodes.results import createUncertaintyNode
-from ..nodes.views import jumpToVoxel
-from .runs import finished
+from ..scene.corrections import takeCorrections
+from ..scene.results import createUncertaintyNode
+from ..scene.views import jumpToVoxel
+from .run_controller import RunController
+from .run_store import finished
 from .slice_table import selectedRow
 
 OPACITY = 0.6
@@ -21,8 +22,8 @@ OPACITY = 0.6
 class ResultSection:
     """Works from the run folder, so that it also serves a scene that was saved and opened."""
 
-    def __init__(self, panel):
-        self.panel, self.ui = panel, panel.ui
+    def __init__(self, panel, controller: RunController):
+        self.panel, self.controller, self.ui = panel, controller, panel.ui
         table = self.ui.disagreementTable
         table.setHorizontalHeaderLabels([_("You drew"), _("The model says"), _("Voxels")])
         for column in (0, 1):
@@ -40,13 +41,13 @@ class ResultSection:
         ui, parameters = self.ui, self.panel.parameters
         folder = None if parameters is None else finished(parameters.runFolder)
         result = None if parameters is None else parameters.result
-        usable = folder is not None and result is not None and self.panel.annotating is not None
+        usable = folder is not None and result is not None and self.panel.session is not None
         ui.show3DButton.enabled = result is not None
         ui.show3DButton.setSegmentationNode(result)
         ui.saveModelButton.enabled = folder is not None and folder.model_path.is_file()
         ui.uncertaintyButton.enabled = usable
         ui.correctButton.enabled = usable
-        ui.continueButton.enabled = usable and not self.panel.active
+        ui.continueButton.enabled = usable and not self.controller.active
         if not usable:
             ui.correctButton.checked = False
         if result is None:
@@ -92,7 +93,7 @@ class ResultSection:
                 try:
                     found = finished(parameters.runFolder).read_uncertainty()
                 except InputError as error:
-                    self.panel.say(str(error))
+                    self.controller.showMessage(str(error))
                     return
                 node = createUncertaintyNode(found, parameters.volume,
                                              _("{name} uncertainty").format(
@@ -121,16 +122,16 @@ class ResultSection:
         try:
             shutil.copyfile(folder.model_path, path)
         except OSError as error:
-            self.panel.say(_("The model cannot be written to {path}: {why}. Choose another "
+            self.controller.showMessage(_("The model cannot be written to {path}: {why}. Choose another "
                              "folder.").format(path=path, why=error.strerror or error))
             return
-        self.panel.say(_("The model was saved as {path}.").format(path=path))
+        self.controller.showMessage(_("The model was saved as {path}.").format(path=path))
 
     def onCorrect(self) -> None:
         """Open the result in the editor, or the annotation again."""
         self.panel.correcting = self.ui.correctButton.checked
         self.panel.annotate.update()
-        self.panel.say(_("Correct the result with the editor above, then press Continue "
+        self.controller.showMessage(_("Correct the result with the editor above, then press Continue "
                          "learning.") if self.panel.correcting else "")
 
     def onContinue(self) -> None:
@@ -146,7 +147,7 @@ class ResultSection:
                                     [s.id for s in folder.segments], parameters.segmentation,
                                     parameters.volume)
         except InputError as error:
-            self.panel.say(str(error))
+            self.controller.showMessage(str(error))
             return
-        self.panel.goOn(folder.path, moreTime=parameters.timeBudget, said=_(
+        self.controller.continueRun(folder.path, moreTime=parameters.timeBudget, message=_(
             "{count} corrected voxels were taken over.").format(count=count) if count else "")

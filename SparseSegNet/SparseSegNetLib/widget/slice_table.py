@@ -6,7 +6,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ..annotation.slices import AnnotatedSlice
-from ..nodes.views import axisNames
+from ..scene.views import axisNames
 
 SWATCH = 12  # pixels
 

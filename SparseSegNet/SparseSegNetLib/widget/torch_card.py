@@ -6,8 +6,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..client import installation as installing
-from ..client.examination import Examination
-from ..words import clock
+from ..client.diagnosis import Diagnosis
+from ..units import clock
 
 EXTENSION = "PyTorch"
 
@@ -23,7 +23,7 @@ class TorchCard:
         self.panel, self.ui = panel, panel.ui
         self.state, self.device, self.speed = "unknown", "", None
         self._text = ""
-        self._examination: Examination | None = None
+        self._diagnosis: Diagnosis | None = None
         self._installation: installing.Installation | None = None
         self.ui.installTorchButton.clicked.connect(self.onInstall)
         self.ui.cancelInstallButton.clicked.connect(self.onCancel)
@@ -40,23 +40,23 @@ class TorchCard:
                            ).format(names=_(" and ").join(lacking))
         else:
             self.state = "checking"
-            self._examination = Examination(folder=self.panel.runs.root(make=False))
+            self._diagnosis = Diagnosis(folder=self.panel.runs.root(make=False))
         self.update()
 
     def tick(self) -> None:
         """Take in what a child has said."""
-        if self._examination is not None and (report := self._examination.poll()) is not None:
-            self._examination = None
+        if self._diagnosis is not None and (report := self._diagnosis.poll()) is not None:
+            self._diagnosis = None
             self._examined(report)
         if self._installation is not None:
             self._follow(self._installation)
 
     def cleanup(self) -> None:
-        if self._examination is not None:
-            self._examination.cancel()
+        if self._diagnosis is not None:
+            self._diagnosis.cancel()
         if self._installation is not None:
             self._installation.cancel()
-        self._examination = self._installation = None
+        self._diagnosis = self._installation = None
 
     def update(self) -> None:
         """Show the state; nothing is shown while all is well."""

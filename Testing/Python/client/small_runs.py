@@ -8,13 +8,13 @@ import numpy as np
 from phantom import nested
 
 from SparseSegNetLib.annotation.composition import restrict_to_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
-from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.client.run import Run
-from SparseSegNetLib.run.folder import RunFolder, RunInput
-from SparseSegNetLib.run.options import Options
+from SparseSegNetLib.client.engine_run import EngineRun
+from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
+from SparseSegNetLib.runfolder.options import Options
 
 SHAPE = (24, 28, 30)
 SEGMENTS = [Segment("a", "Shell", (1, 0, 0), 1), Segment("b", "Core", (0, 1, 0), 2)]
@@ -49,7 +49,7 @@ def until(run, arrived, timeout=60.0):
 
 def watched(folder, transport=None):
     """A run and the list that its events go to."""
-    run, events = Run(folder, transport), []
+    run, events = EngineRun(folder, transport), []
     run.observe(events.append)
     return run, events
 

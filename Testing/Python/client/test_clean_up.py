@@ -5,17 +5,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from small_runs import run_folder  # noqa: E402
+from small_runs import run_folder
 
-from SparseSegNetLib.annotation.composition import UNLABELLED  # noqa: E402
-from SparseSegNetLib.client.run import Run  # noqa: E402
-from SparseSegNetLib.engine.loose_pieces import without_loose_pieces  # noqa: E402
+from SparseSegNetLib.annotation.composition import UNLABELLED
+from SparseSegNetLib.client.engine_run import EngineRun
+from SparseSegNetLib.engine.prediction.connected_components import keep_main_components
 
 
 def result_of(path, **options):
     """Result and labels; the image is so noisy that specks remain."""
     folder, _ = run_folder(path, (1, 1, 1), noise=300, max_steps=2, **options)
-    run = Run(folder)
+    run = EngineRun(folder)
     assert run.wait(120) == "done"
     return run.result(), folder.read_labels()
 
@@ -25,7 +25,7 @@ def test_loose_pieces_go_on_request_only(tmp_path):
     cleaned, _ = result_of(tmp_path / "cleaned", largest_component=True)
     assert not np.array_equal(plain, cleaned)
     plain = plain.copy()
-    assert without_loose_pieces(plain, labels) > 0
+    assert keep_main_components(plain, labels) > 0
     assert np.array_equal(plain, cleaned)
     drawn = labels != UNLABELLED
     assert np.array_equal(cleaned[drawn], labels[drawn])

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SparseSegNetLib import cli
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.segments import Segment
-from SparseSegNetLib.annotation.spread import spread_slices
+from SparseSegNetLib.cli import main as cli
 from SparseSegNetLib.client.processes import PACKAGE_PARENT
-from SparseSegNetLib.engine import metrics
+from SparseSegNetLib.engine.compute import metrics
 from SparseSegNetLib.files.images import geometry_of
 from SparseSegNetLib.files.writing import write_labels
 
@@ -252,7 +252,7 @@ def test_from_a_segmentation_and_two_channels_to_a_good_mask(tmp_path):
 
 def test_a_result_that_cannot_be_written_is_not_lost(case, capsys, monkeypatch):
     """The disk fills up while it trains: the error says where the result is kept."""
-    from SparseSegNetLib import densify
+    from SparseSegNetLib.cli import densify
 
     def full(*_):
         raise OSError(28, "No space left on device", "out.nrrd")

@@ -10,12 +10,12 @@ import pytest
 from phantom import iou
 from small_runs import kill, named, run_folder, training, until, watched
 
+from SparseSegNetLib.client.engine_run import WORKER, EngineRun
 from SparseSegNetLib.client.popen_transport import PopenTransport
 from SparseSegNetLib.client.processes import engine_environment
-from SparseSegNetLib.client.run import WORKER, Run
-from SparseSegNetLib.engine.checkpoint import load_state
+from SparseSegNetLib.engine.training.checkpoint import load_state
 from SparseSegNetLib.errors import EngineError
-from SparseSegNetLib.run.lock import FolderLock, alive
+from SparseSegNetLib.runfolder.lock import FolderLock, alive
 
 # The 30 take minutes; `KILLS=30 make test` does them all.
 KILLS = int(os.environ.get("KILLS", "4"))
@@ -65,9 +65,9 @@ def test_a_resumed_training_counts_on(tmp_path):
 def test_the_engine_goes_with_its_client(tmp_path):
     folder, _ = run_folder(tmp_path / "run", time_budget=120)
     code = ("import sys, time; sys.path[:0] = sys.argv[2:]\n"
-            "from SparseSegNetLib.client.run import Run\n"
-            "from SparseSegNetLib.run.folder import RunFolder\n"
-            "run = Run(RunFolder.open(sys.argv[1]))\n"
+            "from SparseSegNetLib.client.engine_run import EngineRun\n"
+            "from SparseSegNetLib.runfolder.folder import RunFolder\n"
+            "run = EngineRun(RunFolder.open(sys.argv[1]))\n"
             "while not run.ended:\n"
             "    run.poll(); time.sleep(0.05)\n"
             "    print(run._pid or 0, run.state, flush=True)\n")
@@ -123,7 +123,7 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path):
     assert any("cannot be written" in text for text in run.warnings)
     after = load_state(folder.state_paths)
     assert after is not None and after[1]["steps"] == before[1]["steps"]
-    run = Run(folder)
+    run = EngineRun(folder)
     assert until(run, lambda: training(run))
     run.stop()
     assert run.wait(60) == "done"
@@ -133,7 +133,7 @@ def test_a_second_client_is_refused(tmp_path):
     folder, _ = run_folder(tmp_path / "run", time_budget=60)
     first, _ = watched(folder)
     assert until(first, lambda: training(first))
-    second = Run(folder)
+    second = EngineRun(folder)
     assert second.wait(60) == "failed"
     assert second.error.code == "locked" and str(first._pid) in second.error.cause
     assert first.poll() == "training"
@@ -150,7 +150,7 @@ class TestLock:
             pass
 
     def test_where_the_system_has_no_locks_the_pid_decides(self, tmp_path, monkeypatch):
-        from SparseSegNetLib.run import lock
+        from SparseSegNetLib.runfolder import lock
 
         def none(descriptor):
             raise OSError(38, "no locks here")

@@ -12,9 +12,9 @@ from small_runs import named, run_folder, training, until, watched, with_slice
 
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
-from SparseSegNetLib.client.run import Run
+from SparseSegNetLib.client.engine_run import EngineRun
 from SparseSegNetLib.errors import InputError
-from SparseSegNetLib.run.folder import RunFolder
+from SparseSegNetLib.runfolder.folder import RunFolder
 
 
 def memory(pid):
@@ -208,14 +208,14 @@ def test_more_slices_than_at_the_beginning_bring_a_better_plan(tmp_path):
 
 
 def test_the_client_says_when_it_hears_nothing(tmp_path, monkeypatch):
-    from SparseSegNetLib.client import run as module
+    from SparseSegNetLib.client import engine_run as module
     from SparseSegNetLib.client.popen_transport import PopenTransport
 
     assert module.SILENCE < 20
     monkeypatch.setattr(module, "SILENCE", 1.0)
     folder, _ = run_folder(tmp_path / "run")
     events = []
-    run = Run(folder, PopenTransport(["-c", "import time; time.sleep(60)"]))
+    run = EngineRun(folder, PopenTransport(["-c", "import time; time.sleep(60)"]))
     run.observe(events.append)
     assert until(run, lambda: run.silent, timeout=10)
     assert "has not been heard of" in named(events, "silent")[0]["text"]

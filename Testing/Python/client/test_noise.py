@@ -8,8 +8,8 @@ from small_runs import run_folder, until, watched
 
 from SparseSegNetLib.client.popen_transport import PopenTransport
 from SparseSegNetLib.client.processes import explain_end, kill_tree
-from SparseSegNetLib.client.protocol import LONGEST, LineBuffer, encode
-from SparseSegNetLib.run.lock import alive
+from SparseSegNetLib.runfolder.lock import alive
+from SparseSegNetLib.runfolder.protocol import LONGEST, LineBuffer, encode
 
 
 def test_lines_take_time_in_proportion_and_no_more_memory_than_a_line():
@@ -30,7 +30,7 @@ def test_garbage_and_ten_megabytes_without_a_newline(tmp_path):
             "out.write(b'x' * 10_000_000 + b'\\n')\n"
             "out.write(b'{\"sparsesegnet\": 1, \"event\": \"' + b'y' * 10_000_000 + b'\"}\\n')\n"
             "out.write(b'[' * 100_000 + b'\\n' + b'{' * 100_000 + b'\\n')\n"
-            "from SparseSegNetLib.client.protocol import encode\n"
+            "from SparseSegNetLib.runfolder.protocol import encode\n"
             "out.write(encode('event', 'done', seconds=1, step=2, held_out=None, "
             "held_out_slices=[])); out.flush()\n")
     folder, _ = run_folder(tmp_path / "run")

@@ -10,15 +10,16 @@ import pytest
 import torch
 from small_runs import run_folder, until, with_slice
 
-from SparseSegNetLib import cli, resume
-from SparseSegNetLib.client.protocol import encode
-from SparseSegNetLib.client.run import Run
-from SparseSegNetLib.engine.checkpoint import load_state, save_state
+from SparseSegNetLib.cli import main as cli
+from SparseSegNetLib.cli import resume
+from SparseSegNetLib.client.engine_run import EngineRun
+from SparseSegNetLib.engine.training.checkpoint import load_state, save_state
 from SparseSegNetLib.errors import EngineError
-from SparseSegNetLib.run.changes import Changes
-from SparseSegNetLib.run.folder import RunFolder
-from SparseSegNetLib.run.lock import FolderLock
-from SparseSegNetLib.run.options import Options
+from SparseSegNetLib.runfolder.changes import Changes
+from SparseSegNetLib.runfolder.folder import RunFolder
+from SparseSegNetLib.runfolder.lock import FolderLock
+from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.protocol import encode
 
 
 class Told:
@@ -57,7 +58,7 @@ def test_the_folder_of_another_engine_stays_as_it_is(tmp_path, temporary):
     changes = Changes(Options(max_steps=2), *with_slice(folder, truth, "k", 9))
     before = contents(folder)
     with FolderLock(folder.path):
-        run = Run(folder, changes=changes, patience=0.2)
+        run = EngineRun(folder, changes=changes, patience=0.2)
         assert run.wait(60) == "failed"
     assert run.error.code == "locked" and "another engine works on" in run.error.cause
     assert contents(folder) == before
@@ -79,7 +80,7 @@ def test_an_engine_that_ends_is_waited_for(tmp_path):
     folder, truth = run_folder(tmp_path / "run")
     labels, slices = with_slice(folder, truth, "k", 9)
     lock = FolderLock(folder.path)
-    run, events = Run(folder, changes=Changes(Options(max_steps=2, device="cpu"), labels, slices),
+    run, events = EngineRun(folder, changes=Changes(Options(max_steps=2, device="cpu"), labels, slices),
                       patience=300), []
     run.observe(events.append)
     assert until(run, lambda: events), "it has begun"
@@ -93,7 +94,7 @@ def test_labels_drawn_before_the_engine_owns_the_folder_are_kept_back(tmp_path):
     folder, truth = run_folder(tmp_path / "run")
     labels, slices = with_slice(folder, truth, "k", 9)
     before, wire = contents(folder), Told()
-    run = Run(folder, wire)
+    run = EngineRun(folder, wire)
     wire.said.append(("out", encode("event", "started", pid=1)))
     run.poll()
     run.change_labels(labels, slices)
@@ -105,7 +106,7 @@ def test_labels_drawn_before_the_engine_owns_the_folder_are_kept_back(tmp_path):
 
 def test_either_generation_of_the_checkpoint_can_be_gone_on_from(tmp_path):
     pytest.importorskip("slicer", reason="slicer-core is not installed")
-    from SparseSegNetLib.widget.runs import resumable
+    from SparseSegNetLib.widget.run_store import resumable
 
     folder, _ = run_folder(tmp_path / "run")
     newest, previous = folder.state_paths
@@ -127,8 +128,8 @@ def test_no_log_is_left_open(tmp_path, monkeypatch):
     with warnings.catch_warnings(record=True) as noticed:
         warnings.simplefilter("always")
         with pytest.raises(EngineError, match="cannot be started"):
-            Run(folder)
-        Run(folder, Told())  # let go of before it ends
+            EngineRun(folder)
+        EngineRun(folder, Told())  # let go of before it ends
         gc.collect()
     assert not [w for w in noticed if issubclass(w.category, ResourceWarning)]
 
@@ -147,5 +148,5 @@ def test_a_command_whose_engine_does_not_start_leaves_nothing(tmp_path, temporar
     assert "cannot be started" in capsys.readouterr().err
     assert not list(temporary.iterdir())
     with pytest.raises(EngineError):
-        Run(folder, changes=Changes(Options()))
+        EngineRun(folder, changes=Changes(Options()))
     assert not list(temporary.iterdir())

@@ -10,16 +10,16 @@ import pytest
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
-from SparseSegNetLib.client.messages import ProtocolError, check_message
+from SparseSegNetLib.cli.progress import follow
+from SparseSegNetLib.client.engine_run import EngineRun
 from SparseSegNetLib.client.popen_transport import PopenTransport
-from SparseSegNetLib.client.protocol import LineBuffer, decode, encode
-from SparseSegNetLib.client.run import Run
-from SparseSegNetLib.engine.commands import Commands
+from SparseSegNetLib.engine.interaction.commands import Commands
 from SparseSegNetLib.errors import EngineError, InputError
-from SparseSegNetLib.progress import follow
-from SparseSegNetLib.run.atomic import write_json
-from SparseSegNetLib.run.folder import SCHEMA, RunFolder, RunInput
-from SparseSegNetLib.run.options import Options
+from SparseSegNetLib.runfolder.atomic import write_json
+from SparseSegNetLib.runfolder.folder import SCHEMA, RunFolder, RunInput
+from SparseSegNetLib.runfolder.messages import ProtocolError, check_message
+from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.protocol import LineBuffer, decode, encode
 
 GRID = Geometry((4, 3, 2), (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
 SEGMENTS = [Segment("a", "Größe", (1, 0, 0), 1, {"t": "v"})]
@@ -33,7 +33,7 @@ def new_folder(path, labels=None):
 
 def fake(folder, code):
     """A run whose engine is a little program, to see what the client makes of its words."""
-    return Run(folder, PopenTransport(["-c", code]))
+    return EngineRun(folder, PopenTransport(["-c", code]))
 
 
 class TestLines:
@@ -59,7 +59,7 @@ class TestLines:
 
 class TestStates:
     def test_done_needs_both_the_word_and_the_exit_code(self, tmp_path):
-        says = "import sys; from SparseSegNetLib.client.protocol import encode; " \
+        says = "import sys; from SparseSegNetLib.runfolder.protocol import encode; " \
                "sys.stdout.buffer.write(encode('event', 'done', seconds=1, step=2, " \
                "held_out=None, held_out_slices=[])); sys.stdout.flush(); "
         assert fake(new_folder(tmp_path / "a"), says).wait(20) == "done"
@@ -125,12 +125,12 @@ class TestStates:
         assert run._transport._process.returncode == -signal.SIGKILL or os.name == "nt"
 
     def test_the_engine_refuses_what_cannot_be_learnt(self, tmp_path):
-        run = Run(new_folder(tmp_path / "a"))
+        run = EngineRun(new_folder(tmp_path / "a"))
         assert run.wait(60) == "failed"
         assert run.error.code == "input" and "no voxel is labelled" in run.error.cause
 
     def test_no_engine_output_reaches_the_clients_terminal(self, tmp_path, capfd):
-        Run(new_folder(tmp_path / "a")).wait(60)
+        EngineRun(new_folder(tmp_path / "a")).wait(60)
         told = capfd.readouterr()
         assert told.out == "" and told.err == ""
 

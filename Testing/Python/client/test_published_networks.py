@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SparseSegNetLib import cli
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
-from SparseSegNetLib.annotation.spread import spread_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
+from SparseSegNetLib.cli import main as cli
 
 SHAPE = (12, 20, 22)
 SPACING = (1.0, 1.0, 2.5)  # along i, j, k

@@ -7,7 +7,7 @@ import pytest
 from phantom import iou
 from small_runs import run_folder
 
-from SparseSegNetLib.client.run import Run, worker_arguments
+from SparseSegNetLib.client.engine_run import EngineRun, worker_arguments
 from SparseSegNetLib.errors import EngineError
 
 core = pytest.importorskip("PySide6.QtCore", reason="PySide6 is not installed")
@@ -39,7 +39,7 @@ def everything(process, timeout=20.0):
 
 def test_the_whole_way(transport, tmp_path):
     folder, truth = run_folder(tmp_path / "run ü", max_steps=20)
-    run = Run(folder, transport(worker_arguments(folder)))
+    run = EngineRun(folder, transport(worker_arguments(folder)))
     assert run.wait(90) == "done", run.error
     assert run.metrics and run.progress["step"] > 0
     assert iou(run.result(), truth) > 0.7
@@ -64,7 +64,7 @@ def test_what_is_said_and_the_end_of_input(transport):
 
 def test_killed(transport, tmp_path):
     folder, _ = run_folder(tmp_path / "run")
-    run = Run(folder, transport(["-c", "import time; time.sleep(60)"]))
+    run = EngineRun(folder, transport(["-c", "import time; time.sleep(60)"]))
     run.cancel(patience=0.5)
     assert run.state == "cancelled" and run._transport.receive() is None, "its end was seen"
     process = transport(["-c", "import os; os.abort()"])

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SparseSegNetLib import cli
 from SparseSegNetLib.annotation.composition import restrict_to_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.slices import AnnotatedSlice, parse_slices
-from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import metrics
+from SparseSegNetLib.cli import main as cli
+from SparseSegNetLib.cli.reproduce import Training, _key
+from SparseSegNetLib.cli.reproduce_cases import SETUPS, folds, read_cases, setups, untouched
+from SparseSegNetLib.engine.compute import metrics
 from SparseSegNetLib.errors import InputError
-from SparseSegNetLib.reproduce import Training, _key
-from SparseSegNetLib.reproduce_cases import SETUPS, folds, read_cases, setups, untouched
-from SparseSegNetLib.run.options import Options
-from SparseSegNetLib.run.presets import PRESETS, preset
+from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.presets import PRESETS, preset
 
 QUICK = ["--quiet", "--steps", "1", "--width", "1", "--tile", "100", "--device", "cpu"]
 SHAPE = (12, 12, 12)  # what one tile of the 3D U-Net predicts, to be quick
@@ -139,7 +139,7 @@ class TestTables:
         assert len(skipped) == 3 and all(len(r["classes"]) == 1 for r in skipped)
 
     def test_goes_on_where_it_was_broken_off(self, tmp_path, capsys, monkeypatch):
-        from SparseSegNetLib import reproduce as module
+        from SparseSegNetLib.cli import reproduce as module
 
         path, out = volumes(tmp_path), tmp_path / "out"
         follow, calls = module.follow, []

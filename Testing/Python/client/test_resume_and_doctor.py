@@ -12,14 +12,14 @@ import SimpleITK as sitk
 from phantom import iou, nested
 from small_runs import SHAPE, kill, run_folder
 
-from SparseSegNetLib import cli
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
-from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.client import doctor
+from SparseSegNetLib.annotation.even_spacing import spread_slices
+from SparseSegNetLib.cli import main as cli
+from SparseSegNetLib.client import diagnosis as doctor
 from SparseSegNetLib.client.processes import engine_environment
+from SparseSegNetLib.engine.compute.problems import classify
 from SparseSegNetLib.engine.doctor import examine
-from SparseSegNetLib.engine.problems import classify
-from SparseSegNetLib.run.folder import RunFolder
+from SparseSegNetLib.runfolder.folder import RunFolder
 
 
 def command(*arguments):

@@ -12,12 +12,12 @@ import pytest
 import SimpleITK as sitk
 from small_runs import named, run_folder, until, watched
 
+from SparseSegNetLib.client.engine_run import WORKER
 from SparseSegNetLib.client.processes import engine_environment
-from SparseSegNetLib.client.protocol import decode
-from SparseSegNetLib.client.run import WORKER
-from SparseSegNetLib.engine.checkpoint import load_state
-from SparseSegNetLib.run.folder import RunFolder
-from SparseSegNetLib.signals import NAMES, Terminated, answer, raise_terminated
+from SparseSegNetLib.engine.training.checkpoint import load_state
+from SparseSegNetLib.runfolder.folder import RunFolder
+from SparseSegNetLib.runfolder.protocol import decode
+from SparseSegNetLib.runfolder.signals import NAMES, Terminated, answer, raise_terminated
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without asking it")
 

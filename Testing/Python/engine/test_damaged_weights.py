@@ -6,11 +6,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from SparseSegNetLib.engine import checkpoint, model_file
-from SparseSegNetLib.engine.checkpoint import load_state, save_state
-from SparseSegNetLib.engine.continuation import check_state
-from SparseSegNetLib.engine.model_file import load_model
-from SparseSegNetLib.engine.plan import Fingerprint, Plan, make_plan
+from SparseSegNetLib.engine.plan import Fingerprint, Plan
+from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.prediction import model_file
+from SparseSegNetLib.engine.prediction.model_file import load_model
+from SparseSegNetLib.engine.training import checkpoint
+from SparseSegNetLib.engine.training.checkpoint import load_state, save_state
+from SparseSegNetLib.engine.training.training_state import check_state
 from SparseSegNetLib.errors import InputError
 
 PLAN = make_plan(Fingerprint((8, 8, 8), (1.0, 1.0, 1.0), 1, 2, 50, 2)).to_json()

@@ -5,9 +5,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from SparseSegNetLib.engine import augmentation as aug
-from SparseSegNetLib.engine.deformation import bspline_field, control_cells, random_controls
-from SparseSegNetLib.engine.recipes import RECIPES
+from SparseSegNetLib.engine.data import augmentation as aug
+from SparseSegNetLib.engine.data.deformation import bspline_field, control_cells, random_controls
+from SparseSegNetLib.engine.planning.recipes import RECIPES
 
 
 def generator(seed=0):

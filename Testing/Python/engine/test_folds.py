@@ -8,17 +8,19 @@ import torch
 from test_priors import ellipsoid, working
 
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.slices import AnnotatedSlice, array_axis
-from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import stacking, voxel_classifier
-from SparseSegNetLib.engine.blending import blended, settle_blend
-from SparseSegNetLib.engine.folds import complete_slices, labels_of, make_folds, planes_of
-from SparseSegNetLib.engine.held_out import hold_out, hold_out_fold
-from SparseSegNetLib.engine.plan import fingerprint, make_plan
-from SparseSegNetLib.engine.preprocess import Normalisation, working_volume
-from SparseSegNetLib.engine.trainer import Trainer, by_steps
-from SparseSegNetLib.run.folder import RunInput
+from SparseSegNetLib.engine.data.preprocessing import Normalisation, working_volume
+from SparseSegNetLib.engine.plan import Fingerprint
+from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.stacking import stacker as stacking
+from SparseSegNetLib.engine.stacking import voxel_classifier
+from SparseSegNetLib.engine.stacking.ensemble import fit_ensemble_weights, weighted_mean
+from SparseSegNetLib.engine.stacking.folds import complete_slices, labels_of, make_folds, planes_of
+from SparseSegNetLib.engine.training.held_out import hold_out, hold_out_fold
+from SparseSegNetLib.engine.training.trainer import Trainer, by_steps
+from SparseSegNetLib.runfolder.folder import RunInput
 
 SHAPE = (30, 36, 40)
 
@@ -31,7 +33,7 @@ def fewer_steps(monkeypatch):
 
 def stacked(volume):
     """Without registration, which takes most of the time."""
-    return stacking.Stacker(stacking.Priors(volume, 3, 0.0)).stack(volume.labels, volume.slices)
+    return stacking.Stacker(stacking.PriorMaker(volume, 3, 0.0)).stack(volume.labels, volume.slices)
 
 
 def drawn(where, slices=(), noise=0.1):
@@ -117,7 +119,7 @@ def test_a_folds_labels_reach_nothing_that_it_is_taught_with(kind, monkeypatch):
     _, volume = drawn(where)
     volume.slices = slices
     stack = stacked(volume)
-    assert len(stack.folds) >= 2 and stack.lacking == ""
+    assert len(stack.folds) >= 2 and stack.missing == ""
     if kind == "scribbles":
         assert stack.scores is None, "strokes are right where they lie in a poor result, too"
     else:
@@ -128,10 +130,10 @@ def test_a_folds_labels_reach_nothing_that_it_is_taught_with(kind, monkeypatch):
     other = torch.where(held & (volume.labels == 1), 2, volume.labels).to(torch.uint8)
     other = torch.where(held & (volume.labels == 2), 0, other).to(torch.uint8)
     assert bool((other != volume.labels).any())
-    priors = stacking.Priors(volume, 3, 0.0)
+    priors = stacking.PriorMaker(volume, 3, 0.0)
     before, after = (stacking.Stacker(priors)._folds(labels, [], 0.0)[0]
                      for labels in (volume.labels, other))
-    assert torch.equal(before.suggested, after.suggested) and torch.equal(before.far, after.far)
+    assert torch.equal(before.priors, after.priors) and torch.equal(before.distance, after.distance)
     assert (before.known & held).any() and not (before.known & ~held).any()
 
 
@@ -145,17 +147,17 @@ def test_a_network_learns_out_of_fold(kind):
     split = hold_out_fold(stack.folds, labels, 0)
     if kind == "scribbles":
         assert split is None
-        trainer = Trainer(replace(make_plan(fingerprint(labels, (1, 1, 1), 1, 3, 5), width=4),
+        trainer = Trainer(replace(make_plan(Fingerprint.of(labels, (1, 1, 1), 1, 3, 5), width=4),
                                   batch=2), [volume], 3, None, 0, stack)
         trainer.train(by_steps(2))
-        assert trainer.steps == 2 and len(trainer.lesson.taught()) == len(stack.folds)
+        assert trainer.steps == 2 and len(trainer.training_set.training_volumes()) == len(stack.folds)
         return
     assert not split.whole and split.scored.any()
     assert (split.scored <= split.mask).all() and (split.training[split.mask] == UNLABELLED).all()
-    print_ = fingerprint(labels, (1, 1, 1), 1, 3, 5)
-    trainer = Trainer(replace(make_plan(print_, width=4), batch=2, held_out_share=0.5), [volume],
+    fingerprint = Fingerprint.of(labels, (1, 1, 1), 1, 3, 5)
+    trainer = Trainer(replace(make_plan(fingerprint, width=4), batch=2, held_out_share=0.5), [volume],
                       3, split, 0, stack)
-    assert trainer.lesson.held and len(trainer.lesson.taught()) == len(stack.folds) - 1
+    assert trainer.training_set.holding_out and len(trainer.training_set.training_volumes()) == len(stack.folds) - 1
     scores = []
     trainer.train(by_steps(4), lambda report: scores.append(report.held_out))
     assert any(scores) and trainer.steps == 4
@@ -225,18 +227,18 @@ def test_weights_are_scored_on_voxels_that_they_were_not_fitted_on(monkeypatch):
     """Predictors that know nothing: weights fitted on few voxels look better there than they are,
     on the other folds' they do not."""
     fitted, crossed = [], []
-    monkeypatch.setattr(stacking, "TRUST", 1.0)
-    monkeypatch.setattr(stacking.Stacker, "usual", torch.zeros(12))
+    monkeypatch.setattr(stacking, "SHRINKAGE", 1.0)
+    monkeypatch.setattr(stacking.Stacker, "default_weights", torch.zeros(12))
     stacker = stacking.Stacker.__new__(stacking.Stacker)
     for seed in range(60):
         generator = torch.Generator().manual_seed(seed)
         rows = [torch.rand((12, 2, 15), generator=generator) for _ in range(4)]
         rows = [r / r.sum(dim=1, keepdim=True) for r in rows]
         truths = [torch.randint(0, 2, (15,), generator=generator).to(torch.uint8) for _ in range(4)]
-        own = settle_blend(torch.cat(rows, dim=2), torch.cat(truths))
-        for r, t, w in zip(rows, truths, stacker._trusted_of_others(rows, truths), strict=True):
-            fitted.append(float((blended(r, own).argmax(dim=0) == t).float().mean()))
-            crossed.append(float((blended(r, w).argmax(dim=0) == t).float().mean()))
+        own = fit_ensemble_weights(torch.cat(rows, dim=2), torch.cat(truths))
+        for r, t, w in zip(rows, truths, stacker._weights_of_other_folds(rows, truths), strict=True):
+            fitted.append(float((weighted_mean(r, own).argmax(dim=0) == t).float().mean()))
+            crossed.append(float((weighted_mean(r, w).argmax(dim=0) == t).float().mean()))
     error = np.std(crossed) / np.sqrt(len(crossed))
     assert np.mean(fitted) > 0.5 + 5 * error
     assert abs(np.mean(crossed) - 0.5) < 3 * error
@@ -245,10 +247,10 @@ def test_weights_are_scored_on_voxels_that_they_were_not_fitted_on(monkeypatch):
 def test_the_stack_reports_the_score_of_weights_from_other_folds(monkeypatch):
     """Weights that are given to each fold decide its score, not those of the result."""
     _, volume = drawn(np.zeros(SHAPE, bool), spread_slices((1, 1, 1), SHAPE))
-    monkeypatch.setattr(stacking, "TRUST", 1.0)
+    monkeypatch.setattr(stacking, "SHRINKAGE", 1.0)
     honest = stacked(volume)
     # The interpolation alone, which is far off with slices this few.
-    monkeypatch.setattr(stacking.Stacker, "_trusted_of_others", lambda self, rows, truths: [
+    monkeypatch.setattr(stacking.Stacker, "_weights_of_other_folds", lambda self, rows, truths: [
         torch.eye(rows[0].shape[0])[0] for _ in rows])
     other = stacked(volume)
     assert torch.equal(honest.target.image, other.target.image), "the result is as it was"
@@ -261,7 +263,7 @@ def test_the_networks_share_is_scored_on_other_voxels_than_it_was_fitted_on():
     truth, volume = drawn(np.zeros(SHAPE, bool), spread_slices((2, 2, 2), SHAPE))
     stack = stacked(volume)
     split = hold_out_fold(stack.folds, volume.labels.numpy(), 0)
-    plan = replace(make_plan(fingerprint(volume.labels.numpy(), (1, 1, 1), 1, 3, 6), width=4),
+    plan = replace(make_plan(Fingerprint.of(volume.labels.numpy(), (1, 1, 1), 1, 3, 6), width=4),
                    batch=2, held_out_share=0.5)
     trainer = Trainer(plan, [volume], 3, split, 0, stack)
     seen = []

@@ -6,10 +6,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from SparseSegNetLib.engine.inference import Predictor, finish, tile_starts
+from SparseSegNetLib.engine.data.preprocessing import WorkingVolume
 from SparseSegNetLib.engine.networks import build
-from SparseSegNetLib.engine.plan import Fingerprint, Plan, make_plan
-from SparseSegNetLib.engine.preprocess import WorkingVolume
+from SparseSegNetLib.engine.plan import Fingerprint, Plan
+from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.prediction.inference import Predictor, finish, tile_starts
 
 
 class Threshold(torch.nn.Module):

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from SparseSegNetLib.engine import losses
-from SparseSegNetLib.engine.losses import (
+from SparseSegNetLib.engine.compute import losses
+from SparseSegNetLib.engine.compute.losses import (
     auto_loss,
     balancing_weights,
     fcn_dice_loss,

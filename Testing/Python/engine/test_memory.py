@@ -6,21 +6,24 @@ from dataclasses import fields, is_dataclass, replace
 import numpy as np
 import pytest
 import torch
-from test_continuing import stacked_trainer
+from test_changed_labels import stacked_trainer
 from test_folds import KINDS, drawn
 from test_robustness import densified
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from SparseSegNetLib.engine import live as live_module
-from SparseSegNetLib.engine import plan as plan_module
-from SparseSegNetLib.engine import probe, voxel_classifier
-from SparseSegNetLib.engine.memory import in_memory
-from SparseSegNetLib.engine.plan import Fingerprint, make_plan
-from SparseSegNetLib.engine.probe import settle, tried
-from SparseSegNetLib.engine.problems import classify, out_of_memory
-from SparseSegNetLib.engine.trainer import Trainer
+from SparseSegNetLib.engine.compute import number_formats
+from SparseSegNetLib.engine.compute.memory import retry_smaller
+from SparseSegNetLib.engine.compute.number_formats import tried
+from SparseSegNetLib.engine.compute.problems import classify, out_of_memory
+from SparseSegNetLib.engine.interaction import callback
+from SparseSegNetLib.engine.plan import Fingerprint
+from SparseSegNetLib.engine.planning import auto_plan, probe
+from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.planning.probe import choose_plan
+from SparseSegNetLib.engine.stacking import voxel_classifier
+from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.errors import EngineError
-from SparseSegNetLib.run.options import Options
+from SparseSegNetLib.runfolder.options import Options
 
 CPU = torch.device("cpu")
 
@@ -83,17 +86,17 @@ def test_the_probe_shrinks_what_it_measures(monkeypatch):
     """In the probe as in training: fewer patches, then smaller ones."""
     monkeypatch.setattr(probe, "MIDDLE", 4)
     monkeypatch.setattr(probe, "WIDTHS", ((4, 0),))
-    monkeypatch.setitem(plan_module.BATCHES, "cpu", (8**3, 8))
-    monkeypatch.setattr(probe, "promising", lambda device: ["float32"])
+    monkeypatch.setitem(auto_plan.BATCHES, "cpu", (8**3, 8))
+    monkeypatch.setattr(probe, "candidate_formats", lambda device: ["float32"])
     _, volume = drawn(*KINDS["half slices"]())
     middle = np.s_[5:25, 8:28, 10:30]
     volume = replace(volume, image=volume.image[:, *middle], labels=volume.labels[middle],
                      full_shape=(20, 20, 20), slices=[])
-    print_ = Fingerprint(volume.shape, (1, 1, 1), 1, 3, 1000, 3)
+    fingerprint = Fingerprint(volume.shape, (1, 1, 1), 1, 3, 1000, 3)
 
     def settled(limit):
         with Allocator(limit) as allocator:
-            plan, _ = settle(print_, Options(network="auto", device="cpu"), lambda shape: volume,
+            plan, _ = choose_plan(fingerprint, Options(network="auto", device="cpu"), lambda shape: volume,
                              CPU, 5.0, volume.shape, whole=True)
         return plan, allocator.largest
 
@@ -107,7 +110,7 @@ def test_the_probe_shrinks_what_it_measures(monkeypatch):
     trainer = Trainer(plan, [volume], 3, None, 0)
     with Allocator(2000), pytest.raises(
             EngineError, match="Tried: 4 patches per step instead of 8; 2"):
-        trainer.step_in_memory(0.0)
+        trainer.step_or_shrink(0.0)
 
 
 def test_shrinking_ends_where_batch_normalisation_ends():
@@ -128,16 +131,16 @@ def test_a_loop_of_attempts():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return 7
 
-    assert in_memory(action, lambda: left.pop(0), told.append, CPU, "trying") == 7
+    assert retry_smaller(action, lambda: left.pop(0), told.append, CPU, "trying") == 7
     assert told == ["half", "a quarter"]
     with pytest.raises(ValueError, match="no memory"):
-        in_memory(lambda: int("no memory"), lambda: "less", told.append, CPU, "trying")
+        retry_smaller(lambda: int("no memory"), lambda: "less", told.append, CPU, "trying")
 
     def never():
         raise MemoryError
 
     with pytest.raises(EngineError, match="while trying \\(MemoryError\\)") as caught:
-        in_memory(never, lambda: None, told.append, CPU, "trying")
+        retry_smaller(never, lambda: None, told.append, CPU, "trying")
     assert caught.value.code == "out-of-memory"
 
 
@@ -166,19 +169,22 @@ def test_a_number_format_that_the_device_refuses_is_dropped():
     def refuses():
         raise RuntimeError('"slow_conv3d" not implemented for \'BFloat16\'')
 
+    def exhausts():
+        raise MemoryError
+
     assert tried([refuses, lambda: 32]) == [32]
     with pytest.raises(RuntimeError, match="not implemented"):
         tried([lambda: 16, refuses])
     with pytest.raises(MemoryError):
-        tried([lambda: in_memory.nothing if False else (_ for _ in ()).throw(MemoryError), refuses])
+        tried([exhausts, refuses])
 
 
 def test_a_number_format_that_is_emulated_is_not_tried(monkeypatch):
     for bfloat16, expected in ((0.5, ["bfloat16", "float32"]), (1.9, ["bfloat16", "float32"]),
                                (30.0, ["float32"]), (0.1, ["bfloat16", "float32"])):
-        monkeypatch.setattr(probe, "_convolution_seconds",
+        monkeypatch.setattr(number_formats, "_convolution_seconds",
                             lambda device, name, b=bfloat16: b if name == "bfloat16" else 1.0)
-        assert probe.promising(CPU) == expected
+        assert number_formats.candidate_formats(CPU) == expected
 
 
 def test_the_probe_does_without_bfloat16(monkeypatch):
@@ -195,10 +201,10 @@ def test_the_probe_does_without_bfloat16(monkeypatch):
     monkeypatch.setattr(torch.nn.Conv3d, "_conv_forward", lambda self, x, w, b: refuse(
         x, w, b, self.stride, self.padding, self.dilation, self.groups))
     for network in ("auto", "vnet"):
-        print_ = Fingerprint(volume.shape, (1, 1, 1), 1, 3, 1000, 3)
+        fingerprint = Fingerprint(volume.shape, (1, 1, 1), 1, 3, 1000, 3)
         own = {} if network == "auto" else {"width": 4, "tile": (16, 16, 16)}
         options = Options(network=network, device="cpu", **own)
-        plan, _ = settle(print_, options, lambda shape: volume, CPU, 60.0, volume.shape)
+        plan, _ = choose_plan(fingerprint, options, lambda shape: volume, CPU, 60.0, volume.shape)
         assert plan.dtype == "float32"
 
 
@@ -238,7 +244,7 @@ def test_nothing_stays_behind_on_the_other_device():
     trainer.change_labels(0, labels, trainer.target.slices)
     trainer._keep_if_best([])
     assert trainer.sampler._favoured is not None and trainer.best is not None
-    folds = len({id(f.image) for f in trainer.lesson.stack.folds})
+    folds = len({id(f.image) for f in trainer.training_set.stack.folds})
     trainer.move(torch.device("meta"))
     # What chooses patches is on the CPU in any case: places of voxels, millimetres, counters.
     stays = ("_index", "_favourites", "['step']", ".spacing")
@@ -247,8 +253,8 @@ def test_nothing_stays_behind_on_the_other_device():
     assert left == [], "these tensors stay on the device that is to be freed"
     found = dict(tensors(trainer))
     assert any("_favoured" in path for path in found) and any("best" in path for path in found)
-    assert len({id(f.image) for f in trainer.lesson.stack.folds}) == folds
-    assert trainer.split.fold in trainer.lesson.stack.folds, "a volume that is two things stays one"
+    assert len({id(f.image) for f in trainer.training_set.stack.folds}) == folds
+    assert trainer.split.fold in trainer.training_set.stack.folds, "a volume that is two things stays one"
 
 
 def test_after_a_pause_it_goes_on_where_there_is_memory():
@@ -262,27 +268,27 @@ def test_after_a_pause_it_goes_on_where_there_is_memory():
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     trainer.move, trainer.device = move, torch.device("cuda")
-    live = live_module.Live.__new__(live_module.Live)
+    live = callback.TrainingCallback.__new__(callback.TrainingCallback)
     live.trainer, live.checkpoint = trainer, lambda: None
-    live.clock = live_module.Clock(10, time.monotonic())
+    live.clock = callback.Clock(10, time.monotonic())
 
     class Reporter:
         recovered = staticmethod(said.append)
 
     live.commands, live.reporter = None, Reporter()
-    before = live_module.pause
-    live_module.pause = lambda commands, reporter: None
+    before = callback.pause
+    callback.pause = lambda commands, reporter: None
     try:
         live._pause()
     finally:
-        live_module.pause = before
+        callback.pause = before
     assert moved == ["cpu", "cuda", "cpu"] and said == ["the CPU instead of cuda"]
 
 
 @pytest.mark.parametrize("shape", [(1, 20, 22), (20, 2, 22), (20, 22, 3), (3, 40, 8), (2, 2, 30)])
 @pytest.mark.parametrize("finest", [1, 2, 4])
 def test_registration_of_thin_volumes(shape, finest):
-    from SparseSegNetLib.engine.propagation import Propagation
+    from SparseSegNetLib.engine.priors.propagation import Propagation
 
     image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     found = Propagation(image, (1.0, 1.0, 1.0), (0, 1, 2), finest)

@@ -5,17 +5,18 @@ import torch
 from torch import nn
 
 from SparseSegNetLib.engine.describe import describe
-from SparseSegNetLib.engine.model_file import load_model, save_model
 from SparseSegNetLib.engine.networks import build
 from SparseSegNetLib.engine.networks.blocks import Conv3d
-from SparseSegNetLib.engine.networks.reach import receptive_field, receptive_fields
+from SparseSegNetLib.engine.networks.receptive_field import receptive_field, receptive_fields
 from SparseSegNetLib.engine.networks.residual_unet import ResidualUNet
 from SparseSegNetLib.engine.networks.unet import PlaneUNet, UNet
 from SparseSegNetLib.engine.networks.vnet import VNet
-from SparseSegNetLib.engine.plan import Fingerprint, make_plan
-from SparseSegNetLib.engine.recipes import published_plan
-from SparseSegNetLib.run.options import Options
-from SparseSegNetLib.run.presets import PRESETS
+from SparseSegNetLib.engine.plan import Fingerprint
+from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.planning.recipes import published_plan
+from SparseSegNetLib.engine.prediction.model_file import load_model, save_model
+from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.presets import PRESETS
 
 PUBLISHED = ("unet3d", "fcn3d", "vnet", "unet2d")
 

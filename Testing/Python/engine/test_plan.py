@@ -6,15 +6,10 @@ import math
 import pytest
 import torch
 
+from SparseSegNetLib.engine.compute.boxes import box_within, working_shape
 from SparseSegNetLib.engine.networks import build
-from SparseSegNetLib.engine.plan import (
-    Fingerprint,
-    Plan,
-    box_within,
-    levels,
-    make_plan,
-    working_shape,
-)
+from SparseSegNetLib.engine.plan import Fingerprint, Plan
+from SparseSegNetLib.engine.planning.auto_plan import levels, make_plan
 
 GRIDS = [
     ((112, 101, 122), (3.0, 3.0, 3.0)), ((26, 166, 164), (5.0, 0.8, 0.8)),

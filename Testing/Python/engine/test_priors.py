@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
-from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import geodesic, metrics, random_walk
-from SparseSegNetLib.engine.interpolation import interpolate, signed_distance
-from SparseSegNetLib.engine.preprocess import WorkingVolume
-from SparseSegNetLib.engine.priors import WAYS, Priors
-from SparseSegNetLib.engine.propagation import Propagation, register, warp
+from SparseSegNetLib.engine.compute import metrics
+from SparseSegNetLib.engine.data.preprocessing import WorkingVolume
+from SparseSegNetLib.engine.priors import geodesic, random_walk
+from SparseSegNetLib.engine.priors.interpolation import interpolate, signed_distance
+from SparseSegNetLib.engine.priors.maker import PRIOR_NAMES, PriorMaker
+from SparseSegNetLib.engine.priors.propagation import Propagation, register, warp
 
 
 def ellipsoid(shape=(30, 36, 40)):
@@ -92,18 +93,18 @@ class TestPropagation:
         truth = ((j - 10 - 0.8 * k) ** 2 + (i - 24) ** 2 < 36).astype(np.uint8)
         slices = [AnnotatedSlice("k", 3), AnnotatedSlice("k", 28)]
         volume = working(truth, slices, noise=0.05)
-        carried = Propagation(volume.image, (1, 1, 1), [0]).carry(volume.labels, slices, 2)
-        assert torch.allclose(carried.sum(dim=0), torch.ones(shape), atol=1e-4)
+        propagated = Propagation(volume.image, (1, 1, 1), [0]).propagate(volume.labels, slices, 2)
+        assert torch.allclose(propagated.sum(dim=0), torch.ones(shape), atol=1e-4)
         straight = interpolate(volume.labels.numpy(), slices, (1, 1, 1), 2)[0] > 0
-        assert iou(carried.argmax(dim=0), truth) > 0.8 > 0.5 > iou(straight, truth)
+        assert iou(propagated.argmax(dim=0), truth) > 0.8 > 0.5 > iou(straight, truth)
 
     def test_annotated_slices_stay_as_they_are(self):
         truth = ellipsoid()
         slices = [AnnotatedSlice("k", 10), AnnotatedSlice("k", 20)]
         volume = working(truth, slices)
-        carried = Propagation(volume.image, (1, 1, 1), [0]).carry(volume.labels, slices, 3)
+        propagated = Propagation(volume.image, (1, 1, 1), [0]).propagate(volume.labels, slices, 3)
         for item in slices:
-            assert (carried.argmax(dim=0).numpy()[item.selector()]
+            assert (propagated.argmax(dim=0).numpy()[item.selector()]
                     == truth[item.selector()]).all()
 
     def test_progress_is_told_and_can_break_off(self):
@@ -128,7 +129,7 @@ class TestRandomWalk:
         truth = ellipsoid()
         slices = spread_slices((1, 1, 1), truth.shape, truth > 0)
         volume = working(truth, slices)
-        found = random_walk.RandomWalk(volume.image, (1, 1, 1)).spread(volume.labels, 3)
+        found = random_walk.RandomWalk(volume.image, (1, 1, 1)).probabilities(volume.labels, 3)
         assert torch.allclose(found.sum(dim=0), torch.ones(truth.shape), atol=1e-3)
         known = volume.labels != UNLABELLED
         assert torch.equal(found.argmax(dim=0)[known].to(torch.uint8), volume.labels[known])
@@ -151,7 +152,7 @@ class TestRandomWalk:
             exact[c] = seeds
             exact[c, free] = torch.linalg.solve(matrix[free][:, free],
                                                 -matrix[free][:, ~free] @ seeds[~free])
-        found = walk.spread(labels, 3).flatten(1)
+        found = walk.probabilities(labels, 3).flatten(1)
         assert (found - exact).abs().max() < 0.02
 
     def test_stays_inside_borders(self):
@@ -159,7 +160,7 @@ class TestRandomWalk:
         slices = spread_slices((1, 1, 1), truth.shape, truth > 0)
         volume = working(3 * truth, slices)
         labels = torch.from_numpy(restrict_to_slices(truth, slices))
-        found = random_walk.RandomWalk(volume.image, (1, 1, 1)).spread(labels, 2)
+        found = random_walk.RandomWalk(volume.image, (1, 1, 1)).probabilities(labels, 2)
         assert iou(found.argmax(dim=0), truth) > 0.95
 
     def test_thick_slices_are_not_reduced_before_the_others(self):
@@ -169,7 +170,7 @@ class TestRandomWalk:
 
     def test_nothing_labelled(self):
         labels = torch.full((9, 9, 9), UNLABELLED, dtype=torch.uint8)
-        found = random_walk.RandomWalk(torch.zeros(1, 9, 9, 9), (1, 1, 1)).spread(labels, 3)
+        found = random_walk.RandomWalk(torch.zeros(1, 9, 9, 9), (1, 1, 1)).probabilities(labels, 3)
         assert torch.isfinite(found).all()
 
 
@@ -178,7 +179,7 @@ class TestGeodesic:
         truth = tortuous()
         item = AnnotatedSlice("i", 20)
         volume = working(truth, [item], noise=0.02)
-        found = geodesic.spread(volume.image, (1, 1, 1), volume.labels, 2)
+        found = geodesic.probabilities(volume.image, (1, 1, 1), volume.labels, 2)
         assert iou(found.argmax(dim=0), truth) > 0.95
         straight = interpolate(volume.labels.numpy(), [item], (1, 1, 1), 2)[0] > 0
         assert iou(straight, truth) < 0.7
@@ -214,7 +215,7 @@ class TestGeodesic:
     def test_classes_without_labels_are_unlikely(self):
         labels = torch.full((6, 6, 6), UNLABELLED, dtype=torch.uint8)
         labels[3] = 1
-        found = geodesic.spread(torch.zeros(1, 6, 6, 6), (1, 1, 1), labels, 3)
+        found = geodesic.probabilities(torch.zeros(1, 6, 6, 6), (1, 1, 1), labels, 3)
         assert (found[1] > 0.99).all()
 
 
@@ -223,10 +224,10 @@ class TestPriors:
         truth = ellipsoid()
         slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
         volume = working(truth, slices)
-        priors = Priors(volume, 3, seconds=0.0)
+        priors = PriorMaker(volume, 3, seconds=0.0)
         assert priors.propagation is None
-        found = priors.suggest(volume.labels, slices)
-        assert found.shape == (len(WAYS), 3, *truth.shape)
+        found = priors.make(volume.labels, slices)
+        assert found.shape == (len(PRIOR_NAMES), 3, *truth.shape)
         assert torch.equal(found[0], found[1])
         assert iou(found[0].argmax(dim=0) > 0, (truth > 0).astype(np.uint8)) > 0.8
 
@@ -234,7 +235,7 @@ class TestPriors:
         truth = ellipsoid()
         slices = spread_slices((1, 1, 1), truth.shape, truth > 0)
         volume = working(truth, slices)
-        found = Priors(volume, 3).suggest(volume.labels, slices)
+        found = PriorMaker(volume, 3).make(volume.labels, slices)
         assert (found >= 0).all() and (found <= 1.001).all()
         assert torch.allclose(found.sum(dim=1), torch.ones(()), atol=1e-3)
 
@@ -242,8 +243,8 @@ class TestPriors:
         truth = ellipsoid()
         slices = spread_slices((0, 0, 2), truth.shape, truth > 0)
         volume = working(truth, slices)
-        without = Priors(volume, 3).suggest(volume.labels, slices)
+        without = PriorMaker(volume, 3).make(volume.labels, slices)
         volume.labels[1, 2, 3] = 2
-        used = Priors(volume, 3).suggest(volume.labels, slices)
+        used = PriorMaker(volume, 3).make(volume.labels, slices)
         assert used[3, :, 1, 2, 3].argmax() == 2 != without[3, :, 1, 2, 3].argmax()
         assert torch.equal(used[:2], without[:2]), "they neither interpolate nor propagate"

@@ -7,22 +7,22 @@ import pytest
 import torch
 
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
-from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import augmentation as aug
-from SparseSegNetLib.engine import metrics
-from SparseSegNetLib.engine.bias_field import correct_bias
-from SparseSegNetLib.engine.inference import Predictor, within
+from SparseSegNetLib.engine.compute import metrics
+from SparseSegNetLib.engine.compute.optimisers import make_optimiser
+from SparseSegNetLib.engine.data import augmentation as aug
+from SparseSegNetLib.engine.data.bias_field import correct_bias
+from SparseSegNetLib.engine.data.preprocessing import Normalisation, WorkingVolume, working_volume
+from SparseSegNetLib.engine.data.sampling import Sampler
 from SparseSegNetLib.engine.networks import build
-from SparseSegNetLib.engine.optimisation import make_optimiser
 from SparseSegNetLib.engine.plan import Fingerprint
-from SparseSegNetLib.engine.preprocess import Normalisation, WorkingVolume, working_volume
-from SparseSegNetLib.engine.recipes import RECIPES, published_plan
-from SparseSegNetLib.engine.sampling import Sampler
-from SparseSegNetLib.engine.trainer import Trainer, by_steps
-from SparseSegNetLib.run.folder import RunInput
-from SparseSegNetLib.run.options import Options
+from SparseSegNetLib.engine.planning.recipes import RECIPES, published_plan
+from SparseSegNetLib.engine.prediction.inference import Predictor, within
+from SparseSegNetLib.engine.training.trainer import Trainer, by_steps
+from SparseSegNetLib.runfolder.folder import RunInput
+from SparseSegNetLib.runfolder.options import Options
 
 # What makes each network small and quick enough for two cores; the rest is as published, but
 # for V-Net's learning rate, which is made for 30,000 iterations.
@@ -211,10 +211,10 @@ class TestRecipes:
         assert (plan.strength.rotation, plan.strength.translation) == (20.0, 20.0)
 
     def test_fcn3d_predicts_whole_planes_where_memory_allows(self):
-        print_ = Fingerprint((300, 150, 170), (1.0, 1.0, 1.0), 1, 2, 1, 0)
+        fingerprint = Fingerprint((300, 150, 170), (1.0, 1.0, 1.0), 1, 2, 1, 0)
         options = Options(network="fcn3d")
-        assert published_plan(print_, options, tile_voxels=1e9).tile == (64, 152, 176)
-        assert published_plan(print_, options, tile_voxels=1e5).tile == (64, 64, 64)
+        assert published_plan(fingerprint, options, tile_voxels=1e9).tile == (64, 152, 176)
+        assert published_plan(fingerprint, options, tile_voxels=1e5).tile == (64, 64, 64)
 
     def test_unet3d(self):
         plan = plan_of("unet3d")

@@ -8,20 +8,22 @@ import torch
 from test_priors import ellipsoid, iou
 
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
-from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import voxel_classifier
-from SparseSegNetLib.engine.commands import Commands
-from SparseSegNetLib.engine.inference import Predictor
+from SparseSegNetLib.engine.compute.boxes import halved
+from SparseSegNetLib.engine.compute.problems import out_of_memory
+from SparseSegNetLib.engine.data.preprocessing import WorkingVolume
+from SparseSegNetLib.engine.interaction.commands import Commands
 from SparseSegNetLib.engine.job import Job
 from SparseSegNetLib.engine.networks import residual_unet
-from SparseSegNetLib.engine.plan import Fingerprint, halved, make_plan
-from SparseSegNetLib.engine.preprocess import WorkingVolume
-from SparseSegNetLib.engine.problems import out_of_memory
+from SparseSegNetLib.engine.plan import Fingerprint
+from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.prediction.inference import Predictor
+from SparseSegNetLib.engine.stacking import voxel_classifier
 from SparseSegNetLib.errors import EngineError
-from SparseSegNetLib.run.folder import RunFolder, RunInput
-from SparseSegNetLib.run.options import Options
+from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
+from SparseSegNetLib.runfolder.options import Options
 
 SHAPE = (22, 26, 28)
 

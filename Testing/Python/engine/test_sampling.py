@@ -7,9 +7,8 @@ import torch
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
-from SparseSegNetLib.engine import augmentation as aug
-from SparseSegNetLib.engine.plan import Plan
-from SparseSegNetLib.engine.preprocess import (
+from SparseSegNetLib.engine.data import augmentation as aug
+from SparseSegNetLib.engine.data.preprocessing import (
     Normalisation,
     WorkingVolume,
     labels_on,
@@ -18,8 +17,9 @@ from SparseSegNetLib.engine.preprocess import (
     slices_on,
     working_volume,
 )
-from SparseSegNetLib.engine.sampling import Sampler
-from SparseSegNetLib.run.folder import RunInput
+from SparseSegNetLib.engine.data.sampling import Sampler
+from SparseSegNetLib.engine.plan import Plan
+from SparseSegNetLib.runfolder.folder import RunInput
 
 
 def volume(shape=(20, 24, 28), labelled=None, spacing=(1.0, 1.0, 1.0)):

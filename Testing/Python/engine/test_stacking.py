@@ -8,21 +8,25 @@ import torch
 from test_priors import ellipsoid, iou, working
 
 from SparseSegNetLib.annotation.composition import UNLABELLED
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
-from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import filters, metrics
-from SparseSegNetLib.engine.blending import settle_blend
-from SparseSegNetLib.engine.held_out import hold_out_fold
+from SparseSegNetLib.engine.compute import metrics
 from SparseSegNetLib.engine.networks.refiner import Refiner
-from SparseSegNetLib.engine.plan import fingerprint, make_plan
-from SparseSegNetLib.engine.priors import WAYS, Priors
-from SparseSegNetLib.engine.stacking import TRUST, Stacker, prior_of
-from SparseSegNetLib.engine.trainer import FLATTERED, Trainer, by_steps
-from SparseSegNetLib.engine.voxel_classifier import FEW_STEPS, Teacher
+from SparseSegNetLib.engine.plan import Fingerprint
+from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.priors.maker import PRIOR_NAMES, PriorMaker
+from SparseSegNetLib.engine.stacking import filters, fold_models
+from SparseSegNetLib.engine.stacking.ensemble import fit_ensemble_weights
+from SparseSegNetLib.engine.stacking.fold_models import FoldModels, settings_in_time
+from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
+from SparseSegNetLib.engine.stacking.stacker import SHRINKAGE, Stacker
+from SparseSegNetLib.engine.stacking.voxel_classifier import FEW_STEPS, ClassifierFitter
+from SparseSegNetLib.engine.training.held_out import hold_out_fold
+from SparseSegNetLib.engine.training.trainer import OPTIMISM, Trainer, by_steps
 
 
 def stacked(volume, classes=3, **options):
-    return Stacker(Priors(volume, classes), **options).stack(volume.labels, volume.slices)
+    return Stacker(PriorMaker(volume, classes), **options).stack(volume.labels, volume.slices)
 
 
 class TestFilters:
@@ -86,7 +90,7 @@ class TestBlendWeights:
         truth = torch.randint(0, 3, (5000,), generator=torch.Generator().manual_seed(0))
         good = 0.8 * torch.eye(3)[truth].T + 0.2 / 3
         bad = torch.full((3, 5000), 1 / 3)
-        weights = settle_blend(torch.stack((bad, good)), truth.to(torch.uint8))
+        weights = fit_ensemble_weights(torch.stack((bad, good)), truth.to(torch.uint8))
         assert weights.sum() == pytest.approx(1, abs=1e-5) and weights[1] > 0.9
 
 
@@ -96,7 +100,7 @@ class TestStack:
         truth = ellipsoid()
         slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
         volume = working(truth, slices)
-        stacker = Stacker(Priors(volume, 3))
+        stacker = Stacker(PriorMaker(volume, 3))
         for number, part in enumerate([s] for s in sorted(slices)):
             shared = np.zeros(truth.shape, bool)
             for item in slices:
@@ -109,7 +113,7 @@ class TestStack:
                 plane[~keep] = (plane[~keep] + 1) % 3
             before, after = (stacker._folds(labels, slices, 0.0)[number]
                              for labels in (volume.labels, changed))
-            assert torch.equal(before.suggested, after.suggested)
+            assert torch.equal(before.priors, after.priors)
             assert torch.equal(before.rows, after.rows)
             known = after.labels != UNLABELLED
             assert known.any() and not known.numpy()[shared].any()
@@ -144,12 +148,12 @@ class TestStack:
         """Without registration the slices carried along are the interpolated ones again."""
         truth = ellipsoid()
         volume = working(truth, spread_slices((1, 1, 1), truth.shape, truth > 0))
-        priors = Priors(volume, 3, None if registered else 0.0)
+        priors = PriorMaker(volume, 3, None if registered else 0.0)
         assert (priors.propagation is not None) == registered
-        usual = dict(zip((*WAYS, "shallow"), Stacker(priors).usual.tolist(), strict=True))
+        usual = dict(zip((*PRIOR_NAMES, "shallow"), Stacker(priors).default_weights.tolist(), strict=True))
         assert sum(usual.values()) == pytest.approx(1.0)
-        assert (usual["carried"] > 0) == registered and usual["interpolated"] == 0
-        assert usual["grown"] / usual["walked"] == pytest.approx(3.5)
+        assert (usual["propagated"] > 0) == registered and usual["interpolated"] == 0
+        assert usual["geodesic"] / usual["random walk"] == pytest.approx(3.5)
 
     @pytest.mark.parametrize(("number", "whole"), [(2, True), (3, True), (5, True), (3, False),
                                                    (1, False)])
@@ -159,7 +163,7 @@ class TestStack:
         truth = ellipsoid()
         slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
         volume = working(truth, slices)
-        stacker = Stacker(Priors(volume, 3), seconds=1e6)
+        stacker = Stacker(PriorMaker(volume, 3), seconds=1e6)
         folds = stacker._folds(volume.labels, slices, 0.0)
         asked = []
 
@@ -167,23 +171,24 @@ class TestStack:
             def __init__(self, used):
                 self.used = list(used)
 
-            def probabilities(self, evidence):
+            def probabilities(self, features):
                 fold, = (n for n, f in enumerate(folds) if torch.equal(
-                    evidence, stacker._evidence(f.suggested, f.far) if whole else f.rows.T))
+                    features, stacker._inputs(f.priors, f.distance) if whole else f.rows.T))
                 assert self.used and fold not in self.used
                 asked.append(fold)
-                return torch.zeros(3, *evidence.shape[1:])
+                return torch.zeros(3, *features.shape[1:])
 
-        monkeypatch.setattr(Teacher, "taught",
-                            lambda teacher, used, steps: [Model(numbers) for numbers in used])
-        monkeypatch.setattr(stacker, "_seconds_to_look", lambda fold, model: 0.0)
-        monkeypatch.setattr(stacker, "_affordable", lambda *measured: (number, whole, 10))
-        (model, *others), all_of_it = stacker._taught(folds, 0.0)
+        monkeypatch.setattr(ClassifierFitter, "fit",
+                            lambda fitter, used, steps: [Model(numbers) for numbers in used])
+        monkeypatch.setattr(FoldModels, "seconds_to_predict", lambda *arguments: 0.0)
+        monkeypatch.setattr(fold_models, "settings_in_time",
+                            lambda *measured: (number, whole, 10))
+        (model, *others), all_of_it = stacker._fit(folds, 0.0)
         assert model.used == list(range(5)) and len(others) == number and all_of_it == whole
         looked, seen = stacker._out_of_fold(folds, others, whole)
         expected = list(range(5)) if number > 1 else [0, 2, 4]
         assert asked == expected and list(map(id, looked)) == [id(folds[n]) for n in expected]
-        assert all(len(s) == len(f.suggested) + 1 for s, f in zip(seen, looked, strict=True))
+        assert all(len(s) == len(f.priors) + 1 for s, f in zip(seen, looked, strict=True))
 
     @pytest.mark.parametrize(("seconds", "pace", "looking", "wished", "expected"), [
         (10, (2, 3, 4), 1, 9999, (3, True, 480)),
@@ -198,12 +203,10 @@ class TestStack:
         (0, (90, 91, 92), 1, 300, (1, False, 300))])
     def test_what_there_is_time_for(self, seconds, pace, looking, wished, expected):
         """pace: seconds of 400 steps with one, two, three models besides that with all folds."""
-        truth = ellipsoid()
-        volume = working(truth, spread_slices((1, 1, 1), truth.shape, truth > 0))
-        stacker = Stacker(Priors(volume, 3), seconds=seconds, most=15.0)
-        found = stacker._affordable(0.0, [p / FEW_STEPS for p in pace], looking, wished)
+        pace = [p / FEW_STEPS for p in pace]
+        found = settings_in_time(seconds, 15.0, pace, looking, wished)
         assert found[:2] == expected[:2] and found[2] == pytest.approx(expected[2], abs=1)
-        later = stacker._affordable(100.0, [p / FEW_STEPS for p in pace], looking, wished)
+        later = settings_in_time(seconds - 100, -85.0, pace, looking, wished)
         assert later == (1, False, min(FEW_STEPS, wished))
 
     @pytest.mark.parametrize(("once", "number"), [(1.0, 5), (1.1, 4), (1.9, 3), (9.0, 2)])
@@ -212,13 +215,13 @@ class TestStack:
         truth = ellipsoid()
         slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
         volume = working(truth, slices)
-        stacker = Stacker(Priors(volume, 3, 0.0), seconds=0.0, most=8.0)
+        stacker = Stacker(PriorMaker(volume, 3, 0.0), seconds=0.0, seconds_alone=8.0)
         assert len(stacker._folds(volume.labels, slices, once)) == number
 
     def test_little_time_still_gives_weights_and_a_score(self):
         truth = ellipsoid()
         slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
-        stack = stacked(working(truth, slices), seconds=0.0, most=1e6)
+        stack = stacked(working(truth, slices), seconds=0.0, seconds_alone=1e6)
         assert stack.folds == [] and min(row["iou"] for row in stack.scores) > 0.5
         found = prior_of(stack.target, 3).argmax(dim=0)
         assert iou(found > 0, (truth > 0).astype(np.uint8)) > 0.85
@@ -242,12 +245,12 @@ class TestStack:
         volume = working(2 * truth, slices)
         volume.labels = working(truth, slices).labels
         stack = stacked(volume)
-        assert stack.alone == (2,)
+        assert stack.prior_only == (2,)
         assert not any((fold.labels == 2).any() for fold in stack.folds)
         found = prior_of(stack.target, 3)
         assert torch.allclose(found.sum(dim=0), torch.ones(()), atol=1e-3)
         assert iou(found.argmax(dim=0), truth, 2) > 0.6
-        plan = replace(make_plan(fingerprint(volume.labels.numpy(), (1, 1, 1), 1, 3, 4), width=4),
+        plan = replace(make_plan(Fingerprint.of(volume.labels.numpy(), (1, 1, 1), 1, 3, 4), width=4),
                        batch=2)
         trainer = Trainer(plan, [volume], 3, None, 0, stack)
         trainer.train(by_steps(3))
@@ -269,7 +272,7 @@ class TestRefiner:
         x = torch.cat((torch.randn(1, 1, 4, 4, 4), prior[:, 1:], torch.zeros(1, 1, 4, 4, 4)), 1)
         assert torch.allclose(refiner(x).softmax(dim=1), prior, atol=1e-3)
         torch.nn.init.ones_(refiner.network.head.bias)
-        refiner.leave([2])
+        refiner.leave_to_prior([2])
         change = refiner(x) - prior.log()
         assert torch.allclose(change[:, :2], torch.ones(()), atol=1e-3)
         assert torch.allclose(change[:, 2], torch.zeros(()), atol=1e-3)
@@ -280,7 +283,7 @@ class TestBlend:
         truth = ellipsoid((26, 30, 32))
         slices = spread_slices((3, 3, 2), truth.shape, truth > 0)
         volume = working(truth, slices, noise=0.05)
-        plan = make_plan(fingerprint(volume.labels.numpy(), (1, 1, 1), 1, 3, len(slices)), width=4)
+        plan = make_plan(Fingerprint.of(volume.labels.numpy(), (1, 1, 1), 1, 3, len(slices)), width=4)
         stack = stacked(volume)
         split = hold_out_fold(stack.folds, volume.labels.numpy(), 0)
         return Trainer(replace(plan, batch=2), [volume], 3, split, 0, stack), truth
@@ -292,7 +295,7 @@ class TestBlend:
         rows = trainer.score_held_out()
         assert metrics.mean(r["dice"] for r in rows) > 0.85
         # The network is its prior yet, so half of the blend each, less what flatters it.
-        assert trainer.network_share == pytest.approx(TRUST * (0.5 - FLATTERED), abs=0.05)
+        assert trainer.network_share == pytest.approx(SHRINKAGE * (0.5 - OPTIMISM), abs=0.05)
         trainer.train(by_steps(2))
         found = trainer.probabilities().argmax(dim=0)
         assert iou(found > 0, (truth > 0).astype(np.uint8)) > 0.85

@@ -7,17 +7,19 @@ import pytest
 import torch
 
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.geometry import Geometry
-from SparseSegNetLib.annotation.spread import spread_slices
-from SparseSegNetLib.engine import metrics
-from SparseSegNetLib.engine.held_out import hold_out
-from SparseSegNetLib.engine.model_file import load_model, save_model
-from SparseSegNetLib.engine.optimisation import schedule
-from SparseSegNetLib.engine.plan import fingerprint, make_plan
-from SparseSegNetLib.engine.preprocess import Normalisation, WorkingVolume, working_volume
-from SparseSegNetLib.engine.trainer import Stopped, Trainer, by_steps
+from SparseSegNetLib.engine.compute import metrics
+from SparseSegNetLib.engine.compute.schedules import schedule
+from SparseSegNetLib.engine.data.preprocessing import Normalisation, WorkingVolume, working_volume
+from SparseSegNetLib.engine.plan import Fingerprint
+from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.prediction.model_file import load_model, save_model
+from SparseSegNetLib.engine.stopping import Stopped
+from SparseSegNetLib.engine.training.held_out import hold_out
+from SparseSegNetLib.engine.training.trainer import Trainer, by_steps
 from SparseSegNetLib.errors import InputError
-from SparseSegNetLib.run.folder import RunInput
+from SparseSegNetLib.runfolder.folder import RunInput
 
 
 def nested_balls(shape=(32, 36, 40), seed=0):
@@ -38,7 +40,7 @@ def grid_of(labels):
 def trainer_for(image, truth, counts=(2, 2, 2), width=4, held_out=False, seed=0):
     slices = spread_slices(counts, truth.shape, truth > 0)
     labels = restrict_to_slices(truth, slices)
-    plan = make_plan(fingerprint(labels, (1, 1, 1), 1, 3, len(slices)), width=width)
+    plan = make_plan(Fingerprint.of(labels, (1, 1, 1), 1, 3, len(slices)), width=width)
     plan = replace(plan, batch=4, patch=(16, 16, 16), priors=False)  # the network alone
     vol = working_volume(RunInput(image, labels, grid_of(labels), slices), labels.shape,
                          Normalisation.measure(image), torch.device("cpu"))

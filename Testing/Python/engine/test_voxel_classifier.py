@@ -3,23 +3,23 @@
 import pytest
 import torch
 
-from SparseSegNetLib.engine import voxel_classifier
-from SparseSegNetLib.engine.voxel_classifier import Teacher, quickest_threads
+from SparseSegNetLib.engine.stacking import voxel_classifier
+from SparseSegNetLib.engine.stacking.voxel_classifier import ClassifierFitter, fastest_threads
 
 
 def lessons(groups=3, voxels=1000):
     """Evidence per group, labels that a straight line cannot tell apart."""
     generator = torch.Generator().manual_seed(0)
-    evidence = [torch.randn(voxels, 5, generator=generator) for _ in range(groups)]
-    return evidence, [(e[:, 0] * e[:, 1] > 0).to(torch.uint8) for e in evidence]
+    features = [torch.randn(voxels, 5, generator=generator) for _ in range(groups)]
+    return features, [(e[:, 0] * e[:, 1] > 0).to(torch.uint8) for e in features]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_each_learns_and_repeats_itself(dtype):
-    evidence, labels = lessons()
+    features, labels = lessons()
     grid = torch.randn(5, 10, 10, 10, generator=torch.Generator().manual_seed(1))
     truth = grid[0] * grid[1] > 0
-    first, again = (Teacher(evidence, labels, 2, 0, dtype).taught([[0, 1, 2], [0, 2], [1]], 200)
+    first, again = (ClassifierFitter(features, labels, 2, 0, dtype).fit([[0, 1, 2], [0, 2], [1]], 200)
                     for _ in range(2))
     for one, other in zip(first, again, strict=True):
         found = one.probabilities(grid)
@@ -30,11 +30,11 @@ def test_each_learns_and_repeats_itself(dtype):
 
 
 def test_no_model_learns_from_a_group_that_it_is_not_to_use():
-    evidence, labels = lessons()
+    features, labels = lessons()
     changed = [*labels[:2], 1 - labels[2]]
-    before, after = (Teacher(evidence, given, 2, 0).taught([[0, 1, 2], [0, 1]], 50)
+    before, after = (ClassifierFitter(features, given, 2, 0).fit([[0, 1, 2], [0, 1]], 50)
                      for given in (labels, changed))
-    grid = evidence[0].T
+    grid = features[0].T
     assert torch.equal(before[1].probabilities(grid), after[1].probabilities(grid))
     assert not torch.allclose(before[0].probabilities(grid), after[0].probabilities(grid),
                               atol=0.1)
@@ -42,7 +42,7 @@ def test_no_model_learns_from_a_group_that_it_is_not_to_use():
 
 def test_a_step_is_that_of_torchs_own_layers_loss_and_optimiser(monkeypatch):
     """Against nn.Linear, CrossEntropyLoss and AdamW, for the second of two models."""
-    evidence, labels = lessons(2, 40)
+    features, labels = lessons(2, 40)
     labels[1][:5] = 2  # classes of unequal size
     shown = []
 
@@ -50,11 +50,11 @@ def test_a_step_is_that_of_torchs_own_layers_loss_and_optimiser(monkeypatch):
         shown.append(x.detach()[1])
         return original(layers, x)
 
-    original = voxel_classifier.through
-    monkeypatch.setattr(voxel_classifier, "through", watched)
+    original = voxel_classifier.forward
+    monkeypatch.setattr(voxel_classifier, "forward", watched)
     monkeypatch.setattr(voxel_classifier, "NOISE", 0.0)
-    teacher, steps = Teacher(evidence, labels, 3), 4
-    begun, learnt = (teacher.taught([[0], [1]], n)[1] for n in (0, steps))
+    fitter, steps = ClassifierFitter(features, labels, 3), 4
+    begun, learnt = (fitter.fit([[0], [1]], n)[1] for n in (0, steps))
     linear = [torch.nn.Linear(*w.shape) for w, _ in begun.layers]
     for layer, (weight, bias) in zip(linear, begun.layers, strict=True):
         layer.load_state_dict({"weight": weight.T.clone(), "bias": bias[0].clone()})
@@ -62,7 +62,7 @@ def test_a_step_is_that_of_torchs_own_layers_loss_and_optimiser(monkeypatch):
                                   linear[2])
     loss = torch.nn.CrossEntropyLoss(voxel_classifier.balancing_weights(labels[1], 3, 0.5))
     optimiser = torch.optim.AdamW(network.parameters())
-    rows = teacher.rows[40:]
+    rows = fitter.rows[40:]
     for number, x in enumerate(shown):
         which = (x[:, None] == rows[None]).all(dim=2).float().argmax(dim=1)
         optimiser.zero_grad()
@@ -78,8 +78,8 @@ def test_a_step_is_that_of_torchs_own_layers_loss_and_optimiser(monkeypatch):
 
 
 def test_layers_begin_as_torchs_own():
-    evidence, labels = lessons(1, 40)
-    begun, = Teacher(evidence, labels, 3).taught([[0]], 0)
+    features, labels = lessons(1, 40)
+    begun, = ClassifierFitter(features, labels, 3).fit([[0]], 0)
     for weight, bias in begun.layers:
         theirs = torch.nn.Linear(*weight.shape)
         for mine, other in ((weight, theirs.weight), (bias, theirs.bias)):
@@ -90,27 +90,27 @@ def test_layers_begin_as_torchs_own():
 
 def test_of_many_voxels_some_of_every_group_are_drawn(monkeypatch):
     monkeypatch.setattr(voxel_classifier, "MOST_ROWS", 100)
-    evidence, labels = zip(*[(torch.randn(n, 2), torch.full((n,), c, dtype=torch.uint8))
+    features, labels = zip(*[(torch.randn(n, 2), torch.full((n,), c, dtype=torch.uint8))
                              for c, n in enumerate((1, 2, 5000, 200))], strict=True)
-    teacher = Teacher(evidence, labels, 4)
-    counted = torch.bincount(teacher.labels, minlength=4).tolist()
+    fitter = ClassifierFitter(features, labels, 4)
+    counted = torch.bincount(fitter.labels, minlength=4).tolist()
     assert counted[:2] == [1, 1] and 90 < sum(counted) <= 102 and counted[2] > 20 * counted[3]
-    found = teacher.taught([[0], [1, 2]], 3)
+    found = fitter.fit([[0], [1, 2]], 3)
     assert all(torch.isfinite(m.probabilities(torch.randn(2, 9))).all() for m in found)
 
 
 @pytest.mark.parametrize(("voxels", "steps"), [(50, 100), (10_000, 585), (300_000, 1600)])
 def test_steps_are_as_many_as_the_voxels_ask_for(voxels, steps):
-    teacher = Teacher([torch.zeros(voxels, 1)], [torch.zeros(voxels, dtype=torch.uint8)], 2)
-    assert teacher.steps == steps
+    fitter = ClassifierFitter([torch.zeros(voxels, 1)], [torch.zeros(voxels, dtype=torch.uint8)], 2)
+    assert fitter.steps == steps
 
 
 def test_the_callers_random_numbers_are_untouched():
-    evidence, labels = lessons()
+    features, labels = lessons()
     torch.manual_seed(5)
     before = torch.rand(3)
     torch.manual_seed(5)
-    Teacher(evidence, labels, 2).taught([[0]], 3)
+    ClassifierFitter(features, labels, 2).fit([[0]], 3)
     assert torch.equal(torch.rand(3), before)
 
 
@@ -119,17 +119,17 @@ def test_it_can_be_broken_off():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Teacher(*lessons(), 2, check=refuse).taught([[0]], 1)
+        ClassifierFitter(*lessons(), 2, check=refuse).fit([[0]], 1)
 
 
 @pytest.mark.parametrize("best", [1, 2])
 def test_as_many_threads_as_teach_fastest(best, monkeypatch):
-    teacher, usual = Teacher(*lessons(), 2), torch.get_num_threads()
+    fitter, usual = ClassifierFitter(*lessons(), 2), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        monkeypatch.setattr(teacher, "seconds_per_step",
+        monkeypatch.setattr(fitter, "seconds_per_step",
                             lambda models: float(torch.get_num_threads() != best))
-        with pytest.raises(KeyboardInterrupt), quickest_threads(teacher, 3) as pace:
+        with pytest.raises(KeyboardInterrupt), fastest_threads(fitter, 3) as pace:
             assert torch.get_num_threads() == best and pace == 0.0
             raise KeyboardInterrupt
         assert torch.get_num_threads() == 2

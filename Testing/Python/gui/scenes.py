@@ -38,7 +38,7 @@ def paintSlices(user, truth, slices=SLICES):
         inPlane[planeOf(axis, index)] = True
         for segmentId, value in zip(ids, (1, 2), strict=False):
             user.paint(segmentId, inPlane & (truth == value))
-        user.until(lambda: user.panel.annotating.dirtySince is None, 10)
+        user.until(lambda: user.panel.session.dirtySince is None, 10)
 
 
 def annotated(user, seconds=15.0):
@@ -53,4 +53,4 @@ def annotated(user, seconds=15.0):
 
 
 def training(user):
-    return user.panel.state == "training" and user.panel.progress.get("step", 0) > 0
+    return user.panel.controller.state == "training" and user.panel.controller.progress.get("step", 0) > 0

@@ -36,7 +36,7 @@ def test_heartbeats(user, name):
     def timed():
         begun[0] = time.perf_counter()
         beat()
-        kind = "training" if panel.active else "painting"
+        kind = "training" if panel.controller.active else "painting"
         beats[kind].append(1000 * (time.perf_counter() - begun[0]))
 
     panel.tick = timed
@@ -50,7 +50,7 @@ def test_heartbeats(user, name):
         inPlane[plane] = True
         for segmentId, value in zip(ids, (1, 2), strict=True):
             user.paint(segmentId, inPlane & (truth == value))
-        user.until(lambda: panel.annotating.dirtySince is None, 20)
+        user.until(lambda: panel.session.dirtySince is None, 20)
 
     for axis, share in (("k", 0.4), ("k", 0.6), ("j", 0.4), ("j", 0.6), ("i", 0.5)):
         paint(axis, share)
@@ -58,16 +58,16 @@ def test_heartbeats(user, name):
     started = time.perf_counter()
     user.click("trainButton")
     pressed = 1000 * (time.perf_counter() - started)
-    user.until(lambda: training(user) or not panel.active, 120)
+    user.until(lambda: training(user) or not panel.controller.active, 120)
     for axis, share in (("k", 0.3), ("i", 0.4)):
         paint(axis, share)
         end = time.monotonic() + 8
         while time.monotonic() < end:
             user.turn()
-    if panel.active:
+    if panel.controller.active:
         user.click("stopButton")
-    user.until(lambda: not panel.active, 120)
-    assert panel.state == "done" and beats["training"]
+    user.until(lambda: not panel.controller.active, 120)
+    assert panel.controller.state == "done" and beats["training"]
     print(f"\n{name}: pressing Train {pressed:.0f} ms")
     for kind, times in beats.items():
         times.sort()

@@ -11,9 +11,9 @@ import slicer
 import slicer.util
 from scenes import addVolume, annotated, paintSlices, planeOf, training
 
-from SparseSegNetLib import logic
-from SparseSegNetLib.nodes.sample import loadSample, sampleTruth
-from SparseSegNetLib.run.lock import alive
+from SparseSegNetLib.runfolder.lock import alive
+from SparseSegNetLib.scene import logic
+from SparseSegNetLib.scene.sample import loadSample, sampleTruth
 
 
 def engineOf(user, events):
@@ -27,7 +27,7 @@ def begun(user, seconds=120.0):
     truth = annotated(user, seconds)
     events = []
     user.click("trainButton")
-    user.panel.run.observe(events.append)
+    user.panel.controller.run.observe(events.append)
     pid = engineOf(user, events)
     user.until(lambda: training(user))
     return truth, pid
@@ -35,10 +35,10 @@ def begun(user, seconds=120.0):
 
 def test_the_scene_is_closed_while_training(user):
     _, pid = begun(user)
-    folder = user.panel.run.folder
+    folder = user.panel.controller.run.folder
     slicer.mrmlScene.Clear(0)
-    assert not user.panel._leaving[0]._run.ended, "closing does not wait for the engine"
-    assert user.panel.run is None and user.panel.annotating is None
+    assert not user.panel.controller._leaving[0]._run.ended, "closing does not wait for the engine"
+    assert user.panel.controller.run is None and user.panel.session is None
     assert user.panel.parameters.volume is None
     user.until(lambda: not alive(pid), 15)
     assert folder.is_dir(), "the run can still be resumed by hand"
@@ -46,20 +46,20 @@ def test_the_scene_is_closed_while_training(user):
     volume, _ = addVolume()
     user.panel.parameters.volume = volume
     user.click("newSegmentationButton")
-    assert user.panel.annotating is not None
+    assert user.panel.session is not None
 
 
 @pytest.mark.parametrize("gone", ["volume", "segmentation"])
 def test_a_node_is_deleted_while_training(user, gone):
     _, pid = begun(user)
     slicer.mrmlScene.RemoveNode(getattr(user.panel.parameters, gone))
-    assert user.panel.annotating is None and not user.ui.trainButton.enabled
+    assert user.panel.session is None and not user.ui.trainButton.enabled
     user.turn()
     user.click("stopButton")
-    user.until(lambda: not user.panel.active)
-    assert user.panel.state == "failed" and f"{gone} is no longer in the scene" \
+    user.until(lambda: not user.panel.controller.active)
+    assert user.panel.controller.state == "failed" and f"{gone} is no longer in the scene" \
         in user.ui.statusLabel.text
-    assert (user.panel.run.folder / "result" / "1.npy").is_file(), "the result is kept"
+    assert (user.panel.controller.run.folder / "result" / "1.npy").is_file(), "the result is kept"
     user.until(lambda: not alive(pid), 15)
 
 
@@ -70,14 +70,14 @@ def test_a_segment_is_deleted_while_training(user):
     user.until(lambda: "Structure 2" not in user.ui.sliceTable.item(0, 1).text(), 10)
     user.until(lambda: "begin a new one" in user.ui.statusLabel.text, 10)
     user.click("stopButton")
-    user.until(lambda: not user.panel.active)
-    assert user.panel.state == "failed" and "'Structure 2' was removed" \
+    user.until(lambda: not user.panel.controller.active)
+    assert user.panel.controller.state == "failed" and "'Structure 2' was removed" \
         in user.ui.statusLabel.text
 
 
 def test_the_module_is_reloaded_and_slicer_quits(user, makeUser, slicerApplication):
     _, pid = begun(user)
-    checkpoint = user.panel.run.folder / "checkpoint" / "state.safetensors"
+    checkpoint = user.panel.controller.run.folder / "checkpoint" / "state.safetensors"
     user.until(checkpoint.is_file)
     user.widget.cleanup()
     assert not alive(pid), "no orphan"
@@ -88,7 +88,7 @@ def test_the_module_is_reloaded_and_slicer_quits(user, makeUser, slicerApplicati
     second.until(lambda: second.panel.torchCard.state == "ready")
     events = []
     second.click("resumeButton")
-    second.panel.run.observe(events.append)
+    second.panel.controller.run.observe(events.append)
     pid = engineOf(second, events)
     for act in list(slicerApplication._signals["aboutToQuit()"]):
         act()
@@ -97,50 +97,50 @@ def test_the_module_is_reloaded_and_slicer_quits(user, makeUser, slicerApplicati
 
 def test_the_engine_is_killed_and_the_run_resumed(user):
     _, pid = begun(user)
-    folder = user.panel.run.folder
+    folder = user.panel.controller.run.folder
     user.until(lambda: (folder / "checkpoint" / "state.safetensors").is_file())
     os.kill(pid, 9)
-    user.until(lambda: not user.panel.active)
-    assert user.panel.state == "failed" and "killed the engine" in user.ui.statusLabel.text
+    user.until(lambda: not user.panel.controller.active)
+    assert user.panel.controller.state == "failed" and "killed the engine" in user.ui.statusLabel.text
     assert "'Resume the last run' goes on" in user.ui.statusLabel.text
     assert "sparsesegnet resume" not in user.ui.statusLabel.text
     user.picture("8-killed")
     user.click("resumeButton")
-    assert user.panel.run.folder == folder
+    assert user.panel.controller.run.folder == folder
     user.until(lambda: training(user))
     user.click("stopButton")
-    user.until(lambda: not user.panel.active)
-    assert user.panel.state == "done", user.ui.statusLabel.text
+    user.until(lambda: not user.panel.controller.active)
+    assert user.panel.controller.state == "done", user.ui.statusLabel.text
     assert user.panel.parameters.result is not None
 
 
 def test_the_scene_is_saved_opened_and_the_run_resumed(user, tmp_path):
     begun(user)
-    folder = user.panel.run.folder
+    folder = user.panel.controller.run.folder
     user.until(lambda: (folder / "checkpoint" / "state.safetensors").is_file())
-    slices = dict(user.panel.annotating.slices)
+    slices = dict(user.panel.session.slices)
     user.panel.parameters.seed = 7
     bundle = str(tmp_path / "session.mrb")
     assert slicer.mrmlScene.WriteToMRB(bundle)
     slicer.mrmlScene.Clear(0)
     assert user.panel.parameters.volume is None
     assert slicer.mrmlScene.ReadFromMRB(bundle, True)
-    user.until(lambda: user.panel.annotating is not None, 5)
+    user.until(lambda: user.panel.session is not None, 5)
     parameters = user.panel.parameters
     assert parameters.volume.GetName() == "MR" and parameters.seed == 7
     assert parameters.timeBudget == 120.0 and user.ui.seedSpin.value == 7
-    assert user.panel.annotating.slices == slices and user.ui.sliceTable.rowCount == 5
+    assert user.panel.session.slices == slices and user.ui.sliceTable.rowCount == 5
     assert parameters.runFolder == str(folder)
     assert user.ui.segmentEditor.segmentationNode() is parameters.segmentation
     assert parameters.preview is None, "a preview is not saved"
     user.until(lambda: user.ui.resumeButton.visible, 10)
     user.picture("9-resume-offered")
-    user.until(lambda: not user.panel._leaving, 15)
+    user.until(lambda: not user.panel.controller._leaving, 15)
     user.click("resumeButton")
     user.until(lambda: training(user))
     user.click("stopButton")
-    user.until(lambda: not user.panel.active)
-    assert user.panel.state == "done", user.ui.statusLabel.text
+    user.until(lambda: not user.panel.controller.active)
+    assert user.panel.controller.state == "done", user.ui.statusLabel.text
 
 
 def test_a_run_of_the_console_is_shown(user):
@@ -151,7 +151,7 @@ def test_a_run_of_the_console_is_shown(user):
     user.panel.parameters.volume = None
     run = SparseSegNet.densify(volume, drawn, timeBudget=60)
     assert SparseSegNet.currentRun() is run
-    user.until(lambda: user.panel.run is run, 5)
+    user.until(lambda: user.panel.controller.run is run, 5)
     assert user.panel.parameters.volume is volume
     user.until(lambda: training(user))
     user.click("stopButton")
@@ -165,7 +165,7 @@ def test_the_folder_of_runs_cannot_be_written(user, tmp_path):
     annotated(user)
     (tmp_path / "settings" / "SparseSegNet-runs").write_text("in the way")
     user.click("trainButton")
-    assert not user.panel.active and "cannot be made" in user.ui.statusLabel.text
+    assert not user.panel.controller.active and "cannot be made" in user.ui.statusLabel.text
     assert "SparseSegNet-runs" in user.ui.statusLabel.text
 
 
@@ -193,9 +193,9 @@ def test_a_volume_under_a_transform_is_refused_in_words(user):
     assert "under the transform 'Shift'" in user.ui.dataInfoLabel.text
     assert not user.ui.trainButton.enabled
     user.panel.parameters.volume.SetAndObserveTransformNodeID(None)
-    user.until(lambda: user.panel.annotating is not None, 5)
+    user.until(lambda: user.panel.session is not None, 5)
     user.panel.parameters.segmentation.SetAndObserveTransformNodeID(transform.GetID())
-    user.until(lambda: user.panel.annotating is None, 5)
+    user.until(lambda: user.panel.session is None, 5)
     assert "the segmentation 'MR drawn_1' is under" in user.ui.dataInfoLabel.text
 
 
@@ -221,11 +221,11 @@ def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication, mon
     assert second.panel.annotate.table.current != first
     QTest.keyClick(user.window, Qt.Key_Left, both)
     assert second.panel.annotate.table.current == first
-    marked, mark = [], second.panel.annotating.mark
-    monkeypatch.setattr(second.panel.annotating, "mark",
+    marked, mark = [], second.panel.session.mark
+    monkeypatch.setattr(second.panel.session, "mark",
                         lambda plane: marked.append(plane) or mark(plane))
     QTest.keyClick(user.window, Qt.Key_M, both)
-    assert len(marked) == 1 and marked[0] in second.panel.annotating.slices
+    assert len(marked) == 1 and marked[0] in second.panel.session.slices
     second.widget.exit()
     assert not second.panel.annotate._shortcuts
 
@@ -238,7 +238,7 @@ def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch
     import types
     import urllib.request
 
-    from SparseSegNetLib.nodes.annotations import annotationOf
+    from SparseSegNetLib.scene.annotations import annotationOf
 
     offered = {}
     module = types.ModuleType("SampleData")
@@ -283,7 +283,7 @@ def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch
 def test_a_sample_that_is_missing_is_named(slicerApplication, tmp_path):
     with pytest.raises(RuntimeError, match="install SparseSegNet again"):
         loadSample(tmp_path)
-    shutil.copy(Path(logic.__file__).parents[1] / "Resources/Sample/kidney-labels.nrrd", tmp_path)
+    shutil.copy(Path(logic.__file__).parents[2] / "Resources/Sample/kidney-labels.nrrd", tmp_path)
     assert set(np.unique(sampleTruth(tmp_path))) == {0, 1, 2}
 
 
@@ -296,6 +296,6 @@ def test_strokes_are_looked_at_in_little_time(user):
     ids = list(user.panel.parameters.segmentation.GetSegmentation().GetSegmentIDs())
     for index in (20, 60, 100):
         user.paint(ids[0], planeOf("k", index))
-        user.until(lambda: user.panel.annotating.dirtySince is None, 10)
-    assert len(user.panel.annotating.slices) == 3
+        user.until(lambda: user.panel.session.dirtySince is None, 10)
+    assert len(user.panel.session.slices) == 3
     paintSlices(user, np.zeros((24, 28, 30)), ())

@@ -3,7 +3,7 @@
 import slicer
 from scenes import SAMPLE, addVolume, annotated, training
 
-from SparseSegNetLib.nodes.sample import loadSample
+from SparseSegNetLib.scene.sample import loadSample
 
 
 def test_the_self_test(slicerApplication):
@@ -51,6 +51,6 @@ def test_channels_of_the_panel(user):
     assert user.panel.parameters.channels == [second]
     user.click("trainButton")
     user.until(lambda: training(user))
-    assert user.panel.run._run.folder.read_input(mapped=True).image.shape[0] == 2
-    assert user.panel.run._run.folder.description["inputs"][0]["channels"] == ["MR", "T2"]
+    assert user.panel.controller.run._run.folder.read_input(mapped=True).image.shape[0] == 2
+    assert user.panel.controller.run._run.folder.description["inputs"][0]["channels"] == ["MR", "T2"]
     user.click("cancelButton")

@@ -8,8 +8,8 @@ from phantom import iou
 from scenes import SHAPE, addVolume, annotated, paintSlices, planeOf, training
 
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
-from SparseSegNetLib.nodes.segmentations import mergedSegments
-from SparseSegNetLib.nodes.slice_list import listedSlices
+from SparseSegNetLib.scene.segmentations import mergedSegments
+from SparseSegNetLib.scene.slice_list import listedSlices
 
 
 def dense(node, volume):
@@ -42,14 +42,14 @@ def test_the_whole_way_from_an_empty_scene(user):
     before = dense(drawn, volume).copy()
     user.panel.parameters.timeBudget = 120.0
     user.click("trainButton")
-    assert user.panel.active and not user.ui.trainButton.enabled
+    assert user.panel.controller.active and not user.ui.trainButton.enabled
     user.until(lambda: training(user) and user.panel.parameters.preview is not None
                and user.panel.learn.curve.points)
     assert "left" in user.ui.progressBar.format
     user.picture("4-training")
     user.click("stopButton")
-    user.until(lambda: not user.panel.active)
-    assert user.panel.state == "done", user.ui.statusLabel.text
+    user.until(lambda: not user.panel.controller.active)
+    assert user.panel.controller.state == "done", user.ui.statusLabel.text
     result = user.panel.parameters.result
     assert result is not drawn and (dense(drawn, volume) == before).all()
     assert user.panel.parameters.preview is None, "the preview is taken away"
@@ -83,10 +83,10 @@ def test_the_whole_way_from_an_empty_scene(user):
     assert user.ui.segmentEditor.segmentationNode() is drawn
     assert user.ui.segmentEditor._saved is drawn, "it can be undone"
     assert listedSlices(drawn) == listed, "corrections are voxels, no slice"
-    user.until(lambda: not user.panel.active)
-    assert user.panel.state == "done", user.ui.statusLabel.text
+    user.until(lambda: not user.panel.controller.active)
+    assert user.panel.controller.state == "done", user.ui.statusLabel.text
     assert listedSlices(drawn) == listed
-    labels = user.panel.run.folder / "inputs" / "1" / "labels.npy"
+    labels = user.panel.controller.run.folder / "inputs" / "1" / "labels.npy"
     labelled = known.copy()
     labelled[patch] = True
     assert ((np.load(labels)[index] != 255) == labelled[index]).all()
@@ -103,7 +103,7 @@ def test_correct_pause_rename_and_stop_while_training(user):
     drawn = user.panel.parameters.segmentation
     events = []
     user.click("trainButton")
-    user.panel.run.observe(events.append)
+    user.panel.controller.run.observe(events.append)
     user.until(lambda: training(user))
     segment = drawn.GetSegmentation().GetNthSegment(0)
     segment.SetName("Renamed")
@@ -115,19 +115,19 @@ def test_correct_pause_rename_and_stop_while_training(user):
     for segmentId, value in zip(ids, (1, 2), strict=True):
         user.paint(segmentId, inPlane & (truth == value))
     user.until(lambda: any(e["event"] == "labels" for e in events), 20)
-    assert AnnotatedSlice("k", 12) in user.panel.run.slices
+    assert AnnotatedSlice("k", 12) in user.panel.controller.run.slices
     assert "Renamed" in user.ui.sliceTable.item(0, 1).text()
     user.click("pauseButton")
-    user.until(lambda: user.panel.state == "paused")
+    user.until(lambda: user.panel.controller.state == "paused")
     assert user.ui.pauseButton.text == "Go on"
     user.picture("6-paused")
     user.click("pauseButton")
-    user.until(lambda: user.panel.state == "training")
+    user.until(lambda: user.panel.controller.state == "training")
     user.ui.timeSlider.value = 2
     assert user.panel.parameters.timeBudget == 60.0
     user.click("stopButton")
-    user.until(lambda: not user.panel.active)
-    assert user.panel.state == "done", user.ui.statusLabel.text
+    user.until(lambda: not user.panel.controller.active)
+    assert user.panel.controller.state == "done", user.ui.statusLabel.text
     first = user.panel.parameters.result.GetSegmentation().GetNthSegment(0)
     assert first.GetName() == "Renamed" and first.GetColor() == (0.9, 0.1, 0.2)
 
@@ -172,9 +172,9 @@ def test_cancel_changes_nothing(user):
     annotated(user, 120.0)
     user.click("trainButton")
     user.until(lambda: training(user) and user.panel.parameters.preview is not None)
-    run, nodes = user.panel.run, user.panel.parameters.segmentation
+    run, nodes = user.panel.controller.run, user.panel.parameters.segmentation
     user.click("cancelButton")
-    assert user.panel.state == "cancelled" and user.panel.parameters.result is None
+    assert user.panel.controller.state == "cancelled" and user.panel.parameters.result is None
     assert user.panel.parameters.preview is None and nodes.GetScene() is not None
     assert user.ui.trainButton.enabled
     user.until(lambda: run.state == "cancelled", 10)
@@ -189,7 +189,7 @@ def test_slices_by_hand(user):
     assert [user.ui.viewCombo.itemText(n)[:3] for n in range(3)] == ["Red", "Yel", "Gre"]
     user.ui.viewCombo.currentIndex = 0
     user.click("markButton")
-    slices = list(user.panel.annotating.slices.items())
+    slices = list(user.panel.session.slices.items())
     assert len(slices) == 1 and slices[0][0].axis == "k" and slices[0][1] is True
     assert user.ui.sliceTable.item(0, 1).text() == "nothing here"
     # Only the visible part: first the view shows all of it.
@@ -202,18 +202,18 @@ def test_slices_by_hand(user):
     views["Red"].JumpSliceByCentering(*ijk.MultiplyPoint((15, 14, item.index, 1))[:3])
     views["Red"].SetFieldOfView(8, 8, 1)
     user.click("boxButton")
-    boxed = next(iter(user.panel.annotating.slices))
+    boxed = next(iter(user.panel.session.slices))
     assert boxed.box is not None and user.ui.boxButton.checked
     assert user.ui.sliceTable.item(0, 2).text() == "a part"
     user.click("boxButton")
-    assert next(iter(user.panel.annotating.slices)).box is None
+    assert next(iter(user.panel.session.slices)).box is None
     paintSlices(user, truth, (("j", 10),))
     user.click("nextButton")
     user.click("nextButton")
     assert user.panel.annotate.table.current is not None
     shown = user.panel.annotate.table.current
     user.click("unmarkButton")
-    assert shown not in user.panel.annotating.slices
+    assert shown not in user.panel.session.slices
     # A 3D brush and a turned view are warned of.
     user.panel.annotate.editor.node.SetAttribute("BrushSphere", "1")
     user.until(lambda: user.ui.viewWarning.visible, 5)

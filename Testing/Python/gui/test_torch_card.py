@@ -8,7 +8,8 @@ import pytest
 import slicer.util
 from scenes import addVolume, paintSlices
 
-from SparseSegNetLib.client import installation, torch_remains
+from SparseSegNetLib.client import installation
+from SparseSegNetLib.client import torch_cleanup as torch_remains
 from SparseSegNetLib.client.installation import Installation, missing, steps
 
 
@@ -52,7 +53,7 @@ def test_everything_but_train_works_without_torch(lacking, makeUser, extension, 
     user.panel.parameters.volume = volume
     user.click("newSegmentationButton")
     paintSlices(user, truth, (("k", 8), ("j", 10)))
-    assert len(user.panel.annotating.slices) == 2 and not user.ui.trainButton.enabled
+    assert len(user.panel.session.slices) == 2 and not user.ui.trainButton.enabled
     user.picture("10-torch-missing")
     # Refused consent changes nothing.
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a, **k: False)

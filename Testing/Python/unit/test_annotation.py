@@ -15,15 +15,15 @@ from SparseSegNetLib.annotation.composition import (
     restrict_to_slices,
 )
 from SparseSegNetLib.annotation.cover import cover_slices, looks_solid
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.geometry import Geometry
-from SparseSegNetLib.annotation.share import labelled_voxels
+from SparseSegNetLib.annotation.labelled_count import count_labelled
 from SparseSegNetLib.annotation.slices import (
     AnnotatedSlice,
     check_slices,
     format_slices,
     parse_slices,
 )
-from SparseSegNetLib.annotation.spread import spread_slices
 from SparseSegNetLib.errors import InputError
 
 
@@ -221,9 +221,9 @@ class TestShare:
         known = drawn > 0
         for item in slices.values():
             known[item.selector()] = True
-        assert labelled_voxels(drawn, slices.values()) == known.sum()
+        assert count_labelled(drawn, slices.values()) == known.sum()
 
     def test_a_slice_listed_twice(self):
         twice = [AnnotatedSlice("k", 1), AnnotatedSlice("k", 1, ((0, 2), (0, 2)))]
         with pytest.raises(ValueError, match="listed twice"):
-            labelled_voxels(np.zeros((3, 3, 3)), twice)
+            count_labelled(np.zeros((3, 3, 3)), twice)

@@ -15,9 +15,9 @@ from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.images import read_volume
 from SparseSegNetLib.files.labels import read_annotation
 from SparseSegNetLib.files.writing import write_labels
-from SparseSegNetLib.run.folder import RunFolder, RunInput
-from SparseSegNetLib.run.lock import FolderLock
-from SparseSegNetLib.run.options import Options
+from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
+from SparseSegNetLib.runfolder.lock import FolderLock
+from SparseSegNetLib.runfolder.options import Options
 
 SHAPE = (4, 5, 6)
 GRID = Geometry(SHAPE[::-1], (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from generate_sample import SEGMENTS, SLICES, generate, geometry
 from SparseSegNetLib.annotation.composition import UNLABELLED
-from SparseSegNetLib.annotation.spread import spread_slices
+from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.files.images import read_volume
 from SparseSegNetLib.files.labels import read_annotation
 

@@ -31,7 +31,7 @@ class Refiner(nn.Module):
         logits = self.network(x) * self.corrected[:, None, None, None]
         return logits + torch.log(prior.clamp_min(LEAST))
 
-    def leave(self, classes: Sequence[int]) -> None:
+    def leave_to_prior(self, classes: Sequence[int]) -> None:
         """Leave these classes alone to the prior: the network is not taught them."""
         self.corrected.fill_(1.0)
         self.corrected[list(classes)] = 0

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...annotation.geometry import Triple
 from .blocks import Conv3d, EnlargeLike, make_norm
-
-Triple = tuple[int, int, int]
 
 
 class ConvNorm(nn.Sequential):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ...run.presets import PRESETS
+from ...runfolder.presets import PRESETS
 from .blocks import Conv3d, Join
 
 LEFT = (1, 2, 3, 3, 3)  # convolutions per stage on the way down

@@ -1,0 +1,10 @@
+"""``python -m SparseSegNetLib.cli``: the command line without an installed script."""
+
+import signal
+
+from .main import entry
+
+if __name__ == "__main__":
+    # A shell starts programs in the background with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    entry()

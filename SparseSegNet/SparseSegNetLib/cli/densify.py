@@ -1,0 +1,115 @@
+"""What ``sparsesegnet densify`` does: files in, run folder, engine, files out."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from ..annotation.composition import check_trainable
+from ..annotation.slices import check_slices, format_slices, parse_slices
+from ..client.engine_run import EngineRun
+from ..errors import EngineError, InputError
+from ..files.images import Volume, read_volume
+from ..files.labels import Annotation, read_annotation
+from ..files.writing import check_output, check_writable, write_labels
+from ..runfolder.atomic import atomic_path, write_json
+from ..runfolder.folder import RunFolder, RunInput, annotated_share
+from .progress import follow, say, say_cancelled
+from .training_options import training_options
+
+CANCELLED = 3
+
+
+def densify(options: argparse.Namespace) -> int:
+    """Run the command with its parsed options; returns the exit code."""
+    settings = training_options(options)
+    *images, labels = options.files
+    slices = parse_slices(options.slices)
+    _check_outputs(options)
+    volume = read_volume(images, options.replace_nonfinite)
+    check_slices(slices, volume.geometry.shape)
+    annotation = read_annotation(labels, volume.geometry, options.unlabelled, slices)
+    check_trainable(annotation.labels, [s.name for s in annotation.segments])
+    note = check_output(options.output, volume.geometry, options.files)
+    for text in [*annotation.warnings, *([note] if note else [])]:
+        say(f"note: {text}")
+    say(f"{len(annotation.slices)} annotated slices ({format_slices(annotation.slices)}), "
+        f"{100 * annotated_share(annotation.labels):.2g} % of the voxels labelled; "
+        f"{len(annotation.segments)} segments.")
+    path = options.run_folder or Path(tempfile.mkdtemp(prefix="sparsesegnet-"))
+    keep = options.run_folder is not None
+    try:
+        folder = RunFolder.create(
+            path, [RunInput(volume.image, annotation.labels, volume.geometry, annotation.slices,
+                            volume.channels)],
+            annotation.segments, settings, options.output.name, options.output, volume.paths[0])
+        return _train_and_write(options, folder, volume, annotation)
+    except EngineError as error:
+        keep = keep or error.code != "no-python"  # its log tells what went wrong
+        raise
+    except OSError as error:
+        keep = True
+        raise EngineError(
+            "files", f"{error.filename or options.output} cannot be written: "
+                     f"{error.strerror or error}.",
+            f"What was computed is kept in {path} (the dense labels in result/1.npy).") from error
+    finally:
+        if not keep:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _train_and_write(options: argparse.Namespace, folder: RunFolder, volume: Volume,
+                     annotation: Annotation) -> int:
+    run = EngineRun(folder)
+    if follow(run, quiet=options.quiet) == "cancelled":
+        say_cancelled(options.run_folder)
+        return CANCELLED
+    result = run.result()
+    if options.save_model:
+        with atomic_path(options.save_model) as target:
+            shutil.copyfile(folder.model_path, target)
+    if options.metrics:
+        write_json(options.metrics, report(run, annotation))
+    # The result comes last: where it exists, everything else does.
+    write_labels(options.output, result, volume.geometry, annotation.segments, volume.paths[0])
+    folder.remember_written(options.output)
+    say(f"{options.output} written after {run.summary['seconds']:.0f} s, "
+        f"{run.summary['step']} steps.")
+    return 0
+
+
+def report(run: EngineRun, annotation: Annotation) -> dict:
+    """What --metrics writes: everything that was measured without ground truth."""
+    held = run.summary["held_out"]
+    return {
+        "seconds": run.summary["seconds"],
+        "steps": run.summary["step"],
+        "annotated_share": annotated_share(annotation.labels),
+        "slices": [s.to_json() for s in annotation.slices],
+        "segments": [s.name for s in annotation.segments],
+        "held_out_slices": run.summary["held_out_slices"],
+        "held_out": None if held is None else [
+            {"segment": s.name, **row} for s, row in zip(annotation.segments, held, strict=True)],
+        "warnings": run.warnings,
+        "options": run.folder.options.to_json(),
+        "plan": {k: v for k, v in run.plan.items() if k not in ("sparsesegnet", "event")},
+    }
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Before anything is read: every output can be written, none is an input or another output."""
+    outputs = [p for p in (options.output, options.metrics, options.save_model) if p]
+    for path in outputs:
+        check_writable(path, options.files)
+    names = [p.resolve() for p in outputs]
+    if len(set(names)) < len(names):
+        raise InputError("two outputs have the same name: give each its own.")
+    if options.run_folder and not options.run_folder.parent.is_dir():
+        raise InputError(f"the folder {options.run_folder.parent} for --run does not exist: "
+                         "create it first.")
+    if options.run_folder and Path(options.run_folder).is_dir() \
+            and any(options.run_folder.iterdir()):
+        raise InputError(f"the run folder {options.run_folder} exists already: name a new or "
+                         "empty folder.")

@@ -1,0 +1,155 @@
+"""The volumes of a reproduced experiment, and how their annotated slices are divided."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..annotation.composition import UNLABELLED, restrict_to_slices
+from ..annotation.even_spacing import spread_slices
+from ..annotation.geometry import Geometry
+from ..annotation.segments import Segment
+from ..annotation.slices import AXES, AnnotatedSlice, parse_slices
+from ..errors import InputError
+from ..files.images import read_volume
+from ..files.labels import read_annotation
+
+SETUPS = ((1, 1, 1), (2, 2, 1), (3, 3, 2), (5, 5, 3))  # (yz, xz, xy) slices, Cicek 2016, Table 2
+FOLDS = 3
+
+
+@dataclass
+class Case:
+    """image: (c, k, j, i).  labels: uint8 (k, j, i), 255 = unlabelled; 0 and above in `slices`."""
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray
+    geometry: Geometry
+    slices: list[AnnotatedSlice]
+    segments: list[Segment]
+
+
+def read_cases(path: Path, spread: Sequence[int], unlabelled: int) -> list[Case]:
+    """Read CASES.csv and the volumes in it. All must have the same channels and label values.
+
+    Raises InputError, naming the file and the row.
+    """
+    rows = _rows(path)
+    cases = [_read(path, number, row, spread, unlabelled) for number, row in rows]
+    first = cases[0]
+    for case in cases[1:]:
+        if len(case.image) != len(first.image):
+            raise InputError(f"{case.name} has {len(case.image)} channels and {first.name} "
+                             f"{len(first.image)}: all volumes need the same.")
+        first_names, names = ([s.name for s in c.segments] for c in (first, case))
+        if names != first_names:
+            raise InputError(f"{case.name} has the labels {', '.join(names)} and {first.name} "
+                             f"{', '.join(first_names)}: all volumes need the same.")
+    return cases
+
+
+def _rows(path: Path) -> list[tuple[int, dict]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader if any(row.values())]
+            header = reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"the list of cases {path} cannot be read: "
+                         f"{getattr(error, 'strerror', None) or error}.") from error
+    if missing := {"image", "labels"} - set(header):
+        raise InputError(f"the list of cases {path} lacks the column "
+                         f"'{min(missing)}': its first line must be image,labels or "
+                         "image,labels,slices.")
+    if not rows:
+        raise InputError(f"the list of cases {path} names no volume.")
+    return rows
+
+
+def _read(path: Path, number: int, row: dict, spread: Sequence[int], unlabelled: int) -> Case:
+    where = f"{path}, line {number}"
+    if not (row["image"] or "").strip() or not (row["labels"] or "").strip():
+        raise InputError(f"{where}: both image and labels are needed.")
+    images = [path.parent / part.strip() for part in row["image"].split(";")]
+    labels_path = path.parent / row["labels"].strip()
+    try:
+        volume = read_volume(images)
+        given = parse_slices([row.get("slices") or ""])
+        if not given and (dense := _dense(labels_path, volume.geometry, unlabelled)) is not None:
+            labels, segments = dense
+            given = _spread(spread, labels)
+            labels = restrict_to_slices(labels, given)
+        else:
+            found = read_annotation(labels_path, volume.geometry, unlabelled, given)
+            labels, segments, given = found.labels, found.segments, found.slices
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return Case(_name(images[0]), volume.image, labels, volume.geometry, sorted(given), segments)
+
+
+def _spread(counts: Sequence[int], labels: np.ndarray) -> list[AnnotatedSlice]:
+    try:
+        return spread_slices(counts, labels.shape, labels > 0)
+    except InputError as error:
+        raise InputError(f"{error} Give fewer with --spread.") from error
+
+
+def _dense(path: Path, geometry: Geometry, unlabelled: int
+           ) -> tuple[np.ndarray, list[Segment]] | None:
+    """Labels and segments of a label image without unlabelled voxels; None for any other."""
+    every = [AnnotatedSlice("k", n) for n in range(geometry.shape[0])]
+    found = read_annotation(path, geometry, unlabelled, every)
+    if found.labels.size and not (found.labels == UNLABELLED).any() \
+            and not path.name.endswith(".seg.nrrd"):
+        return found.labels, found.segments
+    return None
+
+
+def _name(path: Path) -> str:
+    name = path.name
+    while "." in name.lstrip("."):
+        name = name[:name.rindex(".")]
+    return name
+
+
+def folds(cases: Sequence[Case]) -> list[list[list[AnnotatedSlice]]]:
+    """The test slices of each fold, per case: all annotated slices, dealt out in turn.
+
+    "Uniformly partitioned" (Cicek 2016, section 4): neighbours along an axis go to different
+    folds, and the folds' sizes differ by one at most.
+    """
+    dealt: list[list[list[AnnotatedSlice]]] = [[[] for _ in cases] for _ in range(FOLDS)]
+    turn = 0
+    for number, case in enumerate(cases):
+        for item in case.slices:
+            dealt[turn % FOLDS][number].append(item)
+            turn += 1
+    return dealt
+
+
+def setups(case: Case) -> tuple[list[tuple[tuple, list[AnnotatedSlice]]], list[AnnotatedSlice]]:
+    """The annotated slices of each of the paper's setups that the case has enough slices for,
+    and the slices that none of them uses, for testing."""
+    along = {axis: [s for s in case.slices if s.axis == axis] for axis in AXES}
+    possible = []
+    for counts in SETUPS:
+        if any(n > len(along[axis]) for axis, n in zip(AXES, counts, strict=True)):
+            continue
+        chosen = [along[axis][int((2 * m + 1) * len(along[axis]) / (2 * n))]
+                  for axis, n in zip(AXES, counts, strict=True) for m in range(n)]
+        possible.append((counts, chosen))
+    used = {s for _, chosen in possible for s in chosen}
+    return possible, [s for s in case.slices if s not in used]
+
+
+def untouched(case: Case, test: Sequence[AnnotatedSlice], training: np.ndarray) -> np.ndarray:
+    """Boolean (k, j, i): annotated voxels of the test slices that training did not see."""
+    mask = np.zeros(case.labels.shape, bool)
+    for item in test:
+        mask[item.selector()] = True
+    return mask & (case.labels != UNLABELLED) & (training == UNLABELLED)

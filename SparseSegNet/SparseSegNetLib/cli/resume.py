@@ -1,0 +1,62 @@
+"""What ``sparsesegnet resume`` does: a run that was broken off goes on to its result."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from ..client.engine_run import ENDING, EngineRun
+from ..errors import InputError
+from ..files.writing import check_output, check_writable, write_labels
+from ..runfolder.changes import Changes
+from ..runfolder.folder import RunFolder
+from .progress import follow, say, say_cancelled
+
+CANCELLED = 3
+
+
+def resume(options: argparse.Namespace) -> int:
+    """Run the command with its parsed options; returns the exit code."""
+    folder = RunFolder.open(options.run_folder)
+    output = options.output or folder.description["output"]
+    if output is None:
+        raise InputError(f"the run {folder.path} does not say where its result is to go: name "
+                         "a file with -o.")
+    output, source = Path(output), folder.description["source"]
+    _check_replaceable(options, folder, output)
+    check_writable(output, [Path(source)] if source else [])
+    geometry = folder.geometry()
+    if (note := check_output(output, geometry, [Path(source)] if source else [])):
+        say(f"note: {note}")
+    changes = None
+    if options.time_budget is not None:  # checked as at the beginning
+        changes = Changes(replace(folder.options, time_budget=options.time_budget))
+    run = EngineRun(folder, changes=changes, patience=ENDING)
+    run.observe(_tell)
+    if follow(run, quiet=options.quiet) == "cancelled":
+        say_cancelled(folder.path)
+        return CANCELLED
+    for note in folder.notes:
+        say(f"note: {note}")
+    _check_replaceable(options, folder, output)  # it may have come meanwhile
+    like = Path(source) if source and Path(source).is_file() else None
+    write_labels(output, run.result(), geometry, folder.segments, like)
+    folder.remember_written(output)
+    say(f"{output} written after {run.summary['seconds']:.0f} s, {run.summary['step']} steps.")
+    return 0
+
+
+def _check_replaceable(options: argparse.Namespace, folder: RunFolder, output: Path) -> None:
+    """Raise InputError unless the file may be replaced: a run folder may be somebody else's, and
+    what it names as its output may be anything."""
+    if options.output is None and os.path.lexists(output) and not folder.wrote(output):
+        raise InputError(f"{output}, which the run {folder.path} names as its output, exists and "
+                         "is not what this run wrote there: name the file with -o to replace it, "
+                         "or another one.")
+
+
+def _tell(event: dict) -> None:
+    if event["event"] == "resumed":
+        say(f"going on from step {event['step']}, after {event['seconds']:.0f} s.")

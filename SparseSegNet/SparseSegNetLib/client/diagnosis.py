@@ -1,0 +1,91 @@
+"""Asks the engine's doctor, in a process of its own: a broken torch can end the one it is in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ..errors import EngineError
+from .processes import engine_environment, explain_end
+from .transport import start
+
+DOCTOR = "SparseSegNetLib.engine.doctor"
+PATIENCE = 180.0  # seconds; torch's first import can take a minute where a virus scanner looks on
+
+
+def examine(device: str, folder: Path, python: str | None = None,
+            patience: float = PATIENCE) -> dict:
+    """What `engine.doctor.examine` finds: ok, device, and checks with name, state ('ok',
+    'warning' or 'failed'), said and remedy. It never raises: what cannot be asked has failed."""
+    try:
+        done = subprocess.run([python or sys.executable, "-m", DOCTOR, device, str(folder)],
+                              capture_output=True, check=False, env=engine_environment(),
+                              timeout=patience, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return failed(f"no answer within {patience:.0f} s", "Restart the computer: a driver may "
+                                                             "hang. Or use --device cpu.")
+    except OSError as error:
+        return failed(f"Python cannot be started ({error})", "Install Slicer or Python again.")
+    return report_of(done.returncode, done.stdout, done.stderr, folder)
+
+
+def report_of(code: int, said: bytes, complaint: bytes, folder: Path) -> dict:
+    """The report in a doctor's output; one that says why it died where there is none."""
+    for line in reversed(said.decode("utf-8", "replace").splitlines()):
+        if line.startswith("{"):
+            try:
+                return json.loads(line)
+            except ValueError:
+                break
+    words = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["none"]
+    problem = explain_end(code, f"'{words[0][:300]}'.", folder, "empty")
+    return failed(problem.cause, "Install torch again, for this machine.")
+
+
+def failed(said: str, remedy: str) -> dict:
+    """A report that says one thing alone."""
+    return {"ok": False, "device": None, "checks": [
+        {"name": "engine", "state": "failed", "said": said, "remedy": remedy}]}
+
+
+class Diagnosis:
+    """Runs the doctor in a process of its own; `poll` gives its report once it is there.
+
+    It never raises: what cannot be asked has failed.
+    """
+
+    def __init__(self, device: str = "auto", folder: Path | str | None = None):
+        self._folder = Path(folder or tempfile.gettempdir())
+        self._said, self._last_stderr = b"", b""
+        self._until = time.monotonic() + PATIENCE
+        self.report: dict | None = None
+        try:
+            self._transport = start(["-m", DOCTOR, device, str(self._folder)])
+        except EngineError as error:
+            self.report = failed(error.cause, error.remedy)
+
+    def poll(self) -> dict | None:
+        """The report (see engine.doctor.examine), or None while it is not there yet."""
+        while self.report is None and (chunk := self._transport.receive()) is not None:
+            stream, data = chunk
+            if stream == "out":
+                self._said += data
+            elif stream == "err":
+                self._last_stderr += data
+            else:
+                self.report = report_of(data, self._said, self._last_stderr, self._folder)
+        if self.report is None and time.monotonic() > self._until:
+            self._transport.kill()
+            self.report = failed(f"no answer within {PATIENCE:.0f} s",
+                                 "Restart the computer: a driver may hang.")
+        return self.report
+
+    def cancel(self) -> None:
+        """Ask no longer."""
+        if self.report is None:
+            self._transport.kill()
+            self.report = failed("not asked to the end", "")

@@ -1,0 +1,37 @@
+"""Takes away what a broken-off installation left of torch, which pip itself cannot uninstall.
+
+``python -m SparseSegNetLib.client.torch_cleanup``: a process of its own, so that no library of
+torch is in use by it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+PATTERNS = ("torch", "torchgen", "functorch", "torch-*.dist-info", "~orch*")
+
+
+def remove(folder: Path) -> list[Path]:
+    """Remove torch from a site-packages folder; returns what was removed.
+
+    Raises OSError when a file is in use.
+    """
+    gone = []
+    for pattern in PATTERNS:
+        for path in sorted(folder.glob(pattern)):
+            if path.is_dir():
+                shutil.rmtree(path)
+                gone.append(path)
+    return gone
+
+
+if __name__ == "__main__":
+    try:
+        for path in remove(Path(sysconfig.get_paths()["purelib"])):
+            print(f"removed {path}", flush=True)
+    except OSError as error:
+        sys.exit(f"{error.filename} cannot be removed ({error.strerror}): torch is in use. "
+                 "Restart Slicer and repair torch before anything else.")

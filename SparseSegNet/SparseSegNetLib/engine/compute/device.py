@@ -1,0 +1,47 @@
+"""Which device the engine computes on."""
+
+from __future__ import annotations
+
+import torch
+
+from ...errors import EngineError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for 'auto' (CUDA, then Apple's MPS if it can do 3D convolutions, then CPU) or
+    for an explicit name. Raises EngineError 'no-device' when that one cannot be used."""
+    if name == "auto":
+        for kind in ("cuda", "mps"):
+            if _available(kind) and _works(torch.device(kind)) is None:
+                return torch.device(kind)
+        return torch.device("cpu")
+    remedy = "Use --device cpu, or --device auto to take what works here."
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise EngineError("no-device", f"'{name}' is not a device.", remedy) from error
+    if device.type not in ("cpu", "cuda", "mps") or (
+            device.type != "cpu" and not _available(device.type)):
+        raise EngineError("no-device", f"the device '{name}' is not available in this torch "
+                          f"({torch.__version__}).", remedy)
+    if (problem := _works(device)) is not None:
+        raise EngineError("no-device", f"the device '{name}' failed its test: {problem}.", remedy)
+    return device
+
+
+def _available(kind: str) -> bool:
+    return torch.backends.mps.is_available() if kind == "mps" else torch.cuda.is_available()
+
+
+def _works(device: torch.device) -> str | None:
+    """Why a small 3D convolution, forward and backward, fails on the device; None if it works."""
+    if device.type == "cpu":
+        return None
+    try:
+        layer = torch.nn.Conv3d(1, 2, 3).to(device)
+        layer(torch.zeros(1, 1, 4, 4, 4, device=device)).sum().backward()
+        return None if layer.weight.grad.isfinite().all() else "the gradient is not finite"
+    except (RuntimeError, NotImplementedError) as error:
+        return str(error).splitlines()[0]
+
+

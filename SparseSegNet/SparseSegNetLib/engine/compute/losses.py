@@ -1,0 +1,144 @@
+"""Losses over labelled voxels only: an unlabelled voxel (255) never reaches a gradient.
+
+The papers' Dice losses are published for dense labels; here each of their sums runs over the
+labelled voxels alone. All take logits float (n, c, k, j, i) and labels integer (n, k, j, i) with
+255 = unlabelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from ...annotation.composition import UNLABELLED
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor,
+                         weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Softmax cross-entropy averaged over labelled voxels (Cicek 2016, section 3).
+
+    weights: optional (c,) class weights, by which the average is weighted.  Without a labelled
+    voxel the loss is 0.
+    """
+    total = F.cross_entropy(logits, labels.long(), weights, ignore_index=UNLABELLED,
+                            reduction="sum")
+    known = labels != UNLABELLED
+    if weights is None:
+        count = known.sum()
+    else:
+        count = weights[torch.where(known, labels, 0).long()].mul(known).sum()
+    return total / count.clamp_min(1e-6)
+
+
+def _labelled(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Class probabilities and one-hot truth, both (voxels, c), of the labelled voxels.
+
+    Only these are gathered: with a few slices they are a few per cent of a patch.
+    """
+    known = labels != UNLABELLED
+    chosen = logits.movedim(1, -1)[known]
+    if chosen.dtype in (torch.bfloat16, torch.float16):
+        chosen = chosen.float()
+    chance = chosen.softmax(dim=-1)
+    return chance, F.one_hot(labels[known].long(), logits.shape[1]).to(chance.dtype)
+
+
+def masked_dice_loss(logits: torch.Tensor, labels: torch.Tensor, smooth: float = 1.0,
+                     background: bool = False) -> torch.Tensor:
+    """1 - soft Dice, averaged over the classes labelled in this batch.
+
+    Every sum runs over the labelled voxels of the whole batch ('batch Dice', which is steadier
+    for rare classes). Classes without a labelled voxel in the batch are left out: their Dice
+    would only say that nothing was predicted where nothing was asked.
+    smooth: voxels added to numerator and denominator.
+    """
+    first = 0 if background else 1
+    chance, truth = (t[:, first:] for t in _labelled(logits, labels))
+    size = truth.sum(dim=0)
+    dice = (2 * (chance * truth).sum(dim=0) + smooth) / (chance.sum(dim=0) + size + smooth)
+    return _mean_of_present(1 - dice, size)
+
+
+def vnet_dice(chance: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """D = 2 sum(p g) / (sum(p^2) + sum(g^2)) over the first axis (Milletari 2016, section 3).
+
+    chance, truth: float (voxels, ...).  Its gradient is
+    2 (g_j (sum p^2 + sum g^2) - 2 p_j sum(p g)) / (sum p^2 + sum g^2)^2.
+    Where nothing is labelled and nothing predicted D is 0.
+    """
+    total = (chance * chance).sum(dim=0) + (truth * truth).sum(dim=0)
+    return 2 * (chance * truth).sum(dim=0) / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def vnet_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """1 - D of Milletari 2016, with squared denominators, over the labelled voxels.
+
+    The paper has one foreground class; with several, D is averaged over the foreground classes
+    that are labelled in the batch.
+    """
+    chance, truth = (t[:, 1:] for t in _labelled(logits, labels))
+    return _mean_of_present(1 - vnet_dice(chance, truth), truth.sum(dim=0))
+
+
+def fcn_dice_loss(logits: torch.Tensor, labels: torch.Tensor,
+                  weights: torch.Tensor | None = None) -> torch.Tensor:
+    """(1/L) sum over l of w_l L_l with L_l = -2 sum(p r) / (sum(p) + sum(r)) (Roth 2018, II-C).
+
+    Over the labelled voxels of the batch and all L classes with background; from -1 (all right)
+    to 0.  weights: optional (c,) w_l, 1 as published.
+    """
+    chance, truth = _labelled(logits, labels)
+    total = chance.sum(dim=0) + truth.sum(dim=0)
+    each = -2 * (chance * truth).sum(dim=0) / total.clamp_min(torch.finfo(total.dtype).tiny)
+    return (each if weights is None else weights.to(each) * each).mean()
+
+
+def _mean_of_present(values: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+    """Mean over the classes with labelled voxels; 0 when there is none."""
+    present = (size > 0).to(values.dtype)
+    return (values * present).sum() / present.sum().clamp_min(1)
+
+
+def balancing_weights(labels: torch.Tensor, classes: int, power: float) -> torch.Tensor:
+    """Class weights (classes,) from labelled voxels: frequency to the power -`power`, so that 0
+    leaves the classes as they are and 1 gives each the same influence (Cicek 2016, section 3).
+    Scaled to leave the mean weight of a labelled voxel at 1.
+
+    labels: integer, any shape, 255 = unlabelled.
+    """
+    flat = labels.flatten().long()
+    # Counted on the device: bincount would make it wait for the CPU.
+    count = torch.zeros(256, device=labels.device).index_add_(
+        0, flat, torch.ones(flat.shape, device=labels.device))[:classes]
+    weights = torch.where(count > 0, count.clamp_min(1) ** -power, torch.zeros_like(count))
+    return weights * (count.sum() / (weights * count).sum().clamp_min(1e-12))
+
+
+def auto_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss of the `auto` network: balanced cross-entropy + Dice, both over labelled voxels.
+
+    Half-way balancing: without any, classes of a few voxels are not learnt within the first
+    minutes; with all of it the frequent ones suffer (docs/lab/ablation.md).
+    """
+    logits = logits.float()
+    weights = balancing_weights(labels, logits.shape[1], 0.5)
+    return masked_cross_entropy(logits, labels, weights) + masked_dice_loss(logits, labels)
+
+
+# The losses that take class weights get those that balance the whole training set.
+LOSSES: dict[str, Callable[[torch.Tensor], Loss]] = {
+    "auto": lambda weights: auto_loss,
+    "balanced cross-entropy": lambda weights: lambda logits, labels: masked_cross_entropy(
+        logits.float(), labels, weights),
+    "Dice, squared": lambda weights: vnet_dice_loss,
+    "Dice, all classes": lambda weights: fcn_dice_loss,
+}
+
+
+def make_loss(name: str, weights: torch.Tensor) -> Loss:
+    """The loss of that name.  weights: (c,) class weights that balance the training set."""
+    return LOSSES[name](weights)

@@ -1,0 +1,62 @@
+"""Number formats of convolutions, and which of them a device is fast in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from .memory_format import channels_last
+from .problems import not_supported
+from .timing import seconds_taken
+
+Result = TypeVar("Result")
+HOPELESS = 2.0  # times as slow as the fastest number format: not tried with the network
+
+
+def number_formats(device: torch.device) -> list[str]:
+    """Number formats worth trying for convolutions; the probe decides."""
+    return ["float32"] if device.type == "mps" else ["bfloat16", "float32"]
+
+
+def tried(trials: list[Callable[[], Result]]) -> list[Result]:
+    """The results of those trials that the device can do. The last one, float32, must do: what it
+    raises is raised, and so is memory that runs out."""
+    found = []
+    for number, trial in enumerate(trials):
+        try:
+            found.append(trial())
+        except Exception as error:
+            if number == len(trials) - 1 or not not_supported(error):
+                raise
+    return found
+
+
+def convolution_times(device: torch.device) -> list[tuple[float, str]]:
+    """Seconds of a small convolution in each number format that the device can do."""
+    return tried([lambda name=name: (_convolution_seconds(device, name), name)
+                  for name in number_formats(device)])
+
+
+def candidate_formats(device: torch.device) -> list[str]:
+    """Number formats worth a trial with the network, float32 the last. A processor without
+    instructions for bfloat16 emulates it, and a single step with the network takes many seconds."""
+    times = convolution_times(device)
+    most = HOPELESS * min(times)[0]
+    return [name for seconds, name in times if seconds <= most or name == "float32"]
+
+
+def _convolution_seconds(device: torch.device, dtype: str) -> float:
+    """A 3D convolution forward and backward, the second time (the first one prepares it)."""
+    layer = channels_last(torch.nn.Conv3d(32, 32, 3, padding=1).to(device))
+    pixels = torch.zeros(1, 32, 24, 24, 24, device=device).contiguous(
+        memory_format=torch.channels_last_3d)
+
+    def step() -> None:
+        with torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32"):
+            out = layer(pixels)
+        out.float().sum().backward()
+
+    step()
+    return seconds_taken(step, device)

@@ -1,0 +1,67 @@
+"""Smooth random deformations: displacements at control points, cubic B-splines in between."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+
+from ...annotation.geometry import Triple
+
+
+def control_cells(patch: Triple, spacing: float) -> Triple:
+    """How many cells of a control grid, `spacing` voxels each, cover a patch (k, j, i).
+
+    spacing: voxels between control points; 0 is one cell over the whole patch, which has 2x2x2
+    control points at its corners (Milletari 2016).
+    """
+    return tuple(1 if n < 2 or not spacing else math.ceil((n - 1) / spacing) for n in patch)
+
+
+def random_controls(cells: Triple, kind: str, amount: torch.Tensor,
+                    generator: torch.Generator) -> torch.Tensor:
+    """Random displacements (3, ck + 3, cj + 3, ci + 3) at the control points.
+
+    A cubic B-spline over n cells has n + 3 control points, one before and one after the
+    n + 1 corners of the cells.  kind: 'normal' with standard deviation `amount`, or 'uniform'
+    from -amount to amount.  amount: (3,) voxels along k, j, i.  On the CPU, so that a seed gives
+    the same on every device.
+    """
+    shape = (3, *(n + 3 for n in cells))
+    if kind == "normal":
+        points = torch.randn(shape, generator=generator)
+    elif kind == "uniform":
+        points = 2 * torch.rand(shape, generator=generator) - 1
+    else:
+        raise ValueError(f"displacements '{kind}': expected 'normal' or 'uniform'")
+    return points * amount[:, None, None, None]
+
+
+def bspline_field(controls: torch.Tensor, patch: Triple, spacing: float,
+                  device: torch.device | str = "cpu") -> torch.Tensor:
+    """Displacements (*patch, 3) in voxels (k, j, i), evaluated on the device.
+
+    controls: from `random_controls`; the control points are the spline's coefficients, as in
+    SimpleITK's BSplineTransform.  spacing: as in `control_cells`; the grid's middle is the
+    patch's.
+    """
+    field = controls.to(device)
+    for axis, n in enumerate(patch, start=1):
+        weights = _weights(n, field.shape[axis] - 3, spacing, str(device))
+        field = torch.tensordot(field, weights, ([axis], [0])).movedim(-1, axis)
+    return field.movedim(0, -1)
+
+
+@lru_cache(maxsize=64)
+def _weights(samples: int, cells: int, spacing: float, device: str) -> torch.Tensor:
+    """Weights (cells + 3, samples) of the uniform cubic B-spline at a patch's voxels."""
+    step = spacing or max(1, samples - 1)
+    u = (torch.arange(samples, dtype=torch.float64) - (samples - 1) / 2) / step + cells / 2
+    cell = u.floor().clamp(0, cells - 1).long()
+    t = u - cell
+    basis = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+    weights = torch.zeros(cells + 3, samples, dtype=torch.float64)
+    for n, value in enumerate(basis):
+        weights[cell + n, torch.arange(samples)] += value / 6
+    return weights.float().to(device)

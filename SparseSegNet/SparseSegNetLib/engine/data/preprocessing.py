@@ -1,0 +1,167 @@
+"""From a volume's voxels to what the network sees: normalised intensities on a working grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ...annotation.composition import UNLABELLED
+from ...annotation.geometry import Triple
+from ...annotation.slices import AnnotatedSlice, array_axis
+from ...runfolder.folder import RunInput
+
+# Intensities beyond these percentiles are clipped: a few hot pixels or a metal implant must not
+# set the scale for everything else.
+CLIP = (0.1, 99.9)
+SAMPLE = 2_000_000
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Per channel: clip to [low, high], subtract mean, divide by sd."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+
+    @classmethod
+    def measure(cls, image: np.ndarray) -> Normalisation:
+        """From an image (c, k, j, i); large ones are sampled at regular intervals."""
+        columns = []
+        for channel in image:
+            step = max(1, round((channel.size / SAMPLE) ** (1 / 3)))
+            values = np.asarray(channel[::step, ::step, ::step], dtype=np.float64)
+            low, high = np.percentile(values, CLIP)
+            if high <= low:  # nearly constant: the few other values are all there is to see
+                low, high = float(values.min()), float(values.max())
+            clipped = values.clip(low, high)
+            columns.append((float(low), float(high), float(clipped.mean()),
+                            float(clipped.std()) or 1.0))
+        return cls(*map(tuple, zip(*columns, strict=True)))
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """float32 (c, k, j, i), zero mean and unit variance."""
+        out = np.empty(image.shape, np.float32)
+        for n, channel in enumerate(image):
+            np.clip(channel, self.low[n], self.high[n], out=out[n], casting="unsafe")
+            out[n] -= self.mean[n]
+            out[n] /= self.sd[n]
+        return out
+
+
+@dataclass(eq=False)  # two volumes are the same only if they are one
+class WorkingVolume:
+    """A volume as the network sees it, on the device.
+
+    image: float32 (c, k, j, i), normalised, on the working grid.  labels: uint8 (k, j, i) on the
+    same grid.  spacing: mm along k, j, i of the working grid.  full_shape: the shape of the
+    original grid; equal to the working shape when nothing was reduced.  slices: the annotated
+    ones, on the working grid.
+    """
+
+    image: torch.Tensor
+    labels: torch.Tensor
+    spacing: torch.Tensor
+    full_shape: tuple[int, int, int]
+    slices: list[AnnotatedSlice] = field(default_factory=list)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return tuple(self.labels.shape)
+
+
+def working_volume(item: RunInput, shape: Triple, normalisation: Normalisation,
+                   device: torch.device) -> WorkingVolume:
+    """An input as the network sees it: normalised and, where `shape` differs, resampled.
+
+    shape: of the working grid (k, j, i); it covers the same extent as the input.
+    """
+    labels, spacing = item.labels, item.geometry.spacing_kji
+    full = tuple(labels.shape)
+    pixels = torch.from_numpy(normalisation.apply(item.image))
+    coarse = tuple(min(n, m) for n, m in zip(full, shape, strict=True))
+    if coarse != full:
+        # Area averaging is the right low-pass filter for a reduction, whole-numbered or not.
+        pixels = F.interpolate(pixels[None], size=coarse, mode="area")[0]
+    if coarse != tuple(shape):
+        pixels = F.interpolate(pixels[None], size=tuple(shape), mode="trilinear",
+                               align_corners=False)[0]
+    mm = torch.tensor([s * n / m for s, n, m in zip(spacing, full, shape, strict=True)])
+    return WorkingVolume(pixels.to(device), torch.from_numpy(labels_on(labels, shape)).to(device),
+                         mm.float(), full, slices_on(item.slices, full, shape))
+
+
+def labels_on(labels: np.ndarray, shape: Triple) -> np.ndarray:
+    """Labels uint8 (k, j, i) on another grid over the same extent: axes that become shorter are
+    reduced (see `reduce_labels`), along the others the nearest voxel is taken."""
+    labels = reduce_labels(labels, tuple(min(n, m) for n, m in
+                                         zip(labels.shape, shape, strict=True)))
+    for axis, n in enumerate(shape):
+        if labels.shape[axis] != n:
+            labels = labels.take(np.arange(n) * labels.shape[axis] // n, axis)
+    return np.ascontiguousarray(labels)
+
+
+def slices_on(slices: list[AnnotatedSlice], shape: Triple, working: Triple
+              ) -> list[AnnotatedSlice]:
+    """The annotated slices (whole planes) on another grid; (k, j, i) shapes.
+
+    On a coarser grid slices that fall together count once, on a finer one the middle one of the
+    planes that a slice became is taken.
+    """
+    found = set()
+    for item in slices:
+        axis = array_axis(item.axis)
+        found.add(AnnotatedSlice(item.axis, coarse_index(item.index, shape[axis], working[axis])))
+    return sorted(found)
+
+
+def coarse_index(index, size: int, working: int):
+    """On an axis of `working` voxels, the one in which the middle of voxel `index` of `size` lies.
+
+    index: a number, or an array of integers.
+    """
+    return (2 * index + 1) * working // (2 * size)
+
+
+def reduce_labels(labels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Labels on a coarser grid: in each coarse voxel the most frequent *labelled* class.
+
+    A slice one voxel thick would be missed by nearest-neighbour sampling; here no labelled voxel
+    is lost. Ties go to the higher label, so that thin structures survive against background.
+    labels: uint8 (k, j, i), 255 = unlabelled.  Returns uint8 of `shape`.
+    """
+    if tuple(labels.shape) == tuple(shape):
+        return labels
+    known = np.nonzero(labels != UNLABELLED)
+    values = labels[known]
+    coarse = np.ravel_multi_index(
+        tuple(coarse_index(at, n, m) for at, n, m in zip(known, labels.shape, shape, strict=True)),
+        shape)
+    out = np.full(int(np.prod(shape)), UNLABELLED, np.uint8)
+    best = np.zeros(out.size, np.int32)
+    for value in np.unique(values):
+        votes = np.bincount(coarse[values == value], minlength=out.size)
+        wins = (votes >= best) & (votes > 0)
+        out[wins], best[wins] = value, votes[wins]
+    return out.reshape(shape)
+
+
+def grid_positions(indices: Sequence[torch.Tensor], shape: tuple[int, int, int]) -> torch.Tensor:
+    """`position_channels` of a box: indices are its voxels along k, j and i."""
+    at = torch.stack(torch.meshgrid(*(x.float() for x in indices), indexing="ij"), dim=-1)
+    return position_channels(at, shape)
+
+
+def position_channels(coordinates: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Where each voxel lies in its volume, from -1 to 1: float32 (3, k, j, i).
+
+    coordinates: voxel coordinates (k, j, i, 3) on a grid of `shape`.
+    """
+    size = torch.tensor(shape, dtype=torch.float32, device=coordinates.device)
+    return ((2 * coordinates + 1) / size - 1).movedim(-1, 0)

@@ -1,0 +1,118 @@
+"""What the engine tells the client and the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ...annotation.slices import AnnotatedSlice
+from ...runfolder.folder import RunFolder
+from ..compute import metrics
+from ..compute.problems import out_of_memory
+from ..training.trainer import Report
+from .clock import Clock
+
+PROGRESS_EVERY = 0.25  # seconds
+
+
+class Reporter:
+    """Writes down and sends on. What cannot be written down while training goes on (a full disk)
+    is said once and costs no training; results are another matter."""
+
+    def __init__(self, emit: Callable[..., None], folder: RunFolder, clock: Clock,
+                 by_steps: bool):
+        self.emit, self.folder, self.clock, self.by_steps = emit, folder, clock, by_steps
+        self.newest = Report(0, None, 0.0, "preparing")
+        self._last = -PROGRESS_EVERY
+        self._complained: set[str] = set()
+
+    def warn(self, text: str) -> None:
+        self.emit("warning", text=text)
+
+    def trying(self, what: str, action: Callable[[], None]) -> bool:
+        """Do something that writes to the disk; whether it succeeded."""
+        try:
+            action()
+        except (OSError, RuntimeError, MemoryError) as error:
+            full = not isinstance(error, OSError)
+            if full and not out_of_memory(error):
+                raise
+            if what not in self._complained:
+                self._complained.add(what)
+                why, remedy = ("out of memory", "close other programs") if full else (
+                    error.strerror or error, "free some space on the disk of the run folder")
+                self.warn(f"{what} cannot be written: {why}. Training goes on; {remedy}.")
+            return False
+        return True
+
+    def progress(self, phase: str, fraction: float = 0.0, now: bool = False) -> None:
+        """The newest step's progress in a phase, at most four times a second unless `now`."""
+        seconds = self.clock.seconds
+        if not now and abs(seconds - self._last) < PROGRESS_EVERY:
+            return
+        self._last = seconds
+        if self.by_steps:
+            remaining = seconds / fraction * (1 - fraction) if fraction else None
+        else:
+            remaining = self.clock.left
+        record = {"step": self.newest.step, "loss": _finite(self.newest.loss),
+                  "seconds": round(seconds, 3), "phase": phase}
+        self._append(record)
+        self.emit("progress", **record, fraction=round(fraction, 4),
+                  remaining=None if remaining is None else round(remaining, 1))
+
+    def step(self, report: Report) -> None:
+        """After each training step."""
+        previous, self.newest = self.newest, report
+        if report.recovered:
+            self.recovered(report.recovered)
+        if report.held_out is not None or previous.phase != report.phase:
+            self.scores(report)
+        self.progress(report.phase, report.fraction)
+
+    def recovered(self, smaller: str) -> None:
+        """Memory ran out, and something was made smaller."""
+        self.emit("oom-recovered", step=self.newest.step,
+                  text=f"memory ran out: it goes on with {smaller}.")
+
+    def scores(self, report: Report) -> None:
+        rows = report.held_out
+        record = {
+            "step": report.step, "seconds": round(self.clock.seconds, 3),
+            "loss": _finite(report.loss), "phase": report.phase, "held_out": rows,
+            "held_out_dice": None if rows is None else metrics.mean(r["dice"] for r in rows),
+        }
+        self._append(record)
+        self.emit("metrics", **record)
+
+    def scored(self) -> list[dict]:
+        """The reports with scores so far; what of them is damaged is said."""
+        found = [m for m in self.folder.read_metrics() if m.get("held_out")]
+        for text in self.folder.notes:
+            self.warn(text)
+        return found
+
+    def preview(self, number: int, labels: np.ndarray) -> None:
+        """labels: dense, uint8 (k, j, i), of input `number` (from 0)."""
+        if self.trying("the preview", lambda: self.folder.write_preview(number + 1, labels)):
+            self._previewed(number)
+
+    def preview_slices(self, number: int, slices: dict[AnnotatedSlice, np.ndarray]) -> None:
+        def write() -> None:
+            for item, labels in slices.items():
+                self.folder.write_preview_slice(number + 1, item, labels)
+
+        if self.trying("the preview", write):
+            self._previewed(number, planes=[str(s) for s in slices])
+
+    def _previewed(self, number: int, **about) -> None:
+        self.emit("preview", input=number + 1, step=self.newest.step,
+                  seconds=round(self.clock.seconds, 3), **about)
+
+    def _append(self, record: dict) -> None:
+        self.trying("the metrics", lambda: self.folder.append_metrics(record))
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or value != value or abs(value) == float("inf") else value

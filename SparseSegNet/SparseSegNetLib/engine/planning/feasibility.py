@@ -1,0 +1,60 @@
+"""What there is time for: on a CPU a network is not always worth its probe, nor a coarser grid.
+
+How long the slices' suggestions take is measured on a coarse grid. All else that is made of them
+takes as many times longer as it took on eight volumes (docs/lab/short-budgets.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...annotation.geometry import Triple
+from ..compute.boxes import working_shape
+from ..compute.timing import seconds_taken
+from ..data.preprocessing import WorkingVolume
+from ..priors.maker import PriorMaker
+from ..stacking.folds import complete_slices
+
+STACK_SHARE = 0.6  # of the time left, at most, for the shallow model
+STACK_ALONE = 0.9  # the same, where there is no time for a network after it
+WORTH_PROBING = 10.0  # seconds left below which no network would be worth its probe
+SAMPLED = 300_000  # voxels of the coarse grid
+LARGE = 3_000_000  # voxels; what is smaller is not measured where time is short
+REGISTERED = 1.0  # seconds for registering the coarse grid's slices
+# What one suggestion takes, times this, is what is needed
+FOR_A_NETWORK = 10  # before a network can learn: all folds, shallow models of whole volumes
+FOR_A_RESULT = 5  # for a good result without one
+FOR_PRIORS = 1.5  # for any result
+
+
+@dataclass(frozen=True)
+class Feasibility:
+    """grid: (k, j, i) on which what the slices alone say can be made in the time.
+    network: whether one is worth its probe; the grid is not made coarser for it."""
+
+    grid: Triple
+    network: bool = True
+
+
+def assess_feasibility(grid: Triple, spacing: tuple[float, float, float],
+               make_volume: Callable[[Triple], WorkingVolume], classes: int, left: float,
+               check: Callable[[], None]) -> Feasibility:
+    """What there is time for on a CPU. make_volume: makes the working volume of a given shape.
+    left: seconds.  check: called in between; it may raise to break off."""
+    voxels = math.prod(grid)
+    if left < WORTH_PROBING and voxels < LARGE:
+        return Feasibility(grid, network=False)
+    volume = make_volume(working_shape(grid, spacing, SAMPLED))
+    check()
+    slices = complete_slices(volume.labels, volume.slices)
+    priors = PriorMaker(volume, classes, REGISTERED, lambda share: check())
+    priors.step = lambda share: None  # a pause must not be timed
+    once = voxels / math.prod(volume.shape) * seconds_taken(
+        lambda: priors.make(volume.labels, slices), volume.image.device)
+    least = FOR_PRIORS if left < WORTH_PROBING else FOR_A_RESULT
+    fits = STACK_ALONE * left / (least * once)
+    if fits < 1:
+        return Feasibility(working_shape(grid, spacing, fits * voxels), network=False)
+    return Feasibility(grid, left >= WORTH_PROBING and FOR_A_NETWORK * once <= STACK_SHARE * left)

@@ -1,0 +1,121 @@
+"""Makes a run's plan: how it trains, and the grid that it works on, as memory and time allow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from ...annotation.geometry import Triple
+from ...runfolder.options import Options
+from ..compute.allocation import free_memory
+from ..compute.boxes import working_shape
+from ..data.inputs import Inputs
+from ..data.preprocessing import WorkingVolume
+from ..plan import Fingerprint, Plan
+from ..stacking.stacker import Stacker
+from ..stopping import Cancelled, Stopped
+from .auto_plan import make_plan
+from .feasibility import assess_feasibility
+from .probe import choose_plan, resampled_shape
+from .recipes import published_plan
+
+LEAST_TRAINING = 1.0  # seconds, however short the budget
+FEW_STEPS = 100
+MEMORY_SHARE = 0.4  # of the free memory, for the volume on the device and its probabilities
+LEAST_VOXELS = 8**3  # of a grid that is made coarser since memory ran out
+
+
+class Planner:
+    """Plans for the first annotated volume of a run.
+
+    left: gives the seconds that are left of the time budget.
+    check: called in between; it may raise Stopped or Cancelled.
+    warn: called with what the user should know.
+    most_voxels: of the working grid, at most; lowered by `coarser`.
+    """
+
+    def __init__(self, inputs: Inputs, options: Options, classes: int,
+                 left: Callable[[], float], check: Callable[[], None],
+                 warn: Callable[[str], None]):
+        self.inputs, self.options, self.classes = inputs, options, classes
+        self.left, self.check, self.warn = left, check, warn
+        self.most_voxels = math.inf
+        self.fingerprint: Fingerprint = inputs.fingerprint(classes)
+
+    @property
+    def wanted_shape(self) -> Triple:
+        """The grid (k, j, i) that would be worked on with enough time and memory."""
+        return resampled_shape(self.fingerprint, self.options)
+
+    def coarser(self) -> Triple | None:
+        """Plan for half of the voxels from now on. Returns the grid, None when it is small."""
+        grid = self._within(self.wanted_shape, self.most_voxels)
+        smaller = self._within(grid, math.prod(grid) / 2)
+        if math.prod(smaller) < LEAST_VOXELS or smaller == grid:
+            return None
+        self.most_voxels = math.prod(smaller)
+        return smaller
+
+    def _within(self, grid: Triple, voxels: float) -> Triple:
+        return working_shape(grid, self.fingerprint.spacing_on(grid), voxels)
+
+    def plan(self, device: torch.device) -> tuple[Plan, WorkingVolume]:
+        """The plan for the annotation as it is now, and the volume on its working grid."""
+        self.fingerprint = self.inputs.fingerprint(self.classes)
+        if not self.options.max_steps:
+            return self._probed(device)
+        # Nothing may depend on the clock: the same seed and steps give the same bits.
+        shape = self._within(self.wanted_shape, self.most_voxels)
+        plan = make_plan(self.fingerprint, shape=shape) if self.options.network == "auto" else \
+            published_plan(self.fingerprint, self.options, shape)
+        return plan, self._volume(shape, device)
+
+    def _volume(self, shape: Triple, device: torch.device) -> WorkingVolume:
+        return self.inputs.volume(self.inputs.trained[0], shape, device)
+
+    def _probed(self, device: torch.device) -> tuple[Plan, WorkingVolume]:
+        fingerprint = self.fingerprint
+        # Image and its normalised copies, labels and probabilities, in bytes per voxel.
+        bytes_per_voxel = len(self.inputs.items) * (8 * fingerprint.channels + 4 * self.classes + 8)
+        alone = self.options.network == "auto" and fingerprint.priors
+        if alone:
+            bytes_per_voxel += Stacker.bytes_per_voxel(fingerprint.channels, self.classes)
+        grid = self._within(self.wanted_shape, min(
+            self.most_voxels, MEMORY_SHARE * free_memory(device) / bytes_per_voxel))
+
+        def made(shape: Triple) -> WorkingVolume:
+            return self._volume(shape, device)
+
+        try:
+            if whole := alone and device.type == "cpu":
+                feasibility = assess_feasibility(grid, fingerprint.spacing_on(grid), made, self.classes,
+                                     self.left(), self.check)
+                if not feasibility.network:
+                    return self._without_network(feasibility.grid, device), made(feasibility.grid)
+            plan, volume = choose_plan(fingerprint, self.options, made, device,
+                                  max(LEAST_TRAINING, self.left()), grid, whole, self.check)
+        except Stopped:
+            if not alone:
+                raise Cancelled("stopped before the first training step") from None
+            return self._without_network(grid, device), made(grid)
+        self._warn_of_few_steps(plan)
+        return plan, volume
+
+    def _without_network(self, grid: Triple, device: torch.device) -> Plan:
+        """A plan that nobody measured, for the ensemble of priors and shallow model."""
+        return replace(make_plan(self.fingerprint, device.type, shape=grid),
+                       seconds_to_predict=self.options.time_budget)  # no time left by definition
+
+    def _warn_of_few_steps(self, plan: Plan) -> None:
+        left = self.left() - plan.seconds_to_predict
+        steps = max(1, round(left / max(1e-6, plan.seconds_per_step)))
+        if steps < FEW_STEPS and plan.network != "auto":
+            smaller = "a smaller --tile or --width" + (
+                " or --kernel 3" if max(map(max, plan.kernels)) > 3 else "")
+            self.warn(
+                f"only about {steps} training steps of the network {plan.network} fit into the "
+                f"time on this device, too few to learn much: take a GPU, a longer time budget, "
+                f"{smaller}, or the network auto.")

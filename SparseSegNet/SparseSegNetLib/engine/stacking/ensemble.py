@@ -1,0 +1,39 @@
+"""What several predictors say, weighed by how well each explains what it had not seen."""
+
+from __future__ import annotations
+
+import torch
+
+from ..compute.losses import balancing_weights
+
+MOST_ROWS = 50_000  # voxels on which the weights are settled
+ROUNDS = 40  # of expectation and maximisation
+
+
+def fit_ensemble_weights(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Weights float32 (n,) that sum to 1 with which n predictions explain the truth best.
+
+    rows: class probabilities (n, classes, voxels) by predictors that had not seen these voxels.
+    truth: uint8 (voxels,).  The likelihood of the mixture, with classes counting by the square
+    root of their frequency, is maximised by expectation and maximisation (Dempster 1977).
+    """
+    if len(truth) > MOST_ROWS:
+        every = torch.linspace(0, len(truth) - 1, MOST_ROWS, device=truth.device).long()
+        rows, truth = rows[:, :, every], truth[every]
+    chance = rows.gather(1, truth.long()[None, None].expand(len(rows), 1, -1))[:, 0].float()
+    chance = chance.clamp_min(1e-3)
+    worth = balancing_weights(truth, rows.shape[1], 0.5)[truth.long()]
+    weights = torch.full((len(rows),), 1 / len(rows), device=rows.device)
+    for _ in range(ROUNDS):
+        share = weights[:, None] * chance
+        share = share / share.sum(dim=0)
+        weights = (share * worth).sum(dim=1) / worth.sum()
+    return weights
+
+
+def weighted_mean(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean float32 of class probabilities (n, classes, ...)."""
+    total = torch.zeros(maps.shape[1:], device=maps.device)
+    for weight, part in zip(weights.tolist(), maps, strict=True):
+        total += weight * part
+    return total

@@ -1,0 +1,135 @@
+"""Shallow models for stacking: one fitted on all folds, others that leave folds out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ...annotation.slices import AnnotatedSlice
+from ..compute.timing import seconds_taken
+from .folds import left_out
+from .voxel_classifier import FEW_STEPS, ClassifierFitter, VoxelClassifier, fastest_threads
+
+MORE_STEPS_SHARE = 0.8  # of the time left, at most, for more steps than few
+TIMED_SHARE = 16  # one of so many planes is predicted to estimate the time for all of them
+
+
+@dataclass
+class FoldData:
+    """A fold as the shallow models are fitted on it.
+
+    Attributes:
+        labels: uint8 (k, j, i) of this fold alone, 255 elsewhere.
+        slices: The fold's complete slices.
+        known: Boolean (k, j, i), where `labels` are.
+        priors: float16 (priors, classes, k, j, i), made from the other folds' labels.
+        distance: float16 (k, j, i), to the other folds' slices.
+        rows: Features (voxels, f) of the known voxels.
+        truth: uint8 (voxels,), their labels.
+    """
+
+    labels: torch.Tensor
+    slices: list[AnnotatedSlice]
+    known: torch.Tensor
+    priors: torch.Tensor
+    distance: torch.Tensor
+    rows: torch.Tensor
+    truth: torch.Tensor
+
+
+class FoldModels:
+    """Fits shallow models on folds, as many and for as many steps as the time allows.
+
+    Args:
+        folds: At least two.
+        classes: Labels with background.
+        seed: Random seed.
+        dtype: Of the matrix products, 'bfloat16' or 'float32'.
+        check: Called now and then; it may raise to break off.
+    """
+
+    def __init__(self, folds: list[FoldData], classes: int, seed: int, dtype: str,
+                 check: Callable[[], None]):
+        self.folds = folds
+        self._fitter = ClassifierFitter([f.rows for f in folds], [f.truth for f in folds], classes,
+                                        seed, dtype, check)
+
+    def fit(self, seconds: float | None, seconds_alone: float | None, begun: float,
+            inputs: Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor]
+            ) -> tuple[list[VoxelClassifier], bool]:
+        """Fits a model on all folds, then those that leave folds out.
+
+        Args:
+            seconds: How long stacking may take; None for as long as it takes.
+            seconds_alone: The same, where no network is trained after it.
+            begun: time.monotonic() when stacking began.
+            inputs: Makes the features (f, planes, j, i) of some planes from priors and distances.
+
+        Returns:
+            The models, first the one fitted on all folds, then one per fold, or where there is
+            less time fewer that leave more out; and whether there is time for them to predict
+            whole volumes.
+        """
+        every = range(len(self.folds))
+
+        def fitted(models: int, steps: int) -> list[VoxelClassifier]:
+            return self._fitter.fit([every, *([n for n in every if n not in out]
+                                              for out in left_out(len(every), models))], steps)
+
+        if seconds is None:
+            return fitted(len(every), self._fitter.steps), True
+        predicting = self.seconds_to_predict(fitted(1, 1)[0], inputs)
+        with fastest_threads(self._fitter, len(every) + 1) as most:
+            least = self._fitter.seconds_per_step(2)
+            pace = [least + (most - least) * n / (len(every) - 1) for n in every]
+            models, whole, steps = settings_in_time(
+                seconds - (time.monotonic() - begun), seconds_alone - (time.monotonic() - begun),
+                pace, predicting, self._fitter.steps)
+            return fitted(models, steps), whole
+
+    def seconds_to_predict(self, model: VoxelClassifier,
+                           inputs: Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor]
+                           ) -> float:
+        """Estimates the seconds that a model takes for a whole volume, from a part of it."""
+        fold = self.folds[0]
+        planes = len(fold.distance)
+        part = slice(math.ceil(planes / TIMED_SHARE))
+
+        def predict() -> None:
+            model.probabilities(inputs(fold.priors, fold.distance, part))
+
+        predict()  # what happens only once is not counted
+        return seconds_taken(predict, fold.distance.device) * planes / part.stop
+
+
+def settings_in_time(left: float, left_alone: float, pace: list[float], predicting: float,
+                     wished: int) -> tuple[int, bool, int]:
+    """Decides how many models leave folds out, what they predict and for how long they train.
+
+    There is one such model at least: priors and shallow model must be weighed, or the ensemble may
+    be worse than its parts. More models come before more steps.
+
+    Args:
+        left: Seconds that are left.
+        left_alone: Seconds that are left where no network is trained afterwards.
+        pace: Seconds of one step with 1, 2, ... such models.
+        predicting: Seconds that one model takes for the whole volume.
+        wished: Steps, at most.
+
+    Returns:
+        The number of models besides the one fitted on all folds, whether they predict the whole
+        volume (else labelled voxels alone), and the number of steps.
+    """
+    few = min(FEW_STEPS, wished)
+    folds = len(pace)
+    left -= (folds + 1) * predicting
+    whole = few * pace[1] <= left
+    if not whole:
+        left = left_alone - predicting
+    models = max((n for n in range(1, folds + 1) if few * pace[n - 1] <= left), default=1)
+    steps = int(MORE_STEPS_SHARE * left / pace[models - 1])
+    return models, whole, min(max(few, steps), wished)

@@ -1,0 +1,29 @@
+"""The result of stacking: what a network trains on, what it predicts, and out-of-fold scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..data.preprocessing import WorkingVolume
+
+
+@dataclass
+class Stack:
+    """Working volumes whose last channels hold an ensemble of priors and shallow model.
+
+    Attributes:
+        folds: One training volume per fold with that fold's labels alone and an ensemble that was
+            made without them; empty where nothing can be trained out of fold.
+        target: The volume to predict; its ensemble is made from all labels.
+        prior_only: Classes of which only the priors know, since no two folds show them.
+        scores: IoU and Dice per segment, out of fold: priors, shallow models and ensemble weights
+            were made without the labels of the fold that is scored (the weights from predictions
+            of the other folds, whose priors did know them). None where nothing could be scored.
+        missing: Why `folds` is empty: 'annotation' or 'time'.
+    """
+
+    folds: list[WorkingVolume]
+    target: WorkingVolume
+    prior_only: tuple[int, ...] = ()
+    scores: list[dict] | None = None
+    missing: str = ""

@@ -1,0 +1,269 @@
+"""Stacking (Wolpert 1992): priors and a shallow model, each used on labels that it has not seen.
+
+At an annotated slice a prior *is* the label, so a model that is trained on it only copies it.
+Therefore the annotation is divided into folds, and for each fold priors are made from the other
+folds' labels alone; for the prediction they are made from all labels. A shallow model is fitted on
+priors and filter responses, out of fold too, and the weighted mean of its prediction and the priors
+is in turn the prior of the network. As usual in stacking, the priors that the shallow model of one
+fold was fitted with were made with the help of that fold's labels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+
+from ...annotation.composition import UNLABELLED
+from ...annotation.slices import AnnotatedSlice
+from ..compute.metrics import overlap
+from ..data.preprocessing import WorkingVolume
+from ..priors.maker import PRIOR_NAMES, PriorMaker
+from .ensemble import fit_ensemble_weights, weighted_mean
+from .fold_models import FoldData, FoldModels
+from .folds import (
+    LEAVE_ONE_OUT,
+    Fold,
+    complete_slices,
+    labels_of,
+    left_out,
+    make_folds,
+    scorable_voxels,
+)
+from .prior_inputs import prior_of
+from .smoothing import smooth_probabilities
+from .stack import Stack
+from .voxel_classifier import VoxelClassifier
+from .voxel_features import feature_count, log_distance_to, log_distance_to_labels, voxel_features
+
+# Folds have fewer slices, so their priors reach farther than those of the prediction and look worse
+# than these are: fitted ensemble weights are moved half way to the default ones.
+SHRINKAGE = 0.5
+# Priors that miss a class which one slice alone shows say background there, and the mean follows
+# them: it counts more (docs/lab/short-budgets.md).
+SHOWN_ONCE = 1.5
+# Times the seconds of one set of priors, until a shallow model has been fitted on two folds and
+# weighed.
+FEWEST_TIMES = 5
+DEFAULT_WEIGHTS = (0.0, 0.15, 0.1, 0.35, 0.4)  # of PRIOR_NAMES and the shallow model
+
+
+class Stacker:
+    """Stacks priors, and a shallow model fitted on them, for one working volume.
+
+    Args:
+        maker: Makes the priors.
+        seed: Random seed of the shallow model.
+        seconds: How long `stack` may take, about; None for as long as it takes.
+        dtype: Of the shallow model's matrix products, 'bfloat16' or 'float32'.
+        step: Called with the share done; it may raise to break off.
+        preview: Called with class probabilities float32 (classes, k, j, i) of the priors alone,
+            long before the shallow model is fitted.
+        seconds_alone: How long `stack` may take where the time does not suffice for a network
+            after it; None for no longer.
+    """
+
+    def __init__(self, maker: PriorMaker, seed: int = 0, seconds: float | None = None,
+                 dtype: str = "float32", step: Callable[[float], None] = lambda share: None,
+                 preview: Callable[[torch.Tensor], None] | None = None,
+                 seconds_alone: float | None = None):
+        self.maker, self.volume, self.classes = maker, maker.volume, maker.classes
+        self.seed, self.seconds, self.dtype, self.step = seed, seconds, dtype, step
+        self.preview = preview
+        self.interpolates = True  # whether there are complete slices to interpolate between
+        self.seconds_alone = seconds if seconds_alone is None else seconds_alone
+
+    @staticmethod
+    def bytes_per_voxel(channels: int, classes: int) -> float:
+        """Estimates the memory of stacking in bytes per voxel of the working volume."""
+        fold = 2 * (len(PRIOR_NAMES) + 1) * classes + 4 * (channels + classes) + 8
+        return (LEAVE_ONE_OUT + 1) * fold + 2 * (feature_count(channels) + 1) \
+            + 4 * (len(PRIOR_NAMES) + 2) * classes + 48
+
+    def stack(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> Stack:
+        """Makes the training volumes of the folds, and the volume to predict.
+
+        Args:
+            labels: uint8 (k, j, i), 255 = unlabelled.
+            slices: The annotated slices. Interpolation and propagation use complete ones alone;
+                random walks and geodesic distances also begin at slices annotated in part and at
+                what is labelled outside of slices.
+        """
+        begun = time.monotonic()
+        slices = complete_slices(labels, slices)
+        self.interpolates = bool(slices)
+        priors = self.maker.make(labels, slices).half()
+        once = time.monotonic() - begun
+        if self.preview is not None:
+            self.preview(self._smoothed(self._mean_of_priors(priors)))
+        in_time = self.seconds is None or FEWEST_TIMES * once <= self.seconds_alone
+        folds = self._folds(labels, slices, once) if in_time else []
+        if len(folds) < 2:
+            return Stack([], self._with_prior(self._mean_of_priors(priors), labels, slices),
+                         missing="annotation" if in_time else "time")
+        shown = torch.unique(torch.cat([f.truth for f in folds])).tolist()
+        prior_only = tuple(c for c in range(1, self.classes) if c not in shown)
+        (model, *others), whole = self._fit(folds, begun)
+        shallow = model.probabilities(self._inputs(priors, self._distance(labels, slices)))
+        every = torch.cat((priors, shallow[None].half()))
+        folds, predictions = self._out_of_fold(folds, others, whole)
+        rows = [p[:, :, f.known] if whole else p for p, f in zip(predictions, folds, strict=True)]
+        scorable = scorable_voxels(labels, self.volume, slices)
+        scorable = [scorable[f.known] for f in folds]
+        truths = [f.truth[s] for f, s in zip(folds, scorable, strict=True)]
+        rows = [r[:, :, s] for r, s in zip(rows, scorable, strict=True)]
+        weights = self._ensemble_weights(rows, truths)
+        ensemble = self._keep_priors_of(prior_only, weighted_mean(every, weights), priors)
+        weights = self._weights_of_other_folds(rows, truths)
+        # Without predictions of whole volumes a network has nothing to train on.
+        training = [self._with_prior(weighted_mean(p, w), f.labels, f.slices)
+                    for p, w, f in zip(predictions, weights, folds, strict=True)] if whole else []
+        scored = [prior_of(volume, self.classes, (f.known,))[:, s]
+                  for volume, f, s in zip(training, folds, scorable, strict=True)] if whole else \
+            [weighted_mean(r, w) for r, w in zip(rows, weights, strict=True)]
+        return Stack(training, self._with_prior(ensemble, labels, slices), prior_only,
+                     self._scores(scored, rows, truths), missing="" if whole else "time")
+
+    def _ensemble_weights(self, rows: list[torch.Tensor], truths: list[torch.Tensor]
+                          ) -> torch.Tensor:
+        """Weights fitted on folds, half way to the default ones; these where nothing is scorable.
+
+        rows: per fold class probabilities (priors + 1, classes, voxels).
+        truths: uint8 (voxels,).
+        """
+        default = self.default_weights.to(rows[0].device)
+        if not sum(map(len, truths)):
+            return default
+        fitted = fit_ensemble_weights(torch.cat(rows, dim=2), torch.cat(truths))
+        return SHRINKAGE * fitted + (1 - SHRINKAGE) * default
+
+    def _weights_of_other_folds(self, rows: list[torch.Tensor], truths: list[torch.Tensor]
+                                ) -> list[torch.Tensor]:
+        """For each fold weights fitted on the others, so that they can be scored on it."""
+        if len(rows) == 1:
+            return [self._ensemble_weights(rows, truths)]
+        return [self._ensemble_weights(rows[:n] + rows[n + 1:], truths[:n] + truths[n + 1:])
+                for n in range(len(rows))]
+
+    def _scores(self, predictions: list[torch.Tensor], rows: list[torch.Tensor],
+                truths: list[torch.Tensor]) -> list[dict] | None:
+        """IoU and Dice per segment of each fold's prediction with weights fitted on the others;
+        None where nothing is scorable."""
+        if len(predictions) == 1:  # then weights are fitted on one half and scored on the other
+            half = len(truths[0]) // 2
+            rows = [rows[0][:, :, :half], rows[0][:, :, half:]]
+            truths = [truths[0][:half], truths[0][half:]]
+            predictions = [weighted_mean(r, w) for r, w in
+                           zip(rows, self._weights_of_other_folds(rows, truths), strict=True)]
+        found, truth = torch.cat([p.argmax(dim=0) for p in predictions]), torch.cat(truths)
+        if not len(truth):
+            return None
+        return overlap(found.cpu().numpy(), truth.cpu().numpy(), self.classes - 1)
+
+    @cached_property
+    def features(self) -> torch.Tensor:
+        """float16 (f, k, j, i), computed when the shallow model first needs them."""
+        return voxel_features(self.volume, self.maker.spacing, lambda: self.step(0.0))
+
+    @property
+    def default_weights(self) -> torch.Tensor:
+        """float32 (priors + 1,): weights of priors and shallow model before any is fitted."""
+        weights = torch.tensor(DEFAULT_WEIGHTS)
+        # Without registration interpolation stands in, without complete slices background.
+        if self.maker.propagation is None or not self.interpolates:
+            weights[PRIOR_NAMES.index("propagated")] = weights[PRIOR_NAMES.index("interpolated")]
+        return weights / weights.sum()
+
+    def _mean_of_priors(self, priors: torch.Tensor) -> torch.Tensor:
+        weights = self.default_weights[:-1]
+        return weighted_mean(priors, weights / weights.sum())
+
+    def _keep_priors_of(self, classes: tuple[int, ...], ensemble: torch.Tensor,
+                        priors: torch.Tensor) -> torch.Tensor:
+        """The ensemble, in which classes that the shallow model was not fitted on have the
+        probabilities that the priors give them."""
+        if not classes:
+            return ensemble
+        kept = SHOWN_ONCE * self._mean_of_priors(priors[:, list(classes)])
+        kept /= kept.sum(dim=0).clamp_min(1.0)
+        ensemble[list(classes)] = 0
+        ensemble *= (1 - kept.sum(dim=0)) / ensemble.sum(dim=0).clamp_min(1e-6)
+        ensemble[list(classes)] = kept
+        return ensemble
+
+    def _folds(self, labels: torch.Tensor, slices: list[AnnotatedSlice],
+               once: float) -> list[FoldData]:
+        """once: seconds for one set of priors; from a fold's share of the labels less, it takes
+        that share less."""
+        most = None if self.seconds is None else \
+            max(2, 1 + int(self.seconds_alone / 2 // max(once, 1e-9)))
+        parts, found = make_folds(labels, self.volume, slices, most), []
+        for part in parts:
+            self.step(len(found) / (2 * len(parts) + 1))
+            others = [p for p in parts if p is not part]
+            shown = labels_of(others, labels, self.volume)
+            own = torch.where(shown == UNLABELLED, labels, UNLABELLED)
+            # A class that no other fold shows no prior can know here; in the prediction it does.
+            own[~torch.isin(own, torch.unique(shown))] = UNLABELLED
+            known = own != UNLABELLED
+            if not bool(known.any()):
+                continue
+            complete = sorted(item for other in others for item in other.slices)
+            priors = self.maker.make(shown, complete).half()
+            distance = self._distance(shown, complete)
+            rows = self._inputs(priors, distance)[:, known].T
+            found.append(FoldData(own, list(part.slices), known, priors, distance, rows,
+                                  own[known]))
+        return found
+
+    def _fit(self, folds: list[FoldData], begun: float) -> tuple[list[VoxelClassifier], bool]:
+        """See `FoldModels.fit`."""
+        def check() -> None:
+            self.step(len(folds) / (2 * len(folds) + 1))
+
+        models = FoldModels(folds, self.classes, self.seed, self.dtype, check)
+        return models.fit(self.seconds, self.seconds_alone, begun, self._inputs)
+
+    def _out_of_fold(self, folds: list[FoldData], models: list[VoxelClassifier], whole: bool
+                     ) -> tuple[list[FoldData], list[torch.Tensor]]:
+        """The folds that are predicted, and out-of-fold predictions for each: float16
+        (priors + 1, classes, k, j, i), or (priors + 1, classes, voxels) of its known voxels."""
+        predicting = {number: model for model, out in zip(
+            models, left_out(len(folds), len(models)), strict=True) for number in out}
+        predicted, predictions = [folds[number] for number in sorted(predicting)], []
+        for number, fold in zip(sorted(predicting), predicted, strict=True):
+            self.step((len(folds) + number + 1) / (2 * len(folds) + 1))
+            inputs = self._inputs(fold.priors, fold.distance) if whole else fold.rows.T
+            priors = fold.priors if whole else fold.priors[:, :, fold.known]
+            shallow = predicting[number].probabilities(inputs)
+            predictions.append(torch.cat((priors, shallow[None].half())))
+        return predicted, predictions
+
+    def _inputs(self, priors: torch.Tensor, distance: torch.Tensor,
+                part: slice = slice(None)) -> torch.Tensor:
+        """float16 (f, planes, j, i): all features of the shallow model. part: planes along k."""
+        return torch.cat((self.features[:, part], distance[None, part],
+                          priors[:, 1:, part].flatten(0, 1)))
+
+    def _distance(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> torch.Tensor:
+        """float16 (k, j, i): distance to the nearest slice and, where there are labels outside of
+        complete slices, to the nearest of these."""
+        distance = log_distance_to(slices, self.volume, self.maker.spacing)
+        rest = torch.where(labels_of([Fold(slices)], labels, self.volume) == UNLABELLED, labels,
+                           UNLABELLED)
+        if not bool((rest != UNLABELLED).any()):
+            return distance
+        return torch.minimum(distance, log_distance_to_labels(rest, self.maker.spacing))
+
+    def _with_prior(self, probabilities: torch.Tensor, labels: torch.Tensor,
+                    slices: list[AnnotatedSlice]) -> WorkingVolume:
+        """The volume with these class probabilities, smoothed, as further channels."""
+        return replace(self.volume,
+                       image=torch.cat((self.volume.image, self._smoothed(probabilities)[1:])),
+                       labels=labels, slices=slices)
+
+    def _smoothed(self, probabilities: torch.Tensor) -> torch.Tensor:
+        return smooth_probabilities(probabilities, self.volume.image, self.maker.spacing)

@@ -1,0 +1,61 @@
+"""All that a training needs to go on where it was broken off, in two generations.
+
+Never pickle: tensors as .safetensors, everything else as JSON in its header.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ...runfolder.checkpoints import KEY, SCHEMA
+from ..compute.tensors_file import read_tensors, save_tensors
+
+
+def save_state(paths: tuple[Path, Path], tensors: dict[str, torch.Tensor], about: dict) -> None:
+    """Write a state; the one before becomes the second of `paths`. about: JSON-able."""
+    newest, previous = paths
+    fresh = newest.with_name("state-next.safetensors")
+    save_tensors(fresh, tensors, {KEY: json.dumps({"schema": SCHEMA, **about}, allow_nan=False)})
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(newest, previous)
+    # A process that ends here leaves the previous one, which is read as well.
+    os.replace(fresh, newest)
+
+
+def load_state(paths: tuple[Path, Path],
+               check: Callable[[dict[str, torch.Tensor], dict], None] | None = None,
+               told: Callable[[str], None] | None = None
+               ) -> tuple[dict[str, torch.Tensor], dict] | None:
+    """The newest state that is whole: tensors on the CPU and what goes with them; None when there
+    is none.
+
+    check: raises ValueError for a state that is not one.  told: called with what the user should
+    know of damaged ones.
+    """
+    damaged = []
+    for path in paths:
+        if not path.exists():
+            continue
+        try:
+            tensors, about = read_tensors(path, KEY)
+            if about["schema"] != SCHEMA:
+                raise ValueError(f"it is of schema {about['schema']}, expected {SCHEMA}")
+            if check is not None:
+                check(tensors, about)
+        except ValueError as error:
+            damaged.append(f"the checkpoint {path} is damaged ({error})")
+            continue
+        if damaged and told is not None:
+            told(f"{damaged[0]}: training goes on from the one before.")
+        return tensors, about
+    if damaged and told is not None:
+        told(f"{'; '.join(damaged)}: training begins anew.")
+    return None
+
+

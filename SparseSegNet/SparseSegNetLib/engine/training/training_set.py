@@ -1,0 +1,123 @@
+"""What a network is taught: which volumes, with which labels, and what is held out from it.
+
+Labels may change while it is taught. With a stack (see `stacking`) every voxel is taught with a
+prior that has not seen its label. Labels that are drawn later come as a fold of their own: the
+prior of the whole volume was made without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ...annotation.composition import UNLABELLED
+from ...annotation.slices import AnnotatedSlice
+from ..data.preprocessing import WorkingVolume
+from ..stacking.stack import Stack
+from .held_out import Split
+
+
+class TrainingSet:
+    """volumes: the annotated ones; with a stack the first is the stack's target.
+    split: held out from the first volume, as long as `held`.
+    fresh: the fold of what was drawn since the stack was made, or None.
+    """
+
+    def __init__(self, volumes: list[WorkingVolume], split: Split | None, stack: Stack | None,
+                 holding_out: bool):
+        self.stack, self.split = stack, split
+        self.volumes = [stack.target] if stack is not None else list(volumes)
+        self.holding_out = holding_out and split is not None
+        self.fresh: WorkingVolume | None = None
+
+    @property
+    def target(self) -> WorkingVolume:
+        """The first volume, which is scored and shown."""
+        return self.volumes[0]
+
+    @property
+    def scored(self) -> WorkingVolume:
+        """The first volume as the held-out slices are predicted from: their labels have reached
+        none of its inputs."""
+        return self.split.fold or self.target
+
+    def training_volumes(self) -> list[WorkingVolume]:
+        """What is trained on now."""
+        if self.stack is not None and self.stack.folds:
+            folds = [f for f in self.stack.folds
+                     if not self.holding_out or f is not self.split.fold]
+            return folds if self.fresh is None else [*folds, self.fresh]
+        if not self.holding_out:
+            return self.volumes
+        labels = torch.from_numpy(self.split.training).to(self.target.labels.device)
+        slices = [s for s in self.target.slices if s not in self.split.slices]
+        return [replace(self.target, labels=labels, slices=slices), *self.volumes[1:]]
+
+    def replace_stack(self, stack: Stack) -> None:
+        """Take what priors say of the labels as they are now. What was held out has been seen
+        by then, so nothing is any more."""
+        self.stack, self.volumes = stack, [stack.target]
+        self.holding_out, self.split, self.fresh = False, None, None
+
+    def move(self, device: torch.device) -> None:
+        """Take all volumes to another device."""
+        moved: dict[int, WorkingVolume] = {}
+
+        def there(volume: WorkingVolume | None) -> WorkingVolume | None:
+            if volume is None:
+                return None
+            if id(volume) not in moved:  # a volume that is two things stays one
+                moved[id(volume)] = replace(volume, image=volume.image.to(device),
+                                            labels=volume.labels.to(device))
+            return moved[id(volume)]
+
+        before = (self.volumes, self.stack, self.split)  # alive, so that no id comes twice
+        self.volumes = [there(v) for v in self.volumes]
+        if self.stack is not None:
+            self.stack = replace(self.stack, folds=[there(f) for f in self.stack.folds],
+                                 target=there(self.stack.target))
+        if self.split is not None:
+            self.split = replace(self.split, fold=there(self.split.fold))
+        self.fresh = there(self.fresh)
+        del before
+
+    def change(self, number: int, labels: torch.Tensor, slices: list[AnnotatedSlice]
+               ) -> torch.Tensor:
+        """Put other labels in the place of a volume's, from its number in `volumes` on.
+
+        labels: uint8 (k, j, i), 255 = unlabelled.
+        Returns the voxels that are newly or differently labelled, boolean (k, j, i).
+        """
+        before = self.volumes[number]
+        self.volumes[number] = replace(before, labels=labels, slices=slices)
+        known = labels != UNLABELLED
+        if number == 0 and self.split is not None:
+            mask = self.split.mask & known.cpu().numpy()
+            training = np.where(self.split.mask, UNLABELLED, labels.cpu().numpy())
+            self.split = replace(self.split, mask=mask, training=training.astype(np.uint8))
+        if self.stack is not None:
+            self._change_folds(before, self.volumes[number])
+        return known & (labels != before.labels)
+
+    def _change_folds(self, before: WorkingVolume, volume: WorkingVolume) -> None:
+        labels = volume.labels
+        nothing = torch.full_like(labels, UNLABELLED)
+        folds = []
+        for fold in self.stack.folds:
+            other = replace(fold, labels=torch.where(fold.labels != UNLABELLED, labels, nothing))
+            if self.split is not None and fold is self.split.fold:
+                self.split = replace(self.split, fold=other)
+            folds.append(other)
+        self.stack = replace(self.stack, folds=folds, target=volume)
+        drawn = before.labels == UNLABELLED
+        if self.fresh is not None:
+            drawn |= self.fresh.labels != UNLABELLED
+        drawn &= labels != UNLABELLED
+        if bool(drawn.any()):
+            known = {s for fold in folds for s in fold.slices}
+            self.fresh = replace(volume, labels=torch.where(drawn, labels, nothing),
+                                 slices=[s for s in volume.slices if s not in known])
+        else:
+            self.fresh = None

@@ -1,0 +1,12 @@
+"""The exit codes of the command line and of the engine's process."""
+
+from __future__ import annotations
+
+DONE, BAD_INPUT, CANCELLED, NO_DEVICE, INTERNAL = 0, 2, 3, 4, 5
+_OF_ERRORS = {"input": BAD_INPUT, "locked": BAD_INPUT, "cancelled": CANCELLED,
+              "interrupted": CANCELLED, "no-device": NO_DEVICE}
+
+
+def exit_code(error_code: str) -> int:
+    """The exit code of a process that ends with an EngineError of this code."""
+    return _OF_ERRORS.get(error_code, INTERNAL)

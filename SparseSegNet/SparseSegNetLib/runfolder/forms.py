@@ -1,0 +1,215 @@
+"""Whether JSON has the form that is expected: types, ranges and what is missing, said in words.
+
+A form is a function that looks at a value and raises ValidationError, which names the place, what was
+expected there and what was found. `of_type` makes the form of a dataclass from its annotations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from ..errors import InputError
+
+LARGEST = 2**63 - 1  # of whole numbers: what arrays and files can count
+BIGGEST = 1e300  # of numbers, so that sums and products stay finite
+LONGEST_FILE = 64 << 20  # bytes
+DEEPEST = 40  # lists in lists
+
+
+class ValidationError(ValueError):
+    """A value has not the expected form; the message says where, what was expected and found."""
+
+    def __init__(self, where: str, expected: str, found: object):
+        shown = "missing" if found is MISSING else f"'{_short(found)}'"
+        super().__init__(f"{where or 'the whole'} is {shown}: expected {expected}")
+
+
+MISSING = object()
+Form = Callable[[object, str], None]
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def whole(low: int = -LARGEST, high: int = LARGEST) -> Form:
+    """A whole number from `low` to `high`."""
+    def form(value, where):
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            limits = {(True, True): "", (True, False): f" of at most {high}",
+                      (False, True): f" of at least {low}",
+                      (False, False): f" from {low} to {high}"}[low == -LARGEST, high == LARGEST]
+            raise ValidationError(where, f"a whole number{limits}", value)
+    return form
+
+
+def number(low: float = -BIGGEST, high: float = BIGGEST) -> Form:
+    """A finite number from `low` to `high`."""
+    def form(value, where):
+        if not isinstance(value, (int, float)) or isinstance(value, bool) \
+                or not low <= value <= high:
+            raise ValidationError(where, "a number" + (
+                "" if (low, high) == (-BIGGEST, BIGGEST) else f" from {low:g} to {high:g}"), value)
+    return form
+
+
+def text() -> Form:
+    """A text that can be written to a file and used in a path."""
+    def form(value, where):
+        if not isinstance(value, str):
+            raise ValidationError(where, "a text", value)
+        if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+            raise ValidationError(where, "a text of whole characters", value)
+    return form
+
+
+def flag() -> Form:
+    """true or false."""
+    def form(value, where):
+        if not isinstance(value, bool):
+            raise ValidationError(where, "true or false", value)
+    return form
+
+
+def optional(inner: Form) -> Form:
+    """null, or what `inner` takes."""
+    def form(value, where):
+        if value is not None:
+            inner(value, where)
+    return form
+
+
+def choice(*known: str) -> Form:
+    """One of these texts."""
+    def form(value, where):
+        if not isinstance(value, str) or value not in known:
+            raise ValidationError(where, f"one of {', '.join(known)}", value)
+    return form
+
+
+def rows(inner: Form, least: int = 0, most: int = LARGEST) -> Form:
+    """A list of `least` to `most` values that `inner` takes."""
+    def form(value, where):
+        if not isinstance(value, (list, tuple)) or not least <= len(value) <= most:
+            count = f"{least}" if least == most else (
+                f"at least {least}" if most == LARGEST else f"{least} to {most}")
+            raise ValidationError(where, "a list" if (least, most) == (0, LARGEST) else
+                         f"a list of {count}", value)
+        for n, item in enumerate(value):
+            inner(item, f"{where}[{n}]")
+    return form
+
+
+def record(needed: dict[str, Form], further: dict[str, Form] | None = None) -> Form:
+    """An object with the fields `needed`, and perhaps `further` ones. Others are not looked at,
+    beside that they must be JSON that can be written again."""
+    def form(value, where):
+        if not isinstance(value, dict):
+            raise ValidationError(where, "an object with named fields", value)
+        for name, inner in {**needed, **(further or {})}.items():
+            place = f"{where}.{name}" if where else name
+            if name in value:
+                inner(value[name], place)
+            elif name in needed:
+                raise ValidationError(place, "a value", MISSING)
+        for name in value.keys() - needed.keys() - (further or {}).keys():
+            text()(name, f"{where or 'the whole'}: a field's name")
+            anything()(value[name], f"{where}.{name}" if where else name)
+    return form
+
+
+def anything(depth: int = 0) -> Form:
+    """Any JSON that can be written again: finite numbers, whole characters, not too deep."""
+    def form(value, where):
+        if depth > DEEPEST:
+            raise ValidationError(where, f"at most {DEEPEST} lists in lists", "...")
+        if isinstance(value, str):
+            text()(value, where)
+        elif isinstance(value, float):
+            number()(value, where)
+        elif isinstance(value, (list, tuple)):
+            rows(anything(depth + 1))(value, where)
+        elif isinstance(value, dict):
+            mapping(anything(depth + 1))(value, where)
+    return form
+
+
+def mapping(inner: Form) -> Form:
+    """An object with fields of any name, of values that `inner` takes."""
+    def form(value, where):
+        if not isinstance(value, dict):
+            raise ValidationError(where, "an object with named fields", value)
+        for name, item in value.items():
+            text()(name, f"{where or 'the whole'}: a field's name")
+            inner(item, f"{where}.{name}" if where else name)
+    return form
+
+
+PLAIN = {int: whole, float: number, str: text, bool: flag}
+
+
+@cache
+def of_type(kind) -> Form:
+    """The form of what `kind` is made from: int, float, str, bool, tuples, dictionaries, None or
+    a dataclass, whose fields without default are needed."""
+    if kind in PLAIN:
+        return PLAIN[kind]()
+    if dataclasses.is_dataclass(kind):
+        hints, needed, further = typing.get_type_hints(kind), {}, {}
+        for item in dataclasses.fields(kind):
+            bare = item.default is dataclasses.MISSING and \
+                item.default_factory is dataclasses.MISSING
+            (needed if bare else further)[item.name] = of_type(hints[item.name])
+        return record(needed, further)
+    outer, inner = typing.get_origin(kind), typing.get_args(kind)
+    if outer in (types.UnionType, typing.Union):
+        (real,) = (part for part in inner if part is not types.NoneType)
+        return optional(of_type(real))
+    if outer is dict:
+        return mapping(of_type(inner[1]))
+    if outer is tuple and inner[1:] == (Ellipsis,):
+        return rows(of_type(inner[0]))
+    if outer is tuple and len(set(inner)) == 1:
+        return rows(of_type(inner[0]), len(inner), len(inner))
+    raise TypeError(f"no form for {kind}")
+
+
+def parse_json(data: bytes | str):
+    """The value in UTF-8 JSON. Raises ValueError for anything else, however deep or long."""
+    try:
+        return json.loads(data if isinstance(data, str) else data.decode("utf-8"),
+                          parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("too many lists in lists") from error
+
+
+def _refuse(name: str):
+    raise ValueError(f"{name} is no JSON")
+
+
+def read_json(path: Path, form: Form, remedy: str):
+    """The value in a JSON file of that form. Raises InputError, which names the file, what was
+    expected and what to do."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LONGEST_FILE + 1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}). {remedy}") from error
+    if len(data) > LONGEST_FILE:
+        raise InputError(f"{path} is longer than {LONGEST_FILE >> 20} MB, which no such file is. "
+                         f"{remedy}")
+    try:
+        value = parse_json(data)
+        form(value, "")
+    except ValidationError as error:
+        raise InputError(f"{path} is damaged: {error}. {remedy}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: it is no JSON ({error}). {remedy}") from error
+    return value

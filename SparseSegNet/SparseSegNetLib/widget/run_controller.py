@@ -1,0 +1,248 @@
+"""The run that the panel shows: started, followed, changed and ended."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from slicer.i18n import tr as _
+
+from ..annotation.slices import format_slices
+from ..client.engine_run import ENDED
+from ..errors import EngineError, InputError
+from ..scene import logic
+from ..scene.scene_run import SceneRun
+from ..scene.views import shownPlanes
+from .run_store import finished, resumable
+
+CALM = 1.0  # seconds without a change until new labels are sent
+LOOK_AGAIN = 3.0  # seconds between two previews that are asked for
+COMMAND = re.compile(r"'sparsesegnet resume \"[^\"]*\"' goes on")
+
+
+class RunController:
+    """Starts, follows and ends runs for the panel's sections.
+
+    Args:
+        panel: Gives parameters, annotation session and run store, and shows what changed.
+
+    Attributes:
+        run: The run that is shown, or None.
+        state: Its state as of the last heartbeat, '' without a run.
+        progress: Its newest progress event.
+        metrics: Its scores so far.
+        warnings: What the engine warned of.
+        message: The last message to the user.
+        failure: Why the run failed, else ''.
+        device: The device that it is trained on, else ''.
+    """
+
+    def __init__(self, panel):
+        self.panel = panel
+        self._leaving: list[SceneRun] = []
+        self._reset(None, "")
+        self._seen = None  # the newest run from the console that was looked at
+
+    def _reset(self, run: SceneRun | None, state: str) -> None:
+        """Show this run, of which nothing was heard yet, or none."""
+        self.run, self.state, self.progress, self.metrics = run, state, {}, []
+        self.warnings: list[str] = []
+        self.message = self.failure = self.device = ""
+        self._changedAt: float | None = None
+        self._previewDue, self._lookedAt = False, time.monotonic()
+
+    def _abandon(self) -> None:
+        """Have the run's engine end, without waiting for it."""
+        self.run.cancel(wait=False)
+        self._leaving.append(self.run)
+
+    def showMessage(self, text: str) -> None:
+        """Show the user a message where the run is."""
+        self.message = text[:1].upper() + text[1:]
+        self.panel.learn.update()
+
+    @property
+    def active(self) -> bool:
+        """Whether the engine works, or rests, for the run that is shown."""
+        return self.run is not None and self.state not in (*ENDED, "")
+
+    def train(self) -> None:
+        """Begin a run with the slices and choices as they are."""
+        parameters = self.panel.parameters
+        if parameters is None or self.panel.session is None or self.active:
+            return
+        self.panel.annotate.look()
+        try:
+            folder = self.panel.runs.new(parameters.volume.GetName() or "volume")
+            run = logic.densify(
+                [parameters.volume, *parameters.channels], parameters.segmentation,
+                parameters.timeBudget, network=parameters.network, device=parameters.device,
+                seed=parameters.seed, largestComponent=parameters.largestComponent,
+                runFolder=folder)
+        except (InputError, EngineError) as error:
+            self.showMessage(str(error))
+            return
+        self.show(run)
+
+    def resume(self) -> None:
+        """Go on with the run that the scene remembers."""
+        self.continueRun(self.panel.parameters.runFolder)
+
+    def continueRun(self, folder, moreTime: float = 0.0, message: str = "") -> None:
+        """Go on with a run from its last checkpoint."""
+        try:
+            run = logic.resume(folder, self.panel.parameters.volume,
+                               self.panel.parameters.segmentation, moreTime=moreTime)
+        except (InputError, EngineError) as error:
+            self.showMessage(str(error))
+            return
+        self.show(run)
+        self.showMessage(message)
+
+    def show(self, run: SceneRun) -> None:
+        """Show a run from now on."""
+        self._seen = run
+        self._reset(run, "preparing")
+        self.panel.learn.curve.clear()
+        run.observe(self._onEvent)
+        self.panel.parameters.runFolder = str(run.folder)
+        self.panel.update()
+
+    def follow(self) -> None:
+        """Take in what engines have said; a part of the heartbeat."""
+        self._leaving = [r for r in self._leaving if r.poll() not in ENDED]
+        newest = logic.currentRun()
+        if newest is not None and newest is not self._seen:
+            self._seen = newest
+            self._showFromConsole(newest)
+        if not self.active:
+            return
+        run, before = self.run, self.state
+        self.state = run.poll()
+        if self.run is not run:
+            return  # an observer ended it
+        self.progress, self.metrics = run.progress, run.metrics
+        self.device = (run.plan or {}).get("device", self.device)
+        self._sendLabels()
+        self._preview()
+        if self.state in ENDED and before not in ENDED:
+            self._ended()
+            return
+        self.panel.learn.curve.show(self.metrics, self.panel.parameters.parameterNode)
+        self.panel.learn.update()
+
+    def _showFromConsole(self, run: SceneRun) -> None:
+        """A run that was begun in the console on nodes of this scene is shown like our own."""
+        if self.active or run.volumeNode is None or run.segmentationNode is None \
+                or self.panel.parameters is None:
+            return
+        parameters = self.panel.parameters
+        parameters.volume, parameters.segmentation = run.volumeNode, run.segmentationNode
+        parameters.timeBudget = float(run.options.time_budget)
+        self.show(run)
+
+    def labelsChanged(self) -> None:
+        """Labels or slices are others now: the engine is to learn them once it is quiet."""
+        self.message = ""
+        if self.active and self.panel.parameters.followEdits:
+            self._changedAt = time.monotonic()
+
+    def _sendLabels(self) -> None:
+        if self._changedAt is None or time.monotonic() - self._changedAt < CALM \
+                or self.state in ENDED:
+            return
+        self._changedAt = None
+        try:
+            self.run.updateLabels()
+        except (InputError, OSError) as error:
+            self.showMessage(str(error))
+
+    def changeTime(self, seconds: float) -> None:
+        """The slider moved while it trains."""
+        if self.active and self.state in ("training", "paused"):
+            self.run.setTimeBudget(seconds)
+
+    def _onEvent(self, event: dict) -> None:
+        if event["event"] == "preview":
+            self._previewDue = True
+        elif event["event"] in ("warning", "oom-recovered", "silent"):
+            self.warnings.append(event["text"])
+
+    def _preview(self) -> None:
+        """Ask for the planes in the views now and then, and show what came."""
+        parameters, now = self.panel.parameters, time.monotonic()
+        if not parameters.livePreview or self.state not in ("training", "preparing"):
+            return
+        if self.state == "training" and now - self._lookedAt > LOOK_AGAIN:
+            self._lookedAt = now
+            planes = {} if parameters.volume is None else shownPlanes(parameters.volume)
+            wanted = format_slices({p for p in planes.values() if p is not None})
+            if wanted:
+                self.run.requestPreview(wanted)
+        if self._previewDue:
+            self._previewDue = False
+            try:
+                node = self.run.updatePreview()
+            except InputError:
+                return  # a node has gone, which was said
+            if node is not None and parameters.preview is not node:
+                node.GetDisplayNode().SetOpacity2DFill(0.35)
+                node.SetSaveWithScene(False)
+                parameters.preview = node
+
+    def _ended(self) -> None:
+        """A run has ended: show its result, or why there is none."""
+        run, parameters = self.run, self.panel.parameters
+        self.message = ""
+        self._removePreview()
+        if self.state == "done":
+            try:
+                parameters.uncertainty = None
+                parameters.result = run.result
+            except InputError as error:
+                self.failure, self.state = str(error), "failed"
+        elif self.state == "failed":
+            self.failure = self._reason(run.error)
+        self.panel.learn.curve.show(self.metrics, parameters.parameterNode)
+        self.panel.update()
+        self.panel.learn.showRuns()
+
+    def _reason(self, error: EngineError) -> str:
+        """Why a run failed, with the button's name where the command line's is meant."""
+        text = f"{error.cause[:1].upper()}{error.cause[1:]} {error.remedy}"
+        if resumable(self.panel.parameters.runFolder):
+            text = COMMAND.sub(_("'Resume the last run' goes on"), text)
+        return text.strip()
+
+    def _removePreview(self) -> None:
+        node = self.panel.parameters.preview
+        self.panel.parameters.preview = None
+        if node is not None and node.GetScene() is not None:
+            node.GetScene().RemoveNode(node)
+
+    def cancel(self) -> None:
+        """Give the run up, without waiting for its end."""
+        if not self.active:
+            return
+        self._abandon()
+        self.state = "cancelled"
+        self._removePreview()
+        if finished(self.panel.parameters.runFolder) is None:
+            self.panel.parameters.runFolder = ""
+        self.showMessage("")
+        self.panel.update()
+
+    def leave(self) -> None:
+        """The scene closes: the run ends, and nothing of it is shown any more."""
+        if self.active:
+            self._abandon()
+        self._reset(None, "")
+
+    def endAll(self, patience: float) -> None:
+        """End every engine, waiting twice `patience` seconds at most: those that do not end by
+        themselves are killed in between."""
+        self.leave()
+        end = time.monotonic() + 2 * patience
+        while self._leaving and time.monotonic() < end:
+            self._leaving = [r for r in self._leaving if r.wait(0.1) not in ENDED]
+        self._leaving = []

@@ -1,0 +1,100 @@
+"""The same drawing read from the scene, by the panel and from a file is the same label array."""
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+import vtk
+
+from SparseSegNetLib.annotation.drawn import painting_order
+from SparseSegNetLib.annotation.slices import AnnotatedSlice
+from SparseSegNetLib.files.images import read_volume
+from SparseSegNetLib.files.labels import read_annotation
+from SparseSegNetLib.scene.annotation_session import AnnotationSession
+from SparseSegNetLib.scene.annotations import annotationOf
+
+SHAPE = (12, 16, 20)
+
+
+def masks(solid=False):
+    """Two segments that overlap each other, and a Background that overlaps both."""
+    drawn = {name: np.zeros(SHAPE, bool) for name in ("A", "Background", "B", "background ")}
+    where = np.s_[2:9] if solid else 5
+    drawn["A"][where, 3:9, 4:12] = True
+    drawn["B"][where, 6:12, 8:16] = True
+    drawn["Background"][where, 2:8, 2:10] = True
+    drawn["background "][9, 2:4, 2:6] = True
+    return drawn
+
+
+def fromFile(volume, node, folder):
+    for each, kind, name in ((volume, "vtkMRMLVolumeArchetypeStorageNode", "image.nrrd"),
+                             (node, "vtkMRMLSegmentationStorageNode", "drawn.seg.nrrd")):
+        storage = slicer.mrmlScene.CreateNodeByClass(kind)
+        storage.UnRegister(None)
+        storage.SetFileName(str(folder / name))
+        assert storage.WriteData(each)
+    return read_annotation(folder / "drawn.seg.nrrd",
+                           read_volume([folder / "image.nrrd"]).geometry)
+
+
+def segmentation(makeSegmentation, volume, drawn, order):
+    node = makeSegmentation(volume, {name: drawn[name] for name in order})
+    for name in order:
+        node.GetSegmentation().GetSegment(name).SetName(name)
+        # Overlapping segments in layers of their own: drawing one above must not cut another.
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(node, name, volume) > 0
+        assert (found == drawn[name]).all()
+    return node
+
+
+@pytest.mark.parametrize("solid", [False, True])
+@pytest.mark.parametrize("order", [("A", "Background", "B", "background "),
+                                   ("Background", "background ", "B", "A"),
+                                   ("B", "A", "background ", "Background")])
+def test_overlapping_segments(makeVolume, makeSegmentation, tmp_path, order, solid):
+    volume = makeVolume(np.zeros(SHAPE, np.int16), seed=3)
+    drawn = masks(solid)
+    node = segmentation(makeSegmentation, volume, drawn, order)
+    scene = annotationOf(node, volume, None)
+    file = fromFile(volume, node, tmp_path)
+    assert (scene.labels == file.labels).all() and scene.slices == file.slices
+    assert [s.name for s in scene.segments] == [s.name for s in file.segments]
+    assert bool(scene.warnings) == bool(file.warnings) == solid
+    panel = AnnotationSession(volume, node)
+    assert sorted(panel.slices) == scene.slices and bool(panel.warning) == solid
+    assert (annotationOf(node, volume, None).labels == scene.labels).all(), "as the panel lists"
+    # A segment wins against Background, of two segments the later one.
+    names = [name for name in order if len(name) == 1]
+    for place, name in enumerate(names, start=1):
+        others = np.logical_or.reduce([drawn[n] for n in names[place:]], initial=False)
+        assert (scene.labels[drawn[name] & ~others] == place).all()
+    behind = drawn["Background"] | drawn["background "]
+    assert (scene.labels[behind & ~drawn["A"] & ~drawn["B"]] == 0).all()
+    if not solid:
+        assert scene.slices == [AnnotatedSlice("k", 5)]
+        rows = panel.rows()[0].voxels
+        assert rows[names[-1]] == drawn[names[-1]].sum(), "Background hides nothing in the table"
+
+
+def test_drawn_on_another_grid(makeVolume, makeSegmentation, tmp_path):
+    """On the grid of a volume that is shifted and turned by a half turn against ours."""
+    volume = makeVolume(np.zeros(SHAPE, np.int16), seed=3)
+    node = segmentation(makeSegmentation, volume, masks(), ("A", "Background", "B", "background "))
+    other = makeVolume(np.zeros(SHAPE, np.int16), seed=3, name="turned")
+    matrix, turn = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    for axis in (0, 1):
+        turn.SetElement(axis, axis, -1)
+        turn.SetElement(axis, 3, SHAPE[2 - axis] - 1)
+    vtk.vtkMatrix4x4.Multiply4x4(matrix, turn, matrix)
+    other.SetIJKToRASMatrix(matrix)
+    scene = annotationOf(node, other, None)
+    file = fromFile(other, node, tmp_path)
+    assert (scene.labels == file.labels).all() and scene.slices == file.slices
+    assert (scene.labels[:, ::-1, ::-1] == annotationOf(node, volume, None).labels).all()
+
+
+def test_painting_order():
+    assert painting_order(["a", " BackGround", "b", "background"]) == [1, 3, 0, 2]
+    assert painting_order([]) == []
