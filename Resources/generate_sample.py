@@ -48,8 +48,9 @@ def geometry() -> Geometry:
     """A slightly oblique grid: 10 degrees about z, then 5 about x."""
     c, s = np.cos(np.radians(10)), np.sin(np.radians(10))
     d, t = np.cos(np.radians(5)), np.sin(np.radians(5))
-    turn = np.array([[1, 0, 0], [0, d, -t], [0, t, d]]) @ np.array([[c, -s, 0], [s, c, 0],
-                                                                    [0, 0, 1]])
+    turn = np.array([[1, 0, 0], [0, d, -t], [0, t, d]]) @ np.array(
+        [[c, -s, 0], [s, c, 0], [0, 0, 1]]
+    )
     return Geometry(SHAPE[::-1], SPACING, ORIGIN, tuple(turn.ravel().tolist()))
 
 
@@ -101,8 +102,7 @@ def centre_lines(rng: np.random.Generator, extent: np.ndarray) -> tuple[np.ndarr
                     value = min(room, clear + 2) + 0.7 * min(edge, 4) + 3.0 * (turn @ heading)
                     if value > score:
                         best, score, free = turn, value, room
-                if free < clear - 2.5 or (line[-1] < -6).any() \
-                        or (line[-1] > extent + 6).any():
+                if free < clear - 2.5 or (line[-1] < -6).any() or (line[-1] > extent + 6).any():
                     break
                 heading = best
                 line.append(line[-1] + heading)
@@ -111,8 +111,9 @@ def centre_lines(rng: np.random.Generator, extent: np.ndarray) -> tuple[np.ndarr
     return np.array(points), np.array(owner)
 
 
-def tissue(rng: np.random.Generator, centre: np.ndarray, tubule: np.ndarray,
-           spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def tissue(
+    rng: np.random.Generator, centre: np.ndarray, tubule: np.ndarray, spacing: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels uint8 (k, j, i), distance from the lumen's surface in the wall's thickness (0 inner,
     1 outer), and the tubule that each voxel is nearest to."""
     where = np.indices(SHAPE).reshape(3, -1).T * spacing
@@ -139,8 +140,13 @@ def tissue(rng: np.random.Generator, centre: np.ndarray, tubule: np.ndarray,
     return labels, depth, owner
 
 
-def stain(rng: np.random.Generator, labels: np.ndarray, depth: np.ndarray, owner: np.ndarray,
-          spacing: np.ndarray) -> np.ndarray:
+def stain(
+    rng: np.random.Generator,
+    labels: np.ndarray,
+    depth: np.ndarray,
+    owner: np.ndarray,
+    spacing: np.ndarray,
+) -> np.ndarray:
     """What the microscope sees of it, uint8 (k, j, i)."""
     wall = labels == 1
     # Cell nuclei sit in the middle of the wall and, sparser, between the tubules.
@@ -148,9 +154,9 @@ def stain(rng: np.random.Generator, labels: np.ndarray, depth: np.ndarray, owner
     cells = blobs(rng, (labels == 0) & (depth > 1.15), 6.0, 1.8, spacing)
     fibres = np.clip(smooth(rng, 1.6, spacing) * 0.6 + smooth(rng, 4, spacing) * 0.7, -1.5, 2)
     # Cell borders and the basal membrane take more stain than the cells' inside.
-    membrane = np.exp(-((depth - 1) / 0.13) ** 2) + 0.6 * np.exp(-((depth - 0.02) / 0.12) ** 2)
+    membrane = np.exp(-(((depth - 1) / 0.13) ** 2)) + 0.6 * np.exp(-(((depth - 0.02) / 0.12) ** 2))
     cytoplasm = 0.50 + 0.07 * smooth(rng, 1.3, spacing) + 0.34 * nuclei + 0.22 * membrane
-    between = 0.21 + 0.08 * fibres + 0.36 * cells + 0.16 * np.exp(-((depth - 1) / 0.1) ** 2)
+    between = 0.21 + 0.08 * fibres + 0.36 * cells + 0.16 * np.exp(-(((depth - 1) / 0.1) ** 2))
     inside = 0.15 + 0.03 * smooth(rng, 3, spacing) + 0.14 * debris(rng, spacing)
     uptake = rng.uniform(0.72, 1.22, TUBULES)[owner]
     light = np.select([wall, labels == 2], [cytoplasm * uptake, inside], between)
@@ -167,14 +173,15 @@ def smooth(rng: np.random.Generator, scale: float, spacing: np.ndarray) -> np.nd
     return field / field.std()
 
 
-def blobs(rng: np.random.Generator, inside: np.ndarray, apart: float, radius: float,
-          spacing: np.ndarray) -> np.ndarray:
+def blobs(
+    rng: np.random.Generator, inside: np.ndarray, apart: float, radius: float, spacing: np.ndarray
+) -> np.ndarray:
     """Soft ellipsoids of about `radius`, at least `apart` from each other, centred in `inside`."""
     candidates = np.argwhere(inside)
     rng.shuffle(candidates)
     chosen = np.empty((0, 3))
     for start in range(0, min(len(candidates), 24000), 400):
-        fresh = candidates[start:start + 400] * spacing
+        fresh = candidates[start : start + 400] * spacing
         for point in fresh:
             if len(chosen) == 0 or ((chosen - point) ** 2).sum(axis=1).min() > apart**2:
                 chosen = np.vstack((chosen, point))
@@ -207,9 +214,11 @@ def write(folder: Path, seed: int = SEED) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--output", type=Path,
-                        default=Path(__file__).resolve().parents[1] / "SparseSegNet" / "Resources"
-                        / "Sample")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(__file__).resolve().parents[1] / "SparseSegNet" / "Resources" / "Sample",
+    )
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
     write(options.output, options.seed)

@@ -60,9 +60,11 @@ class SparseSegNet(ScriptedLoadableModule):
         self.parent.contributors = ["SparseSegNet developers"]
         self.parent.helpText = _(
             "Dense 3D segmentations from a few annotated slices: draw some orthogonal slices with "
-            "the Segment Editor, and a 3D network learns the rest of the volume from them.")
+            "the Segment Editor, and a 3D network learns the rest of the volume from them."
+        )
         self.parent.acknowledgementText = _(
-            "The method is the 3D U-Net's (Cicek et al., MICCAI 2016).")
+            "The method is the 3D U-Net's (Cicek et al., MICCAI 2016)."
+        )
         slicer.app.connect("startupCompleted()", self.onStartupCompleted)
 
     def onStartupCompleted(self):
@@ -146,8 +148,12 @@ class SparseSegNetTest(ScriptedLoadableModuleTest):
         known = mergedSegments(drawn.GetSegmentation(), ids, volume) > 0
         for item in run.slices:
             known[item.selector()] = True
-        overlaps = [np.mean((found == n)[~known & ((found == n) | (truth == n))]
-                            & (truth == n)[~known & ((found == n) | (truth == n))])
-                    for n in range(1, len(ids) + 1)]
+        overlaps = [
+            np.mean(
+                (found == n)[~known & ((found == n) | (truth == n))]
+                & (truth == n)[~known & ((found == n) | (truth == n))]
+            )
+            for n in range(1, len(ids) + 1)
+        ]
         self.assertGreater(min(overlaps), 0.6)
         self.delayDisplay("densified")

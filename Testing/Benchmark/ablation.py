@@ -41,8 +41,9 @@ from SparseSegNetLib.engine.stacking.stacker import Stacker
 from SparseSegNetLib.engine.training.trainer import Trainer, by_time
 from SparseSegNetLib.runfolder.folder import RunInput
 
-STRONG = Strength(rotation=25, scale=0.2, elastic=5.5, contrast=0.25, brightness=0.2, noise=0.15,
-                  gamma=0.3)
+STRONG = Strength(
+    rotation=25, scale=0.2, elastic=5.5, contrast=0.25, brightness=0.2, noise=0.15, gamma=0.3
+)
 
 
 class Without(PriorMaker):
@@ -94,8 +95,7 @@ class Variant:
 
 STACKS = (
     StackVariant("as shipped"),
-    *(StackVariant(f"without the prior '{prior}'", without=prior)
-      for prior in PRIOR_NAMES),
+    *(StackVariant(f"without the prior '{prior}'", without=prior) for prior in PRIOR_NAMES),
     StackVariant("filters at three scales", ((filters, "SCALES", (0.7, 1.6, 3.5)),)),
     StackVariant("not told what lies beside", ((filters, "AROUND", slice(0)),)),
     StackVariant("position without waves", ((features, "WAVES", ()),)),
@@ -104,12 +104,18 @@ STACKS = (
     StackVariant("four folds, never one per slice", ((stacking, "LEAVE_ONE_OUT", 0),)),
     StackVariant("blend as the folds say", ((stacking, "SHRINKAGE", 1.0),)),
     StackVariant("blend as usual", ((stacking, "SHRINKAGE", 0.0),)),
-    StackVariant("no shallow model in the blend", (
-        (stacking, "SHRINKAGE", 0.0), (stacking, "DEFAULT_WEIGHTS", (0.0, 0.25, 0.15, 0.6, 0.0)))),
-    StackVariant("shallow model alone", (
-        (stacking, "SHRINKAGE", 0.0),
-        # Not 0: classes that one fold alone shows are left to the priors' mean.
-        (stacking, "DEFAULT_WEIGHTS", (1e-6, 1e-6, 1e-6, 1e-6, 1.0)))),
+    StackVariant(
+        "no shallow model in the blend",
+        ((stacking, "SHRINKAGE", 0.0), (stacking, "DEFAULT_WEIGHTS", (0.0, 0.25, 0.15, 0.6, 0.0))),
+    ),
+    StackVariant(
+        "shallow model alone",
+        (
+            (stacking, "SHRINKAGE", 0.0),
+            # Not 0: classes that one fold alone shows are left to the priors' mean.
+            (stacking, "DEFAULT_WEIGHTS", (1e-6, 1e-6, 1e-6, 1e-6, 1.0)),
+        ),
+    ),
     StackVariant("not smoothed", ((smoothing, "ROUNDS", 0),)),
     StackVariant("without loose pieces", largest=True),
 )
@@ -117,12 +123,15 @@ STACKS = (
 
 def with_patch(edge: int, batch: int) -> Callable[[Plan], Plan]:
     """Patches of about edge^3 voxels, with the levels that fit them."""
+
     def change(plan: Plan) -> Plan:
         patch_ = box_within(plan.shape, plan.spacing, edge**3)
         strides, kernels = levels(patch_, plan.spacing)
         plan = replace(plan, batch=batch, strides=strides, kernels=kernels)
-        return replace(plan, patch=round_up(patch_, plan.divisor),
-                       tile=round_up(plan.tile, plan.divisor))
+        return replace(
+            plan, patch=round_up(patch_, plan.divisor), tile=round_up(plan.tile, plan.divisor)
+        )
+
     return change
 
 
@@ -153,15 +162,22 @@ NETWORKS = (
     Variant("consistency on unlabelled voxels", learner=variants.mean_teacher),
     Variant("larger patches later", learner=variants.growing_patches(24, 12)),
     Variant("test-time flips", predict=variants.test_time_flips),
-    Variant("test-time flips, mirrored patches", predict=variants.test_time_flips,
-            plan=changed(strength=replace(Strength(), flips=True))),
+    Variant(
+        "test-time flips, mirrored patches",
+        predict=variants.test_time_flips,
+        plan=changed(strength=replace(Strength(), flips=True)),
+    ),
 )
 
 
 def volume_of(case: Case, device: torch.device | str = "cpu") -> WorkingVolume:
     image = case.image[None]
-    return working_volume(RunInput(image, case.sparse, case.geometry, case.slices),
-                          case.sparse.shape, Normalisation.measure(image), device)
+    return working_volume(
+        RunInput(image, case.sparse, case.geometry, case.slices),
+        case.sparse.shape,
+        Normalisation.measure(image),
+        device,
+    )
 
 
 @contextmanager
@@ -173,13 +189,19 @@ def differing(constants: tuple) -> Iterator[None]:
         yield
 
 
-def stacked(case: Case, variant: StackVariant, seed: int, device: torch.device | str = "cpu",
-            dtype: str = "bfloat16") -> Stack:
+def stacked(
+    case: Case,
+    variant: StackVariant,
+    seed: int,
+    device: torch.device | str = "cpu",
+    dtype: str = "bfloat16",
+) -> Stack:
     classes, volume = len(case.segments) + 1, volume_of(case, device)
     kind = partial(Without, missing=variant.without) if variant.without else PriorMaker
     with differing(variant.constants):
         return variant.stacker(kind(volume, classes), seed, dtype=dtype).stack(
-            volume.labels, volume.slices)
+            volume.labels, volume.slices
+        )
 
 
 def iou_of(case: Case, probabilities: torch.Tensor, largest: bool = False) -> float:
@@ -187,22 +209,34 @@ def iou_of(case: Case, probabilities: torch.Tensor, largest: bool = False) -> fl
     return metrics.mean(row["iou"] for row in case.scores(labels))
 
 
-def trained(case: Case, variant: Variant, stack: Stack, seconds: float, seed: int
-            ) -> tuple[float, int]:
+def trained(
+    case: Case, variant: Variant, stack: Stack, seconds: float, seed: int
+) -> tuple[float, int]:
     """Mean IoU and number of steps."""
     classes = len(case.segments) + 1
-    fingerprint = Fingerprint.of(case.sparse, case.geometry.spacing_kji, 1, classes, len(case.slices))
-    plan = replace(make_plan(fingerprint), dtype="bfloat16", held_out_share=0.0, priors=variant.priors)
+    fingerprint = Fingerprint.of(
+        case.sparse, case.geometry.spacing_kji, 1, classes, len(case.slices)
+    )
+    plan = replace(
+        make_plan(fingerprint), dtype="bfloat16", held_out_share=0.0, priors=variant.priors
+    )
 
     def loss(logits, labels):
         logits = logits.float()
         weights = losses.balancing_weights(labels, classes, variant.balance)
-        return losses.masked_cross_entropy(logits, labels, weights) \
-            + losses.masked_dice_loss(logits, labels)
+        return losses.masked_cross_entropy(logits, labels, weights) + losses.masked_dice_loss(
+            logits, labels
+        )
 
     with differing(variant.constants):
-        learner = Trainer(variant.plan(plan), [volume_of(case)], classes, None, seed,
-                          stack if variant.priors else None)
+        learner = Trainer(
+            variant.plan(plan),
+            [volume_of(case)],
+            classes,
+            None,
+            seed,
+            stack if variant.priors else None,
+        )
         learner.loss = loss
         variant.learner(learner)
         if variant.share is not None:
@@ -213,8 +247,11 @@ def trained(case: Case, variant: Variant, stack: Stack, seconds: float, seed: in
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", nargs="+", default=["hippocampus-007", "spleen-ct",
-                                                       "brain-mricrop", "nuclei-1135"])
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        default=["hippocampus-007", "spleen-ct", "brain-mricrop", "nuclei-1135"],
+    )
     parser.add_argument("--spread", default="2,2,1", type=slice_counts)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -229,10 +266,19 @@ def main() -> int:
     head = " | ".join(c.name for c in cases)
     begun = time.monotonic()
     if options.only != "network":
-        _table(f"| priors and shallow model | {head} | mean |",
-               _chosen(STACKS, options.rows), cases, lambda case, variant:
-               (iou_of(case, prior_of(stacked(case, variant, options.seed).target,
-                                      len(case.segments) + 1), variant.largest), ""))
+        _table(
+            f"| priors and shallow model | {head} | mean |",
+            _chosen(STACKS, options.rows),
+            cases,
+            lambda case, variant: (
+                iou_of(
+                    case,
+                    prior_of(stacked(case, variant, options.seed).target, len(case.segments) + 1),
+                    variant.largest,
+                ),
+                "",
+            ),
+        )
     if options.only != "stack":
         stacks = {case.name: stacked(case, STACKS[0], options.seed) for case in cases}
 
@@ -240,8 +286,12 @@ def main() -> int:
             iou, steps = trained(case, variant, stacks[case.name], options.seconds, options.seed)
             return iou, f" ({steps} steps)"
 
-        _table(f"| network, {options.seconds:g} s | {head} | mean |",
-               _chosen(NETWORKS, options.rows), cases, one)
+        _table(
+            f"| network, {options.seconds:g} s | {head} | mean |",
+            _chosen(NETWORKS, options.rows),
+            cases,
+            one,
+        )
     print(f"seed {options.seed}, {options.spread} slices, {time.monotonic() - begun:.0f} s in all")
     return 0
 
@@ -255,8 +305,12 @@ def _table(head: str, variants, cases: list[Case], measure: Callable) -> None:
     for variant in variants:
         cells = [measure(case, variant) for case in cases]
         mean = sum(iou for iou, _ in cells) / len(cells)
-        print(f"| {variant.name} | " + " | ".join(f"{iou:.3f}{note}" for iou, note in cells)
-              + f" | {mean:.3f} |", flush=True)
+        print(
+            f"| {variant.name} | "
+            + " | ".join(f"{iou:.3f}{note}" for iou, note in cells)
+            + f" | {mean:.3f} |",
+            flush=True,
+        )
     print()
 
 

@@ -39,9 +39,12 @@ def main() -> int:
         for counts in BUDGETS:
             found = result_of(case, counts, options)
             results[case, counts] = found
-            print(f"{case:16s} {counts}  IoU {found['mean_iou']:.3f}  "
-                  f"{100 * found['annotated_share']:.1f} %  {found['seconds']:.0f} s, "
-                  f"{found['steps']} steps", flush=True)
+            print(
+                f"{case:16s} {counts}  IoU {found['mean_iou']:.3f}  "
+                f"{100 * found['annotated_share']:.1f} %  {found['seconds']:.0f} s, "
+                f"{found['steps']} steps",
+                flush=True,
+            )
     text = table(results, options)
     with atomic_path(RUNS / "accuracy.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -51,10 +54,19 @@ def main() -> int:
 
 def result_of(case_name: str, counts: tuple[int, int, int], options) -> dict:
     """The stored result of these settings and this engine, or a new one."""
-    settings = {"case": case_name, "counts": counts, "time_budget": options.time_budget,
-                "seed": options.seed, "engine": engine_hash()}
-    return stored(RUNS / "accuracy", f"{case_name}-{'-'.join(map(str, counts))}", settings,
-                  lambda: _made(case_name, counts, options))
+    settings = {
+        "case": case_name,
+        "counts": counts,
+        "time_budget": options.time_budget,
+        "seed": options.seed,
+        "engine": engine_hash(),
+    }
+    return stored(
+        RUNS / "accuracy",
+        f"{case_name}-{'-'.join(map(str, counts))}",
+        settings,
+        lambda: _made(case_name, counts, options),
+    )
 
 
 def _made(case_name: str, counts: tuple[int, int, int], options) -> dict:
@@ -62,34 +74,62 @@ def _made(case_name: str, counts: tuple[int, int, int], options) -> dict:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         out, report = folder / "result.nrrd", folder / "metrics.json"
-        densify([case.image_path, case.write_annotation(folder), "-o", out, "--quiet",
-                 "--time-budget", options.time_budget, "--seed", options.seed,
-                 "--metrics", report])
+        densify(
+            [
+                case.image_path,
+                case.write_annotation(folder),
+                "-o",
+                out,
+                "--quiet",
+                "--time-budget",
+                options.time_budget,
+                "--seed",
+                options.seed,
+                "--metrics",
+                report,
+            ]
+        )
         about = json.loads(report.read_text(encoding="utf-8"))
         result = sitk.GetArrayFromImage(sitk.ReadImage(str(out))).astype(np.uint8)
     rows = case.scores(result)
     return {
         "mean_iou": metrics.mean(r["iou"] for r in rows),
-        "mean_dice": metrics.mean(r["dice"] for r in rows), "scores": rows,
-        "annotated_share": annotated_share(case.sparse), "seconds": about["seconds"],
-        "steps": about["steps"], "held_out": about["held_out"], "plan": about["plan"],
+        "mean_dice": metrics.mean(r["dice"] for r in rows),
+        "scores": rows,
+        "annotated_share": annotated_share(case.sparse),
+        "seconds": about["seconds"],
+        "steps": about["steps"],
+        "held_out": about["held_out"],
+        "plan": about["plan"],
     }
 
 
 def table(results: dict, options) -> str:
     """Markdown: one row per case, one column per number of slices."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True,
-                            text=True, check=False, cwd=ENGINE).stdout.strip() or "unknown"
+    commit = (
+        subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ENGINE,
+        ).stdout.strip()
+        or "unknown"
+    )
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}, {options.time_budget:g} s each, "
-        f"seed {options.seed}; IoU (share of voxels annotated)", "",
+        f"seed {options.seed}; IoU (share of voxels annotated)",
+        "",
         "| case | " + " | ".join(str(c) for c in BUDGETS) + " |",
         "|---" * (len(BUDGETS) + 1) + "|",
     ]
     for case in options.cases:
         cells = [results[case, c] for c in BUDGETS]
-        lines.append(f"| {case} | " + " | ".join(
-            f"{r['mean_iou']:.3f} ({100 * r['annotated_share']:.1f} %)" for r in cells) + " |")
+        lines.append(
+            f"| {case} | "
+            + " | ".join(f"{r['mean_iou']:.3f} ({100 * r['annotated_share']:.1f} %)" for r in cells)
+            + " |"
+        )
     means = [np.mean([results[case, c]["mean_iou"] for case in options.cases]) for c in BUDGETS]
     lines.append("| **mean** | " + " | ".join(f"**{m:.3f}**" for m in means) + " |")
     return "\n".join(lines) + "\n"

@@ -62,8 +62,9 @@ def shallow(quickest: bool) -> float:
     from speed import rate
 
     features = [torch.randn(20_000, 61).half() for _ in range(4)]
-    fitter = ClassifierFitter(features, [torch.randint(3, (20_000,)).byte() for _ in range(4)], 3, 0,
-                      "bfloat16")
+    fitter = ClassifierFitter(
+        features, [torch.randint(3, (20_000,)).byte() for _ in range(4)], 3, 0, "bfloat16"
+    )
     used = [range(4), *([n for n in range(4) if n != out] for out in range(4))]
     with ExitStack() as threads:
         if quickest:
@@ -79,15 +80,22 @@ def child(what: str) -> None:
 
 
 def measured(what: str, settings: dict) -> float:
-    done = subprocess.run([sys.executable, __file__, what], env={**os.environ, **settings},
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, __file__, what],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return float(done.stdout)
 
 
 @contextmanager
 def busy(programs: tuple[str, ...]):
-    running = [subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **OURS})
-               for program in programs]
+    running = [
+        subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **OURS})
+        for program in programs
+    ]
     time.sleep(STARTING)
     try:
         yield
@@ -103,8 +111,11 @@ def main() -> None:
         with busy(programs):
             beside = measured(what, settings)
         kind = "busy" if SPINNING in programs else "computing"
-        print(f"| {name} | {alone:.2f} steps/s | {len(programs)} {kind}: {beside:.2f} steps/s | "
-              f"{100 * beside / alone:.0f} % |", flush=True)
+        print(
+            f"| {name} | {alone:.2f} steps/s | {len(programs)} {kind}: {beside:.2f} steps/s | "
+            f"{100 * beside / alone:.0f} % |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ def slice_counts(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 3 or not all(part.isdecimal() for part in parts) or not any(map(int, parts)):
         raise argparse.ArgumentTypeError(
-            f"{text!r} does not say how many slices: give three numbers (yz,xz,xy) such as 5,5,3")
+            f"{text!r} does not say how many slices: give three numbers (yz,xz,xy) such as 5,5,3"
+        )
     return tuple(map(int, parts))
 
 
@@ -92,13 +93,26 @@ def load_case(prefix: Path | str, counts: tuple[int, int, int], shift: float = 0
         slices = spread_slices(counts, truth.shape, truth > 0, shift)
         sparse = restrict_to_slices(truth, slices)
         segments = [Segment.numbered(v, v - 1) for v in range(1, int(truth.max()) + 1)]
-    return Case(prefix.name, image_path, volume.image[0], volume.geometry, truth, sparse, slices,
-                segments, annotation_path)
+    return Case(
+        prefix.name,
+        image_path,
+        volume.image[0],
+        volume.geometry,
+        truth,
+        sparse,
+        slices,
+        segments,
+        annotation_path,
+    )
 
 
 def densify(arguments: list[str | Path]) -> None:
     """The command line, as a user calls it; raises when it fails."""
-    done = subprocess.run([sys.executable, "-m", "SparseSegNetLib.cli", "densify",
-                           *map(str, arguments)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "SparseSegNetLib.cli", "densify", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"sparsesegnet densify ended with {done.returncode}: {done.stderr}")

@@ -15,6 +15,7 @@ def filter_features(image: np.ndarray, spacing: tuple[float, float, float]) -> n
     units = np.asarray(spacing) / min(spacing)
     found = [image]
     for scale in SCALES:
+
         def derived(*order: int, sigma=scale / units) -> np.ndarray:
             return ndimage.gaussian_filter(image, sigma, order=order)
 
@@ -34,5 +35,7 @@ def filter_features(image: np.ndarray, spacing: tuple[float, float, float]) -> n
 
 def coordinates(shape: tuple[int, int, int]) -> np.ndarray:
     """float32 (k, j, i, 3), from 0 to 1."""
-    return np.stack(np.meshgrid(*(np.linspace(0, 1, n, dtype=np.float32) for n in shape),
-                                indexing="ij"), axis=-1)
+    return np.stack(
+        np.meshgrid(*(np.linspace(0, 1, n, dtype=np.float32) for n in shape), indexing="ij"),
+        axis=-1,
+    )

@@ -34,9 +34,11 @@ def followed(case: Case, seconds: float, seed: int) -> tuple[list[tuple[float, f
     """(seconds since the start, IoU) of each dense preview, and the IoU of the result."""
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder.create(
-            Path(name) / "run", [RunInput(case.image[None], case.sparse, case.geometry,
-                                          case.slices)],
-            case.segments, Options(time_budget=seconds, seed=seed, device="cpu"))
+            Path(name) / "run",
+            [RunInput(case.image[None], case.sparse, case.geometry, case.slices)],
+            case.segments,
+            Options(time_budget=seconds, seed=seed, device="cpu"),
+        )
         begun, previews = time.monotonic(), []
 
         def came(event: dict) -> None:
@@ -47,17 +49,19 @@ def followed(case: Case, seconds: float, seed: int) -> tuple[list[tuple[float, f
         run.observe(came)
         if run.wait() != "done":
             raise RuntimeError(str(run.error))
-        return ([(at, _iou(case, labels)) for at, labels in previews],
-                _iou(case, run.result()))
+        return ([(at, _iou(case, labels)) for at, labels in previews], _iou(case, run.result()))
 
 
 def densely_taught(case: Case, seconds: float, seed: int) -> tuple[float, int]:
     """IoU that the network alone reaches when all voxels are labelled, and its steps."""
     classes = len(case.segments) + 1
-    fingerprint = Fingerprint.of(case.truth, case.geometry.spacing_kji, 1, classes, len(case.slices))
+    fingerprint = Fingerprint.of(
+        case.truth, case.geometry.spacing_kji, 1, classes, len(case.slices)
+    )
     plan = replace(make_plan(fingerprint), dtype="bfloat16", held_out_share=0.0, priors=False)
-    learner = Trainer(plan, [volume_of(replace(case, sparse=case.truth))], classes, None, seed,
-                      None)
+    learner = Trainer(
+        plan, [volume_of(replace(case, sparse=case.truth))], classes, None, seed, None
+    )
     learner.train(by_time(seconds))
     return iou_of(case, learner.probabilities()), learner.steps
 
@@ -68,8 +72,11 @@ def _iou(case: Case, labels) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--cases", nargs="+", default=[
-        "hippocampus-007", "spleen-ct", "brain-mricrop", "nuclei-1135"])
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        default=["hippocampus-007", "spleen-ct", "brain-mricrop", "nuclei-1135"],
+    )
     parser.add_argument("--spread", default="5,5,3", type=slice_counts)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -80,18 +87,28 @@ def main() -> int:
         return 2
     counts = options.spread
     threads = prepare_threads()
-    print(f"{counts} slices, {options.seconds:g} s, dense {3 * options.seconds:g} s, seed "
-          f"{options.seed}, {threads} threads\n")
-    print("| case | voxels | first preview, s | its IoU | result | share | labels everywhere "
-          "| steps | reached |\n" + "|---" * 9 + "|")
+    print(
+        f"{counts} slices, {options.seconds:g} s, dense {3 * options.seconds:g} s, seed "
+        f"{options.seed}, {threads} threads\n"
+    )
+    print(
+        "| case | voxels | first preview, s | its IoU | result | share | labels everywhere "
+        "| steps | reached |\n" + "|---" * 9 + "|"
+    )
     for name in options.cases:
         case = load_case(options.data / name, counts)
         previews, final = followed(case, options.seconds, options.seed)
         at, first = next(((t, v) for t, v in previews if v >= USABLE * final), (float("nan"),) * 2)
-        dense, steps = (float("nan"), 0) if options.only else \
-            densely_taught(case, 3 * options.seconds, options.seed)
-        print(f"| {name} | {case.truth.size / 1e6:.2f} M | {at:.1f} | {first:.3f} | {final:.3f} "
-              f"| {first / final:.2f} | {dense:.3f} | {steps} | {final / dense:.2f} |", flush=True)
+        dense, steps = (
+            (float("nan"), 0)
+            if options.only
+            else densely_taught(case, 3 * options.seconds, options.seed)
+        )
+        print(
+            f"| {name} | {case.truth.size / 1e6:.2f} M | {at:.1f} | {first:.3f} | {final:.3f} "
+            f"| {first / final:.2f} | {dense:.3f} | {steps} | {final / dense:.2f} |",
+            flush=True,
+        )
     return 0
 
 

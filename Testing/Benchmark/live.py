@@ -46,8 +46,7 @@ def prepared(path: Path, edge: int, seconds: float) -> tuple[RunFolder, np.ndarr
     shape = (edge,) * 3
     radius = np.sqrt(sum(((x - (edge - 1) / 2) / (0.4 * edge)) ** 2 for x in np.indices(shape)))
     truth = np.where(radius < 0.5, 2, np.where(radius < 1, 1, 0)).astype(np.uint8)
-    image = np.array([60.0, 160.0, 100.0])[truth] \
-        + np.random.default_rng(0).normal(0, 25, shape)
+    image = np.array([60.0, 160.0, 100.0])[truth] + np.random.default_rng(0).normal(0, 25, shape)
     slices = spread_slices((2, 2, 1), shape, truth > 0)
     grid = Geometry(shape, (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     item = RunInput(image.astype(np.int16)[None], restrict_to_slices(truth, slices), grid, slices)
@@ -102,21 +101,34 @@ def report(run: EngineRun, rows: list, polls: list, options) -> None:
     used, shown = zip(*rows, strict=True)
     aside = run.summary["seconds_aside"]
     training = aside["training"]
-    print(f"{options.edge}^3 voxels, {options.seconds:g} s, {run.plan['device']}, "
-          f"{run.summary['step']} steps\n")
+    print(
+        f"{options.edge}^3 voxels, {options.seconds:g} s, {run.plan['device']}, "
+        f"{run.summary['step']} steps\n"
+    )
     print("| measured | median | most |\n|---|---|---|")
-    for name, values in (("new labels in use, s", used),
-                         ("three slices shown with them, s", shown),
-                         ("poll(), ms", [1000 * wall for wall, _ in polls]),
-                         ("poll(), ms of processor time", [1000 * work for _, work in polls])):
+    for name, values in (
+        ("new labels in use, s", used),
+        ("three slices shown with them, s", shown),
+        ("poll(), ms", [1000 * wall for wall, _ in polls]),
+        ("poll(), ms of processor time", [1000 * work for _, work in polls]),
+    ):
         print(f"| {name} | {statistics.median(values):.2f} | {max(values):.2f} |")
-    print(f"\n{len(polls)} polls. Of {training:.0f} s of training: "
-          + ", ".join(f"{name} {100 * aside[name] / training:.1f} %"
-                      for name in ("checkpoints", "previews", "priors")) + ".")
-    print("On disk: " + ", ".join(
-        f"{part} {_bytes(run.folder.path / part) / 1e6:.1f} MB"
-        for part in ("inputs", "checkpoint", "preview", "result", "metrics.jsonl", "log.txt"))
-        + ".")
+    print(
+        f"\n{len(polls)} polls. Of {training:.0f} s of training: "
+        + ", ".join(
+            f"{name} {100 * aside[name] / training:.1f} %"
+            for name in ("checkpoints", "previews", "priors")
+        )
+        + "."
+    )
+    print(
+        "On disk: "
+        + ", ".join(
+            f"{part} {_bytes(run.folder.path / part) / 1e6:.1f} MB"
+            for part in ("inputs", "checkpoint", "preview", "result", "metrics.jsonl", "log.txt")
+        )
+        + "."
+    )
 
 
 def _bytes(path: Path) -> int:

@@ -48,7 +48,7 @@ def halves(truth: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def scribbles(truth: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Small discs in k planes, on each class."""
     labels = np.full(truth.shape, UNLABELLED, np.uint8)
-    rows, columns = np.ogrid[:truth.shape[1], :truth.shape[2]]
+    rows, columns = np.ogrid[: truth.shape[1], : truth.shape[2]]
     for value in np.unique(truth):
         at = np.argwhere(truth == value)
         for k, j, i in at[random.choice(len(at), min(len(at), DISCS), replace=False)]:
@@ -58,12 +58,13 @@ def scribbles(truth: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return labels
 
 
-def corrected(labels: np.ndarray, truth: np.ndarray, random: np.random.Generator, whole: bool
-              ) -> np.ndarray:
+def corrected(
+    labels: np.ndarray, truth: np.ndarray, random: np.random.Generator, whole: bool
+) -> np.ndarray:
     """A few voxels of a slice that was not annotated are corrected. whole: the slice that they lie
     in counts as complete, so that everything else in it becomes background (the old fault)."""
     free = [k for k in range(len(truth)) if (labels[k] == UNLABELLED).mean() > 0.5]
-    shown = sorted(free, key=lambda k: int((truth[k] > 0).sum()))[-len(free) // 2:]
+    shown = sorted(free, key=lambda k: int((truth[k] > 0).sum()))[-len(free) // 2 :]
     k = shown[len(shown) // 2]
     at = np.argwhere((truth[k] > 0) & (labels[k] == UNLABELLED))[:CORRECTED]
     labels = labels.copy()
@@ -81,12 +82,29 @@ def measured(given: argparse.Namespace, case, labels: np.ndarray, score_on: np.n
         image.CopyInformation(sitk.ReadImage(str(case.image_path)))
         sitk.WriteImage(image, str(folder / "labels.nrrd"))
         environment = os.environ | {"PYTHONPATH": str(given.library)}
-        subprocess.run([sys.executable, "-m", "SparseSegNetLib.cli", "densify",
-                        str(case.image_path), str(folder / "labels.nrrd"), "-o",
-                        str(folder / "result.nrrd"), "--time-budget", str(given.time_budget),
-                        "--seed", str(given.seed), "--metrics", str(folder / "report.json"),
-                        "--quiet"], check=True, env=environment, stderr=subprocess.DEVNULL,
-                       cwd=folder)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "SparseSegNetLib.cli",
+                "densify",
+                str(case.image_path),
+                str(folder / "labels.nrrd"),
+                "-o",
+                str(folder / "result.nrrd"),
+                "--time-budget",
+                str(given.time_budget),
+                "--seed",
+                str(given.seed),
+                "--metrics",
+                str(folder / "report.json"),
+                "--quiet",
+            ],
+            check=True,
+            env=environment,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+        )
         result = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "result.nrrd")))
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     rows = overlap(result, case.truth, len(case.segments), score_on)
@@ -116,12 +134,16 @@ def main() -> int:
                 fair = corrected(case.sparse, case.truth, random, whole=False)
                 wrong = corrected(case.sparse, case.truth, random, whole=True)
                 score_on = fair == UNLABELLED
-                print(f"{name} correction as voxels: {measured(given, case, fair, score_on)}; "
-                      f"as a slice: {measured(given, case, wrong, score_on)}", flush=True)
+                print(
+                    f"{name} correction as voxels: {measured(given, case, fair, score_on)}; "
+                    f"as a slice: {measured(given, case, wrong, score_on)}",
+                    flush=True,
+                )
                 continue
             labels = {"halves": halves, "scribbles": scribbles}[kind](case.truth, random)
-            print(f"{name} {kind}: {measured(given, case, labels, labels == UNLABELLED)}",
-                  flush=True)
+            print(
+                f"{name} {kind}: {measured(given, case, labels, labels == UNLABELLED)}", flush=True
+            )
     return 0
 
 

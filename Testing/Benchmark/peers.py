@@ -52,8 +52,13 @@ def interpolation(case: Case, budget: float) -> np.ndarray:
         if not at:
             continue
         plane = [s for a, s in enumerate(spacing) if a != axis]
-        known = np.stack([_signed(np.moveaxis(case.sparse, axis, 0)[sorted(at)] == c, plane)
-                          for c in range(1, classes + 1)], axis=1)
+        known = np.stack(
+            [
+                _signed(np.moveaxis(case.sparse, axis, 0)[sorted(at)] == c, plane)
+                for c in range(1, classes + 1)
+            ],
+            axis=1,
+        )
         places = np.arange(case.sparse.shape[axis])
         between = np.interp(places, sorted(at), np.arange(len(at)))
         low = np.floor(between).astype(int)
@@ -61,8 +66,11 @@ def interpolation(case: Case, budget: float) -> np.ndarray:
         share = (between - low).astype(np.float32)[:, None, None, None]
         distance = np.abs(places[:, None] - np.array(at)).min(axis=1) * spacing[axis]
         outside = (places < min(at)) | (places > max(at))
-        values = (1 - share) * known[low] + share * known[high] \
+        values = (
+            (1 - share) * known[low]
+            + share * known[high]
             - (distance * outside).astype(np.float32)[:, None, None, None]
+        )
         weight = (1 / (distance + 0.5 * min(spacing)) ** 2).astype(np.float32)
         # Bounded, or a contour far away along one axis would outweigh a near one along another.
         values = np.tanh(values / (4 * min(spacing)))
@@ -77,12 +85,19 @@ def interpolation(case: Case, budget: float) -> np.ndarray:
 def _signed(masks: np.ndarray, spacing: list[float]) -> np.ndarray:
     """Signed distances of one class in parallel slices; a slice without it counts as being as
     far outside as the others reach inside, so that it ends half-way."""
-    found = [ndimage.distance_transform_edt(m, spacing)
-             - ndimage.distance_transform_edt(~m, spacing) if 0 < m.sum() < m.size else None
-             for m in masks]
+    found = [
+        ndimage.distance_transform_edt(m, spacing) - ndimage.distance_transform_edt(~m, spacing)
+        if 0 < m.sum() < m.size
+        else None
+        for m in masks
+    ]
     deepest = max((f.max() for f in found if f is not None), default=1.0)
-    return np.stack([np.full(m.shape, deepest if m.all() else -deepest) if f is None else f
-                     for m, f in zip(masks, found, strict=True)]).astype(np.float32)
+    return np.stack(
+        [
+            np.full(m.shape, deepest if m.all() else -deepest) if f is None else f
+            for m, f in zip(masks, found, strict=True)
+        ]
+    ).astype(np.float32)
 
 
 def registration(case: Case, budget: float) -> np.ndarray:
@@ -98,10 +113,12 @@ def registration(case: Case, budget: float) -> np.ndarray:
         found = np.moveaxis(total, axis + 1, 0)
         for n in at:
             found[n] += _one_hot(labels[n], classes) * 1e4
-        chains = [(n, range(n + 1, stop), -1) for n, stop in
-                  zip(at, [*at[1:], len(planes)], strict=True)]
-        chains += [(n, range(n - 1, stop, -1), 1) for n, stop in
-                   zip(at, [-1, *at[:-1]], strict=True)]
+        chains = [
+            (n, range(n + 1, stop), -1) for n, stop in zip(at, [*at[1:], len(planes)], strict=True)
+        ]
+        chains += [
+            (n, range(n - 1, stop, -1), 1) for n, stop in zip(at, [-1, *at[:-1]], strict=True)
+        ]
 
         def carried(chain, planes=planes, labels=labels, axis=axis) -> list:
             start, places, back = chain
@@ -111,12 +128,21 @@ def registration(case: Case, budget: float) -> np.ndarray:
                 demons.SetNumberOfIterations(30)
                 demons.SetStandardDeviations(1.5)
                 demons.SetNumberOfThreads(1)
-                field = demons.Execute(sitk.GetImageFromArray(planes[place]),
-                                       sitk.GetImageFromArray(planes[place + back]))
-                transform = sitk.DisplacementFieldTransform(sitk.Cast(field,
-                                                                      sitk.sitkVectorFloat64))
-                current = np.stack([sitk.GetArrayFromImage(sitk.Resample(
-                    sitk.GetImageFromArray(c), transform, sitk.sitkLinear)) for c in current])
+                field = demons.Execute(
+                    sitk.GetImageFromArray(planes[place]),
+                    sitk.GetImageFromArray(planes[place + back]),
+                )
+                transform = sitk.DisplacementFieldTransform(
+                    sitk.Cast(field, sitk.sitkVectorFloat64)
+                )
+                current = np.stack(
+                    [
+                        sitk.GetArrayFromImage(
+                            sitk.Resample(sitk.GetImageFromArray(c), transform, sitk.sitkLinear)
+                        )
+                        for c in current
+                    ]
+                )
                 distance = abs(place - start) * spacing[axis] / min(spacing)
                 out.append((place, current / (distance + 0.5) ** 2))
             return out
@@ -139,15 +165,20 @@ def _forest(case: Case, where: bool) -> np.ndarray:
     if where:
         found = np.concatenate((found, coordinates(case.image.shape)), axis=-1)
     known = case.sparse != UNLABELLED
-    forest = RandomForestClassifier(100, n_jobs=THREADS, random_state=SEED, min_samples_leaf=2,
-                                    class_weight="balanced_subsample")
+    forest = RandomForestClassifier(
+        100,
+        n_jobs=THREADS,
+        random_state=SEED,
+        min_samples_leaf=2,
+        class_weight="balanced_subsample",
+    )
     x, y = found[known], case.sparse[known]
     if len(y) > 100_000:
         chosen = np.random.default_rng(SEED).choice(len(y), 100_000, replace=False)
         x, y = x[chosen], y[chosen]
     forest.fit(x, y)
     flat = found.reshape(-1, found.shape[-1])
-    parts = [forest.predict(flat[n:n + 500_000]) for n in range(0, len(flat), 500_000)]
+    parts = [forest.predict(flat[n : n + 500_000]) for n in range(0, len(flat), 500_000)]
     return np.concatenate(parts).reshape(case.image.shape).astype(np.uint8)
 
 
@@ -168,8 +199,14 @@ def random_walker(case: Case, budget: float) -> np.ndarray:
     image = case.image.astype(np.float32)
     image = (image - image.mean()) / max(1e-6, image.std())
     seeds = np.where(case.sparse == UNLABELLED, 0, case.sparse.astype(np.int32) + 1)
-    found = walk(image, seeds, beta=130, mode="cg_j", tol=1e-3,
-                 spacing=np.asarray(case.geometry.spacing_kji) / min(case.geometry.spacing_kji))
+    found = walk(
+        image,
+        seeds,
+        beta=130,
+        mode="cg_j",
+        tol=1e-3,
+        spacing=np.asarray(case.geometry.spacing_kji) / min(case.geometry.spacing_kji),
+    )
     return (found - 1).clip(0).astype(np.uint8)
 
 
@@ -196,9 +233,13 @@ def grow_from_seeds(case: Case, budget: float) -> np.ndarray:
 
     seeds = np.where(case.sparse == UNLABELLED, 0, case.sparse.astype(np.int16) + 1)
     grow = slicer.vtkImageGrowCutSegment()
-    grow.SetIntensityVolume(image_data(case.image.astype(np.int16)
-                                       if np.ptp(case.image) > 2 else
-                                       (case.image * 1000).astype(np.int16)))
+    grow.SetIntensityVolume(
+        image_data(
+            case.image.astype(np.int16)
+            if np.ptp(case.image) > 2
+            else (case.image * 1000).astype(np.int16)
+        )
+    )
     grow.SetSeedLabelVolume(image_data(seeds.astype(np.int16)))
     grow.Update()
     found = vtk_to_numpy(grow.GetOutput().GetPointData().GetScalars())
@@ -216,13 +257,23 @@ def biomedisa(case: Case, budget: float) -> np.ndarray:
         np.save(labels, np.where(case.sparse == UNLABELLED, 0, case.sparse).astype(np.uint8))
         home = BIOMEDISA.parents[1]
         # Its driver lies in the virtual environment, where no loader looks by itself.
-        environment = {**os.environ, "LD_LIBRARY_PATH": str(home / "lib"), "PYTHONPATH": "",
-                       "OCL_ICD_VENDORS": str(home / "etc" / "OpenCL" / "vendors")}
+        environment = {
+            **os.environ,
+            "LD_LIBRARY_PATH": str(home / "lib"),
+            "PYTHONPATH": "",
+            "OCL_ICD_VENDORS": str(home / "etc" / "OpenCL" / "vendors"),
+        }
         (home / "etc" / "OpenCL" / "vendors" / "intel-cpu.icd").write_text(
-            str(home / "lib" / "libintelocl.so"), encoding="utf-8")
-        done = subprocess.run([BIOMEDISA, Path(__file__).with_name("run_biomedisa.py"), image,
-                               labels, out], capture_output=True, text=True, check=False,
-                              env=environment, cwd=name)
+            str(home / "lib" / "libintelocl.so"), encoding="utf-8"
+        )
+        done = subprocess.run(
+            [BIOMEDISA, Path(__file__).with_name("run_biomedisa.py"), image, labels, out],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            cwd=name,
+        )
         if done.returncode:
             raise RuntimeError(f"Biomedisa failed: {(done.stderr or done.stdout)[-500:]}")
         return np.load(out)
@@ -246,16 +297,27 @@ def monai_unet(case: Case, budget: float) -> np.ndarray:
     image = torch.from_numpy((image - image.mean()) / max(1e-6, image.std()))[None]
     labels = torch.from_numpy(case.sparse)[None]
     size = tuple(min(64, max(16, -(-n // 16) * 16)) for n in image.shape[1:])
-    pad = [(max(0, s - n) // 2, max(0, s - n) - max(0, s - n) // 2)
-           for s, n in zip(size, image.shape[1:], strict=True)]
+    pad = [
+        (max(0, s - n) // 2, max(0, s - n) - max(0, s - n) // 2)
+        for s, n in zip(size, image.shape[1:], strict=True)
+    ]
     flat = [x for pair in reversed(pad) for x in pair]
     padded = torch.nn.functional.pad(image[None], flat, "replicate")[0]
     padded_labels = torch.nn.functional.pad(labels, flat, value=UNLABELLED)
-    vary = Compose([
-        RandAffined(("image", "label"), prob=0.7, rotate_range=(0.3,) * 3,
-                    scale_range=(0.15,) * 3, mode=("bilinear", "nearest"),
-                    padding_mode="border"),
-        RandScaleIntensityd("image", 0.2, prob=0.5), RandGaussianNoised("image", 0.3, std=0.1)])
+    vary = Compose(
+        [
+            RandAffined(
+                ("image", "label"),
+                prob=0.7,
+                rotate_range=(0.3,) * 3,
+                scale_range=(0.15,) * 3,
+                mode=("bilinear", "nearest"),
+                padding_mode="border",
+            ),
+            RandScaleIntensityd("image", 0.2, prob=0.5),
+            RandGaussianNoised("image", 0.3, std=0.1),
+        ]
+    )
     network = UNet(3, 1, len(case.segments) + 1, (16, 32, 64, 128), (2, 2, 2), num_res_units=2)
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3)
     known = [np.argwhere(padded_labels[0].numpy() == c) for c in range(len(case.segments) + 1)]
@@ -265,8 +327,10 @@ def monai_unet(case: Case, budget: float) -> np.ndarray:
         for _ in range(2):
             places = known[rng.integers(len(known))]
             centre = places[rng.integers(len(places))]
-            low = [int(np.clip(c - s // 2, 0, n - s))
-                   for c, s, n in zip(centre, size, padded.shape[1:], strict=True)]
+            low = [
+                int(np.clip(c - s // 2, 0, n - s))
+                for c, s, n in zip(centre, size, padded.shape[1:], strict=True)
+            ]
             box = (slice(None), *(slice(a, a + s) for a, s in zip(low, size, strict=True)))
             batch.append(vary({"image": padded[box], "label": padded_labels[box].float()}))
         pixels = torch.stack([b["image"].as_tensor() for b in batch])
@@ -277,20 +341,28 @@ def monai_unet(case: Case, budget: float) -> np.ndarray:
         loss.backward()
         optimiser.step()
     with torch.inference_mode():
-        found = sliding_window_inference(padded[None], size, 2, network.eval(), overlap=0.25,
-                                         mode="gaussian")[0].argmax(dim=0).to(torch.uint8)
+        found = (
+            sliding_window_inference(
+                padded[None], size, 2, network.eval(), overlap=0.25, mode="gaussian"
+            )[0]
+            .argmax(dim=0)
+            .to(torch.uint8)
+        )
     inner = tuple(slice(a, a + n) for (a, _), n in zip(pad, image.shape[1:], strict=True))
     return found[inner].numpy()
 
 
-PEERS = {p.name: p for p in (
-    Peer("interpolation", "signed-distance interpolation", interpolation),
-    Peer("fill-between", "Fill between slices", fill_between_slices),
-    Peer("grow-from-seeds", "Grow from seeds", grow_from_seeds),
-    Peer("random-walker", "random walker", random_walker),
-    Peer("registration", "deformable registration", registration),
-    Peer("biomedisa", "Biomedisa", biomedisa),
-    Peer("forest", "random forest", forest),
-    Peer("forest-where", "random forest with coordinates", forest_where),
-    Peer("monai-unet", "MONAI UNet", monai_unet, timed=True),
-)}
+PEERS = {
+    p.name: p
+    for p in (
+        Peer("interpolation", "signed-distance interpolation", interpolation),
+        Peer("fill-between", "Fill between slices", fill_between_slices),
+        Peer("grow-from-seeds", "Grow from seeds", grow_from_seeds),
+        Peer("random-walker", "random walker", random_walker),
+        Peer("registration", "deformable registration", registration),
+        Peer("biomedisa", "Biomedisa", biomedisa),
+        Peer("forest", "random forest", forest),
+        Peer("forest-where", "random forest with coordinates", forest_where),
+        Peer("monai-unet", "MONAI UNet", monai_unet, timed=True),
+    )
+}

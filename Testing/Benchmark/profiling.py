@@ -113,30 +113,38 @@ def steps_of(trainer: Trainer, count: int) -> None:
         trainer.step(0.3)
     clock = Clock(device)
     with ExitStack() as watched:
-        for part in ((trainer.sampler, "batch", "choosing patches, affine fields"),
-                     (sampling.aug, "resample_image", "sampling the image"),
-                     (sampling.aug, "resample_labels", "sampling the labels"),
-                     (sampling.aug, "vary_intensity", "varying intensities"),
-                     (trainer.network, "forward", "forward"), (trainer, "loss", "loss"),
-                     (torch.Tensor, "backward", "backward"),
-                     (torch.nn.utils, "clip_grad_norm_", "norm of the gradients"),
-                     (trainer.optimiser, "step", "optimiser"),
-                     (trainer, "_update_average", "averaged weights")):
+        for part in (
+            (trainer.sampler, "batch", "choosing patches, affine fields"),
+            (sampling.aug, "resample_image", "sampling the image"),
+            (sampling.aug, "resample_labels", "sampling the labels"),
+            (sampling.aug, "vary_intensity", "varying intensities"),
+            (trainer.network, "forward", "forward"),
+            (trainer, "loss", "loss"),
+            (torch.Tensor, "backward", "backward"),
+            (torch.nn.utils, "clip_grad_norm_", "norm of the gradients"),
+            (trainer.optimiser, "step", "optimiser"),
+            (trainer, "_update_average", "averaged weights"),
+        ):
             watched.enter_context(clock.watching(*part))
         for _ in range(count):
             with clock.part("the rest"):
                 trainer.step(0.3)
     plan = trainer.plan
-    clock.table(f"a training step, {plan.batch} patches of {plan.patch}, width {plan.width}, "
-                f"{plan.dtype}", count)
+    clock.table(
+        f"a training step, {plan.batch} patches of {plan.patch}, width {plan.width}, {plan.dtype}",
+        count,
+    )
     with FlopCounterMode(display=False) as counted:
         trainer.step(0.3)
     steps = rate(lambda: trainer.step(0.3), SECONDS, device)
     reached = counted.get_total_flops() * steps
     most = product_rate(device, trainer.dtype)
-    print(f"A step takes {1000 / steps:.0f} ms and {counted.get_total_flops() / 1e9:.1f} GFLOP: "
-          f"{reached / 1e12:.3f} TFLOP/s, {100 * reached / most:.0f} % of the "
-          f"{most / 1e12:.3f} TFLOP/s of a large matrix product.\n", flush=True)
+    print(
+        f"A step takes {1000 / steps:.0f} ms and {counted.get_total_flops() / 1e9:.1f} GFLOP: "
+        f"{reached / 1e12:.3f} TFLOP/s, {100 * reached / most:.0f} % of the "
+        f"{most / 1e12:.3f} TFLOP/s of a large matrix product.\n",
+        flush=True,
+    )
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -152,8 +160,10 @@ def profile(case: Case, device: torch.device, count: int) -> None:
     print(f"## {case.name}, {'x'.join(map(str, volume.shape))} voxels, {classes} classes\n")
     stack = stack_of(case, device, number_formats(device)[0])
     for dtype in number_formats(device):
-        steps_of(Trainer(replace(plan, dtype=dtype, priors=True), [volume], classes, None, 0,
-                         stack), count)
+        steps_of(
+            Trainer(replace(plan, dtype=dtype, priors=True), [volume], classes, None, 0, stack),
+            count,
+        )
 
 
 def main() -> int:

@@ -19,16 +19,35 @@ from surface import render_surface
 PLANES = {"k": "xy", "j": "xz", "i": "yz"}
 MARK = "#ff3b6b"  # annotated planes: a colour that no default segment has
 INK, FAINT = "#22262b", "#8a929b"
-STYLE = {"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.edgecolor": FAINT,
-         "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.linewidth": 0.8}
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.linewidth": 0.8,
+}
 
 
-def write_report(path: Path | str, *, image: np.ndarray, labels: np.ndarray, sparse: np.ndarray,
-                 slices: Sequence, names: Sequence[str], colors: Sequence,
-                 spacing: Sequence[float], truth: np.ndarray | None = None,
-                 directions: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
-                 history: Sequence[dict] = (), scores: dict | None = None, title: str = "",
-                 subtitle: str = "") -> None:
+def write_report(
+    path: Path | str,
+    *,
+    image: np.ndarray,
+    labels: np.ndarray,
+    sparse: np.ndarray,
+    slices: Sequence,
+    names: Sequence[str],
+    colors: Sequence,
+    spacing: Sequence[float],
+    truth: np.ndarray | None = None,
+    directions: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
+    history: Sequence[dict] = (),
+    scores: dict | None = None,
+    title: str = "",
+    subtitle: str = "",
+) -> None:
     """Draw the report.
 
     image, labels (result), sparse (255 = unlabelled), truth: (k, j, i).  slices: the annotated
@@ -50,25 +69,53 @@ def write_report(path: Path | str, *, image: np.ndarray, labels: np.ndarray, spa
         figure.text(0.025, 0.975, title, fontsize=16, fontweight="bold", va="center")
         figure.text(0.025, 0.948, subtitle, fontsize=10.5, color=FAINT, va="center")
         window = np.percentile(image, (1, 99.7))
-        upper = figure.add_gridspec(1, 2, left=0.025, right=0.985, top=0.905, bottom=0.335,
-                                    width_ratios=[3, 1.15], wspace=0.05)
-        _slice_rows(figure, upper[0], image, labels, truth, turned, colors, spacing, window,
-                    upward, flip)
+        upper = figure.add_gridspec(
+            1,
+            2,
+            left=0.025,
+            right=0.985,
+            top=0.905,
+            bottom=0.335,
+            width_ratios=[3, 1.15],
+            wspace=0.05,
+        )
+        _slice_rows(
+            figure, upper[0], image, labels, truth, turned, colors, spacing, window, upward, flip
+        )
         _surface(figure.add_subplot(upper[1]), labels, spacing, colors)
-        lower = figure.add_gridspec(1, 3, left=0.025, right=0.985, top=0.285, bottom=0.055,
-                                    width_ratios=[0.95, 1.9, 1.25], wspace=0.16)
-        _annotated(figure.add_subplot(lower[0]), image, sparse, turned, colors, spacing, window,
-                   upward)
+        lower = figure.add_gridspec(
+            1,
+            3,
+            left=0.025,
+            right=0.985,
+            top=0.285,
+            bottom=0.055,
+            width_ratios=[0.95, 1.9, 1.25],
+            wspace=0.16,
+        )
+        _annotated(
+            figure.add_subplot(lower[0]), image, sparse, turned, colors, spacing, window, upward
+        )
         _curves(figure.add_subplot(lower[1]), history)
         _table(figure.add_subplot(lower[2]), names, colors, scores)
-        handles = [Line2D([], [], color=c, lw=2.5, label=_short(n, 26))
-                   for n, c in zip(names, colors, strict=True)]
+        handles = [
+            Line2D([], [], color=c, lw=2.5, label=_short(n, 26))
+            for n, c in zip(names, colors, strict=True)
+        ]
         if slices:
-            handles.append(Line2D([], [], color=MARK, lw=1.4, ls=(0, (4, 3)),
-                                  label="annotated slice"))
-        figure.legend(handles=handles, loc="upper right", bbox_to_anchor=(0.985, 0.985),
-                      ncols=min(6, -(-len(handles) // 2)) if len(handles) > 4 else len(handles),
-                      frameon=False, fontsize=9.5, handlelength=1.8, columnspacing=1.6)
+            handles.append(
+                Line2D([], [], color=MARK, lw=1.4, ls=(0, (4, 3)), label="annotated slice")
+            )
+        figure.legend(
+            handles=handles,
+            loc="upper right",
+            bbox_to_anchor=(0.985, 0.985),
+            ncols=min(6, -(-len(handles) // 2)) if len(handles) > 4 else len(handles),
+            frameon=False,
+            fontsize=9.5,
+            handlelength=1.8,
+            columnspacing=1.6,
+        )
         figure.savefig(path)
 
 
@@ -88,8 +135,10 @@ def choose_slice(labels: np.ndarray, axis: str, annotated: set[int]) -> int:
     the one furthest from annotated slices."""
     along = array_axis(axis)
     found = np.count_nonzero(labels, axis=tuple(a for a in range(3) if a != along)).astype(float)
-    kinds = sum((labels == v).any(axis=tuple(a for a in range(3) if a != along)).astype(float)
-                for v in np.unique(labels[labels > 0]))
+    kinds = sum(
+        (labels == v).any(axis=tuple(a for a in range(3) if a != along)).astype(float)
+        for v in np.unique(labels[labels > 0])
+    )
     score = (found / max(found.max(), 1)) * (1 + kinds)
     index = np.arange(len(score))
     # The middle of the object says more than its rim.
@@ -106,14 +155,16 @@ def choose_slice(labels: np.ndarray, axis: str, annotated: set[int]) -> int:
     return int(score.argmax())
 
 
-def _slice_rows(figure, cell, image, labels, truth, slices, colors, spacing, window,
-                upward, flip) -> None:
+def _slice_rows(
+    figure, cell, image, labels, truth, slices, colors, spacing, window, upward, flip
+) -> None:
     """Three orthogonal slices: result above, truth (or the plain image) below."""
     shown = labels if truth is None else np.maximum(labels, truth)
     mm = spacing[::-1]
     planes = {axis: tuple(a for a in range(3) if a != array_axis(axis)) for axis in "kji"}
-    extents = {axis: (image.shape[c] * mm[c], image.shape[r] * mm[r])
-               for axis, (r, c) in planes.items()}
+    extents = {
+        axis: (image.shape[c] * mm[c], image.shape[r] * mm[r]) for axis, (r, c) in planes.items()
+    }
     # Columns as wide as the views need at one height; extreme shapes are kept from taking all.
     widths = [min(max(w / h, 0.6), 1.8) for w, h in extents.values()]
     cells = cell.subgridspec(2, 3, width_ratios=widths, wspace=0.06, hspace=0.12)
@@ -134,9 +185,15 @@ def _slice_rows(figure, cell, image, labels, truth, slices, colors, spacing, win
 
 
 def _picture(box, image, along, index, extent, window) -> None:
-    box.imshow(np.take(image, index, along), cmap="gray", vmin=window[0],
-               vmax=max(window[1], window[0] + 1e-9), extent=(0, extent[0], extent[1], 0),
-               interpolation="bilinear", aspect="equal")
+    box.imshow(
+        np.take(image, index, along),
+        cmap="gray",
+        vmin=window[0],
+        vmax=max(window[1], window[0] + 1e-9),
+        extent=(0, extent[0], extent[1], 0),
+        interpolation="bilinear",
+        aspect="equal",
+    )
     box.set_xticks([])
     box.set_yticks([])
     for side in box.spines.values():
@@ -154,8 +211,13 @@ def _contours(box, plane: np.ndarray, colors, extent) -> None:
         if not mask.any() or min(plane.shape) < 2:
             continue
         # Padded by its edge: an object cut by the border has no outline there.
-        fine = zoom(np.pad(mask.astype(np.float32), 1, mode="edge"), factor, order=1,
-                    grid_mode=True, mode="nearest")
+        fine = zoom(
+            np.pad(mask.astype(np.float32), 1, mode="edge"),
+            factor,
+            order=1,
+            grid_mode=True,
+            mode="nearest",
+        )
         fine = gaussian_filter(fine, 0.45 * factor)
         step = [n / p for n, p in zip((extent[1], extent[0]), plane.shape, strict=True)]
         y = (np.arange(fine.shape[0]) + 0.5) / factor * step[0] - step[0]
@@ -181,8 +243,12 @@ def _annotated(box, image, sparse, slices, colors, spacing, window, upward) -> N
         box.axis("off")
         box.text(0.5, 0.5, "no annotated slice", ha="center", color=FAINT)
         return
-    item = max(candidates, key=lambda s: np.count_nonzero(
-        (sparse[s.selector()] > 0) & (sparse[s.selector()] != UNLABELLED)))
+    item = max(
+        candidates,
+        key=lambda s: np.count_nonzero(
+            (sparse[s.selector()] > 0) & (sparse[s.selector()] != UNLABELLED)
+        ),
+    )
     along = array_axis(item.axis)
     rows, columns = (a for a in range(3) if a != along)
     mm = spacing[::-1]
@@ -196,24 +262,29 @@ def _annotated(box, image, sparse, slices, colors, spacing, window, upward) -> N
     _contours(box, plane, colors, extent)
     for side in box.spines.values():
         side.set(visible=True, color=MARK, linewidth=1.6)
-    box.set_title(f"one of {len(slices)} annotated slices ({item.axis} = {item.original})",
-                  fontsize=10, pad=6)
+    box.set_title(
+        f"one of {len(slices)} annotated slices ({item.axis} = {item.original})", fontsize=10, pad=6
+    )
     if upward[rows]:
         box.invert_yaxis()
 
 
 def _curves(box, history: Sequence[dict]) -> None:
     """Loss (left axis) and held-out Dice (right axis) over seconds."""
-    rows = [h for h in history if h.get("loss") is not None and h.get("seconds") is not None
-            and h.get("phase") != "predicting"]
+    rows = [
+        h
+        for h in history
+        if h.get("loss") is not None
+        and h.get("seconds") is not None
+        and h.get("phase") != "predicting"
+    ]
     box.set_title("training", fontsize=10, pad=6)
     for side in ("top", "right"):
         box.spines[side].set_visible(False)
     if len(rows) < 2:
         box.set_xticks([])
         box.set_yticks([])
-        box.text(0.5, 0.5, "no training curve", ha="center", color=FAINT,
-                 transform=box.transAxes)
+        box.text(0.5, 0.5, "no training curve", ha="center", color=FAINT, transform=box.transAxes)
         return
     seconds = [h["seconds"] for h in rows]
     box.plot(seconds, [h["loss"] for h in rows], color="#5b6672", lw=1.6)
@@ -222,11 +293,18 @@ def _curves(box, history: Sequence[dict]) -> None:
     box.set_ylim(0, None)
     box.set_xlim(0, max(seconds) * 1.02)
     switch = next((h["seconds"] for h in rows if h.get("phase") == "all slices"), None)
-    scored = [(h["seconds"], h["held_out_dice"]) for h in history
-              if h.get("held_out_dice") is not None]
+    scored = [
+        (h["seconds"], h["held_out_dice"]) for h in history if h.get("held_out_dice") is not None
+    ]
     if not scored:
-        box.text(0.97, 0.93, "no slice held out: no score", ha="right", color=FAINT,
-                 transform=box.transAxes)
+        box.text(
+            0.97,
+            0.93,
+            "no slice held out: no score",
+            ha="right",
+            color=FAINT,
+            transform=box.transAxes,
+        )
         return
     other = box.twinx()
     other.spines["top"].set_visible(False)
@@ -235,8 +313,15 @@ def _curves(box, history: Sequence[dict]) -> None:
     other.set_ylabel("held-out Dice (green)", color="#1a7f5a")
     if switch is not None and switch > scored[0][0]:
         box.axvline(switch, color=FAINT, lw=1, ls=":")
-        box.text(switch + 0.01 * max(seconds), 0.03, "from here on\nall slices",
-                 color=FAINT, fontsize=8.5, va="bottom", transform=box.get_xaxis_transform())
+        box.text(
+            switch + 0.01 * max(seconds),
+            0.03,
+            "from here on\nall slices",
+            color=FAINT,
+            fontsize=8.5,
+            va="bottom",
+            transform=box.get_xaxis_transform(),
+        )
 
 
 def _surface(box, labels, spacing, colors) -> None:
@@ -274,8 +359,15 @@ def _table(box, names, colors, scores: dict | None) -> None:
 def _numbers(box, y, row: dict, size: float, weight: str = "normal") -> None:
     for x, key in ((0.8, "iou"), (1.0, "dice")):
         value = row.get(key)
-        box.text(x, y, "-" if value is None else f"{value:.3f}", ha="right", va="center",
-                 fontsize=size, fontweight=weight)
+        box.text(
+            x,
+            y,
+            "-" if value is None else f"{value:.3f}",
+            ha="right",
+            va="center",
+            fontsize=size,
+            fontweight=weight,
+        )
 
 
 def _mean(values) -> float | None:
@@ -284,4 +376,4 @@ def _mean(values) -> float | None:
 
 
 def _short(name: str, length: int) -> str:
-    return name if len(name) <= length else name[:length - 1] + "…"
+    return name if len(name) <= length else name[: length - 1] + "…"

@@ -47,9 +47,28 @@ def densify(checkout: Path, files: list[Path], out: Path, steps: int) -> tuple[n
     out.mkdir(parents=True)
     environment = os.environ | {"PYTHONPATH": str(checkout / "SparseSegNet")}
     subprocess.run(
-        [sys.executable, "-m", "SparseSegNetLib.cli", "densify", *map(str, files), "-o",
-         str(out / "result.nrrd"), "--run", str(out / "run"), "--steps", str(steps), "--device",
-         "cpu", "--seed", "0", "--quiet"], check=True, cwd=out, env=environment)
+        [
+            sys.executable,
+            "-m",
+            "SparseSegNetLib.cli",
+            "densify",
+            *map(str, files),
+            "-o",
+            str(out / "result.nrrd"),
+            "--run",
+            str(out / "run"),
+            "--steps",
+            str(steps),
+            "--device",
+            "cpu",
+            "--seed",
+            "0",
+            "--quiet",
+        ],
+        check=True,
+        cwd=out,
+        env=environment,
+    )
     weights = load_file(next((out / "run").rglob("model.safetensors")))
     return sitk.GetArrayFromImage(sitk.ReadImage(str(out / "result.nrrd"))), weights
 
@@ -66,18 +85,27 @@ def main() -> int:
         git = ["git", "-C", str(ROOT), "worktree"]
         subprocess.run([*git, "add", "--quiet", "--detach", str(before), given.against], check=True)
         try:
-            cases = {"ellipsoid": blob(folder),
-                     "kidney": [SAMPLE / f"kidney-{name}.nrrd"
-                                for name in ("image", "annotation.seg")]}
+            cases = {
+                "ellipsoid": blob(folder),
+                "kidney": [SAMPLE / f"kidney-{name}.nrrd" for name in ("image", "annotation.seg")],
+            }
             for name, files in cases.items():
-                old, new = (densify(checkout, files, folder / f"{name}-{n}", given.steps)
-                            for n, checkout in enumerate((before, ROOT)))
+                old, new = (
+                    densify(checkout, files, folder / f"{name}-{n}", given.steps)
+                    for n, checkout in enumerate((before, ROOT))
+                )
                 voxels = int((old[0] != new[0]).sum())
-                tensors = sorted(key for key in old[1].keys() | new[1].keys()
-                                 if key not in old[1] or key not in new[1]
-                                 or not np.array_equal(old[1][key], new[1][key]))
-                print(f"{name}: {voxels} of {old[0].size} voxels and {len(tensors)} of "
-                      f"{len(old[1])} weight tensors differ {tensors[:3] or ''}")
+                tensors = sorted(
+                    key
+                    for key in old[1].keys() | new[1].keys()
+                    if key not in old[1]
+                    or key not in new[1]
+                    or not np.array_equal(old[1][key], new[1][key])
+                )
+                print(
+                    f"{name}: {voxels} of {old[0].size} voxels and {len(tensors)} of "
+                    f"{len(old[1])} weight tensors differ {tensors[:3] or ''}"
+                )
                 worst = max(worst, voxels, len(tensors))
         finally:
             subprocess.run([*git, "remove", "--force", str(before)], check=True)

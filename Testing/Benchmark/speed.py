@@ -45,19 +45,23 @@ REPEATS = 10
 def prepared(case: Case, device: torch.device) -> tuple[Plan, WorkingVolume]:
     """The network alone: priors are none of MONAI's business."""
     classes = len(case.segments) + 1
-    fingerprint = Fingerprint.of(case.sparse, case.geometry.spacing_kji, 1, classes, len(case.slices))
+    fingerprint = Fingerprint.of(
+        case.sparse, case.geometry.spacing_kji, 1, classes, len(case.slices)
+    )
     plan = replace(make_plan(fingerprint, device.type), priors=False, held_out_share=0.0)
     return plan, volume_of(case, device)
 
 
 def with_position(volume: WorkingVolume) -> torch.Tensor:
     """float32 (4, k, j, i) on the CPU: what our network sees of a whole volume."""
-    return torch.cat((volume.image.cpu(),
-                      grid_positions([torch.arange(n) for n in volume.shape], volume.shape)))
+    return torch.cat(
+        (volume.image.cpu(), grid_positions([torch.arange(n) for n in volume.shape], volume.shape))
+    )
 
 
-def monai_steps(plan: Plan, volume: WorkingVolume, classes: int, workers: int
-                ) -> Callable[[], None]:
+def monai_steps(
+    plan: Plan, volume: WorkingVolume, classes: int, workers: int
+) -> Callable[[], None]:
     """A function that does one training step as MONAI's tutorials do."""
     from monai.data import CacheDataset, DataLoader, list_data_collate
     from monai.transforms import (
@@ -76,19 +80,38 @@ def monai_steps(plan: Plan, volume: WorkingVolume, classes: int, workers: int
     crop = torch.where(labels == UNLABELLED, 0, labels + 1)[None].float()
     items = [{"image": with_position(volume), "label": labels[None].float(), "crop": crop}]
     keys = ("image", "label")
-    transform = Compose([
-        EnsureChannelFirstd(("image", "label", "crop"), channel_dim=0),
-        RandCropByLabelClassesd(keys, "crop", plan.patch, [0] + [1] * classes, classes + 1,
-                                num_samples=plan.batch, warn=False),
-        RandAffined(keys, prob=1.0, rotate_range=(0.17,) * 3, scale_range=(0.1,) * 3,
-                    mode=("bilinear", "nearest"), padding_mode="border"),
-        RandScaleIntensityd("image", 0.1, prob=1.0, channel_wise=True),
-        RandShiftIntensityd("image", 0.1, prob=1.0),
-        RandGaussianNoised("image", 0.5, std=0.05),
-    ])
-    loader = DataLoader(CacheDataset(items * 64, transform, progress=False, num_workers=0),
-                        batch_size=1, num_workers=workers, collate_fn=list_data_collate,
-                        persistent_workers=workers > 0)
+    transform = Compose(
+        [
+            EnsureChannelFirstd(("image", "label", "crop"), channel_dim=0),
+            RandCropByLabelClassesd(
+                keys,
+                "crop",
+                plan.patch,
+                [0] + [1] * classes,
+                classes + 1,
+                num_samples=plan.batch,
+                warn=False,
+            ),
+            RandAffined(
+                keys,
+                prob=1.0,
+                rotate_range=(0.17,) * 3,
+                scale_range=(0.1,) * 3,
+                mode=("bilinear", "nearest"),
+                padding_mode="border",
+            ),
+            RandScaleIntensityd("image", 0.1, prob=1.0, channel_wise=True),
+            RandShiftIntensityd("image", 0.1, prob=1.0),
+            RandGaussianNoised("image", 0.5, std=0.05),
+        ]
+    )
+    loader = DataLoader(
+        CacheDataset(items * 64, transform, progress=False, num_workers=0),
+        batch_size=1,
+        num_workers=workers,
+        collate_fn=list_data_collate,
+        persistent_workers=workers > 0,
+    )
     network = build(plan, 4, classes).to(device).train()
     optimiser = make_optimiser(plan, network)
     batches = iter(loader)
@@ -124,12 +147,12 @@ def rate(step: Callable[[], object], seconds: float, device: torch.device) -> fl
 
 def training(plan: Plan, volume: WorkingVolume, classes: int, options) -> None:
     device = volume.image.device
-    ours = {dtype: Trainer(replace(plan, dtype=dtype), [volume], classes, None, 0)
-            for dtype in number_formats(device)}
-    theirs = {f"MONAI, {n} workers": monai_steps(plan, volume, classes, n)
-              for n in options.workers}
-    methods = {**{f"SparseSegNet, {k}": lambda t=t: t.step(0.3) for k, t in ours.items()},
-               **theirs}
+    ours = {
+        dtype: Trainer(replace(plan, dtype=dtype), [volume], classes, None, 0)
+        for dtype in number_formats(device)
+    }
+    theirs = {f"MONAI, {n} workers": monai_steps(plan, volume, classes, n) for n in options.workers}
+    methods = {**{f"SparseSegNet, {k}": lambda t=t: t.step(0.3) for k, t in ours.items()}, **theirs}
     found: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(TURNS):
         for name, step in methods.items():
@@ -145,10 +168,13 @@ def training(plan: Plan, volume: WorkingVolume, classes: int, options) -> None:
     def middle_of(action: Callable[[], object]) -> float:
         return statistics.median(seconds_taken(action, device) for _ in range(REPEATS))
 
-    share = middle_of(lambda: trainer.sampler.batch(plan.batch)) \
-        / middle_of(lambda: trainer.step(0.3))
-    print(f"\nOf a step of ours ({trainer.plan.dtype}), sampling and augmentation take "
-          f"{100 * share:.0f} %.\n")
+    share = middle_of(lambda: trainer.sampler.batch(plan.batch)) / middle_of(
+        lambda: trainer.step(0.3)
+    )
+    print(
+        f"\nOf a step of ours ({trainer.plan.dtype}), sampling and augmentation take "
+        f"{100 * share:.0f} %.\n"
+    )
 
 
 def inference(plan: Plan, volume: WorkingVolume, classes: int) -> None:
@@ -168,19 +194,34 @@ def inference(plan: Plan, volume: WorkingVolume, classes: int) -> None:
     @torch.inference_mode()
     def theirs() -> torch.Tensor:
         # Probabilities are blended, as ours are: blended logits give other labels where tiles meet.
-        return sliding_window_inference(
-            pixels, tile, 1, lambda x: network(x).softmax(dim=1), overlap=plan.overlap,
-            mode="gaussian")[0].argmax(dim=0).cpu()
+        return (
+            sliding_window_inference(
+                pixels,
+                tile,
+                1,
+                lambda x: network(x).softmax(dim=1),
+                overlap=plan.overlap,
+                mode="gaussian",
+            )[0]
+            .argmax(dim=0)
+            .cpu()
+        )
 
     def ours(dtype: str) -> torch.Tensor:
-        return Predictor(network, classes, replace(plan, dtype=dtype)).probabilities(
-            volume).argmax(dim=0)
+        return (
+            Predictor(network, classes, replace(plan, dtype=dtype))
+            .probabilities(volume)
+            .argmax(dim=0)
+        )
 
-    methods = {"MONAI": theirs, **{f"SparseSegNet, {d}": lambda d=d: ours(d)
-                                   for d in number_formats(device)}}
+    methods = {
+        "MONAI": theirs,
+        **{f"SparseSegNet, {d}": lambda d=d: ours(d) for d in number_formats(device)},
+    }
     seconds, results = {name: [] for name in methods}, {}
     for _ in range(TURNS + 1):
         for name, action in methods.items():
+
             def kept(name: str = name, action: Callable[[], torch.Tensor] = action) -> None:
                 results[name] = action()
 

@@ -20,8 +20,11 @@ def stored(folder: Path, name: str, settings: dict, make: Callable[[], dict]) ->
     path = folder / f"{name}-{key}.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
-    record = {"settings": settings, **make(),
-              "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    record = {
+        "settings": settings,
+        **make(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, record)
     return record

@@ -21,9 +21,14 @@ LIGHT = np.array([-0.75, -0.45, -0.5])  # towards the viewer, from above and the
 VOXELS = 220  # along the longest edge of the view's frame: more is not seen at figure size
 
 
-def render_surface(labels: np.ndarray, spacing: Sequence[float], colors: Sequence,
-                   azimuth: float = -35.0, elevation: float = 25.0, cut: bool = True
-                   ) -> np.ndarray:
+def render_surface(
+    labels: np.ndarray,
+    spacing: Sequence[float],
+    colors: Sequence,
+    azimuth: float = -35.0,
+    elevation: float = 25.0,
+    cut: bool = True,
+) -> np.ndarray:
     """Picture of all segments, float32 RGBA (h, w, 4) from 0 to 1, transparent where empty.
 
     labels: uint8 (k, j, i), 0..K.  spacing: mm along i, j, k.  colors: K RGB triples.
@@ -71,8 +76,9 @@ def _axes(azimuth: float, elevation: float) -> np.ndarray:
 def _cut_open(labels: np.ndarray, away: np.ndarray) -> None:
     """Empty the octant next to the viewer when that uncovers a segment enclosed by others."""
     middle = [int(np.median(axis)) for axis in np.nonzero(labels)]
-    octant = tuple(slice(m, None) if d < 0 else slice(0, m)
-                   for m, d in zip(middle, away, strict=True))
+    octant = tuple(
+        slice(m, None) if d < 0 else slice(0, m) for m, d in zip(middle, away, strict=True)
+    )
     sizes = np.bincount(labels.ravel(), minlength=2)[1:]
     if np.count_nonzero(sizes) < 2:
         return

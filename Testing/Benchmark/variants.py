@@ -57,7 +57,8 @@ def deep_supervision(learner: Trainer) -> None:
         for level, features in seen:
             smaller = F.interpolate(labels[:, None].float(), features.shape[2:])[:, 0]
             found = found + 0.5 ** (level + 1) * masked_cross_entropy(
-                heads[level](features.float()), smaller.to(labels.dtype))
+                heads[level](features.float()), smaller.to(labels.dtype)
+            )
         seen.clear()
         return found
 
@@ -66,10 +67,14 @@ def deep_supervision(learner: Trainer) -> None:
 
 def growing_patches(edge: int, batch: int) -> Callable[[Trainer], None]:
     """From half the time on larger patches, fewer per step."""
+
     def change(learner: Trainer) -> None:
         plan = learner.plan
-        larger = replace(plan, batch=batch, patch=round_up(
-            box_within(plan.shape, plan.spacing, edge**3), plan.divisor))
+        larger = replace(
+            plan,
+            batch=batch,
+            patch=round_up(box_within(plan.shape, plan.spacing, edge**3), plan.divisor),
+        )
         step = learner.step
 
         def grown(fraction: float) -> float | None:
@@ -78,6 +83,7 @@ def growing_patches(edge: int, batch: int) -> Callable[[Trainer], None]:
             return step(fraction)
 
         learner.step = grown
+
     return change
 
 

@@ -51,8 +51,12 @@ class Outcome:
         return bool(self.found)
 
 
-def fuzz(names: Sequence[str], count: int, seed: int = 0,
-         told: Callable[[str, Outcome], None] = lambda name, outcome: None) -> dict[str, Outcome]:
+def fuzz(
+    names: Sequence[str],
+    count: int,
+    seed: int = 0,
+    told: Callable[[str, Outcome], None] = lambda name, outcome: None,
+) -> dict[str, Outcome]:
     """Read `count` damaged inputs with each of these readers. told: called after each input."""
     outcomes = {name: Outcome() for name in names}
     todo = [(name, 0) for name in names]
@@ -61,13 +65,31 @@ def fuzz(names: Sequence[str], count: int, seed: int = 0,
     return outcomes
 
 
-def _one_child(todo: list[tuple[str, int]], count: int, seed: int, outcomes: dict[str, Outcome],
-               told: Callable[[str, Outcome], None]) -> list[tuple[str, int]]:
+def _one_child(
+    todo: list[tuple[str, int]],
+    count: int,
+    seed: int,
+    outcomes: dict[str, Outcome],
+    told: Callable[[str, Outcome], None],
+) -> list[tuple[str, int]]:
     """Have a child read until it has done all or ends; what is left to do."""
     child = subprocess.Popen(
-        [sys.executable, __file__, "--child", json.dumps(todo), "--count", str(count),
-         "--seed", str(seed)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL, env=engine_environment(), text=True)
+        [
+            sys.executable,
+            __file__,
+            "--child",
+            json.dumps(todo),
+            "--count",
+            str(count),
+            "--seed",
+            str(seed),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        env=engine_environment(),
+        text=True,
+    )
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
@@ -109,7 +131,7 @@ def _one_child(todo: list[tuple[str, int]], count: int, seed: int, outcomes: dic
     keep(name, number, seed)
     told(name, outcomes[name])
     behind = [n for n, _ in todo].index(name)
-    return [*([(name, number + 1)] if number + 1 < count else []), *todo[behind + 1:]]
+    return [*([(name, number + 1)] if number + 1 < count else []), *todo[behind + 1 :]]
 
 
 def damage(reader: Reader, number: int, seed: int, folder: Path) -> None:
@@ -160,8 +182,11 @@ def child(todo: list[tuple[str, int]], count: int, seed: int) -> None:
     def say(**data) -> None:
         out.write(json.dumps(data) + "\n")
 
-    with tempfile.TemporaryDirectory() as scratch, open(os.devnull, "w") as nowhere, \
-            redirect_stderr(nowhere):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        open(os.devnull, "w") as nowhere,
+        redirect_stderr(nowhere),
+    ):
         root = Path(scratch)
         for place, (name, first) in enumerate(todo):
             folder = root / str(place)
@@ -177,8 +202,13 @@ def child(todo: list[tuple[str, int]], count: int, seed: int) -> None:
                 say(reader=name, number=number)
                 begun = time.perf_counter()
                 kind, text = _answer(READERS[name], folder)
-                say(reader=name, number=number, kind=kind, text=text,
-                    seconds=time.perf_counter() - begun)
+                say(
+                    reader=name,
+                    number=number,
+                    kind=kind,
+                    text=text,
+                    seconds=time.perf_counter() - begun,
+                )
                 whole.restore()
 
 
@@ -209,11 +239,15 @@ def _limit_memory() -> None:
 
 def table(outcomes: dict[str, Outcome], count: int) -> str:
     """The outcomes as Markdown."""
-    lines = ["| reader | inputs | value | InputError | other | deaths | slowest (s) |",
-             "|---|---|---|---|---|---|---|"]
-    lines += [f"| {name} | {count} | {o.counts['value']} | {o.counts['InputError']} | "
-              f"{o.counts['other']} | {o.counts['death']} | {o.slowest:.2f} |"
-              for name, o in outcomes.items()]
+    lines = [
+        "| reader | inputs | value | InputError | other | deaths | slowest (s) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {count} | {o.counts['value']} | {o.counts['InputError']} | "
+        f"{o.counts['other']} | {o.counts['death']} | {o.slowest:.2f} |"
+        for name, o in outcomes.items()
+    ]
     return "\n".join(lines)
 
 
@@ -221,8 +255,13 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--count", type=int, default=10_000, help="inputs per reader")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--reader", action="append", choices=list(READERS), metavar="NAME",
-                         help=f"only this one (several times for several): {', '.join(READERS)}")
+    options.add_argument(
+        "--reader",
+        action="append",
+        choices=list(READERS),
+        metavar="NAME",
+        help=f"only this one (several times for several): {', '.join(READERS)}",
+    )
     options.add_argument("--child", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.child:
@@ -232,6 +271,7 @@ def main() -> int:
 
     names = given.reader or list(READERS)
     with tqdm(total=len(names) * given.count, unit=" inputs", smoothing=0.05) as bar:
+
         def told(name: str, outcome: Outcome) -> None:
             bar.set_description_str(name, refresh=False)
             bar.update()

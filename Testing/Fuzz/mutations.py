@@ -8,11 +8,62 @@ import re
 import struct
 from collections.abc import Callable
 
-EXTREMES = (-1, 0, 1, 2, 3, 7, 11, 99, 127, 128, 255, 256, 32767, 65535, -32768, 2**31 - 1, 2**31,
-            2**32, 2**53, 2**63 - 1, 2**63, 2**64, 10**30, -2**63, 0.5, -0.0, 1e-320, 1e308, -1e308)
-WORDS = ("NaN", "nan", "inf", "-inf", "Infinity", "1e999", "", "null", "true", "[]", "{}", "\0",
-         "é", "\ud800", "x" * 5000, "9" * 5000, "0x10", "1,5", "../../x", "/dev/zero", "%d",
-         "LIST", "LOCAL")
+EXTREMES = (
+    -1,
+    0,
+    1,
+    2,
+    3,
+    7,
+    11,
+    99,
+    127,
+    128,
+    255,
+    256,
+    32767,
+    65535,
+    -32768,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**53,
+    2**63 - 1,
+    2**63,
+    2**64,
+    10**30,
+    -(2**63),
+    0.5,
+    -0.0,
+    1e-320,
+    1e308,
+    -1e308,
+)
+WORDS = (
+    "NaN",
+    "nan",
+    "inf",
+    "-inf",
+    "Infinity",
+    "1e999",
+    "",
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "\0",
+    "é",
+    "\ud800",
+    "x" * 5000,
+    "9" * 5000,
+    "0x10",
+    "1,5",
+    "../../x",
+    "/dev/zero",
+    "%d",
+    "LIST",
+    "LOCAL",
+)
 NUMBER = re.compile(rb"[-+]?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 TOKEN = re.compile(rb"[^\s:=,\[\]{}\"]+")
 Mutation = Callable[[bytes, random.Random], bytes]
@@ -40,19 +91,19 @@ def flip(data: bytes, rng: random.Random) -> bytes:
 
 
 def truncate(data: bytes, rng: random.Random) -> bytes:
-    return data[:_spot(data, rng)]
+    return data[: _spot(data, rng)]
 
 
 def cut(data: bytes, rng: random.Random) -> bytes:
     """Some bytes are missing."""
     at = _spot(data, rng)
-    return data[:at] + data[at + rng.choice((1, 2, 4, 16, 256)):]
+    return data[:at] + data[at + rng.choice((1, 2, 4, 16, 256)) :]
 
 
 def repeat(data: bytes, rng: random.Random) -> bytes:
     """Some bytes stand there twice."""
     at = _spot(data, rng)
-    return data[:at] + data[at:at + rng.choice((1, 2, 4, 16, 256))] + data[at:]
+    return data[:at] + data[at : at + rng.choice((1, 2, 4, 16, 256))] + data[at:]
 
 
 def insert(data: bytes, rng: random.Random) -> bytes:
@@ -69,7 +120,7 @@ def binary_number(data: bytes, rng: random.Random) -> bytes:
         bits = 8 * struct.calcsize(kind)
         number = int(rng.choice(EXTREMES)) % 2**bits
         value = number.to_bytes(bits // 8, "little" if kind[0] == "<" else "big")
-    return data[:at] + value + data[at + len(value):]
+    return data[:at] + value + data[at + len(value) :]
 
 
 def _replaced(pattern: re.Pattern, data: bytes, rng: random.Random) -> bytes:
@@ -78,7 +129,7 @@ def _replaced(pattern: re.Pattern, data: bytes, rng: random.Random) -> bytes:
     if not places:
         return flip(data, rng)
     place = rng.choice(places)
-    return data[:place.start()] + _word(rng) + data[place.end():]
+    return data[: place.start()] + _word(rng) + data[place.end() :]
 
 
 def text_number(data: bytes, rng: random.Random) -> bytes:
@@ -107,8 +158,20 @@ def lines(data: bytes, rng: random.Random) -> bytes:
     return b"\n".join(found) + rest
 
 
-BYTES: tuple[Mutation, ...] = (flip, truncate, cut, repeat, insert, binary_number, text_number,
-                               text_number, token, token, lines, lines)
+BYTES: tuple[Mutation, ...] = (
+    flip,
+    truncate,
+    cut,
+    repeat,
+    insert,
+    binary_number,
+    text_number,
+    text_number,
+    token,
+    token,
+    lines,
+    lines,
+)
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:

@@ -34,8 +34,10 @@ from SparseSegNetLib.runfolder.protocol import decode, encode
 
 SHAPE = (5, 6, 7)
 GRID = Geometry(SHAPE[::-1], (0.5, 0.75, 2.0), (-10.0, 3.5, 80.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
-SEGMENTS = [Segment("Segment_1", "Shell", (0.9, 0.6, 0.1), 1, {"TerminologyEntry": "a~b^c"}),
-            Segment("Segment_2", "Core", (0.2, 0.5, 1.0), 2)]
+SEGMENTS = [
+    Segment("Segment_1", "Shell", (0.9, 0.6, 0.1), 1, {"TerminologyEntry": "a~b^c"}),
+    Segment("Segment_2", "Core", (0.2, 0.5, 1.0), 2),
+]
 SLICES = [AnnotatedSlice("k", 2), AnnotatedSlice("i", 3, ((1, 4), (0, 6)))]
 
 
@@ -52,8 +54,7 @@ class Reader:
 
     def mutated(self, folder: Path, rng: random.Random) -> None:
         """Damage some files of an input in place."""
-        files = sorted({f for pattern in self.damaged for f in folder.glob(pattern)
-                        if f.is_file()})
+        files = sorted({f for pattern in self.damaged for f in folder.glob(pattern) if f.is_file()})
         chosen = rng.sample(files, min(len(files), rng.randint(1, self.most)))
         for file in chosen:
             data = file.read_bytes()
@@ -80,6 +81,7 @@ def _image(ending: str, array: np.ndarray, packed: bool = False) -> Callable[[Pa
         image.SetSpacing(GRID.spacing)
         image.SetOrigin(GRID.origin)
         sitk.WriteImage(image, str(folder / f"image{ending}"), packed)
+
     return make
 
 
@@ -108,26 +110,45 @@ def _copied_geometry(folder: Path) -> object:
 
 def run_folder(folder: Path) -> None:
     """A run folder in which everything is that there can be."""
-    run = RunFolder.create(folder, [RunInput(_pixels()[None], _labels(), GRID, SLICES, ["MR"])],
-                           SEGMENTS, Options(network="vnet", tile=(32, 32, 16), device="cpu"),
-                           output=folder.parent / "none.nrrd", source=folder.parent / "image.nrrd")
+    run = RunFolder.create(
+        folder,
+        [RunInput(_pixels()[None], _labels(), GRID, SLICES, ["MR"])],
+        SEGMENTS,
+        Options(network="vnet", tile=(32, 32, 16), device="cpu"),
+        output=folder.parent / "none.nrrd",
+        source=folder.parent / "image.nrrd",
+    )
     dense = np.zeros(SHAPE, np.uint8)
     run.write_preview(1, dense)
     run.write_preview_slice(1, SLICES[0], dense[2])
     run.write_result(1, dense, dense)
-    run.write_disagreements(1, [{"voxels": 5, "inside": 1, "drawn": 1, "model": 2,
-                                 "voxel": [2, 3, 4]}])
+    run.write_disagreements(
+        1, [{"voxels": 5, "inside": 1, "drawn": 1, "model": 2, "voxel": [2, 3, 4]}]
+    )
     score = {"iou": 0.5, "dice": 0.6, "voxels": 9}
     for step in range(3):
-        run.append_metrics({"step": step, "seconds": 1.5, "loss": 0.3, "phase": "held out",
-                            "held_out": [score, score], "held_out_dice": 0.6})
+        run.append_metrics(
+            {
+                "step": step,
+                "seconds": 1.5,
+                "loss": 0.3,
+                "phase": "held out",
+                "held_out": [score, score],
+                "held_out_dice": 0.6,
+            }
+        )
     (folder / "result" / "written.json").write_text('{"output": "/x/y.nrrd", "sha256": "00"}')
 
 
 def _whole_run(folder: Path) -> object:
     run = RunFolder.open(folder)
-    read = [run.read_preview(), run.read_preview_slice(1, SLICES[0]), run.read_metrics(),
-            run.read_disagreements(), run.wrote(folder / "run.json")]
+    read = [
+        run.read_preview(),
+        run.read_preview_slice(1, SLICES[0]),
+        run.read_metrics(),
+        run.read_disagreements(),
+        run.wrote(folder / "run.json"),
+    ]
     max((m.get("seconds") or 0.0 for m in run.read_metrics()), default=0.0)
     run.save()
     for n in range(1, run.count + 1):
@@ -149,6 +170,7 @@ def _texts(texts: dict[str, str]) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8", newline="")
+
     return make
 
 
@@ -164,9 +186,20 @@ def _slices(folder: Path) -> object:
 
 def _training_options(folder: Path) -> object:
     network, tile, resample, seconds = (_said(folder).split("\n") + [""] * 4)[:4]
-    return training_options(argparse.Namespace(
-        network=network, tile=tile, resample=resample, time_budget=_number(seconds), device="cpu",
-        seed=0, steps=0, width=None, n4=False, largest_component=False))
+    return training_options(
+        argparse.Namespace(
+            network=network,
+            tile=tile,
+            resample=resample,
+            time_budget=_number(seconds),
+            device="cpu",
+            seed=0,
+            steps=0,
+            width=None,
+            n4=False,
+            largest_component=False,
+        )
+    )
 
 
 def _number(text: str) -> float:
@@ -199,24 +232,49 @@ class Said:
     def kill(self) -> None: ...
 
 
-EVENTS = b"".join(encode("event", name, **data) for name, data in {
-    "started": {"pid": 12}, "ready": {"pid": 12, "device": "cpu", "torch": "2", "threads": 1},
-    "plan": {"device": "cpu", "network": "auto", "shape": SHAPE, "patch": SHAPE, "width": 16},
-    "progress": {"step": 3, "loss": 0.5, "seconds": 2.5, "phase": "held out", "fraction": 0.1,
-                 "remaining": 9.5},
-    "metrics": {"step": 3, "seconds": 2.5, "loss": 0.5, "phase": "held out", "held_out_dice": 0.5,
-                "held_out": [{"dice": 0.5, "iou": 0.4, "voxels": 7}] * 2},
-    "warning": {"text": "a"}, "oom-recovered": {"step": 3, "text": "b"}, "resumed": {
-        "step": 3, "seconds": 1.0}, "preview": {"input": 1, "step": 3, "seconds": 3.0},
-    "error": {"code": "gpu", "cause": "c", "remedy": "d"},
-    "done": {"seconds": 9.0, "step": 3, "held_out": None, "held_out_slices": ["k:1"],
-             "seconds_aside": {"previews": 0.1}}}.items())
+EVENTS = b"".join(
+    encode("event", name, **data)
+    for name, data in {
+        "started": {"pid": 12},
+        "ready": {"pid": 12, "device": "cpu", "torch": "2", "threads": 1},
+        "plan": {"device": "cpu", "network": "auto", "shape": SHAPE, "patch": SHAPE, "width": 16},
+        "progress": {
+            "step": 3,
+            "loss": 0.5,
+            "seconds": 2.5,
+            "phase": "held out",
+            "fraction": 0.1,
+            "remaining": 9.5,
+        },
+        "metrics": {
+            "step": 3,
+            "seconds": 2.5,
+            "loss": 0.5,
+            "phase": "held out",
+            "held_out_dice": 0.5,
+            "held_out": [{"dice": 0.5, "iou": 0.4, "voxels": 7}] * 2,
+        },
+        "warning": {"text": "a"},
+        "oom-recovered": {"step": 3, "text": "b"},
+        "resumed": {"step": 3, "seconds": 1.0},
+        "preview": {"input": 1, "step": 3, "seconds": 3.0},
+        "error": {"code": "gpu", "cause": "c", "remedy": "d"},
+        "done": {
+            "seconds": 9.0,
+            "step": 3,
+            "held_out": None,
+            "held_out_slices": ["k:1"],
+            "seconds_aside": {"previews": 0.1},
+        },
+    }.items()
+)
 
 
 def _messages(lines: bytes) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         for n, line in enumerate(lines.splitlines()):
             (folder / f"{n:02}.jsonline").write_bytes(line)
+
     return make
 
 
@@ -240,9 +298,18 @@ def _events(folder: Path) -> object:
     return run.error, run.metrics, run.summary
 
 
-COMMANDS = b"".join(encode("command", name, **data) for name, data in (
-    ("set", {"time_budget": 300}), ("labels-changed", {"input": 1}), ("pause", {}), ("resume", {}),
-    ("preview", {"input": 1, "planes": ["k:1", "i:2,3"]}), ("preview", {}), ("stop", {})))
+COMMANDS = b"".join(
+    encode("command", name, **data)
+    for name, data in (
+        ("set", {"time_budget": 300}),
+        ("labels-changed", {"input": 1}),
+        ("pause", {}),
+        ("resume", {}),
+        ("preview", {"input": 1, "planes": ["k:1", "i:2,3"]}),
+        ("preview", {}),
+        ("stop", {}),
+    )
+)
 
 
 def _commands(folder: Path) -> object:
@@ -256,7 +323,9 @@ def _commands(folder: Path) -> object:
     trainer = types.SimpleNamespace(plan=types.SimpleNamespace(seconds_to_predict=1.0), steps=0)
     reporter = Reporter(lambda event, **data: encode("event", event, **data), kept, clock, False)
     commands = Commands()
-    live = TrainingCallback(trainer, Inputs(kept), commands, clock, reporter, lambda: None, lambda step: None)
+    live = TrainingCallback(
+        trainer, Inputs(kept), commands, clock, reporter, lambda: None, lambda step: None
+    )
     for line in _lines(folder).splitlines():
         message = decode(line, "command")
         if message is not None and commands.put(message):
@@ -269,8 +338,9 @@ def _listed(folder: Path) -> object:
     from SparseSegNetLib.scene.slice_list import listedSlices
 
     text = (folder / "slices.json").read_bytes().decode("utf-8", "replace")
-    return listedSlices(types.SimpleNamespace(GetAttribute=lambda name: text,
-                                              GetName=lambda: "drawn"))
+    return listedSlices(
+        types.SimpleNamespace(GetAttribute=lambda name: text, GetName=lambda: "drawn")
+    )
 
 
 def _weights(folder: Path, checkpoint: bool) -> None:
@@ -286,13 +356,28 @@ def _weights(folder: Path, checkpoint: bool) -> None:
     if not checkpoint:
         save_model(folder / "model.safetensors", layer, {"plan": plan, "segments": []})
         return
-    tensors = {f"{part}.{name}": value for part in ("network", "average")
-               for name, value in layer.state_dict().items()}
+    tensors = {
+        f"{part}.{name}": value
+        for part in ("network", "average")
+        for name, value in layer.state_dict().items()
+    }
     tensors |= {"random.sampler": torch.get_rng_state(), "random.torch": torch.get_rng_state()}
-    about = {"steps": 3, "scorings": 1, "rate": 1.0, "losses": [0.5], "network_share": 0.5,
-             "held": True, "held_slices": ["k:2"], "best": 0.5, "batch": 4, "patch": [8, 8, 8],
-             "optimiser": {"state": {}, "groups": [{"lr": 0.1}]}, "plan": plan, "seconds": 3.0,
-             "began": 1.0}
+    about = {
+        "steps": 3,
+        "scorings": 1,
+        "rate": 1.0,
+        "losses": [0.5],
+        "network_share": 0.5,
+        "held": True,
+        "held_slices": ["k:2"],
+        "best": 0.5,
+        "batch": 4,
+        "patch": [8, 8, 8],
+        "optimiser": {"state": {}, "groups": [{"lr": 0.1}]},
+        "plan": plan,
+        "seconds": 3.0,
+        "began": 1.0,
+    }
     paths = folder / "state.safetensors", folder / "state-previous.safetensors"
     for _ in range(2):
         save_state(paths, tensors, about)
@@ -310,34 +395,57 @@ def _checkpoint(folder: Path) -> object:
     from SparseSegNetLib.engine.training.training_state import check_state
 
     told: list[str] = []
-    state = load_state((folder / "state.safetensors", folder / "state-previous.safetensors"),
-                       check_state, told.append)
+    state = load_state(
+        (folder / "state.safetensors", folder / "state-previous.safetensors"),
+        check_state,
+        told.append,
+    )
     if state is None:
         raise AssertionError("the generation before was not taken")
     return Plan.from_json(state[1]["plan"]), told
 
 
-READERS = {r.name: r for r in (
-    *(Reader(f"image {ending}", _image(ending, _pixels()), _volume, [f"*{ending}"])
-      for ending in (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")),
-    Reader("image .mha, packed", _image(".mha", _pixels(), True), _volume, ["*"]),
-    Reader("geometry of a NIfTI", _two_nifti, _copied_geometry, ["image.nii.gz"]),
-    Reader("labels .nrrd", _image(".nrrd", _labels()), _label_image, ["*"]),
-    Reader("labels .mha", _image(".mha", _labels()), _label_image, ["*"]),
-    Reader(".seg.nrrd", _segmentation, _label_image, ["*"]),
-    Reader("run folder", run_folder, _whole_run, ["**/*"], 4),
-    Reader("run.json", run_folder, _whole_run, ["run.json"]),
-    Reader("inputs of a run", run_folder, _whole_run, ["inputs/1/*"]),
-    Reader("previews, metrics", run_folder, _side_files,
-           ["preview/*", "metrics.jsonl", "result/1-disagreements.json"], 2),
-    Reader("model", lambda f: _weights(f, False), _model, ["*"]),
-    Reader("checkpoint", lambda f: _weights(f, True), _checkpoint, ["state.safetensors"]),
-    Reader("options", _texts({"text": "vnet\n128,128,64\n1,1,1.5\n60"}), _training_options, ["*"]),
-    Reader("--slices", _texts({"text": "k:1,2 i:3\nj=4"}), _slices, ["*"]),
-    Reader("listed slices", _texts({"slices.json": json.dumps(
-        [{**s.to_json(), "stated": True} for s in SLICES])}), _listed, ["*"]),
-    Reader("list of cases", _case_list, lambda f: read_cases(f / "cases.csv", (1, 1, 1), 255),
-           ["cases.csv"]),
-    Reader("events", _messages(EVENTS), _events, ["*"], 2),
-    Reader("commands", _messages(COMMANDS), _commands, ["*"], 2),
-)}
+READERS = {
+    r.name: r
+    for r in (
+        *(
+            Reader(f"image {ending}", _image(ending, _pixels()), _volume, [f"*{ending}"])
+            for ending in (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
+        ),
+        Reader("image .mha, packed", _image(".mha", _pixels(), True), _volume, ["*"]),
+        Reader("geometry of a NIfTI", _two_nifti, _copied_geometry, ["image.nii.gz"]),
+        Reader("labels .nrrd", _image(".nrrd", _labels()), _label_image, ["*"]),
+        Reader("labels .mha", _image(".mha", _labels()), _label_image, ["*"]),
+        Reader(".seg.nrrd", _segmentation, _label_image, ["*"]),
+        Reader("run folder", run_folder, _whole_run, ["**/*"], 4),
+        Reader("run.json", run_folder, _whole_run, ["run.json"]),
+        Reader("inputs of a run", run_folder, _whole_run, ["inputs/1/*"]),
+        Reader(
+            "previews, metrics",
+            run_folder,
+            _side_files,
+            ["preview/*", "metrics.jsonl", "result/1-disagreements.json"],
+            2,
+        ),
+        Reader("model", lambda f: _weights(f, False), _model, ["*"]),
+        Reader("checkpoint", lambda f: _weights(f, True), _checkpoint, ["state.safetensors"]),
+        Reader(
+            "options", _texts({"text": "vnet\n128,128,64\n1,1,1.5\n60"}), _training_options, ["*"]
+        ),
+        Reader("--slices", _texts({"text": "k:1,2 i:3\nj=4"}), _slices, ["*"]),
+        Reader(
+            "listed slices",
+            _texts({"slices.json": json.dumps([{**s.to_json(), "stated": True} for s in SLICES])}),
+            _listed,
+            ["*"],
+        ),
+        Reader(
+            "list of cases",
+            _case_list,
+            lambda f: read_cases(f / "cases.csv", (1, 1, 1), 255),
+            ["cases.csv"],
+        ),
+        Reader("events", _messages(EVENTS), _events, ["*"], 2),
+        Reader("commands", _messages(COMMANDS), _commands, ["*"], 2),
+    )
+}

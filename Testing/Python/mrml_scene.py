@@ -15,6 +15,11 @@ def sceneWithLogics():
     segmentations.SetMRMLScene(scene)
     volumes = slicer.vtkSlicerVolumesLogic()
     volumes.SetMRMLScene(scene)
-    return scene, types.SimpleNamespace(
-        segmentations=types.SimpleNamespace(logic=lambda: segmentations),
-        volumes=types.SimpleNamespace(logic=lambda: volumes)), application
+    return (
+        scene,
+        types.SimpleNamespace(
+            segmentations=types.SimpleNamespace(logic=lambda: segmentations),
+            volumes=types.SimpleNamespace(logic=lambda: volumes),
+        ),
+        application,
+    )

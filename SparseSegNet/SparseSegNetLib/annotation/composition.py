@@ -64,14 +64,19 @@ def check_trainable(labels: np.ndarray, names: list[str] | None = None) -> None:
     present = np.unique(labels)
     present = present[present != UNLABELLED]
     if present.size == 0:
-        raise InputError("no voxel is labelled: annotate at least one slice "
-                         "(or check which value means unlabelled).")
+        raise InputError(
+            "no voxel is labelled: annotate at least one slice "
+            "(or check which value means unlabelled)."
+        )
     if present.size == 1:
         value = int(present[0])
         named = names[value - 1] if names and 0 < value <= len(names) else f"label {value}"
         what = "background (0)" if value == 0 else f"'{named}'"
         raise InputError(
             f"only one class is labelled, {what}: at least two are needed. Annotate "
-            + ("a slice that shows the structure." if value == 0 else
-               "background too: name a completely annotated slice, or draw another segment.")
+            + (
+                "a slice that shows the structure."
+                if value == 0
+                else "background too: name a completely annotated slice, or draw another segment."
+            )
         )

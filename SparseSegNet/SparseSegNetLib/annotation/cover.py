@@ -30,11 +30,11 @@ def cover_slices(labelled: np.ndarray) -> list[AnnotatedSlice]:
         return []
     # Work inside the bounding box: sparse annotations often fill a small part of the volume.
     low = [int(axis.min()) for axis in inside]
-    mask = labelled[tuple(slice(lo, int(axis.max()) + 1)
-                          for lo, axis in zip(low, inside, strict=True))]
+    mask = labelled[
+        tuple(slice(lo, int(axis.max()) + 1) for lo, axis in zip(low, inside, strict=True))
+    ]
     weight = [_weights(mask, axis) for axis in range(3)]
-    score = [w.sum(axis=tuple({0, 1, 2} - {axis}), dtype=np.int64)
-             for axis, w in enumerate(weight)]
+    score = [w.sum(axis=tuple({0, 1, 2} - {axis}), dtype=np.int64) for axis, w in enumerate(weight)]
     chosen: list[tuple[int, int]] = []
     while max(int(s.max()) for s in score) > 0:
         axis = max(range(3), key=lambda a: int(score[a].max()))
@@ -47,8 +47,10 @@ def cover_slices(labelled: np.ndarray) -> list[AnnotatedSlice]:
             weight[other][plane] = 0
         weight[axis][plane] = 0
         score[axis][index] = 0
-    return sorted(AnnotatedSlice(AXES[2 - axis], index + low[axis])
-                  for axis, index in _without_superfluous(mask, chosen))
+    return sorted(
+        AnnotatedSlice(AXES[2 - axis], index + low[axis])
+        for axis, index in _without_superfluous(mask, chosen)
+    )
 
 
 def looks_solid(slices: list[AnnotatedSlice], run: int = 4) -> bool:

@@ -39,8 +39,9 @@ def painting_order(names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=lambda n: (not is_background(names[n]), n))
 
 
-def found_slices(drawn: np.ndarray, corrected: np.ndarray | None = None
-                 ) -> tuple[list[AnnotatedSlice], bool]:
+def found_slices(
+    drawn: np.ndarray, corrected: np.ndarray | None = None
+) -> tuple[list[AnnotatedSlice], bool]:
     """The annotated slices, found from what is drawn, and whether that looks solid.
 
     drawn: (k, j, i), not zero where a segment (other than Background) covers.  corrected: flat
@@ -59,14 +60,21 @@ def solid_warning(name: str, count: int, remedy: str) -> str:
 
     remedy: how slices are named where the user is.
     """
-    return (f"the segments of '{name}' are solid: it takes {count} slices to cover them, several "
-            "side by side, and all of them count as completely annotated. If they were painted "
-            f"with a 3D brush, {remedy}.")
+    return (
+        f"the segments of '{name}' are solid: it takes {count} slices to cover them, several "
+        "side by side, and all of them count as completely annotated. If they were painted "
+        f"with a 3D brush, {remedy}."
+    )
 
 
-def label_array(drawn: np.ndarray, background: np.ndarray | None,
-                slices: Sequence[AnnotatedSlice] | None, name: str, remedy: str,
-                corrected: np.ndarray | None = None) -> LabelArray:
+def label_array(
+    drawn: np.ndarray,
+    background: np.ndarray | None,
+    slices: Sequence[AnnotatedSlice] | None,
+    name: str,
+    remedy: str,
+    corrected: np.ndarray | None = None,
+) -> LabelArray:
     """What is labelled where segments were drawn.
 
     drawn: uint8 (k, j, i), n where the n-th segment covers.  background: boolean (k, j, i), what

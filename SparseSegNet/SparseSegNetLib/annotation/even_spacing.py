@@ -11,8 +11,10 @@ from .slices import AXES, AnnotatedSlice, array_axis
 
 
 def spread_slices(
-    counts: Sequence[int], shape: Sequence[int], inside: np.ndarray | None = None,
-    shift: float = 0.0
+    counts: Sequence[int],
+    shape: Sequence[int],
+    inside: np.ndarray | None = None,
+    shift: float = 0.0,
 ) -> list[AnnotatedSlice]:
     """Slices spread as uniformly as possible along each axis.
 
@@ -32,6 +34,8 @@ def spread_slices(
             lo, hi = int(hit[0]), int(hit[-1]) + 1
         if count > hi - lo:
             raise InputError(f"{count} slices along {axis} do not fit into {hi - lo} voxels.")
-        slices += [AnnotatedSlice(axis, lo + int((2 * n + 1 + 2 * shift) * (hi - lo) / (2 * count)))
-                   for n in range(count)]
+        slices += [
+            AnnotatedSlice(axis, lo + int((2 * n + 1 + 2 * shift) * (hi - lo) / (2 * count)))
+            for n in range(count)
+        ]
     return sorted(slices)

@@ -43,13 +43,17 @@ class Geometry:
         if any(n < 1 for n in self.size):
             return f"its size is {_times(self.size)} voxels: expected at least 1 along each axis"
         if not all(SHORTEST <= mm <= LONGEST for mm in self.spacing):
-            return (f"its spacing is {_times(self.spacing)} mm: expected positive numbers from "
-                    f"{SHORTEST:g} to {LONGEST:g}")
+            return (
+                f"its spacing is {_times(self.spacing)} mm: expected positive numbers from "
+                f"{SHORTEST:g} to {LONGEST:g}"
+            )
         if not all(abs(mm) <= LONGEST for mm in self.origin):
             return f"its origin is {_list(self.origin)} mm: expected finite numbers"
         if not all(abs(d) <= 2 for d in self.directions) or abs(self._determinant()) < FLAT:
-            return (f"its directions are {_list(self.directions)}: expected three unit vectors "
-                    "that span space")
+            return (
+                f"its directions are {_list(self.directions)}: expected three unit vectors "
+                "that span space"
+            )
         return None
 
     def _determinant(self) -> float:
@@ -60,8 +64,8 @@ class Geometry:
         """LPS position in mm of a voxel index."""
         steps = (i * self.spacing[0], j * self.spacing[1], k * self.spacing[2])
         return tuple(
-            self.origin[row] + sum(self.directions[3 * row + column] * steps[column]
-                                   for column in range(3))
+            self.origin[row]
+            + sum(self.directions[3 * row + column] * steps[column] for column in range(3))
             for row in range(3)
         )
 
@@ -77,17 +81,23 @@ class Geometry:
         ends = [(0, n - 1) for n in self.size]
         worst = max(
             math.dist(self.position(i, j, k), other.position(i, j, k))
-            for i in ends[0] for j in ends[1] for k in ends[2]
+            for i in ends[0]
+            for j in ends[1]
+            for k in ends[2]
         )
         if worst <= near:
             return None
-        if any(not math.isclose(a, b, rel_tol=1e-4)
-               for a, b in zip(self.spacing, other.spacing, strict=True)):
+        if any(
+            not math.isclose(a, b, rel_tol=1e-4)
+            for a, b in zip(self.spacing, other.spacing, strict=True)
+        ):
             return f"spacing {_times(self.spacing)} against {_times(other.spacing)} mm"
         if any(abs(a - b) > 1e-4 for a, b in zip(self.directions, other.directions, strict=True)):
             return f"directions {_list(self.directions)} against {_list(other.directions)}"
-        return (f"origin {_list(self.origin)} against {_list(other.origin)} mm "
-                f"(positions differ by up to {worst:.4g} mm)")
+        return (
+            f"origin {_list(self.origin)} against {_list(other.origin)} mm "
+            f"(positions differ by up to {worst:.4g} mm)"
+        )
 
     def to_json(self) -> dict:
         """A JSON-able dictionary; Python's floats survive JSON to the last bit."""
@@ -97,8 +107,12 @@ class Geometry:
     def from_json(cls, data: dict) -> Geometry:
         if data.get("frame") != "LPS":
             raise ValueError(f"geometry in frame {data.get('frame')!r}, expected 'LPS'")
-        return cls(tuple(map(int, data["size"])), tuple(map(float, data["spacing"])),
-                   tuple(map(float, data["origin"])), tuple(map(float, data["directions"])))
+        return cls(
+            tuple(map(int, data["size"])),
+            tuple(map(float, data["spacing"])),
+            tuple(map(float, data["origin"])),
+            tuple(map(float, data["directions"])),
+        )
 
 
 def _times(values) -> str:

@@ -23,5 +23,3 @@ def count_labelled(drawn: np.ndarray, slices: Iterable[AnnotatedSlice]) -> int:
         count += int(np.count_nonzero(free))
         before.append(item)
     return count
-
-

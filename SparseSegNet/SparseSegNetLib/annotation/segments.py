@@ -7,9 +7,18 @@ from dataclasses import dataclass, field
 # A qualitative palette that stays apart on grey images and for colour-blind readers
 # (after Okabe and Ito 2008), used where a label image brings no colours.
 PALETTE = (
-    (0.90, 0.62, 0.00), (0.34, 0.71, 0.91), (0.00, 0.62, 0.45), (0.94, 0.89, 0.26),
-    (0.84, 0.37, 0.00), (0.80, 0.47, 0.65), (0.26, 0.45, 0.85), (0.60, 0.80, 0.35),
-    (0.75, 0.25, 0.30), (0.55, 0.45, 0.80), (0.20, 0.75, 0.70), (0.70, 0.55, 0.35),
+    (0.90, 0.62, 0.00),
+    (0.34, 0.71, 0.91),
+    (0.00, 0.62, 0.45),
+    (0.94, 0.89, 0.26),
+    (0.84, 0.37, 0.00),
+    (0.80, 0.47, 0.65),
+    (0.26, 0.45, 0.85),
+    (0.60, 0.80, 0.35),
+    (0.75, 0.25, 0.30),
+    (0.55, 0.45, 0.80),
+    (0.20, 0.75, 0.70),
+    (0.70, 0.55, 0.35),
 )
 
 
@@ -34,10 +43,20 @@ class Segment:
         return cls(f"Segment_{value}", f"Label {value}", PALETTE[position % len(PALETTE)], value)
 
     def to_json(self) -> dict:
-        return {"id": self.id, "name": self.name, "color": list(self.color),
-                "value": self.value, "tags": dict(self.tags)}
+        return {
+            "id": self.id,
+            "name": self.name,
+            "color": list(self.color),
+            "value": self.value,
+            "tags": dict(self.tags),
+        }
 
     @classmethod
     def from_json(cls, data: dict) -> Segment:
-        return cls(str(data["id"]), str(data["name"]), tuple(map(float, data["color"])),
-                   int(data["value"]), {str(k): str(v) for k, v in data.get("tags", {}).items()})
+        return cls(
+            str(data["id"]),
+            str(data["name"]),
+            tuple(map(float, data["color"])),
+            int(data["value"]),
+            {str(k): str(v) for k, v in data.get("tags", {}).items()},
+        )

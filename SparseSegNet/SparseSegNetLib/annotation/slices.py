@@ -50,8 +50,11 @@ class AnnotatedSlice:
     @classmethod
     def from_json(cls, data: dict) -> AnnotatedSlice:
         box = data.get("box")
-        return cls(str(data["axis"]), int(data["index"]),
-                   None if box is None else tuple((int(a), int(b)) for a, b in box))
+        return cls(
+            str(data["axis"]),
+            int(data["index"]),
+            None if box is None else tuple((int(a), int(b)) for a, b in box),
+        )
 
 
 def check_slices(slices: Iterable[AnnotatedSlice], shape: Sequence[int]) -> None:
@@ -68,8 +71,10 @@ def check_slices(slices: Iterable[AnnotatedSlice], shape: Sequence[int]) -> None
         if item.box is not None:
             extent = [n for a, n in enumerate(shape) if a != axis]
             if any(not 0 <= lo < hi <= n for (lo, hi), n in zip(item.box, extent, strict=True)):
-                raise InputError(f"slice {item}: the box does not fit into a plane of "
-                                 f"{extent[0]}x{extent[1]} voxels.")
+                raise InputError(
+                    f"slice {item}: the box does not fit into a plane of "
+                    f"{extent[0]}x{extent[1]} voxels."
+                )
 
 
 def parse_slices(texts: Iterable[str]) -> list[AnnotatedSlice]:
@@ -81,8 +86,10 @@ def parse_slices(texts: Iterable[str]) -> list[AnnotatedSlice]:
     for word in " ".join(texts).split():
         match = re.fullmatch(r"([ijkIJK])[:=](-?[0-9]{1,9}(?:,-?[0-9]{1,9})*)", word)
         if match is None:
-            raise InputError(f"cannot read the slices '{word}': expected an axis and indices, "
-                             "such as k:10,20 or i:5.")
+            raise InputError(
+                f"cannot read the slices '{word}': expected an axis and indices, "
+                "such as k:10,20 or i:5."
+            )
         for index in match[2].split(","):
             found[AnnotatedSlice(match[1].lower(), int(index))] = None
     return list(found)

@@ -12,9 +12,12 @@ from .slices import AXES, AnnotatedSlice, array_axis
 MOST_AT_ONCE = 3  # slices that may be painted between two looks
 
 
-def painted_slices(changed: np.ndarray, offset: tuple[int, int, int] = (0, 0, 0),
-                   shown: Collection[AnnotatedSlice] = (),
-                   known: Collection[AnnotatedSlice] = ()) -> list[AnnotatedSlice] | None:
+def painted_slices(
+    changed: np.ndarray,
+    offset: tuple[int, int, int] = (0, 0, 0),
+    shown: Collection[AnnotatedSlice] = (),
+    known: Collection[AnnotatedSlice] = (),
+) -> list[AnnotatedSlice] | None:
     """The slices that a change was painted in; None when it was not painted in slices.
 
     changed: boolean (k, j, i), the voxels that changed, with a plane of change at each of its
@@ -27,14 +30,20 @@ def painted_slices(changed: np.ndarray, offset: tuple[int, int, int] = (0, 0, 0)
     up to `MOST_AT_ONCE` slices (one stroke after another), or by a 3D brush or an oblique view
     (None).
     """
-    thin = [AnnotatedSlice(AXES[2 - axis], offset[axis]) for axis in range(3)
-            if changed.shape[axis] == 1]
+    thin = [
+        AnnotatedSlice(AXES[2 - axis], offset[axis])
+        for axis in range(3)
+        if changed.shape[axis] == 1
+    ]
     if len(thin) == 1:
         return thin
     if thin:
         for hints in (known, shown):
-            told = [item for item in thin
-                    if any((h.axis, h.index) == (item.axis, item.index) for h in hints)]
+            told = [
+                item
+                for item in thin
+                if any((h.axis, h.index) == (item.axis, item.index) for h in hints)
+            ]
             if told:
                 return told[:1]
         return []
@@ -51,8 +60,7 @@ def box_of(changed: np.ndarray) -> tuple[slice, slice, slice] | None:
     for axis in range(3):
         others = tuple({0, 1, 2} - {axis})
         # Along the first axis planes lie in one piece: several times faster than any(axis=...).
-        hit = np.flatnonzero(part.any(axis=others) if axis else
-                             [plane.any() for plane in part])
+        hit = np.flatnonzero(part.any(axis=others) if axis else [plane.any() for plane in part])
         if hit.size == 0:
             return None
         ranges.append(slice(int(hit[0]), int(hit[-1]) + 1))

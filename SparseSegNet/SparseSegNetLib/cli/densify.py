@@ -35,16 +35,31 @@ def densify(options: argparse.Namespace) -> int:
     note = check_output(options.output, volume.geometry, options.files)
     for text in [*annotation.warnings, *([note] if note else [])]:
         say(f"note: {text}")
-    say(f"{len(annotation.slices)} annotated slices ({format_slices(annotation.slices)}), "
+    say(
+        f"{len(annotation.slices)} annotated slices ({format_slices(annotation.slices)}), "
         f"{100 * annotated_share(annotation.labels):.2g} % of the voxels labelled; "
-        f"{len(annotation.segments)} segments.")
+        f"{len(annotation.segments)} segments."
+    )
     path = options.run_folder or Path(tempfile.mkdtemp(prefix="sparsesegnet-"))
     keep = options.run_folder is not None
     try:
         folder = RunFolder.create(
-            path, [RunInput(volume.image, annotation.labels, volume.geometry, annotation.slices,
-                            volume.channels)],
-            annotation.segments, settings, options.output.name, options.output, volume.paths[0])
+            path,
+            [
+                RunInput(
+                    volume.image,
+                    annotation.labels,
+                    volume.geometry,
+                    annotation.slices,
+                    volume.channels,
+                )
+            ],
+            annotation.segments,
+            settings,
+            options.output.name,
+            options.output,
+            volume.paths[0],
+        )
         return _train_and_write(options, folder, volume, annotation)
     except EngineError as error:
         keep = keep or error.code != "no-python"  # its log tells what went wrong
@@ -52,16 +67,18 @@ def densify(options: argparse.Namespace) -> int:
     except OSError as error:
         keep = True
         raise EngineError(
-            "files", f"{error.filename or options.output} cannot be written: "
-                     f"{error.strerror or error}.",
-            f"What was computed is kept in {path} (the dense labels in result/1.npy).") from error
+            "files",
+            f"{error.filename or options.output} cannot be written: {error.strerror or error}.",
+            f"What was computed is kept in {path} (the dense labels in result/1.npy).",
+        ) from error
     finally:
         if not keep:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _train_and_write(options: argparse.Namespace, folder: RunFolder, volume: Volume,
-                     annotation: Annotation) -> int:
+def _train_and_write(
+    options: argparse.Namespace, folder: RunFolder, volume: Volume, annotation: Annotation
+) -> int:
     run = EngineRun(folder)
     if follow(run, quiet=options.quiet) == "cancelled":
         say_cancelled(options.run_folder)
@@ -75,8 +92,10 @@ def _train_and_write(options: argparse.Namespace, folder: RunFolder, volume: Vol
     # The result comes last: where it exists, everything else does.
     write_labels(options.output, result, volume.geometry, annotation.segments, volume.paths[0])
     folder.remember_written(options.output)
-    say(f"{options.output} written after {run.summary['seconds']:.0f} s, "
-        f"{run.summary['step']} steps.")
+    say(
+        f"{options.output} written after {run.summary['seconds']:.0f} s, "
+        f"{run.summary['step']} steps."
+    )
     return 0
 
 
@@ -90,8 +109,9 @@ def report(run: EngineRun, annotation: Annotation) -> dict:
         "slices": [s.to_json() for s in annotation.slices],
         "segments": [s.name for s in annotation.segments],
         "held_out_slices": run.summary["held_out_slices"],
-        "held_out": None if held is None else [
-            {"segment": s.name, **row} for s, row in zip(annotation.segments, held, strict=True)],
+        "held_out": None
+        if held is None
+        else [{"segment": s.name, **row} for s, row in zip(annotation.segments, held, strict=True)],
         "warnings": run.warnings,
         "options": run.folder.options.to_json(),
         "plan": {k: v for k, v in run.plan.items() if k not in ("sparsesegnet", "event")},
@@ -107,9 +127,14 @@ def _check_outputs(options: argparse.Namespace) -> None:
     if len(set(names)) < len(names):
         raise InputError("two outputs have the same name: give each its own.")
     if options.run_folder and not options.run_folder.parent.is_dir():
-        raise InputError(f"the folder {options.run_folder.parent} for --run does not exist: "
-                         "create it first.")
-    if options.run_folder and Path(options.run_folder).is_dir() \
-            and any(options.run_folder.iterdir()):
-        raise InputError(f"the run folder {options.run_folder} exists already: name a new or "
-                         "empty folder.")
+        raise InputError(
+            f"the folder {options.run_folder.parent} for --run does not exist: create it first."
+        )
+    if (
+        options.run_folder
+        and Path(options.run_folder).is_dir()
+        and any(options.run_folder.iterdir())
+    ):
+        raise InputError(
+            f"the run folder {options.run_folder} exists already: name a new or empty folder."
+        )

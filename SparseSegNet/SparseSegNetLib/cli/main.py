@@ -23,61 +23,114 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-    top = Parser(prog="sparsesegnet", description="Dense 3D segmentations from a few annotated "
-                                                  "slices.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND",
-                                  parser_class=Parser)
+    top = Parser(
+        prog="sparsesegnet", description="Dense 3D segmentations from a few annotated slices."
+    )
+    commands = top.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser
+    )
     densify = commands.add_parser(
-        "densify", help="segment a whole volume from a few annotated slices of it",
+        "densify",
+        help="segment a whole volume from a few annotated slices of it",
         description="Learn from the labelled voxels of a volume and segment all of it. Ctrl-C "
-                    "stops early and keeps the best result so far; a second Ctrl-C gives up.")
-    densify.add_argument("files", nargs="+", metavar="IMAGE... LABELS", type=Path,
-                         help="the image (several files: several channels), then the labels: a "
-                              "label image in which a value means unlabelled, or a .seg.nrrd")
-    densify.add_argument("-o", "--output", required=True, type=Path, metavar="OUT",
-                         help="the dense segmentation: .seg.nrrd keeps names and colours; .nrrd, "
-                              ".nii.gz, .mha … get a label image")
-    densify.add_argument("--unlabelled", type=int, default=UNLABELLED, metavar="V",
-                         help=f"the value of unlabelled voxels in a label image (default "
-                              f"{UNLABELLED}); 0 means that nothing was drawn there, as in a "
-                              "segmentation")
-    densify.add_argument("--slices", nargs="+", default=[], metavar="AXIS:INDEX",
-                         help="the completely annotated slices, such as k:10,20 i:5, counted "
-                              "from 0 (default: found from what was drawn)")
-    densify.add_argument("--replace-nonfinite", action="store_true",
-                         help="set NaN and infinite voxels to the lowest finite value")
+        "stops early and keeps the best result so far; a second Ctrl-C gives up.",
+    )
+    densify.add_argument(
+        "files",
+        nargs="+",
+        metavar="IMAGE... LABELS",
+        type=Path,
+        help="the image (several files: several channels), then the labels: a "
+        "label image in which a value means unlabelled, or a .seg.nrrd",
+    )
+    densify.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help="the dense segmentation: .seg.nrrd keeps names and colours; .nrrd, "
+        ".nii.gz, .mha … get a label image",
+    )
+    densify.add_argument(
+        "--unlabelled",
+        type=int,
+        default=UNLABELLED,
+        metavar="V",
+        help=f"the value of unlabelled voxels in a label image (default "
+        f"{UNLABELLED}); 0 means that nothing was drawn there, as in a "
+        "segmentation",
+    )
+    densify.add_argument(
+        "--slices",
+        nargs="+",
+        default=[],
+        metavar="AXIS:INDEX",
+        help="the completely annotated slices, such as k:10,20 i:5, counted "
+        "from 0 (default: found from what was drawn)",
+    )
+    densify.add_argument(
+        "--replace-nonfinite",
+        action="store_true",
+        help="set NaN and infinite voxels to the lowest finite value",
+    )
     add_network(densify)
     add_training(densify)
-    densify.add_argument("--run", dest="run_folder", type=Path, metavar="DIR",
-                         help="keep the run folder (inputs, weights, curves, log) there")
-    densify.add_argument("--save-model", type=Path, metavar="FILE.safetensors",
-                         help="write the trained model there")
-    densify.add_argument("--metrics", type=Path, metavar="FILE.json",
-                         help="write the plan, the scores on held-out slices and the times there")
+    densify.add_argument(
+        "--run",
+        dest="run_folder",
+        type=Path,
+        metavar="DIR",
+        help="keep the run folder (inputs, weights, curves, log) there",
+    )
+    densify.add_argument(
+        "--save-model", type=Path, metavar="FILE.safetensors", help="write the trained model there"
+    )
+    densify.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="FILE.json",
+        help="write the plan, the scores on held-out slices and the times there",
+    )
     densify.set_defaults(run=densify_command)
 
     resume = commands.add_parser(
-        "resume", help="go on with a run that was broken off",
+        "resume",
+        help="go on with a run that was broken off",
         description="Go on with the training of a run folder from its last checkpoint (at most "
-                    "half a minute old), predict and write the result.")
+        "half a minute old), predict and write the result.",
+    )
     resume.add_argument("run_folder", type=Path, metavar="RUN", help="the run folder")
-    resume.add_argument("-o", "--output", type=Path, metavar="OUT",
-                        help="where to write the dense segmentation (default: where the run was "
-                             "to write it)")
-    resume.add_argument("--time-budget", type=float, metavar="S",
-                        help="seconds in all, with those that were used before (default: as "
-                             "before)")
+    resume.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="where to write the dense segmentation (default: where the run was to write it)",
+    )
+    resume.add_argument(
+        "--time-budget",
+        type=float,
+        metavar="S",
+        help="seconds in all, with those that were used before (default: as before)",
+    )
     resume.add_argument("--quiet", action="store_true", help="no progress bar")
     resume.set_defaults(run=resume_command)
 
     doctor = commands.add_parser(
-        "doctor", help="check Python, torch, the device, memory and disk",
+        "doctor",
+        help="check Python, torch, the device, memory and disk",
         description="Check what the engine needs, in a process of its own, with a real 3D "
-                    "convolution forward and backward on the device. Exit code 0 if all is well, "
-                    "4 if the engine cannot run.")
+        "convolution forward and backward on the device. Exit code 0 if all is well, "
+        "4 if the engine cannot run.",
+    )
     doctor.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps …")
-    doctor.add_argument("--folder", type=Path, metavar="DIR",
-                        help="where run folders are to lie (default: the temporary folder)")
+    doctor.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="where run folders are to lie (default: the temporary folder)",
+    )
     doctor.add_argument("--json", action="store_true", help="as JSON")
     doctor.set_defaults(run=doctor_command)
 
@@ -86,26 +139,45 @@ def parser() -> Parser:
     networks.set_defaults(run=networks_command)
 
     reproduce = commands.add_parser(
-        "reproduce", help="the 3D U-Net paper's experiments on your own volumes",
+        "reproduce",
+        help="the 3D U-Net paper's experiments on your own volumes",
         description="Repeat an experiment of the 3D U-Net paper (Cicek et al. 2016) on your own "
-                    "volumes. table1: 3-fold cross-validation over the annotated slices, 3D with "
-                    "and without batch normalisation and 2D. table2: IoU against the number of "
-                    "annotated slices. table3: train on all volumes but one, segment that one. "
-                    "Every training is stored in DIR as it ends; the same command goes on where "
-                    "it was broken off.")
+        "volumes. table1: 3-fold cross-validation over the annotated slices, 3D with "
+        "and without batch normalisation and 2D. table2: IoU against the number of "
+        "annotated slices. table3: train on all volumes but one, segment that one. "
+        "Every training is stored in DIR as it ends; the same command goes on where "
+        "it was broken off.",
+    )
     reproduce.add_argument("table", choices=("table1", "table2", "table3"))
-    reproduce.add_argument("cases", type=Path, metavar="CASES.csv",
-                           help="a row per volume under the header image,labels[,slices]: paths "
-                                "(relative to the file; several channels with ';'), and slices "
-                                "such as 'k:10,20 i:5'")
-    reproduce.add_argument("-o", "--output", type=Path, default=Path("reproduce"), metavar="DIR",
-                           help="where results are kept (default ./reproduce)")
-    reproduce.add_argument("--spread", default="9,9,7", metavar="YZ,XZ,XY",
-                           help="how many slices of a densely labelled volume count as annotated "
-                                "(default 9,9,7)")
-    reproduce.add_argument("--unlabelled", type=int, default=UNLABELLED, metavar="V",
-                           help="the value of unlabelled voxels in label images (default "
-                                f"{UNLABELLED})")
+    reproduce.add_argument(
+        "cases",
+        type=Path,
+        metavar="CASES.csv",
+        help="a row per volume under the header image,labels[,slices]: paths "
+        "(relative to the file; several channels with ';'), and slices "
+        "such as 'k:10,20 i:5'",
+    )
+    reproduce.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("reproduce"),
+        metavar="DIR",
+        help="where results are kept (default ./reproduce)",
+    )
+    reproduce.add_argument(
+        "--spread",
+        default="9,9,7",
+        metavar="YZ,XZ,XY",
+        help="how many slices of a densely labelled volume count as annotated (default 9,9,7)",
+    )
+    reproduce.add_argument(
+        "--unlabelled",
+        type=int,
+        default=UNLABELLED,
+        metavar="V",
+        help=f"the value of unlabelled voxels in label images (default {UNLABELLED})",
+    )
     add_training(reproduce, 600.0)
     reproduce.set_defaults(run=reproduce_command)
     return top
@@ -125,13 +197,19 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(CANCELLED, "cancelled; nothing was written.")
     except OSError as error:
         name = f" {error.filename}" if error.filename else ""
-        return _fail(INTERNAL, f"a file cannot be written or read{name}: "
-                               f"{error.strerror or error}. Check rights and free space.")
+        return _fail(
+            INTERNAL,
+            f"a file cannot be written or read{name}: "
+            f"{error.strerror or error}. Check rights and free space.",
+        )
     except Exception as error:
         if os.environ.get("SPARSESEGNET_DEBUG"):
             raise
-        return _fail(INTERNAL, f"{type(error).__name__}: {error}. This is a fault in SparseSegNet; "
-                               "SPARSESEGNET_DEBUG=1 shows where.")
+        return _fail(
+            INTERNAL,
+            f"{type(error).__name__}: {error}. This is a fault in SparseSegNet; "
+            "SPARSESEGNET_DEBUG=1 shows where.",
+        )
 
 
 def densify_command(options: argparse.Namespace) -> int:

@@ -14,12 +14,20 @@ DESCRIBE = "SparseSegNetLib.engine.describe"
 
 def describe() -> list[dict]:
     """One dictionary per network, from the engine in a process of its own (it needs torch)."""
-    done = subprocess.run([sys.executable, "-m", DESCRIBE], capture_output=True, text=True,
-                          check=False, env=engine_environment())
+    done = subprocess.run(
+        [sys.executable, "-m", DESCRIBE],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=engine_environment(),
+    )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise EngineError("torch", f"the engine cannot describe its networks: {last[0]}.",
-                          "Check that torch is installed for this Python.")
+        raise EngineError(
+            "torch",
+            f"the engine cannot describe its networks: {last[0]}.",
+            "Check that torch is installed for this Python.",
+        )
     return json.loads(done.stdout)
 
 
@@ -31,16 +39,22 @@ def networks(as_json: bool) -> int:
         return 0
     for row in rows:
         print(f"{row['name']:8s} {row['title']}. {row['source']}.")
-        print(f"         {row['parameters']:,} parameters; receptive field "
-              f"{_times(row['receptive_field'])}; tile {_times(row['input_tile'])} -> "
-              f"{_times(row['output_tile'])}, {row['batch']} per step; "
-              f"{row['training_memory'] / 2**30:.1f} GiB to train (computed).")
-        print(f"         {row['loss']} loss, {row['optimiser']}, learning rate "
-              f"{row['learning_rate']:g}, normalisation: {row['norm']}."
-              + (f" It {row['note']}." if row["note"] else ""))
-    print("\nParameters and memory are for one channel and two classes, sizes in voxels along "
-          "i, j, k. A receptive\nfield is counted as in Milletari 2016, Table 1; memory is "
-          "computed for float32 at the default tile, without\nthe convolutions' workspace.")
+        print(
+            f"         {row['parameters']:,} parameters; receptive field "
+            f"{_times(row['receptive_field'])}; tile {_times(row['input_tile'])} -> "
+            f"{_times(row['output_tile'])}, {row['batch']} per step; "
+            f"{row['training_memory'] / 2**30:.1f} GiB to train (computed)."
+        )
+        print(
+            f"         {row['loss']} loss, {row['optimiser']}, learning rate "
+            f"{row['learning_rate']:g}, normalisation: {row['norm']}."
+            + (f" It {row['note']}." if row["note"] else "")
+        )
+    print(
+        "\nParameters and memory are for one channel and two classes, sizes in voxels along "
+        "i, j, k. A receptive\nfield is counted as in Milletari 2016, Table 1; memory is "
+        "computed for float32 at the default tile, without\nthe convolutions' workspace."
+    )
     return 0
 
 

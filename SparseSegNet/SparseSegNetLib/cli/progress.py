@@ -12,10 +12,15 @@ from ..client.engine_run import EngineRun
 from ..runfolder.signals import Terminated
 from ..units import clock
 
-PHASES = {"correcting bias": "correcting the bias field", "probing": "measuring speed",
-          "comparing slices": "comparing slices",
-          "paused": "paused",
-          "held out": "learning", "all slices": "learning, all", "predicting": "predicting"}
+PHASES = {
+    "correcting bias": "correcting the bias field",
+    "probing": "measuring speed",
+    "comparing slices": "comparing slices",
+    "paused": "paused",
+    "held out": "learning",
+    "all slices": "learning, all",
+    "predicting": "predicting",
+}
 
 
 def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
@@ -25,8 +30,13 @@ def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
     keep=False the first one gives up. When the system ends this program the engine writes a
     checkpoint and the run's error says how to go on; with keep=False it gives up.
     """
-    bar = tqdm(total=100.0, disable=quiet, file=sys.stderr, leave=False,
-               bar_format="{desc} |{bar}| {postfix}")
+    bar = tqdm(
+        total=100.0,
+        disable=quiet,
+        file=sys.stderr,
+        leave=False,
+        bar_format="{desc} |{bar}| {postfix}",
+    )
 
     def show(event: dict) -> None:
         if event["event"] == "progress":
@@ -55,8 +65,10 @@ def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
                     run.cancel()
                     break
                 interrupted = True
-                bar.write("stopping: the best result so far is kept (Ctrl-C again gives up).",
-                          file=sys.stderr)
+                bar.write(
+                    "stopping: the best result so far is kept (Ctrl-C again gives up).",
+                    file=sys.stderr,
+                )
                 run.stop()
     finally:
         if not run.ended:

@@ -44,12 +44,16 @@ def read_cases(path: Path, spread: Sequence[int], unlabelled: int) -> list[Case]
     first = cases[0]
     for case in cases[1:]:
         if len(case.image) != len(first.image):
-            raise InputError(f"{case.name} has {len(case.image)} channels and {first.name} "
-                             f"{len(first.image)}: all volumes need the same.")
+            raise InputError(
+                f"{case.name} has {len(case.image)} channels and {first.name} "
+                f"{len(first.image)}: all volumes need the same."
+            )
         first_names, names = ([s.name for s in c.segments] for c in (first, case))
         if names != first_names:
-            raise InputError(f"{case.name} has the labels {', '.join(names)} and {first.name} "
-                             f"{', '.join(first_names)}: all volumes need the same.")
+            raise InputError(
+                f"{case.name} has the labels {', '.join(names)} and {first.name} "
+                f"{', '.join(first_names)}: all volumes need the same."
+            )
     return cases
 
 
@@ -60,12 +64,15 @@ def _rows(path: Path) -> list[tuple[int, dict]]:
             rows = [(reader.line_num, row) for row in reader if any(row.values())]
             header = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"the list of cases {path} cannot be read: "
-                         f"{getattr(error, 'strerror', None) or error}.") from error
+        raise InputError(
+            f"the list of cases {path} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from error
     if missing := {"image", "labels"} - set(header):
-        raise InputError(f"the list of cases {path} lacks the column "
-                         f"'{min(missing)}': its first line must be image,labels or "
-                         "image,labels,slices.")
+        raise InputError(
+            f"the list of cases {path} lacks the column "
+            f"'{min(missing)}': its first line must be image,labels or "
+            "image,labels,slices."
+        )
     if not rows:
         raise InputError(f"the list of cases {path} names no volume.")
     return rows
@@ -99,13 +106,17 @@ def _spread(counts: Sequence[int], labels: np.ndarray) -> list[AnnotatedSlice]:
         raise InputError(f"{error} Give fewer with --spread.") from error
 
 
-def _dense(path: Path, geometry: Geometry, unlabelled: int
-           ) -> tuple[np.ndarray, list[Segment]] | None:
+def _dense(
+    path: Path, geometry: Geometry, unlabelled: int
+) -> tuple[np.ndarray, list[Segment]] | None:
     """Labels and segments of a label image without unlabelled voxels; None for any other."""
     every = [AnnotatedSlice("k", n) for n in range(geometry.shape[0])]
     found = read_annotation(path, geometry, unlabelled, every)
-    if found.labels.size and not (found.labels == UNLABELLED).any() \
-            and not path.name.endswith(".seg.nrrd"):
+    if (
+        found.labels.size
+        and not (found.labels == UNLABELLED).any()
+        and not path.name.endswith(".seg.nrrd")
+    ):
         return found.labels, found.segments
     return None
 
@@ -113,7 +124,7 @@ def _dense(path: Path, geometry: Geometry, unlabelled: int
 def _name(path: Path) -> str:
     name = path.name
     while "." in name.lstrip("."):
-        name = name[:name.rindex(".")]
+        name = name[: name.rindex(".")]
     return name
 
 
@@ -140,8 +151,11 @@ def setups(case: Case) -> tuple[list[tuple[tuple, list[AnnotatedSlice]]], list[A
     for counts in SETUPS:
         if any(n > len(along[axis]) for axis, n in zip(AXES, counts, strict=True)):
             continue
-        chosen = [along[axis][int((2 * m + 1) * len(along[axis]) / (2 * n))]
-                  for axis, n in zip(AXES, counts, strict=True) for m in range(n)]
+        chosen = [
+            along[axis][int((2 * m + 1) * len(along[axis]) / (2 * n))]
+            for axis, n in zip(AXES, counts, strict=True)
+            for m in range(n)
+        ]
         possible.append((counts, chosen))
     used = {s for _, chosen in possible for s in chosen}
     return possible, [s for s in case.slices if s not in used]

@@ -22,13 +22,14 @@ def resume(options: argparse.Namespace) -> int:
     folder = RunFolder.open(options.run_folder)
     output = options.output or folder.description["output"]
     if output is None:
-        raise InputError(f"the run {folder.path} does not say where its result is to go: name "
-                         "a file with -o.")
+        raise InputError(
+            f"the run {folder.path} does not say where its result is to go: name a file with -o."
+        )
     output, source = Path(output), folder.description["source"]
     _check_replaceable(options, folder, output)
     check_writable(output, [Path(source)] if source else [])
     geometry = folder.geometry()
-    if (note := check_output(output, geometry, [Path(source)] if source else [])):
+    if note := check_output(output, geometry, [Path(source)] if source else []):
         say(f"note: {note}")
     changes = None
     if options.time_budget is not None:  # checked as at the beginning
@@ -52,9 +53,11 @@ def _check_replaceable(options: argparse.Namespace, folder: RunFolder, output: P
     """Raise InputError unless the file may be replaced: a run folder may be somebody else's, and
     what it names as its output may be anything."""
     if options.output is None and os.path.lexists(output) and not folder.wrote(output):
-        raise InputError(f"{output}, which the run {folder.path} names as its output, exists and "
-                         "is not what this run wrote there: name the file with -o to replace it, "
-                         "or another one.")
+        raise InputError(
+            f"{output}, which the run {folder.path} names as its output, exists and "
+            "is not what this run wrote there: name the file with -o to replace it, "
+            "or another one."
+        )
 
 
 def _tell(event: dict) -> None:

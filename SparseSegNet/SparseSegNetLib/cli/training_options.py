@@ -11,39 +11,68 @@ from ..runfolder.presets import PRESETS, preset
 
 def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -> None:
     """Add the options that every command which trains has."""
-    command.add_argument("--time-budget", type=float, default=time_budget, metavar="S",
-                         help=f"seconds from start to result (default {time_budget:g})")
-    command.add_argument("--steps", type=int, default=0, metavar="N",
-                         help="train for N steps instead of by time; with the same seed a run on "
-                              "the CPU then gives the same bits")
-    command.add_argument("--device", default="auto",
-                         help="auto (default), cpu, cuda, cuda:1, mps …")
+    command.add_argument(
+        "--time-budget",
+        type=float,
+        default=time_budget,
+        metavar="S",
+        help=f"seconds from start to result (default {time_budget:g})",
+    )
+    command.add_argument(
+        "--steps",
+        type=int,
+        default=0,
+        metavar="N",
+        help="train for N steps instead of by time; with the same seed a run on "
+        "the CPU then gives the same bits",
+    )
+    command.add_argument(
+        "--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps …"
+    )
     command.add_argument("--seed", type=int, default=0, help="of all random choices (default 0)")
-    command.add_argument("--tile", metavar="I,J,K",
-                         help="voxels that a published network takes in, along i, j and k "
-                              "(default: as published)")
-    command.add_argument("--width", type=int, metavar="N",
-                         help="channels of a published network's first level")
-    command.add_argument("--n4", action="store_true",
-                         help="correct the bias field first (N4; for MR)")
-    command.add_argument("--resample", metavar="MM",
-                         help="the spacing to work at: mm along i, j and k (1,1,1.5), or one "
-                              "number for all")
-    command.add_argument("--largest-component", action="store_true",
-                         help="of each segment keep only the largest connected piece, and the "
-                              "pieces of which something was drawn")
+    command.add_argument(
+        "--tile",
+        metavar="I,J,K",
+        help="voxels that a published network takes in, along i, j and k (default: as published)",
+    )
+    command.add_argument(
+        "--width", type=int, metavar="N", help="channels of a published network's first level"
+    )
+    command.add_argument(
+        "--n4", action="store_true", help="correct the bias field first (N4; for MR)"
+    )
+    command.add_argument(
+        "--resample",
+        metavar="MM",
+        help="the spacing to work at: mm along i, j and k (1,1,1.5), or one number for all",
+    )
+    command.add_argument(
+        "--largest-component",
+        action="store_true",
+        help="of each segment keep only the largest connected piece, and the "
+        "pieces of which something was drawn",
+    )
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def add_network(command: argparse.ArgumentParser) -> None:
     """Add the choice of a network."""
-    command.add_argument("--network", default="auto",
-                         help=f"{', '.join(PRESETS)} (default auto; 'sparsesegnet networks' "
-                              "tells them apart)")
-    command.add_argument("--kernel", type=int, metavar="N",
-                         help="edge of V-Net's convolutions: 5 (published) or 3 (cheaper)")
-    command.add_argument("--no-batch-norm", action="store_true",
-                         help="a published network without its batch normalisation")
+    command.add_argument(
+        "--network",
+        default="auto",
+        help=f"{', '.join(PRESETS)} (default auto; 'sparsesegnet networks' tells them apart)",
+    )
+    command.add_argument(
+        "--kernel",
+        type=int,
+        metavar="N",
+        help="edge of V-Net's convolutions: 5 (published) or 3 (cheaper)",
+    )
+    command.add_argument(
+        "--no-batch-norm",
+        action="store_true",
+        help="a published network without its batch normalisation",
+    )
 
 
 def training_options(given: argparse.Namespace, **changes) -> Options:
@@ -52,13 +81,23 @@ def training_options(given: argparse.Namespace, **changes) -> Options:
     tile = _numbers("--tile", given.tile, int)
     if tile and preset(network).planar and "," not in given.tile:
         tile = (*tile[:2], 1)  # one number for both sides of a flat tile
-    return Options(**{
-        "network": network, "time_budget": given.time_budget,
-        "device": given.device, "seed": given.seed, "max_steps": given.steps,
-        "tile": tile, "kernel": getattr(given, "kernel", None),
-        "width": given.width, "batch_norm": not getattr(given, "no_batch_norm", False),
-        "n4": given.n4, "resample": _numbers("--resample", given.resample, float),
-        "largest_component": given.largest_component, **changes})
+    return Options(
+        **{
+            "network": network,
+            "time_budget": given.time_budget,
+            "device": given.device,
+            "seed": given.seed,
+            "max_steps": given.steps,
+            "tile": tile,
+            "kernel": getattr(given, "kernel", None),
+            "width": given.width,
+            "batch_norm": not getattr(given, "no_batch_norm", False),
+            "n4": given.n4,
+            "resample": _numbers("--resample", given.resample, float),
+            "largest_component": given.largest_component,
+            **changes,
+        }
+    )
 
 
 def _numbers(option: str, text: str | None, kind: type) -> tuple | None:
@@ -72,6 +111,8 @@ def _numbers(option: str, text: str | None, kind: type) -> tuple | None:
     if len(values) == 1:
         values *= 3
     if len(values) != 3:
-        raise InputError(f"{option} {text}: expected three numbers, for i, j and k, such as "
-                         + ("132,132,116." if kind is int else "1,1,1.5."))
+        raise InputError(
+            f"{option} {text}: expected three numbers, for i, j and k, such as "
+            + ("132,132,116." if kind is int else "1,1,1.5.")
+        )
     return values

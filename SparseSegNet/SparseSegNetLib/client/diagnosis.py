@@ -17,17 +17,25 @@ DOCTOR = "SparseSegNetLib.engine.doctor"
 PATIENCE = 180.0  # seconds; torch's first import can take a minute where a virus scanner looks on
 
 
-def examine(device: str, folder: Path, python: str | None = None,
-            patience: float = PATIENCE) -> dict:
+def examine(
+    device: str, folder: Path, python: str | None = None, patience: float = PATIENCE
+) -> dict:
     """What `engine.doctor.examine` finds: ok, device, and checks with name, state ('ok',
     'warning' or 'failed'), said and remedy. It never raises: what cannot be asked has failed."""
     try:
-        done = subprocess.run([python or sys.executable, "-m", DOCTOR, device, str(folder)],
-                              capture_output=True, check=False, env=engine_environment(),
-                              timeout=patience, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [python or sys.executable, "-m", DOCTOR, device, str(folder)],
+            capture_output=True,
+            check=False,
+            env=engine_environment(),
+            timeout=patience,
+            stdin=subprocess.DEVNULL,
+        )
     except subprocess.TimeoutExpired:
-        return failed(f"no answer within {patience:.0f} s", "Restart the computer: a driver may "
-                                                             "hang. Or use --device cpu.")
+        return failed(
+            f"no answer within {patience:.0f} s",
+            "Restart the computer: a driver may hang. Or use --device cpu.",
+        )
     except OSError as error:
         return failed(f"Python cannot be started ({error})", "Install Slicer or Python again.")
     return report_of(done.returncode, done.stdout, done.stderr, folder)
@@ -48,8 +56,11 @@ def report_of(code: int, said: bytes, complaint: bytes, folder: Path) -> dict:
 
 def failed(said: str, remedy: str) -> dict:
     """A report that says one thing alone."""
-    return {"ok": False, "device": None, "checks": [
-        {"name": "engine", "state": "failed", "said": said, "remedy": remedy}]}
+    return {
+        "ok": False,
+        "device": None,
+        "checks": [{"name": "engine", "state": "failed", "said": said, "remedy": remedy}],
+    }
 
 
 class Diagnosis:
@@ -80,8 +91,9 @@ class Diagnosis:
                 self.report = report_of(data, self._said, self._last_stderr, self._folder)
         if self.report is None and time.monotonic() > self._until:
             self._transport.kill()
-            self.report = failed(f"no answer within {PATIENCE:.0f} s",
-                                 "Restart the computer: a driver may hang.")
+            self.report = failed(
+                f"no answer within {PATIENCE:.0f} s", "Restart the computer: a driver may hang."
+            )
         return self.report
 
     def cancel(self) -> None:

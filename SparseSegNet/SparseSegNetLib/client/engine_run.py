@@ -21,19 +21,29 @@ from .transport import start
 
 WORKER = "SparseSegNetLib.engine.worker"
 ENDED = ("done", "failed", "cancelled")
-STATE_OF_PHASE = {"correcting bias": "preparing", "probing": "preparing",
-                  "predicting": "finishing", "paused": "paused"}
+STATE_OF_PHASE = {
+    "correcting bias": "preparing",
+    "probing": "preparing",
+    "predicting": "finishing",
+    "paused": "paused",
+}
 ENDING = 8.0  # seconds that an engine whose client has left may take to end, and some more
 SILENCE = 15.0  # seconds without a word from the engine until the client says so
 LONGEST_POLL = 0.005  # seconds that `poll` takes in what has come; the rest comes with the next
 
 
-def worker_arguments(folder: RunFolder, changes: str | None = None,
-                     patience: float = 0.0) -> list[str]:
+def worker_arguments(
+    folder: RunFolder, changes: str | None = None, patience: float = 0.0
+) -> list[str]:
     """Python's arguments for an engine that has a client."""
-    return ["-m", WORKER, str(folder.path), "--client",
-            *(["--changes", changes] if changes else []),
-            *(["--wait", str(patience)] if patience else [])]
+    return [
+        "-m",
+        WORKER,
+        str(folder.path),
+        "--client",
+        *(["--changes", changes] if changes else []),
+        *(["--wait", str(patience)] if patience else []),
+    ]
 
 
 class EngineRun:
@@ -48,8 +58,13 @@ class EngineRun:
     (seconds, text) and ``ended`` (state).
     """
 
-    def __init__(self, folder: RunFolder, transport=None, changes: Changes | None = None,
-                 patience: float = 0.0):
+    def __init__(
+        self,
+        folder: RunFolder,
+        transport=None,
+        changes: Changes | None = None,
+        patience: float = 0.0,
+    ):
         """changes: what to go on with; the engine writes it, once it owns the folder.  patience:
         seconds that the engine waits for another one on this folder to end."""
         self.folder = folder
@@ -79,7 +94,8 @@ class EngineRun:
         self._changes = None if changes is None else changes.handed()
         try:
             self._transport = transport or start(
-                worker_arguments(folder, self._changes and self._changes.name, patience))
+                worker_arguments(folder, self._changes and self._changes.name, patience)
+            )
         except BaseException:
             self._drop_changes()
             raise
@@ -119,8 +135,9 @@ class EngineRun:
         """Change the time that the run may take in all, while it trains."""
         self._say("set", time_budget=float(seconds))
 
-    def change_labels(self, labels: np.ndarray, slices: Iterable[AnnotatedSlice],
-                      number: int = 1) -> None:
+    def change_labels(
+        self, labels: np.ndarray, slices: Iterable[AnnotatedSlice], number: int = 1
+    ) -> None:
         """Train on other labels of input `number` from now on, without beginning anew.
 
         labels: uint8 (k, j, i), 255 = unlabelled.  slices: the annotated ones. Raises InputError
@@ -144,14 +161,14 @@ class EngineRun:
             try:
                 self.change_labels(labels, slices, number)
             except OSError as error:
-                self.warnings.append("the changed labels cannot be written: "
-                                     f"{error.strerror or error}.")
+                self.warnings.append(
+                    f"the changed labels cannot be written: {error.strerror or error}."
+                )
 
     def preview(self, planes: Sequence[str] | None = None, number: int = 1) -> None:
         """Ask for the newest prediction: of these slices ('k:10', 'i:5,7'), or of everything.
         A ``preview`` event tells when it lies in the run folder."""
-        self._say("preview", input=number,
-                  **({} if planes is None else {"planes": list(planes)}))
+        self._say("preview", input=number, **({} if planes is None else {"planes": list(planes)}))
 
     def cancel(self, patience: float = 3.0) -> None:
         """Give the run up. The engine is asked first and killed after `patience` seconds."""
@@ -219,9 +236,16 @@ class EngineRun:
                 break
         if not (self.ended or self.silent) and time.monotonic() - self._heard > SILENCE:
             self.silent = True
-            self._tell({"event": "silent", "seconds": SILENCE, "text": (
-                f"the engine has not been heard of for {SILENCE:.0f} s. It may be busy, or hang: "
-                f"wait, or cancel the run. The log is {self.folder.log_path}.")})
+            self._tell(
+                {
+                    "event": "silent",
+                    "seconds": SILENCE,
+                    "text": (
+                        f"the engine has not been heard of for {SILENCE:.0f} s. It may be busy, "
+                        f"or hang: wait, or cancel the run. The log is {self.folder.log_path}."
+                    ),
+                }
+            )
         return self.state
 
     def _read_stderr(self, data: bytes) -> None:
@@ -245,8 +269,12 @@ class EngineRun:
             self._write_log([line])
             if not self._protocol_error:
                 self._protocol_error = str(error)
-                self._handle({"event": "warning", "text": f"{error}. Client and engine may be of "
-                                                          "different versions."})
+                self._handle(
+                    {
+                        "event": "warning",
+                        "text": f"{error}. Client and engine may be of different versions.",
+                    }
+                )
             return
         self._handle(event)
 
@@ -295,13 +323,22 @@ class EngineRun:
         if code == 0 and self._done is not None:
             self.summary = self._done
             self.state = "done"
-        elif self._cancelling or (code == CANCELLED and not self._interrupting
-                                  and self._reported is None):
+        elif self._cancelling or (
+            code == CANCELLED and not self._interrupting and self._reported is None
+        ):
             self.state = "cancelled"
         else:
-            self.error = self._reported or self._not_understood(code) or (
-                interrupted_end(self.folder.path) if self._interrupting else explain_end(
-                    code, self._last_output(), self.folder.path, self.folder.log_path))
+            self.error = (
+                self._reported
+                or self._not_understood(code)
+                or (
+                    interrupted_end(self.folder.path)
+                    if self._interrupting
+                    else explain_end(
+                        code, self._last_output(), self.folder.path, self.folder.log_path
+                    )
+                )
+            )
             self.state = "failed"
         self._tell({"event": "ended", "state": self.state})
 
@@ -309,9 +346,13 @@ class EngineRun:
         """Why a run has no result whose engine ended well, or said why not."""
         if not self._protocol_error or code < 0:
             return None
-        return EngineError("protocol", f"{self._protocol_error}.", "Install SparseSegNet again, "
-                           "so that client and engine are of the same version. The log is "
-                           f"{self.folder.log_path}.")
+        return EngineError(
+            "protocol",
+            f"{self._protocol_error}.",
+            "Install SparseSegNet again, "
+            "so that client and engine are of the same version. The log is "
+            f"{self.folder.log_path}.",
+        )
 
     def _drop_changes(self) -> None:
         if self._changes is not None:

@@ -28,8 +28,9 @@ def missing() -> list[str]:
     return names
 
 
-def steps(lacking: Sequence[str], repair: bool = False,
-          torch_arguments: Sequence[str] | None = None) -> list[list[str]]:
+def steps(
+    lacking: Sequence[str], repair: bool = False, torch_arguments: Sequence[str] | None = None
+) -> list[list[str]]:
     """Arguments for Python, one list per step.
 
     torch_arguments: those of light-the-torch, as the PyTorch extension chooses them.
@@ -37,10 +38,12 @@ def steps(lacking: Sequence[str], repair: bool = False,
     """
     found = [["-m", REMAINS]] if repair else []
     if repair or "torch" in lacking:
-        arguments = [a for a in (torch_arguments or ["install", TORCH])
-                     if not a.startswith(("torchvision", "torchaudio"))]
-        found += [["-m", "pip", "install", LIGHT_THE_TORCH],
-                  ["-m", "light_the_torch", *arguments]]
+        arguments = [
+            a
+            for a in (torch_arguments or ["install", TORCH])
+            if not a.startswith(("torchvision", "torchaudio"))
+        ]
+        found += [["-m", "pip", "install", LIGHT_THE_TORCH], ["-m", "light_the_torch", *arguments]]
     if repair or "safetensors" in lacking:
         found.append(["-m", "pip", "install", SAFETENSORS])
     return found

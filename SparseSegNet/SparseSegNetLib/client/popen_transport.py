@@ -23,15 +23,21 @@ class PopenTransport:
         # A process group of its own: Ctrl-C in the terminal reaches the client alone, which then
         # asks the engine to stop and keep its best result.
         if os.name == "nt":
-            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP
-                     | subprocess.CREATE_NO_WINDOW}
+            apart = {
+                "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+            }
         else:
             apart = {"start_new_session": True}
         python = python or sys.executable
         try:
             self._process = subprocess.Popen(
-                [python, "-u", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, env=engine_environment(), **apart)
+                [python, "-u", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=engine_environment(),
+                **apart,
+            )
         except OSError as error:
             raise cannot_start(python, error.strerror or str(error)) from error
         self._queue: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()

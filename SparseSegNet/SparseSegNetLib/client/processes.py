@@ -27,9 +27,13 @@ def kill_tree(pid: int) -> None:
     """End a process at once, with those that it started where the system knows them."""
     if os.name == "nt":
         with suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(pid)], check=False,
-                           capture_output=True, timeout=10,
-                           creationflags=subprocess.CREATE_NO_WINDOW)
+            subprocess.run(
+                ["taskkill", "/F", "/T", "/PID", str(pid)],
+                check=False,
+                capture_output=True,
+                timeout=10,
+                creationflags=subprocess.CREATE_NO_WINDOW,
+            )
         return
     with suppress(OSError):
         # A group of its own holds the launcher and what it launched; ours must stay.
@@ -41,14 +45,20 @@ def kill_tree(pid: int) -> None:
 
 def cannot_start(python: str, reason: str) -> EngineError:
     """Why there is no engine at all."""
-    return EngineError("no-python", f"the engine cannot be started: {reason}.",
-                       f"Is {python} a program that can be run?")
+    return EngineError(
+        "no-python",
+        f"the engine cannot be started: {reason}.",
+        f"Is {python} a program that can be run?",
+    )
 
 
 def interrupted_end(folder) -> EngineError:
     """Why an engine ended that was asked to and did not say so in time."""
-    return EngineError("interrupted", "the training was interrupted.",
-                       f"'sparsesegnet resume \"{folder}\"' goes on from its last checkpoint.")
+    return EngineError(
+        "interrupted",
+        "the training was interrupted.",
+        f"'sparsesegnet resume \"{folder}\"' goes on from its last checkpoint.",
+    )
 
 
 def explain_end(code: int, words: str, folder, log) -> EngineError:
@@ -59,17 +69,24 @@ def explain_end(code: int, words: str, folder, log) -> EngineError:
     on = f"'sparsesegnet resume \"{folder}\"' goes on from its last checkpoint. The log is {log}."
     unsigned = code & 0xFFFFFFFF
     if code == -9 or code == 137:
-        return EngineError("killed", "the system, or somebody, killed the engine; most often "
-                                     "because memory ran out.",
-                           f"Close other programs, or crop the volume. {on}")
+        return EngineError(
+            "killed",
+            "the system, or somebody, killed the engine; most often because memory ran out.",
+            f"Close other programs, or crop the volume. {on}",
+        )
     if code in (-11, -4, -6, -7, -8, 139, 132, 134) or unsigned == ACCESS_VIOLATION:
-        return EngineError("crashed", f"the engine crashed (exit code {code}). Its last words: "
-                                      f"{words}",
-                           f"Often an installation of torch that does not fit the machine: "
-                           f"'sparsesegnet doctor' checks it. {on}")
+        return EngineError(
+            "crashed",
+            f"the engine crashed (exit code {code}). Its last words: {words}",
+            f"Often an installation of torch that does not fit the machine: "
+            f"'sparsesegnet doctor' checks it. {on}",
+        )
     if unsigned in (DLL_NOT_FOUND, DLL_NOT_INITIALISED):
-        return EngineError("library-missing", "a library that Python or torch needs is missing.",
-                           "Install the Microsoft Visual C++ Redistributable (x64). "
-                           f"The log is {log}.")
-    return EngineError("died", f"the engine ended without a result (exit code {code}). "
-                               f"Its last words: {words}", on)
+        return EngineError(
+            "library-missing",
+            "a library that Python or torch needs is missing.",
+            f"Install the Microsoft Visual C++ Redistributable (x64). The log is {log}.",
+        )
+    return EngineError(
+        "died", f"the engine ended without a result (exit code {code}). Its last words: {words}", on
+    )

@@ -38,8 +38,10 @@ class QProcessTransport:
         if self._ended:
             return None
         self._process.waitForReadyRead(round(1000 * timeout))
-        for name, read in (("out", self._process.readAllStandardOutput),
-                           ("err", self._process.readAllStandardError)):
+        for name, read in (
+            ("out", self._process.readAllStandardOutput),
+            ("err", self._process.readAllStandardError),
+        ):
             if chunk := _bytes(read()):
                 return name, chunk
         if self._running():

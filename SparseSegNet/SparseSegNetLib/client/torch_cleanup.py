@@ -33,5 +33,7 @@ if __name__ == "__main__":
         for path in remove(Path(sysconfig.get_paths()["purelib"])):
             print(f"removed {path}", flush=True)
     except OSError as error:
-        sys.exit(f"{error.filename} cannot be removed ({error.strerror}): torch is in use. "
-                 "Restart Slicer and repair torch before anything else.")
+        sys.exit(
+            f"{error.filename} cannot be removed ({error.strerror}): torch is in use. "
+            "Restart Slicer and repair torch before anything else."
+        )

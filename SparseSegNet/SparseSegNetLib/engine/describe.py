@@ -37,15 +37,22 @@ def describe(name: str) -> dict:
         network = build(plan, inputs, CLASSES)
         reach = receptive_field(network)
     return {
-        "name": name, "title": about.title, "source": about.source,
+        "name": name,
+        "title": about.title,
+        "source": about.source,
         "parameters": sum(p.numel() for p in network.parameters()),
         "receptive_field": list(reversed((1, *reach) if about.planar else reach)),
-        "input_tile": list(reversed(plan.patch)), "output_tile": list(reversed(plan.output)),
-        "batch": plan.batch, "norm": plan.norm, "loss": plan.loss, "optimiser": plan.optimiser,
+        "input_tile": list(reversed(plan.patch)),
+        "output_tile": list(reversed(plan.output)),
+        "batch": plan.batch,
+        "norm": plan.norm,
+        "loss": plan.loss,
+        "optimiser": plan.optimiser,
         "learning_rate": plan.learning_rate,
         "training_memory": training_memory(network, plan, inputs),
         "note": "depends on the volume: here for 128x128x128 voxels on a CPU"
-        if name == "auto" else "",
+        if name == "auto"
+        else "",
     }
 
 
@@ -69,7 +76,8 @@ def training_memory(network: torch.nn.Module, plan: Plan, inputs: int) -> int:
     with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         out = network.train()(torch.zeros(plan.batch, inputs, *plan.patch))
     activations = sum(kept.values()) - sum(
-        kept.get(p.untyped_storage()._cdata, 0) for p in network.parameters())
+        kept.get(p.untyped_storage()._cdata, 0) for p in network.parameters()
+    )
     loss = 3 * math.prod(out.shape) * 4
     return 4 * weights * (3 + STATES[plan.optimiser]) + activations + loss
 

@@ -28,8 +28,13 @@ def examine(device: str, folder: Path) -> dict:
     """ok: whether the engine can run.  device: on what.  speed: voxels a second of a small
     convolution, forward and backward.  checks: each with name, state ('ok',
     'warning', 'failed'), said and remedy."""
-    found: dict = {"ok": True, "device": None, "speed": None, "python": sys.executable,
-                   "checks": []}
+    found: dict = {
+        "ok": True,
+        "device": None,
+        "speed": None,
+        "python": sys.executable,
+        "checks": [],
+    }
 
     def check(name: str, ask: Callable[[], tuple[str, str, str]]) -> bool:
         try:
@@ -100,14 +105,27 @@ def _convolved(name: str) -> tuple[str, float, str]:
 
     truth = gradient(torch.device("cpu"))
     if not torch.allclose(gradient(device), truth, rtol=0.05, atol=1e-3):
-        raise EngineError("gpu", f"{device} computes a convolution's gradient wrongly.",
-                          "Update its driver and torch, or use --device cpu.")
+        raise EngineError(
+            "gpu",
+            f"{device} computes a convolution's gradient wrongly.",
+            "Update its driver and torch, or use --device cpu.",
+        )
     seconds = seconds_taken(lambda: gradient(device), device)
-    called = torch.cuda.get_device_name(device) if device.type == "cuda" else \
-        f"{threads} threads" if device.type == "cpu" else "Apple GPU"
-    return str(device), EDGE**3 / seconds, (
-        f"{device} ({called}): Conv3d forward and backward on {EDGE}^3 voxels in "
-        f"{1000 * seconds:.0f} ms")
+    called = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{threads} threads"
+        if device.type == "cpu"
+        else "Apple GPU"
+    )
+    return (
+        str(device),
+        EDGE**3 / seconds,
+        (
+            f"{device} ({called}): Conv3d forward and backward on {EDGE}^3 voxels in "
+            f"{1000 * seconds:.0f} ms"
+        ),
+    )
 
 
 def _memory(device: str) -> tuple[str, str, str]:
@@ -115,8 +133,9 @@ def _memory(device: str) -> tuple[str, str, str]:
 
     from .compute.allocation import free_memory
 
-    free = {name: free_memory(torch.device(name)) / 2**30 for name in dict.fromkeys(
-        ("cpu", device))}
+    free = {
+        name: free_memory(torch.device(name)) / 2**30 for name in dict.fromkeys(("cpu", device))
+    }
     said = ", ".join(f"{value:.1f} GiB free on {name}" for name, value in free.items())
     if min(free.values()) < LITTLE_MEMORY:
         return "warning", said, "Close other programs: large volumes need more."
@@ -140,8 +159,14 @@ def _path(folder: Path) -> tuple[str, str, str]:
     longest = len(str(folder)) + DEEPEST
     said = f"up to about {longest} characters"
     if os.name == "nt" and longest > LONGEST_PATH and not _long_paths():
-        return "warning", said, (f"Windows takes {LONGEST_PATH}: choose a folder with a shorter "
-                                 "path, or switch long paths on.")
+        return (
+            "warning",
+            said,
+            (
+                f"Windows takes {LONGEST_PATH}: choose a folder with a shorter "
+                "path, or switch long paths on."
+            ),
+        )
     return "ok", said, ""
 
 
@@ -149,8 +174,9 @@ def _long_paths() -> bool:
     import winreg
 
     try:
-        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE,
-                            r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
+        with winreg.OpenKey(
+            winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem"
+        ) as key:
             return winreg.QueryValueEx(key, "LongPathsEnabled")[0] == 1
     except OSError:
         return False

@@ -43,8 +43,10 @@ WORTH_TRAINING = 5.0  # seconds, where the slices alone already gave a result
 WORTH_PLANNING = 10.0  # seconds, to begin anew since priors have become possible
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
 RESTACK_SHARE = 0.3  # of the time left, at most, for making the priors again
-TOO_LITTLE = ("The annotation cannot be divided into two parts that both show a segment: annotate "
-              "each segment in a second slice or place.")
+TOO_LITTLE = (
+    "The annotation cannot be divided into two parts that both show a segment: annotate "
+    "each segment in a second slice or place."
+)
 
 
 class PlanAnew(Exception):
@@ -71,16 +73,26 @@ class Job:
             self.folder.sweep()
             threads = prepare_threads()
             self.device = choose_device(self.options.device)
-            self.emit("ready", pid=os.getpid(), device=str(self.device),
-                      torch=torch.__version__, threads=threads)
+            self.emit(
+                "ready",
+                pid=os.getpid(),
+                device=str(self.device),
+                torch=torch.__version__,
+                threads=threads,
+            )
             self.inputs = Inputs(self.folder)
             try:
                 self.inputs.prepare(self.options.n4, lambda: self._check("correcting bias"))
             except Stopped:
                 raise Cancelled("stopped before the first training step") from None
-            self.planner = Planner(self.inputs, self.options, self.classes,
-                                   lambda: self.clock.left, lambda: self._check("probing"),
-                                   self.reporter.warn)
+            self.planner = Planner(
+                self.inputs,
+                self.options,
+                self.classes,
+                lambda: self.clock.left,
+                lambda: self._check("probing"),
+                self.reporter.warn,
+            )
             state = load_state(self.folder.state_paths, check_state, self.reporter.warn)
             while True:
                 try:
@@ -109,8 +121,13 @@ class Job:
             self.clock.seconds = state[1]["seconds"]
             self.clock.pause()
         known = None if state is None else Plan.from_json(state[1]["plan"])
-        plan = retry_smaller(lambda: self._prepare(known), lambda: self._less(known),
-                         self.reporter.recovered, self.device, "preparing the training")
+        plan = retry_smaller(
+            lambda: self._prepare(known),
+            lambda: self._less(known),
+            self.reporter.recovered,
+            self.device,
+            "preparing the training",
+        )
         began = self.clock.seconds
         if state is not None:
             began = self._restored(state, began)
@@ -140,20 +157,28 @@ class Job:
             if not self.options.max_steps:
                 self.reporter.progress("probing", now=True)
             plan, volume = self.planner.plan(self.device)
-        volumes = [volume, *(self.inputs.volume_like(number, plan, self.device)
-                             for number in self.inputs.trained[1:])]
+        volumes = [
+            volume,
+            *(
+                self.inputs.volume_like(number, plan, self.device)
+                for number in self.inputs.trained[1:]
+            ),
+        ]
         if plan.shape != self.planner.wanted_shape:
             self.reporter.warn(
                 f"the volume is worked on at {times(plan.shape)} instead of "
                 f"{times(self.planner.wanted_shape)} voxels, to fit the time and memory; a longer "
-                "time budget uses more.")
-        versions = {"torch": torch.__version__, "python": platform.python_version(),
-                    "numpy": np.__version__}
+                "time budget uses more."
+            )
+        versions = {
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        }
         self.folder.save_plan({"device": str(self.device), **plan.to_json()}, versions)
         self.emit("plan", device=str(self.device), **plan.to_json())
         # On going on the priors take what they took: the weights were trained with them.
-        stack = self._stack(plan, volume,
-                            self.clock.left if known is None else self.clock.budget)
+        stack = self._stack(plan, volume, self.clock.left if known is None else self.clock.budget)
         split = self._split(plan, volume, stack)
         # The trainer alone holds on to the volumes, so that a pause can free the device.
         self.trainer = Trainer(plan, volumes, self.classes, split, self.options.seed, stack)
@@ -191,28 +216,44 @@ class Job:
             self.reporter.preview(number, labels_with_annotation(probabilities, volume, drawn))
 
         try:
-            stack = self._stacker(plan, volume, left, lambda share: self._check(
-                "comparing slices"), show, STACK_ALONE).stack(volume.labels, volume.slices)
+            stack = self._stacker(
+                plan, volume, left, lambda share: self._check("comparing slices"), show, STACK_ALONE
+            ).stack(volume.labels, volume.slices)
         except Stopped:
-            self.reporter.warn("stopped before the first training step: the result is what the "
-                               "slices alone say.")
+            self.reporter.warn(
+                "stopped before the first training step: the result is what the slices alone say."
+            )
             stack = self._stacker(plan, volume, 0.0, self._unless_cancelled).stack(
-                volume.labels, volume.slices)
+                volume.labels, volume.slices
+            )
         show(prior_of(stack.target, self.classes))
         self._report_scores(stack)
         return stack
 
-    def _stacker(self, plan: Plan, volume: WorkingVolume, left: float | None,
-                 step: Callable[[float], None],
-                 early: Callable[[torch.Tensor], None] | None = None,
-                 alone: float = STACK_SHARE) -> Stacker:
+    def _stacker(
+        self,
+        plan: Plan,
+        volume: WorkingVolume,
+        left: float | None,
+        step: Callable[[float], None],
+        early: Callable[[torch.Tensor], None] | None = None,
+        alone: float = STACK_SHARE,
+    ) -> Stacker:
         """alone: the share of `left` for the shallow model where no network can come after it;
         while one is trained already, such a stack would be thrown away."""
         learning = STACK_SHARE if plan.seconds_to_predict < self.options.time_budget else 0.0
-        registering, learning, most = (None if left is None else share * left
-                                       for share in (PRIORS_SHARE, learning, alone))
-        return Stacker(PriorMaker(volume, self.classes, registering, step), self.options.seed,
-                       learning, plan.dtype, step, early, most)
+        registering, learning, most = (
+            None if left is None else share * left for share in (PRIORS_SHARE, learning, alone)
+        )
+        return Stacker(
+            PriorMaker(volume, self.classes, registering, step),
+            self.options.seed,
+            learning,
+            plan.dtype,
+            step,
+            early,
+            most,
+        )
 
     def _unless_cancelled(self, share: float) -> None:
         if self.commands.cancel.is_set():
@@ -220,24 +261,30 @@ class Job:
 
     def _report_scores(self, stack: Stack) -> None:
         if stack.scores is not None:
-            self.reporter.scores(replace(self.reporter.newest, phase="comparing slices",
-                                         held_out=stack.scores))
+            self.reporter.scores(
+                replace(self.reporter.newest, phase="comparing slices", held_out=stack.scores)
+            )
 
     def _remake_stack(self, step: Callable[[], None]) -> None:
         """Make the priors again from the labels as they are now, if there is time."""
         trainer, left = self.trainer, self.clock.left - self.trainer.plan.seconds_to_predict
         volume = trainer.training_set.target
         if not trainer.plan.priors:
-            if self.options.network == "auto" and len(self.inputs.items) == 1 \
-                    and len(volume.slices) >= LEAST_SLICES and left >= WORTH_PLANNING:
+            if (
+                self.options.network == "auto"
+                and len(self.inputs.items) == 1
+                and len(volume.slices) >= LEAST_SLICES
+                and left >= WORTH_PLANNING
+            ):
                 raise PlanAnew
             return
         if RESTACK_SHARE * left < WORTH_TRAINING / 2:
             return
         channels = volume.image.shape[0] - (self.classes - 1)
         plain = replace(volume, image=volume.image[:channels])
-        stack = self._stacker(trainer.plan, plain, RESTACK_SHARE * left,
-                              lambda share: step()).stack(plain.labels, plain.slices)
+        stack = self._stacker(
+            trainer.plan, plain, RESTACK_SHARE * left, lambda share: step()
+        ).stack(plain.labels, plain.slices)
         if stack.folds:  # else the time did not suffice, and the old ones are better
             trainer.replace_stack(stack)
             self._report_scores(stack)
@@ -250,12 +297,17 @@ class Job:
         else:
             labels = volume.labels.cpu().numpy()
             split = hold_out_fold(stack.folds, labels, self.options.seed)
-        if split is None and (stack is None or stack.scores is None) \
-                and not self.commands.stop.is_set():
-            why = "too little time to hold something out" \
-                if stack is not None and stack.missing == "time" else \
-                "no annotated slice or region can be held out, and strokes alone tell too little " \
-                "of the borders"
+        if (
+            split is None
+            and (stack is None or stack.scores is None)
+            and not self.commands.stop.is_set()
+        ):
+            why = (
+                "too little time to hold something out"
+                if stack is not None and stack.missing == "time"
+                else "no annotated slice or region can be held out, and strokes alone tell too "
+                "little of the borders"
+            )
             self.reporter.warn(f"no score of the result can be given: {why}.")
         return split if plan.held_out_share > 0 else None
 
@@ -279,28 +331,43 @@ class Job:
 
         def save() -> None:
             tensors, about = state_of(trainer)
-            save_state(self.folder.state_paths, tensors, {
-                **about, "plan": trainer.plan.to_json(), "seconds": clock.seconds,
-                "began": began})
+            save_state(
+                self.folder.state_paths,
+                tensors,
+                {**about, "plan": trainer.plan.to_json(), "seconds": clock.seconds, "began": began},
+            )
             save_trained_model(self.trainer, self.inputs, self.folder)
 
-        callback = TrainingCallback(trainer, self.inputs, self.commands, clock, self.reporter, save,
-                    self._remake_stack)
+        callback = TrainingCallback(
+            trainer, self.inputs, self.commands, clock, self.reporter, save, self._remake_stack
+        )
         try:
             callback.check()
-            retry_smaller(lambda: trainer.train(done, callback.after_step), self._to_cpu,
-                      self.reporter.recovered, self.device, "training")
+            retry_smaller(
+                lambda: trainer.train(done, callback.after_step),
+                self._to_cpu,
+                self.reporter.recovered,
+                self.device,
+                "training",
+            )
             if not trainer.steps:
                 stack = trainer.training_set.stack
-                self.reporter.warn("no network was trained: the result is the ensemble of priors "
-                                   "and shallow model. " + (
-                    TOO_LITTLE if stack is not None and stack.missing == "annotation" else
-                    "A longer time budget may do better."))
+                self.reporter.warn(
+                    "no network was trained: the result is the ensemble of priors "
+                    "and shallow model. "
+                    + (
+                        TOO_LITTLE
+                        if stack is not None and stack.missing == "annotation"
+                        else "A longer time budget may do better."
+                    )
+                )
         except EngineError as error:
             if error.code != "out-of-memory" or not (trainer.steps or trainer.training_set.stack):
                 raise
-            self.reporter.warn(f"{error.cause} Training ends here: the result is of what was "
-                               f"trained so far. {error.remedy}")
+            self.reporter.warn(
+                f"{error.cause} Training ends here: the result is of what was "
+                f"trained so far. {error.remedy}"
+            )
         except Stopped:
             if trainer.steps:
                 self.reporter.warn("stopped early: the best result so far is kept.")
@@ -313,18 +380,23 @@ class Job:
     def _predict(self, plan: Plan) -> None:
         wanted = [n for n, item in enumerate(self.inputs.items) if item.predict != []]
         for done, number in enumerate(wanted):
+
             def step(share: float, done: int = done) -> None:
                 self._unless_cancelled(share)
                 self.reporter.progress("predicting", (done + share) / len(wanted))
 
             def attempt(number: int = number, step=step) -> tuple[np.ndarray, np.ndarray]:
-                trained = dict(zip(self.inputs.trained, self.trainer.training_set.volumes, strict=True))
+                trained = dict(
+                    zip(self.inputs.trained, self.trainer.training_set.volumes, strict=True)
+                )
                 volume = trained.get(number) or self.inputs.volume_like(
-                    number, plan, self.trainer.device)
+                    number, plan, self.trainer.device
+                )
                 return predict(self.trainer, volume, self.inputs.items[number].predict, step)
 
-            labels, uncertainty = retry_smaller(attempt, self._to_cpu, self.reporter.recovered,
-                                            self.device, "predicting")
+            labels, uncertainty = retry_smaller(
+                attempt, self._to_cpu, self.reporter.recovered, self.device, "predicting"
+            )
             drawn = self.folder.read_labels(number + 1)  # what was drawn last wins
             uncertainty[drawn != UNLABELLED] = 0
             self.folder.write_disagreements(number + 1, disagreements(labels, drawn))
@@ -333,7 +405,11 @@ class Job:
             self.folder.write_result(number + 1, labels, uncertainty)
         scored = self.reporter.scored()
         split = self.trainer.split
-        self.emit("done", seconds=round(self.clock.seconds, 2), step=self.trainer.steps,
-                  held_out=scored[-1]["held_out"] if scored else None,
-                  held_out_slices=[str(s) for s in split.slices] if split else [],
-                  seconds_aside={k: round(v, 2) for k, v in self._aside.items()})
+        self.emit(
+            "done",
+            seconds=round(self.clock.seconds, 2),
+            step=self.trainer.steps,
+            held_out=scored[-1]["held_out"] if scored else None,
+            held_out_slices=[str(s) for s in split.slices] if split else [],
+            seconds_aside={k: round(v, 2) for k, v in self._aside.items()},
+        )

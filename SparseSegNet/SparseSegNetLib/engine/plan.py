@@ -28,8 +28,15 @@ class Fingerprint:
     volumes: int = 1
 
     @classmethod
-    def of(cls, labels: np.ndarray, spacing: tuple[float, float, float], channels: int,
-           classes: int, slices: int, volumes: int = 1) -> Fingerprint:
+    def of(
+        cls,
+        labels: np.ndarray,
+        spacing: tuple[float, float, float],
+        channels: int,
+        classes: int,
+        slices: int,
+        volumes: int = 1,
+    ) -> Fingerprint:
         """Counts what a label array holds.
 
         Args:
@@ -40,8 +47,15 @@ class Fingerprint:
             slices: Annotated slices.
             volumes: Volumes that the run has, annotated or not.
         """
-        return cls(tuple(labels.shape), tuple(spacing), channels, classes,
-                   int((labels != UNLABELLED).sum()), slices, volumes)
+        return cls(
+            tuple(labels.shape),
+            tuple(spacing),
+            channels,
+            classes,
+            int((labels != UNLABELLED).sum()),
+            slices,
+            volumes,
+        )
 
     @property
     def priors(self) -> bool:
@@ -50,8 +64,7 @@ class Fingerprint:
 
     def spacing_on(self, shape: Triple) -> tuple[float, float, float]:
         """Spacing in mm of a grid of another shape over the same extent, (k, j, i)."""
-        return tuple(s * n / m for s, n, m in
-                     zip(self.spacing, self.shape, shape, strict=True))
+        return tuple(s * n / m for s, n, m in zip(self.spacing, self.shape, shape, strict=True))
 
 
 @dataclass(frozen=True)
@@ -186,5 +199,3 @@ class Plan:
 
         strength = Strength(**known(Strength, data.get("strength", {})))
         return cls(**{**known(cls, data), "strength": strength})
-
-

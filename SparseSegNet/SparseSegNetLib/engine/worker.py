@@ -38,16 +38,28 @@ def share_the_cores() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m SparseSegNetLib.engine.worker",
-                                  description="Train on a run folder and write the result into "
-                                              "it.")
+    top = argparse.ArgumentParser(
+        prog="python -m SparseSegNetLib.engine.worker",
+        description="Train on a run folder and write the result into it.",
+    )
     top.add_argument("run_folder", metavar="RUN", help="the run folder")
-    top.add_argument("--client", action="store_true",
-                     help="a client began this: take its commands from stdin, end with it")
-    top.add_argument("--changes", metavar="DIR", help="options and labels to go on with, as "
-                                                      "run.changes.Changes leaves them")
-    top.add_argument("--wait", type=float, default=0.0, metavar="S",
-                     help="seconds to wait for another engine on this folder to end (default 0)")
+    top.add_argument(
+        "--client",
+        action="store_true",
+        help="a client began this: take its commands from stdin, end with it",
+    )
+    top.add_argument(
+        "--changes",
+        metavar="DIR",
+        help="options and labels to go on with, as run.changes.Changes leaves them",
+    )
+    top.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds to wait for another engine on this folder to end (default 0)",
+    )
     return top
 
 
@@ -104,8 +116,7 @@ def main(arguments: list[str]) -> int:
         with lock:
             if options.changes:
                 Changes.read(options.changes).apply(folder)
-            job = Job(options.run_folder, commands, emit,
-                      BEGUN + time.monotonic() - waiting, lock)
+            job = Job(options.run_folder, commands, emit, BEGUN + time.monotonic() - waiting, lock)
             if job.options.network == "auto":  # the published ones' blocks differ in size
                 keep_freed_memory()
             job.run()
@@ -155,10 +166,14 @@ def resume_hint(folder) -> tuple[str, str]:
     command = f"'sparsesegnet resume \"{folder.path}\"'"
     state = next(readable_checkpoints(folder.state_paths), None)
     if state is None:
-        return ("the training was interrupted before its first checkpoint.",
-                f"{command} begins it again.")
-    return (f"the training was interrupted; its checkpoint is of step {state[1]['steps']}.",
-            f"{command} goes on from its last checkpoint.")
+        return (
+            "the training was interrupted before its first checkpoint.",
+            f"{command} begins it again.",
+        )
+    return (
+        f"the training was interrupted; its checkpoint is of step {state[1]['steps']}.",
+        f"{command} goes on from its last checkpoint.",
+    )
 
 
 def report(error: Exception, emit: Callable[..., None]) -> int:

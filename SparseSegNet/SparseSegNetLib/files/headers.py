@@ -26,11 +26,20 @@ LONGEST_WORD, LONGEST_LINE = 64, 1000  # of an NRRD field's words, and of a fiel
 LARGEST = 1e12  # of the numbers of a grid
 PATTERN = re.compile(r"[^%\s]*%[0-9]*d\S* +[0-9]+ +[0-9]+( +[1-9][0-9]*)?")
 # MetaIO's names for the numbers of a grid.
-GRID = re.compile(rb"(?<![A-Za-z])(TransformMatrix|Rotation|Orientation|Offset|Position|Origin"
-                  rb"|CenterOfRotation|ElementSpacing|ElementSize)\s*[=:]\s*([^\r\n=]*)")
+GRID = re.compile(
+    rb"(?<![A-Za-z])(TransformMatrix|Rotation|Orientation|Offset|Position|Origin"
+    rb"|CenterOfRotation|ElementSpacing|ElementSize)\s*[=:]\s*([^\r\n=]*)"
+)
 SLACK = 1 << 20  # bytes, which may be announced by whatever small file
-META_BYTES = {b"CHAR": 1, b"UCHAR": 1, b"SHORT": 2, b"USHORT": 2, b"INT": 4, b"UINT": 4,
-              b"FLOAT": 4}  # of a voxel; other types count as 8
+META_BYTES = {
+    b"CHAR": 1,
+    b"UCHAR": 1,
+    b"SHORT": 2,
+    b"USHORT": 2,
+    b"INT": 4,
+    b"UINT": 4,
+    b"FLOAT": 4,
+}  # of a voxel; other types count as 8
 
 
 class _Refused(ValueError):
@@ -43,18 +52,22 @@ def check_header(path: Path, what: str) -> None:
 
     Files of other formats pass.
     """
-    look = next((function for endings, function in READERS
-                 if path.name.lower().endswith(endings)), None)
+    look = next(
+        (function for endings, function in READERS if path.name.lower().endswith(endings)), None
+    )
     if look is None:
         return
     try:
         look(path)
     except _Refused as error:
-        raise InputError(f"{what} {path} cannot be read: {error}. Write it again with the program "
-                         "that made it, or give another file.") from error
+        raise InputError(
+            f"{what} {path} cannot be read: {error}. Write it again with the program "
+            "that made it, or give another file."
+        ) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{what} {path} cannot be read: "
-                         f"{getattr(error, 'strerror', None) or error}.") from error
+        raise InputError(
+            f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from error
 
 
 def _meta(path: Path) -> None:
@@ -66,12 +79,17 @@ def _meta(path: Path) -> None:
         _dimensions(_whole(word, "NDims"), "NDims")
     count = _whole(announced[0], "NDims")
     # MetaIO reads values across line ends, and the last of several of one name counts.
-    voxel = [META_BYTES.get(kind, 8) for kind in re.findall(
-        rb"ElementType\s*[=:]\s*MET_(\w*)", head)]
-    parts = [_whole(n, "ElementNumberOfChannels") for n in
-             re.findall(rb"ElementNumberOfChannels\s*[=:]\s*([^\s]*)", head)]
-    files = [match.decode("utf-8", "replace").strip() for match in
-             re.findall(rb"(?m)^\s*ElementDataFile\s*[=:]([^\r\n]*)", head)]
+    voxel = [
+        META_BYTES.get(kind, 8) for kind in re.findall(rb"ElementType\s*[=:]\s*MET_(\w*)", head)
+    ]
+    parts = [
+        _whole(n, "ElementNumberOfChannels")
+        for n in re.findall(rb"ElementNumberOfChannels\s*[=:]\s*([^\s]*)", head)
+    ]
+    files = [
+        match.decode("utf-8", "replace").strip()
+        for match in re.findall(rb"(?m)^\s*ElementDataFile\s*[=:]([^\r\n]*)", head)
+    ]
     if not files:
         raise _Refused("its header does not say where its voxels are (ElementDataFile)")
     for name, values in GRID.findall(head):
@@ -79,9 +97,12 @@ def _meta(path: Path) -> None:
             _number(word, name.decode())
     there = sum(_data(path, name) for name in files if name.upper() not in ("LOCAL", "LIST", ""))
     for sizes in re.findall(rb"DimSize\s*[=:]\s*((?:[^\s]+\s+){%d})" % count, head):
-        _fits([_whole(n, "DimSize") for n in sizes.split()],
-              max(voxel, default=8) * max(parts, default=1), path.stat().st_size + there,
-              any("%" in name or name.upper().startswith("LIST") for name in files))
+        _fits(
+            [_whole(n, "DimSize") for n in sizes.split()],
+            max(voxel, default=8) * max(parts, default=1),
+            path.stat().st_size + there,
+            any("%" in name or name.upper().startswith("LIST") for name in files),
+        )
 
 
 def _nrrd(path: Path) -> None:
@@ -94,10 +115,12 @@ def _nrrd(path: Path) -> None:
         if line.startswith(b"#") or value.startswith(b"="):
             continue  # a remark, or a key with a text of any length
         free = name.strip().lower() in (b"content", b"data file", b"datafile")
-        if len(line) > LONGEST_LINE or (not free and any(
-                len(word) > LONGEST_WORD for word in re.split(rb"[\s(),]+", line))):
-            raise _Refused(f"its header's field '{line[:20].decode('ascii', 'replace')}…' is too "
-                           "long")
+        if len(line) > LONGEST_LINE or (
+            not free and any(len(word) > LONGEST_WORD for word in re.split(rb"[\s(),]+", line))
+        ):
+            raise _Refused(
+                f"its header's field '{line[:20].decode('ascii', 'replace')}…' is too long"
+            )
         if colon:
             fields[name.strip().lower()] = value.strip()
     for name in (b"spacings", b"space directions", b"space origin"):
@@ -111,9 +134,12 @@ def _nrrd(path: Path) -> None:
     if elsewhere:
         there = _data(path, elsewhere.decode("utf-8", "replace"))
     if b"sizes" in fields:
-        _fits([_whole(n, "sizes") for n in fields[b"sizes"].split()], 1,
-              path.stat().st_size + there,
-              elsewhere is not None and (b"%" in elsewhere or elsewhere.startswith(b"LIST")))
+        _fits(
+            [_whole(n, "sizes") for n in fields[b"sizes"].split()],
+            1,
+            path.stat().st_size + there,
+            elsewhere is not None and (b"%" in elsewhere or elsewhere.startswith(b"LIST")),
+        )
 
 
 def _nifti(path: Path) -> None:
@@ -131,8 +157,12 @@ def _nifti(path: Path) -> None:
         count, bits = dims[0], struct.unpack_from(order + "h", head, place)[0]
         _dimensions(count, "dim[0]", 7)
         # The reader takes 1 for what is missing behind the first.
-        _fits([dims[1], *(max(1, n) for n in dims[2:count + 1])], max(1, bits // 8),
-              path.stat().st_size, False)
+        _fits(
+            [dims[1], *(max(1, n) for n in dims[2 : count + 1])],
+            max(1, bits // 8),
+            path.stat().st_size,
+            False,
+        )
         return
 
 
@@ -146,8 +176,9 @@ def _beginning(path: Path) -> bytes:
 
 def _whole(word: bytes, name: str) -> int:
     if not re.fullmatch(rb"[+-]?[0-9]{1,18}", word):
-        raise _Refused(f"{name} is '{word[:40].decode('ascii', 'replace')}', expected a whole "
-                       "number")
+        raise _Refused(
+            f"{name} is '{word[:40].decode('ascii', 'replace')}', expected a whole number"
+        )
     return int(word)
 
 
@@ -157,8 +188,9 @@ def _number(word: bytes, name: str) -> None:
     except ValueError:
         good = False
     if not good:
-        raise _Refused(f"{name} holds '{word[:40].decode('ascii', 'replace')}', expected finite "
-                       "numbers")
+        raise _Refused(
+            f"{name} holds '{word[:40].decode('ascii', 'replace')}', expected finite numbers"
+        )
 
 
 def _dimensions(count: int, name: str, most: int = MOST_DIMENSIONS) -> None:
@@ -172,22 +204,28 @@ def _data(path: Path, name: str) -> int:
         return 0
     if "%" in name:
         if PATTERN.fullmatch(name) is None:
-            raise _Refused(f"its header says that the voxels are in '{name[:80]}', expected a "
-                           "file, or a pattern with first and last number and step")
+            raise _Refused(
+                f"its header says that the voxels are in '{name[:80]}', expected a "
+                "file, or a pattern with first and last number and step"
+            )
         return 0
     other = path.parent / name
     if not os.path.isfile(other):
-        raise _Refused(f"its header says that the voxels are in '{name[:80]}', which is no "
-                       "file there")
+        raise _Refused(
+            f"its header says that the voxels are in '{name[:80]}', which is no file there"
+        )
     return other.stat().st_size
 
 
 def _fits(sizes: list[int], voxel: int, there: int, many: bool) -> None:
     """many: the voxels are in several files, whose sizes are not known."""
     if any(n < 1 for n in sizes):
-        raise _Refused(f"its size is {'x'.join(map(str, sizes))} voxels, expected at least 1 "
-                       "along each axis")
+        raise _Refused(
+            f"its size is {'x'.join(map(str, sizes))} voxels, expected at least 1 along each axis"
+        )
     announced = math.prod(sizes) * voxel
     if not many and announced > BEST_PACKING * there + SLACK:
-        raise _Refused(f"its header announces {announced} bytes ({'x'.join(map(str, sizes))} "
-                       f"voxels), which its {there} bytes cannot hold")
+        raise _Refused(
+            f"its header announces {announced} bytes ({'x'.join(map(str, sizes))} "
+            f"voxels), which its {there} bytes cannot hold"
+        )

@@ -39,26 +39,36 @@ def read_file(path: Path | str, what: str) -> sitk.Image:
     try:
         image = sitk.ReadImage(str(path) if path.is_file() else _series(path, what))
     except RuntimeError as error:
-        raise InputError(f"{what} {path} cannot be read: {cause_of(error)}. Give an image in a "
-                         "format that SimpleITK reads, such as .nrrd, .nii.gz, .mha or a folder "
-                         "with one DICOM series.") from error
+        raise InputError(
+            f"{what} {path} cannot be read: {cause_of(error)}. Give an image in a "
+            "format that SimpleITK reads, such as .nrrd, .nii.gz, .mha or a folder "
+            "with one DICOM series."
+        ) from error
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
     if image.GetDimension() != 3:
-        raise InputError(f"{what} {path} has {image.GetDimension()} dimensions "
-                         f"({'x'.join(map(str, image.GetSize()))}): a 3D image is needed.")
+        raise InputError(
+            f"{what} {path} has {image.GetDimension()} dimensions "
+            f"({'x'.join(map(str, image.GetSize()))}): a 3D image is needed."
+        )
     if (fault := geometry_of(image).fault()) is not None:
-        raise InputError(f"{what} {path} cannot be used: {fault}. Set the geometry right, for "
-                         "example in Slicer's module Volumes, and save it again.")
+        raise InputError(
+            f"{what} {path} cannot be used: {fault}. Set the geometry right, for "
+            "example in Slicer's module Volumes, and save it again."
+        )
     return image
 
 
 def geometry_of(image: sitk.Image) -> Geometry:
     """The voxel grid of a 3D SimpleITK image."""
-    return Geometry(tuple(map(int, image.GetSize())), image.GetSpacing(), image.GetOrigin(),
-                    image.GetDirection())
+    return Geometry(
+        tuple(map(int, image.GetSize())),
+        image.GetSpacing(),
+        image.GetOrigin(),
+        image.GetDirection(),
+    )
 
 
 def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) -> Volume:
@@ -76,8 +86,10 @@ def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) ->
         if first is None:
             first = grid
         elif (difference := first.difference(grid)) is not None:
-            raise InputError(f"the channels lie on different grids: {paths[0]} and {path} differ "
-                             f"in {difference}. Resample one to the other.")
+            raise InputError(
+                f"the channels lie on different grids: {paths[0]} and {path} differ "
+                f"in {difference}. Resample one to the other."
+            )
         pixels = sitk.GetArrayFromImage(image)
         if np.iscomplexobj(pixels):
             raise InputError(f"the image {path} has complex voxels: real ones are needed.")
@@ -100,17 +112,21 @@ def _finite(pixels: np.ndarray, path: Path, replace: bool) -> np.ndarray:
     if bad == pixels.size:
         raise InputError(f"the image {path} has no finite voxel at all.")
     if not replace:
-        raise InputError(f"the image {path} has {bad} voxels that are not finite (NaN or "
-                         "infinite): mend them, or give --replace-nonfinite to set them to the "
-                         "lowest finite value.")
+        raise InputError(
+            f"the image {path} has {bad} voxels that are not finite (NaN or "
+            "infinite): mend them, or give --replace-nonfinite to set them to the "
+            "lowest finite value."
+        )
     return np.where(good, pixels, pixels[good].min())
 
 
 def _series(folder: Path, what: str) -> list[str]:
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
-        raise InputError(f"{what} {folder} is a folder with {len(series)} DICOM series: give a "
-                         "file, or a folder with exactly one series.")
+        raise InputError(
+            f"{what} {folder} is a folder with {len(series)} DICOM series: give a "
+            "file, or a folder with exactly one series."
+        )
     return list(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
 
 

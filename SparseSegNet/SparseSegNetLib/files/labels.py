@@ -35,8 +35,12 @@ class Annotation:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_annotation(path: Path | str, geometry: Geometry, unlabelled: int = UNLABELLED,
-                    slices: Sequence[AnnotatedSlice] = ()) -> Annotation:
+def read_annotation(
+    path: Path | str,
+    geometry: Geometry,
+    unlabelled: int = UNLABELLED,
+    slices: Sequence[AnnotatedSlice] = (),
+) -> Annotation:
     """Read what is labelled, on the grid of the image (`geometry`).
 
     A `.seg.nrrd` has segments and nothing else: its annotated slices are `slices`, or the
@@ -53,8 +57,10 @@ def read_annotation(path: Path | str, geometry: Geometry, unlabelled: int = UNLA
         drawn, segments, background = read_segments(path, image, geometry)
     else:
         if (difference := geometry.difference(geometry_of(image))) is not None:
-            raise InputError(f"the labels {path} do not lie on the image's grid: {difference} "
-                             "(image against labels). Resample the labels to the image.")
+            raise InputError(
+                f"the labels {path} do not lie on the image's grid: {difference} "
+                "(image against labels). Resample the labels to the image."
+            )
         values = _label_values(path, image, unlabelled)
         drawn, segments = _renumber(path, values, unlabelled)
         background = None
@@ -66,7 +72,8 @@ def read_annotation(path: Path | str, geometry: Geometry, unlabelled: int = UNLA
         raise InputError(
             f"every voxel of {path} is labelled, so there is nothing to densify: say which "
             "value means unlabelled (--unlabelled V; 0 where nothing was drawn), or which "
-            "slices are annotated (--slices k:10,20).")
+            "slices are annotated (--slices k:10,20)."
+        )
     labels = restrict_to_slices(drawn, slices) if slices else drawn
     found = list(slices) or cover_slices(labels != UNLABELLED)
     return Annotation(labels, segments, found)
@@ -74,29 +81,39 @@ def read_annotation(path: Path | str, geometry: Geometry, unlabelled: int = UNLA
 
 def _label_values(path: Path, image: sitk.Image, unlabelled: int) -> np.ndarray:
     if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"the label image {path} has {image.GetNumberOfComponentsPerPixel()} "
-                         "components per voxel: one is needed.")
+        raise InputError(
+            f"the label image {path} has {image.GetNumberOfComponentsPerPixel()} "
+            "components per voxel: one is needed."
+        )
     values = sitk.GetArrayFromImage(image)
     if not np.issubdtype(values.dtype, np.integer):
-        if np.iscomplexobj(values) or not np.isfinite(values).all() \
-                or (values != np.rint(values)).any():
-            raise InputError(f"the label image {path} has values that are not whole numbers: "
-                             "it is no label image.")
+        if (
+            np.iscomplexobj(values)
+            or not np.isfinite(values).all()
+            or (values != np.rint(values)).any()
+        ):
+            raise InputError(
+                f"the label image {path} has values that are not whole numbers: "
+                "it is no label image."
+            )
         _check_highest(path, float(values.max()))
         values = values.astype(np.int64)
     _check_highest(path, int(values.max()))
     negative = values[(values < 0) & (values != unlabelled)]
     if negative.size:
-        raise InputError(f"the label image {path} holds the value {int(negative.min())}: labels "
-                         "are 0 (background) and above. If it marks unlabelled voxels, say so "
-                         f"with --unlabelled {int(negative.min())}.")
+        raise InputError(
+            f"the label image {path} holds the value {int(negative.min())}: labels "
+            "are 0 (background) and above. If it marks unlabelled voxels, say so "
+            f"with --unlabelled {int(negative.min())}."
+        )
     return values
 
 
 def _check_highest(path: Path, value: float) -> None:
     if value > HIGHEST:
-        raise InputError(f"the label image {path} holds the value {value:g}: labels are at most "
-                         f"{HIGHEST}.")
+        raise InputError(
+            f"the label image {path} holds the value {value:g}: labels are at most {HIGHEST}."
+        )
 
 
 def _renumber(path: Path, values: np.ndarray, unlabelled: int) -> tuple[np.ndarray, list[Segment]]:
@@ -104,8 +121,10 @@ def _renumber(path: Path, values: np.ndarray, unlabelled: int) -> tuple[np.ndarr
     present = [int(v) for v in np.unique(values)]
     kinds = [v for v in present if v not in (0, unlabelled)]
     if len(kinds) > MAX_SEGMENTS:
-        raise InputError(f"the label image {path} holds {len(kinds)} different labels, at most "
-                         f"{MAX_SEGMENTS} can be used: it may be an intensity image.")
+        raise InputError(
+            f"the label image {path} holds {len(kinds)} different labels, at most "
+            f"{MAX_SEGMENTS} can be used: it may be an intensity image."
+        )
     new = np.full(len(present), UNLABELLED, np.uint8)
     for n, value in enumerate(present):
         if value in kinds:

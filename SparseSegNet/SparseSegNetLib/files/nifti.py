@@ -29,8 +29,9 @@ def copy_geometry(source: Path, target: Path) -> bool:
             head = file.read(HEADER)
     except (OSError, EOFError, zlib.error):
         return False
-    body = bytearray(gzip.decompress(target.read_bytes()) if _packed(target)
-                     else target.read_bytes())
+    body = bytearray(
+        gzip.decompress(target.read_bytes()) if _packed(target) else target.read_bytes()
+    )
     order_in, order_out = _byte_order(head), _byte_order(body)
     if order_in is None or order_out is None:
         return False

@@ -25,8 +25,9 @@ def is_segmentation(image: sitk.Image) -> bool:
     return image.HasMetaDataKey("Segment0_ID") or image.HasMetaDataKey("Segment0_Name")
 
 
-def read_segments(path: Path, image: sitk.Image, geometry: Geometry
-                  ) -> tuple[np.ndarray, list[Segment], np.ndarray | None]:
+def read_segments(
+    path: Path, image: sitk.Image, geometry: Geometry
+) -> tuple[np.ndarray, list[Segment], np.ndarray | None]:
     """Segments on the image's grid: (drawn, segments, background).
 
     drawn: uint8 (k, j, i), n = n-th segment; of overlapping ones the later wins.
@@ -44,14 +45,17 @@ def read_segments(path: Path, image: sitk.Image, geometry: Geometry
     layers = _on_grid(path, image, geometry)
     for head in (heads[n] for n in painting_order([head["name"] for head in heads])):
         if head["layer"] >= len(layers):
-            raise InputError(f"the segmentation {path} is damaged: segment '{head['name']}' is "
-                             f"in layer {head['layer']}, the file has {len(layers)}.")
+            raise InputError(
+                f"the segmentation {path} is damaged: segment '{head['name']}' is "
+                f"in layer {head['layer']}, the file has {len(layers)}."
+            )
         mask = layers[head["layer"]] == head["value"]
         if is_background(head["name"]):
             background = mask if background is None else background | mask
             continue
-        segments.append(Segment(head["id"], head["name"], head["color"], head["value"],
-                                head["tags"]))
+        segments.append(
+            Segment(head["id"], head["name"], head["color"], head["value"], head["tags"])
+        )
         if len(segments) > MAX_SEGMENTS:
             raise InputError(f"the segmentation {path} has more than {MAX_SEGMENTS} segments.")
         drawn[mask] = len(segments)
@@ -92,9 +96,11 @@ def metadata(segments: list[Segment], shape: tuple[int, int, int]) -> dict[str, 
 def _whole(path: Path, name: str, field: str, text: str, least: int) -> int:
     """The whole number in a segment's field; InputError names segment and field."""
     if not re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", text) or int(text) < least:
-        raise InputError(f"the segmentation {path} is damaged: {field} of the segment '{name}' is "
-                         f"'{text[:40]}', expected a whole number of at least {least}. Save it "
-                         "again in Slicer.")
+        raise InputError(
+            f"the segmentation {path} is damaged: {field} of the segment '{name}' is "
+            f"'{text[:40]}', expected a whole number of at least {least}. Save it "
+            "again in Slicer."
+        )
     return int(text)
 
 
@@ -116,24 +122,28 @@ def _headers(path: Path, image: sitk.Image) -> list[dict]:
             color = ()
         if len(color) != 3 or not all(0 <= c <= 1 for c in color):
             color = PALETTE[number % len(PALETTE)]
-        heads.append({
-            "id": entry("ID", f"Segment_{number + 1}"),
-            "name": name,
-            "color": color,
-            # Files older than Slicer 5.0 have one layer per segment and the value 1.
-            "value": _whole(path, name, "LabelValue", entry("LabelValue", "1"), 1),
-            "layer": _whole(path, name, "Layer", entry("Layer", str(number)), 0),
-            "tags": dict(pair.split(":", 1) for pair in entry("Tags", "").split("|")
-                         if ":" in pair),
-        })
+        heads.append(
+            {
+                "id": entry("ID", f"Segment_{number + 1}"),
+                "name": name,
+                "color": color,
+                # Files older than Slicer 5.0 have one layer per segment and the value 1.
+                "value": _whole(path, name, "LabelValue", entry("LabelValue", "1"), 1),
+                "layer": _whole(path, name, "Layer", entry("Layer", str(number)), 0),
+                "tags": dict(
+                    pair.split(":", 1) for pair in entry("Tags", "").split("|") if ":" in pair
+                ),
+            }
+        )
 
 
 def _on_grid(path: Path, image: sitk.Image, geometry: Geometry) -> list[np.ndarray]:
     """The layers (k, j, i) resampled to `geometry`; untouched where the grids agree already."""
     own = geometry_of(image)
     parts = image.GetNumberOfComponentsPerPixel()
-    layers = [image] if parts == 1 else [sitk.VectorIndexSelectionCast(image, n)
-                                         for n in range(parts)]
+    layers = (
+        [image] if parts == 1 else [sitk.VectorIndexSelectionCast(image, n) for n in range(parts)]
+    )
     if own.difference(geometry) is None:
         return [sitk.GetArrayFromImage(layer) for layer in layers]
     grid = sitk.ResampleImageFilter()
@@ -145,6 +155,8 @@ def _on_grid(path: Path, image: sitk.Image, geometry: Geometry) -> list[np.ndarr
     found = [sitk.GetArrayFromImage(grid.Execute(layer)) for layer in layers]
     had = any(sitk.GetArrayViewFromImage(layer).any() for layer in layers)
     if had and not any(layer.any() for layer in found):
-        raise InputError(f"the segmentation {path} and the image do not overlap: "
-                         f"{geometry.difference(own)} (image against segmentation).")
+        raise InputError(
+            f"the segmentation {path} and the image do not overlap: "
+            f"{geometry.difference(own)} (image against segmentation)."
+        )
     return found

@@ -34,8 +34,9 @@ def suffix_of(path: Path | str) -> str:
     return Path(name).suffix
 
 
-def check_output(path: Path | str, geometry: Geometry,
-                 inputs: Sequence[Path | str] = ()) -> str | None:
+def check_output(
+    path: Path | str, geometry: Geometry, inputs: Sequence[Path | str] = ()
+) -> str | None:
     """Make sure, before any work is done, that a result can be written to `path`.
 
     Returns a note for the user when the format rounds the geometry, else None.
@@ -46,8 +47,10 @@ def check_output(path: Path | str, geometry: Geometry,
     check_writable(path, inputs)
     suffix = suffix_of(path)
     if suffix in (".nhdr", ".mhd", ".hdr"):
-        raise InputError(f"the output {path} would be two files (header and data): name a "
-                         "format with one, such as .nrrd, .mha or .nii.gz.")
+        raise InputError(
+            f"the output {path} would be two files (header and data): name a "
+            "format with one, such as .nrrd, .mha or .nii.gz."
+        )
     small = Geometry((2, 2, 2), geometry.spacing, geometry.origin, geometry.directions)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / f"trial{suffix}"
@@ -56,18 +59,28 @@ def check_output(path: Path | str, geometry: Geometry,
             reader = sitk.ImageFileReader()
             reader.SetFileName(str(trial))
             reader.ReadImageInformation()
-            kept = Geometry(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(),
-                            reader.GetDirection())
+            kept = Geometry(
+                reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
+            )
         except RuntimeError as error:
-            raise InputError(f"the output {path}: label images cannot be written as "
-                             f"'{suffix}'. Use .seg.nrrd, .nrrd, .nii.gz or .mha.") from error
+            raise InputError(
+                f"the output {path}: label images cannot be written as "
+                f"'{suffix}'. Use .seg.nrrd, .nrrd, .nii.gz or .mha."
+            ) from error
     if (lost := small.difference(kept)) is not None:
-        raise InputError(f"the output {path}: a {suffix} file cannot hold the image's geometry "
-                         f"({lost}). Use .seg.nrrd, .nrrd, .nii.gz or .mha.")
-    if (suffix in nifti.SUFFIXES and kept != small
-            and not (inputs and suffix_of(inputs[0]) in nifti.SUFFIXES)):
-        return (f"{path}: NIfTI holds the geometry in single precision; "
-                "a .nrrd or .mha keeps it to the last bit.")
+        raise InputError(
+            f"the output {path}: a {suffix} file cannot hold the image's geometry "
+            f"({lost}). Use .seg.nrrd, .nrrd, .nii.gz or .mha."
+        )
+    if (
+        suffix in nifti.SUFFIXES
+        and kept != small
+        and not (inputs and suffix_of(inputs[0]) in nifti.SUFFIXES)
+    ):
+        return (
+            f"{path}: NIfTI holds the geometry in single precision; "
+            "a .nrrd or .mha keeps it to the last bit."
+        )
     return None
 
 
@@ -76,8 +89,9 @@ def check_writable(path: Path | str, inputs: Sequence[Path | str] = ()) -> None:
     path = Path(path)
     for other in map(Path, inputs):
         if os.path.exists(path) and os.path.exists(other) and path.samefile(other):
-            raise InputError(f"the output {path} would overwrite the input {other}: choose "
-                             "another name.")
+            raise InputError(
+                f"the output {path} would overwrite the input {other}: choose another name."
+            )
     if os.path.isdir(path):
         raise InputError(f"the output {path} is a folder: name a file.")
     if not os.path.isdir(path.parent):
@@ -86,12 +100,18 @@ def check_writable(path: Path | str, inputs: Sequence[Path | str] = ()) -> None:
         with tempfile.NamedTemporaryFile(prefix=".writing-", dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(f"the output folder {path.parent} cannot be written "
-                         f"({error.strerror}): choose another.") from error
+        raise InputError(
+            f"the output folder {path.parent} cannot be written ({error.strerror}): choose another."
+        ) from error
 
 
-def write_labels(path: Path | str, labels: np.ndarray, geometry: Geometry,
-                 segments: Sequence[Segment], like: Path | str | None = None) -> None:
+def write_labels(
+    path: Path | str,
+    labels: np.ndarray,
+    geometry: Geometry,
+    segments: Sequence[Segment],
+    like: Path | str | None = None,
+) -> None:
     """Write dense labels uint8 (k, j, i), 0 background, 1..K, atomically.
 
     A .seg.nrrd gets names, colours and terminology; any other format gets the label values that
@@ -128,8 +148,9 @@ def _write(path: Path, values: np.ndarray, geometry: Geometry, head: dict[str, s
     sitk.WriteImage(image, str(path), True)
 
 
-def nrrd_grid(spacing: Sequence[float], directions: Sequence[float]
-              ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def nrrd_grid(
+    spacing: Sequence[float], directions: Sequence[float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Spacing and directions to hand to ITK so that reading the NRRD gives the wanted ones back.
 
     NRRD stores one vector per axis, spacing times direction; the reader takes its length and
@@ -154,8 +175,11 @@ def _nrrd_vector(length: float, direction: Sequence[float]) -> list[float]:
     for steps in sorted(itertools.product(*reach), key=lambda s: sum(map(abs, s))):
         vector = [_stepped(p, n) for p, n in zip(product, steps, strict=True)]
         norm = math.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
-        error = (norm != length, abs(norm - length) / length + sum(
-            abs(v * (1.0 / norm) - d) for v, d in zip(vector, direction, strict=True)))
+        error = (
+            norm != length,
+            abs(norm - length) / length
+            + sum(abs(v * (1.0 / norm) - d) for v, d in zip(vector, direction, strict=True)),
+        )
         if error < best_error:
             best, best_error = vector, error
         if error == (False, 0.0):

@@ -13,8 +13,9 @@ from ..errors import InputError
 REAL = "biuf"  # kinds of dtype
 
 
-def read_array(path: Path, shape: Sequence[int | None], remedy: str, kinds: str = "",
-               mapped: bool = False) -> np.ndarray:
+def read_array(
+    path: Path, shape: Sequence[int | None], remedy: str, kinds: str = "", mapped: bool = False
+) -> np.ndarray:
     """One array in C order.
 
     shape: the expected one; None where any length will do.  kinds: of the dtype; without them
@@ -46,8 +47,10 @@ def _header(file) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type that a .npy file announces; the file stands behind its header then."""
     try:
         version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0}[version]
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
         shape, fortran, dtype = read(file)
     except OSError:
         raise
@@ -60,14 +63,18 @@ def _header(file) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _check(found: tuple[int, ...], dtype: np.dtype, shape: Sequence[int | None],
-           kinds: str) -> None:
-    if dtype.hasobject or not (dtype.kind in kinds and dtype.isnative if kinds
-                               else dtype == np.uint8):
+def _check(
+    found: tuple[int, ...], dtype: np.dtype, shape: Sequence[int | None], kinds: str
+) -> None:
+    if dtype.hasobject or not (
+        dtype.kind in kinds and dtype.isnative if kinds else dtype == np.uint8
+    ):
         raise ValueError(f"it holds {dtype}, expected {'real numbers' if kinds else 'uint8'}")
     if len(found) != len(shape) or any(
-            n < 1 or (wanted is not None and n != wanted)
-            for n, wanted in zip(found, shape, strict=True)):
+        n < 1 or (wanted is not None and n != wanted)
+        for n, wanted in zip(found, shape, strict=True)
+    ):
         expected = "x".join("n" if n is None else str(n) for n in shape)
-        raise ValueError(f"it is of {'x'.join(map(str, found)) or 'no'} values, expected "
-                         f"{expected}")
+        raise ValueError(
+            f"it is of {'x'.join(map(str, found)) or 'no'} values, expected {expected}"
+        )

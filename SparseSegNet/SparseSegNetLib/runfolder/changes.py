@@ -28,10 +28,13 @@ class Changes:
     def handed(self) -> tempfile.TemporaryDirectory:
         """A folder of its own that holds them, for `read`. Raises OSError when it cannot be
         written."""
-        folder = tempfile.TemporaryDirectory(prefix="sparsesegnet-changes-",
-                                             ignore_cleanup_errors=True)
-        about = {"options": None if self.options is None else self.options.to_json(),
-                 "slices": [s.to_json() for s in self.slices]}
+        folder = tempfile.TemporaryDirectory(
+            prefix="sparsesegnet-changes-", ignore_cleanup_errors=True
+        )
+        about = {
+            "options": None if self.options is None else self.options.to_json(),
+            "slices": [s.to_json() for s in self.slices],
+        }
         try:
             (Path(folder.name) / "changes.json").write_text(json.dumps(about), encoding="utf-8")
             if self.labels is not None:
@@ -47,9 +50,11 @@ class Changes:
         path = Path(path)
         about = json.loads((path / "changes.json").read_text(encoding="utf-8"))
         labels = path / "labels.npy"
-        return cls(None if about["options"] is None else Options.from_json(about["options"]),
-                   np.load(labels) if labels.is_file() else None,
-                   [AnnotatedSlice.from_json(s) for s in about["slices"]])
+        return cls(
+            None if about["options"] is None else Options.from_json(about["options"]),
+            np.load(labels) if labels.is_file() else None,
+            [AnnotatedSlice.from_json(s) for s in about["slices"]],
+        )
 
     def apply(self, folder: RunFolder) -> None:
         """Write them into a run folder, by the owner of its lock. Raises InputError when they do

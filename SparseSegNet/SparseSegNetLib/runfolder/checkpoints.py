@@ -30,7 +30,6 @@ def _about(path: Path) -> dict | None:
         about = json.loads(header.pop("__metadata__")[KEY])
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         whole = path.stat().st_size == 8 + length + end and about["schema"] == SCHEMA
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError,
-            RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None
     return about if whole else None

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 DONE, BAD_INPUT, CANCELLED, NO_DEVICE, INTERNAL = 0, 2, 3, 4, 5
-_OF_ERRORS = {"input": BAD_INPUT, "locked": BAD_INPUT, "cancelled": CANCELLED,
-              "interrupted": CANCELLED, "no-device": NO_DEVICE}
+_OF_ERRORS = {
+    "input": BAD_INPUT,
+    "locked": BAD_INPUT,
+    "cancelled": CANCELLED,
+    "interrupted": CANCELLED,
+    "no-device": NO_DEVICE,
+}
 
 
 def exit_code(error_code: str) -> int:

@@ -76,9 +76,17 @@ class RunFolder(Outputs):
         self.options = Options.from_json(description["options"])
 
     @classmethod
-    def create(cls, path: Path | str, inputs: Sequence[RunInput], segments: Sequence[Segment],
-               options: Options, name: str = "", output: Path | str | None = None,
-               source: Path | str | None = None, named_slices: bool = False) -> RunFolder:
+    def create(
+        cls,
+        path: Path | str,
+        inputs: Sequence[RunInput],
+        segments: Sequence[Segment],
+        options: Options,
+        name: str = "",
+        output: Path | str | None = None,
+        source: Path | str | None = None,
+        named_slices: bool = False,
+    ) -> RunFolder:
         """Make a new run folder. `path` must not exist or be an empty folder (InputError), and
         everything must have the form in which a run folder keeps it (InputError).
 
@@ -90,8 +98,10 @@ class RunFolder(Outputs):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"the run folder {path} exists already: name a new or empty folder.")
         if len(segments) > MAX_SEGMENTS:
-            raise InputError(f"there are {len(segments)} segments: at most {MAX_SEGMENTS} can be "
-                             "used. Leave some out, or join them.")
+            raise InputError(
+                f"there are {len(segments)} segments: at most {MAX_SEGMENTS} can be "
+                "used. Leave some out, or join them."
+            )
         for item in inputs:
             if (fault := item.geometry.fault()) is not None:
                 raise InputError(f"the volume cannot be used: {fault}.")
@@ -106,26 +116,39 @@ class RunFolder(Outputs):
                 _write_slices(folder, item.slices)
             for sub in SUBFOLDERS:
                 (path / sub).mkdir()
-            run = cls(path, {
-                "schema": SCHEMA,
-                "name": name or path.name,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "segments": [s.to_json() for s in segments],
-                "options": options.to_json(),
-                "versions": {},
-                "inputs": [{"channels": list(item.channels),
-                            "predict": None if item.predict is None else
-                            [s.to_json() for s in item.predict]} for item in inputs],
-                "plan": None,
-                "named_slices": named_slices,
-                **{key: None if file is None else str(Path(file).absolute())
-                   for key, file in (("output", output), ("source", source))},
-            })
+            run = cls(
+                path,
+                {
+                    "schema": SCHEMA,
+                    "name": name or path.name,
+                    "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "segments": [s.to_json() for s in segments],
+                    "options": options.to_json(),
+                    "versions": {},
+                    "inputs": [
+                        {
+                            "channels": list(item.channels),
+                            "predict": None
+                            if item.predict is None
+                            else [s.to_json() for s in item.predict],
+                        }
+                        for item in inputs
+                    ],
+                    "plan": None,
+                    "named_slices": named_slices,
+                    **{
+                        key: None if file is None else str(Path(file).absolute())
+                        for key, file in (("output", output), ("source", source))
+                    },
+                },
+            )
             check_run(path / "run.json", run.description)
             run.save()
         except OSError as error:
-            raise InputError(f"cannot write the run folder {path}: {error.strerror or error}. "
-                             "Choose a folder you may write to, with enough free space.") from error
+            raise InputError(
+                f"cannot write the run folder {path}: {error.strerror or error}. "
+                "Choose a folder you may write to, with enough free space."
+            ) from error
         return run
 
     @classmethod
@@ -139,11 +162,12 @@ class RunFolder(Outputs):
         if description["schema"] < SCHEMA:
             description = _migrated(path, description)
         run = cls(path, description)
-        channels = {run._read_input(n, mapped=True).image.shape[0]
-                    for n in range(1, run.count + 1)}
+        channels = {run._read_input(n, mapped=True).image.shape[0] for n in range(1, run.count + 1)}
         if len(channels) > 1:
-            raise InputError(f"the run folder {path} is damaged: its inputs have "
-                             f"{' and '.join(map(str, sorted(channels)))} channels. {REMEDY}")
+            raise InputError(
+                f"the run folder {path} is damaged: its inputs have "
+                f"{' and '.join(map(str, sorted(channels)))} channels. {REMEDY}"
+            )
         return run
 
     def save(self) -> None:
@@ -211,8 +235,11 @@ class RunFolder(Outputs):
         return RunInput(
             read_array(folder / "image.npy", (None, *shape), REMEDY, REAL, mapped),
             read_array(folder / "labels.npy", shape, REMEDY, mapped=True),
-            self.geometry(number), self.read_slices(number), list(about["channels"]),
-            None if wanted is None else slices_inside(self.path / "run.json", wanted, shape))
+            self.geometry(number),
+            self.read_slices(number),
+            list(about["channels"]),
+            None if wanted is None else slices_inside(self.path / "run.json", wanted, shape),
+        )
 
     def read_labels(self, number: int = 1) -> np.ndarray:
         """The labels as they are now, uint8 (k, j, i), 255 = unlabelled."""
@@ -225,8 +252,9 @@ class RunFolder(Outputs):
         """The annotated slices as they are now."""
         return read_slices(self._input(number) / "slices.json", self.shape(number))
 
-    def write_labels(self, number: int, labels: np.ndarray,
-                     slices: Sequence[AnnotatedSlice]) -> None:
+    def write_labels(
+        self, number: int, labels: np.ndarray, slices: Sequence[AnnotatedSlice]
+    ) -> None:
         """Put other labels in the place of an input's, by the owner of the lock or its client.
         Raises InputError when they do not fit."""
         self.check_new_labels(number, labels)
@@ -241,12 +269,16 @@ class RunFolder(Outputs):
             raise InputError(f"there is no input {number}: the run has {self.count}.")
         shape = self.shape(number)
         if labels.shape != shape or labels.dtype != np.uint8:
-            raise InputError(f"the new labels are {labels.dtype} of {labels.shape} voxels (k, j, "
-                             f"i): input {number} needs uint8 of {shape}.")
+            raise InputError(
+                f"the new labels are {labels.dtype} of {labels.shape} voxels (k, j, "
+                f"i): input {number} needs uint8 of {shape}."
+            )
         above = labels[(labels > len(self.segments)) & (labels != UNLABELLED)]
         if len(above):
-            raise InputError(f"the new labels hold the value {above.max()}, but the run knows "
-                             f"{len(self.segments)} segments: begin a new run.")
+            raise InputError(
+                f"the new labels hold the value {above.max()}, but the run knows "
+                f"{len(self.segments)} segments: begin a new run."
+            )
 
 
 def _write_slices(folder: Path, slices: Sequence[AnnotatedSlice]) -> None:
@@ -266,11 +298,12 @@ def _migrated(path: Path, description: dict) -> dict:
             if not (folder / "slices.json").exists():
                 write_json(folder / "slices.json", slices)
     except OSError as error:
-        raise InputError(f"the run folder {path} is of an older version and cannot be brought "
-                         f"up to date: {error.strerror or error}. Copy it to where you may "
-                         "write.") from error
-    return {**description, "schema": SCHEMA, "inputs": inputs, "output": None,
-            "source": None}
+        raise InputError(
+            f"the run folder {path} is of an older version and cannot be brought "
+            f"up to date: {error.strerror or error}. Copy it to where you may "
+            "write."
+        ) from error
+    return {**description, "schema": SCHEMA, "inputs": inputs, "output": None, "source": None}
 
 
 def annotated_share(labels: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """Whether JSON has the form that is expected: types, ranges and what is missing, said in words.
 
-A form is a function that looks at a value and raises ValidationError, which names the place, what was
-expected there and what was found. `of_type` makes the form of a dataclass from its annotations.
+A form is a function that looks at a value and raises ValidationError, which names the place, what
+was expected there and what was found. `of_type` makes the form of a dataclass from its annotations.
 """
 
 from __future__ import annotations
@@ -41,75 +41,104 @@ def _short(value: object) -> str:
 
 def whole(low: int = -LARGEST, high: int = LARGEST) -> Form:
     """A whole number from `low` to `high`."""
+
     def form(value, where):
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            limits = {(True, True): "", (True, False): f" of at most {high}",
-                      (False, True): f" of at least {low}",
-                      (False, False): f" from {low} to {high}"}[low == -LARGEST, high == LARGEST]
+            limits = {
+                (True, True): "",
+                (True, False): f" of at most {high}",
+                (False, True): f" of at least {low}",
+                (False, False): f" from {low} to {high}",
+            }[low == -LARGEST, high == LARGEST]
             raise ValidationError(where, f"a whole number{limits}", value)
+
     return form
 
 
 def number(low: float = -BIGGEST, high: float = BIGGEST) -> Form:
     """A finite number from `low` to `high`."""
+
     def form(value, where):
-        if not isinstance(value, (int, float)) or isinstance(value, bool) \
-                or not low <= value <= high:
-            raise ValidationError(where, "a number" + (
-                "" if (low, high) == (-BIGGEST, BIGGEST) else f" from {low:g} to {high:g}"), value)
+        if (
+            not isinstance(value, (int, float))
+            or isinstance(value, bool)
+            or not low <= value <= high
+        ):
+            raise ValidationError(
+                where,
+                "a number"
+                + ("" if (low, high) == (-BIGGEST, BIGGEST) else f" from {low:g} to {high:g}"),
+                value,
+            )
+
     return form
 
 
 def text() -> Form:
     """A text that can be written to a file and used in a path."""
+
     def form(value, where):
         if not isinstance(value, str):
             raise ValidationError(where, "a text", value)
         if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
             raise ValidationError(where, "a text of whole characters", value)
+
     return form
 
 
 def flag() -> Form:
     """true or false."""
+
     def form(value, where):
         if not isinstance(value, bool):
             raise ValidationError(where, "true or false", value)
+
     return form
 
 
 def optional(inner: Form) -> Form:
     """null, or what `inner` takes."""
+
     def form(value, where):
         if value is not None:
             inner(value, where)
+
     return form
 
 
 def choice(*known: str) -> Form:
     """One of these texts."""
+
     def form(value, where):
         if not isinstance(value, str) or value not in known:
             raise ValidationError(where, f"one of {', '.join(known)}", value)
+
     return form
 
 
 def rows(inner: Form, least: int = 0, most: int = LARGEST) -> Form:
     """A list of `least` to `most` values that `inner` takes."""
+
     def form(value, where):
         if not isinstance(value, (list, tuple)) or not least <= len(value) <= most:
-            count = f"{least}" if least == most else (
-                f"at least {least}" if most == LARGEST else f"{least} to {most}")
-            raise ValidationError(where, "a list" if (least, most) == (0, LARGEST) else
-                         f"a list of {count}", value)
+            count = (
+                f"{least}"
+                if least == most
+                else (f"at least {least}" if most == LARGEST else f"{least} to {most}")
+            )
+            raise ValidationError(
+                where, "a list" if (least, most) == (0, LARGEST) else f"a list of {count}", value
+            )
         for n, item in enumerate(value):
             inner(item, f"{where}[{n}]")
+
     return form
 
 
 def record(needed: dict[str, Form], further: dict[str, Form] | None = None) -> Form:
     """An object with the fields `needed`, and perhaps `further` ones. Others are not looked at,
     beside that they must be JSON that can be written again."""
+
     def form(value, where):
         if not isinstance(value, dict):
             raise ValidationError(where, "an object with named fields", value)
@@ -122,11 +151,13 @@ def record(needed: dict[str, Form], further: dict[str, Form] | None = None) -> F
         for name in value.keys() - needed.keys() - (further or {}).keys():
             text()(name, f"{where or 'the whole'}: a field's name")
             anything()(value[name], f"{where}.{name}" if where else name)
+
     return form
 
 
 def anything(depth: int = 0) -> Form:
     """Any JSON that can be written again: finite numbers, whole characters, not too deep."""
+
     def form(value, where):
         if depth > DEEPEST:
             raise ValidationError(where, f"at most {DEEPEST} lists in lists", "...")
@@ -138,17 +169,20 @@ def anything(depth: int = 0) -> Form:
             rows(anything(depth + 1))(value, where)
         elif isinstance(value, dict):
             mapping(anything(depth + 1))(value, where)
+
     return form
 
 
 def mapping(inner: Form) -> Form:
     """An object with fields of any name, of values that `inner` takes."""
+
     def form(value, where):
         if not isinstance(value, dict):
             raise ValidationError(where, "an object with named fields", value)
         for name, item in value.items():
             text()(name, f"{where or 'the whole'}: a field's name")
             inner(item, f"{where}.{name}" if where else name)
+
     return form
 
 
@@ -164,8 +198,9 @@ def of_type(kind) -> Form:
     if dataclasses.is_dataclass(kind):
         hints, needed, further = typing.get_type_hints(kind), {}, {}
         for item in dataclasses.fields(kind):
-            bare = item.default is dataclasses.MISSING and \
-                item.default_factory is dataclasses.MISSING
+            bare = (
+                item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+            )
             (needed if bare else further)[item.name] = of_type(hints[item.name])
         return record(needed, further)
     outer, inner = typing.get_origin(kind), typing.get_args(kind)
@@ -184,8 +219,9 @@ def of_type(kind) -> Form:
 def parse_json(data: bytes | str):
     """The value in UTF-8 JSON. Raises ValueError for anything else, however deep or long."""
     try:
-        return json.loads(data if isinstance(data, str) else data.decode("utf-8"),
-                          parse_constant=_refuse)
+        return json.loads(
+            data if isinstance(data, str) else data.decode("utf-8"), parse_constant=_refuse
+        )
     except RecursionError as error:
         raise ValueError("too many lists in lists") from error
 
@@ -203,8 +239,9 @@ def read_json(path: Path, form: Form, remedy: str):
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}). {remedy}") from error
     if len(data) > LONGEST_FILE:
-        raise InputError(f"{path} is longer than {LONGEST_FILE >> 20} MB, which no such file is. "
-                         f"{remedy}")
+        raise InputError(
+            f"{path} is longer than {LONGEST_FILE >> 20} MB, which no such file is. {remedy}"
+        )
     try:
         value = parse_json(data)
         form(value, "")

@@ -26,8 +26,10 @@ def refuse_link(path: Path) -> None:
     except OSError:
         return  # whoever opens it will tell
     if stat.S_ISLNK(found.st_mode) or _reparsed(found):
-        raise InputError(f"{path} is a link to elsewhere, which a run folder must not hold: put "
-                         "the file itself in its place, or delete the link.")
+        raise InputError(
+            f"{path} is a link to elsewhere, which a run folder must not hold: put "
+            "the file itself in its place, or delete the link."
+        )
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         raise InputError(f"{path} is neither a file nor a folder: delete it.")
 
@@ -44,8 +46,9 @@ def refuse_links(folder: Path) -> None:
         with os.scandir(folder) as entries:
             paths = [Path(entry.path) for entry in entries]
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be read ({error.strerror or error}): check "
-                         "its rights.") from error
+        raise InputError(
+            f"the folder {folder} cannot be read ({error.strerror or error}): check its rights."
+        ) from error
     for path in paths:
         refuse_link(path)
         if path.is_dir():
@@ -56,8 +59,14 @@ def open_to_append(path: Path) -> BinaryIO:
     """Open a file, made if it is not there, for appending; a link is refused (InputError)."""
     refuse_link(path)
     # Between the look and the opening a link may come: where the system can, it looks itself.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) \
-        | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    flags = (
+        os.O_WRONLY
+        | os.O_APPEND
+        | os.O_CREAT
+        | getattr(os, "O_NOFOLLOW", 0)
+        | getattr(os, "O_BINARY", 0)
+        | getattr(os, "O_CLOEXEC", 0)
+    )
     try:
         return os.fdopen(os.open(path, flags, 0o666), "ab")
     except OSError as error:

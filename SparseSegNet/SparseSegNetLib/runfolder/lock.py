@@ -40,10 +40,11 @@ class FolderLock:
                 os.close(self._descriptor)
                 who = f"process {holder['pid']} on {holder['host']}" if holder else "a process"
                 raise EngineError(
-                    "locked", f"another engine works on the run folder {folder} ({who}).",
+                    "locked",
+                    f"another engine works on the run folder {folder} ({who}).",
                     "Wait for it, cancel it, or choose another run folder."
-                    + ("" if error.errno in HELD else
-                       f" If it is gone, delete {self.path}.")) from error
+                    + ("" if error.errno in HELD else f" If it is gone, delete {self.path}."),
+                ) from error
         text = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)

@@ -22,25 +22,44 @@ TRIPLE = rows(whole(0), 3, 3)
 EVENTS: dict[str, Form] = {
     "started": record({"pid": whole(1)}),
     "ready": record({"pid": whole(1), "device": text()}),
-    "plan": record({"device": text(), "network": text(), "shape": TRIPLE, "patch": TRIPLE,
-                    "width": whole(1)}),
-    "progress": record({"step": STEP, "loss": LOSS, "seconds": SECONDS, "phase": text(),
-                        "fraction": number(), "remaining": optional(number())}),
-    "metrics": record({"step": STEP, "seconds": SECONDS, "loss": LOSS, "phase": text(),
-                       "held_out": SCORES, "held_out_dice": SCORE}),
+    "plan": record(
+        {"device": text(), "network": text(), "shape": TRIPLE, "patch": TRIPLE, "width": whole(1)}
+    ),
+    "progress": record(
+        {
+            "step": STEP,
+            "loss": LOSS,
+            "seconds": SECONDS,
+            "phase": text(),
+            "fraction": number(),
+            "remaining": optional(number()),
+        }
+    ),
+    "metrics": record(
+        {
+            "step": STEP,
+            "seconds": SECONDS,
+            "loss": LOSS,
+            "phase": text(),
+            "held_out": SCORES,
+            "held_out_dice": SCORE,
+        }
+    ),
     "warning": record({"text": text()}),
     "oom-recovered": record({"step": STEP, "text": text()}),
     "checkpoint": record({"step": STEP, "seconds": SECONDS}),
     "resumed": record({"step": STEP, "seconds": SECONDS}),
     "labels": record({"input": whole(1), "step": STEP}),
     "paused": record({"step": STEP}),
-    "preview": record({"input": whole(1), "step": STEP, "seconds": SECONDS},
-                      {"planes": rows(text())}),
+    "preview": record(
+        {"input": whole(1), "step": STEP, "seconds": SECONDS}, {"planes": rows(text())}
+    ),
     "interrupted": record({"cause": text(), "remedy": text()}),
     "error": record({"code": text(), "cause": text()}, {"remedy": text()}),
-    "done": record({"seconds": SECONDS, "step": STEP, "held_out": SCORES,
-                    "held_out_slices": rows(text())},
-                   {"seconds_aside": mapping(number(0))}),
+    "done": record(
+        {"seconds": SECONDS, "step": STEP, "held_out": SCORES, "held_out_slices": rows(text())},
+        {"seconds_aside": mapping(number(0))},
+    ),
 }
 INPUT = {"input": whole(1)}
 COMMANDS: dict[str, Form] = {

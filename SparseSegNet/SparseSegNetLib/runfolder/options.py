@@ -44,39 +44,57 @@ class Options:
     def __post_init__(self):
         chosen = preset(self.network)
         if not (math.isfinite(self.time_budget) and self.time_budget >= SHORTEST_BUDGET):
-            raise InputError(f"the time budget is {self.time_budget:g} s: give at least "
-                             f"{SHORTEST_BUDGET:g} s.")
+            raise InputError(
+                f"the time budget is {self.time_budget:g} s: give at least {SHORTEST_BUDGET:g} s."
+            )
         if not 0 <= self.seed < 2**63:
             raise InputError(f"the seed is {self.seed}: give a whole number from 0 to 2^63 - 1.")
         if self.max_steps < 0:
             raise InputError(f"the number of steps is {self.max_steps}: it cannot be negative.")
         self._check_network(chosen)
-        if self.resample is not None and (len(self.resample) != 3 or not all(
-                math.isfinite(mm) and mm > 0 for mm in self.resample)):
-            raise InputError(f"the spacing to resample to is {self.resample}: give three positive "
-                             "numbers, mm along i, j and k.")
+        if self.resample is not None and (
+            len(self.resample) != 3 or not all(math.isfinite(mm) and mm > 0 for mm in self.resample)
+        ):
+            raise InputError(
+                f"the spacing to resample to is {self.resample}: give three positive "
+                "numbers, mm along i, j and k."
+            )
 
     def _check_network(self, chosen: Preset) -> None:
         if chosen.tile is None:
-            given = [name for name, value in (("tile", self.tile), ("kernel", self.kernel),
-                                              ("width", self.width)) if value is not None]
+            given = [
+                name
+                for name, value in (
+                    ("tile", self.tile),
+                    ("kernel", self.kernel),
+                    ("width", self.width),
+                )
+                if value is not None
+            ]
             if given or not self.batch_norm:
-                raise InputError(f"{' and '.join(given) or 'batch normalisation'} cannot be "
-                                 f"chosen for the network {chosen.name}, which finds it by "
-                                 "itself: choose a published network with it.")
+                raise InputError(
+                    f"{' and '.join(given) or 'batch normalisation'} cannot be "
+                    f"chosen for the network {chosen.name}, which finds it by "
+                    "itself: choose a published network with it."
+                )
             return
         if self.tile is not None:
             if len(self.tile) != 3:
-                raise InputError(f"the tile {self.tile} has {len(self.tile)} sides: give three, "
-                                 "voxels along i, j and k.")
+                raise InputError(
+                    f"the tile {self.tile} has {len(self.tile)} sides: give three, "
+                    "voxels along i, j and k."
+                )
             chosen.check_tile(tuple(reversed(self.tile)))
         if self.kernel is not None and self.kernel not in chosen.kernels:
-            raise InputError(f"a kernel of {self.kernel} voxels is not offered for the network "
-                             f"{chosen.name}: choose "
-                             f"{' or '.join(map(str, chosen.kernels))}.")
+            raise InputError(
+                f"a kernel of {self.kernel} voxels is not offered for the network "
+                f"{chosen.name}: choose "
+                f"{' or '.join(map(str, chosen.kernels))}."
+            )
         if self.width is not None and not 1 <= self.width <= 256:
-            raise InputError(f"the width is {self.width} channels: give 1 to 256 "
-                             f"(published: {chosen.width}).")
+            raise InputError(
+                f"the width is {self.width} channels: give 1 to 256 (published: {chosen.width})."
+            )
         if not self.batch_norm and not chosen.batch_norm:
             raise InputError(f"the network {chosen.name} has no batch normalisation to leave out.")
 
@@ -86,5 +104,6 @@ class Options:
     @classmethod
     def from_json(cls, data: dict) -> Options:
         known = {f.name for f in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v
-                      for k, v in data.items() if k in known})
+        return cls(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
+        )

@@ -54,15 +54,18 @@ class Outputs:
 
     def read_uncertainty(self, number: int = 1) -> np.ndarray:
         """uint8 (k, j, i): 0 certain, 255 undecided between the two likeliest classes."""
-        return read_array(self.path / "result" / f"{number}-uncertainty.npy", self.shape(number),
-                          AGAIN)
+        return read_array(
+            self.path / "result" / f"{number}-uncertainty.npy", self.shape(number), AGAIN
+        )
 
     def check_labels(self, file: Path, labels: np.ndarray, remedy: str) -> None:
         """Raise InputError when an array (uint8) holds other values than labels."""
         above = labels[(labels > len(self.segments)) & (labels != UNLABELLED)]
         if above.size:
-            raise InputError(f"{file} is damaged: it holds the label {above.max()}, but the run "
-                             f"has {len(self.segments)} segments. {remedy}")
+            raise InputError(
+                f"{file} is damaged: it holds the label {above.max()}, but the run "
+                f"has {len(self.segments)} segments. {remedy}"
+            )
 
     def write_preview(self, number: int, labels: np.ndarray) -> None:
         """The dense labels so far; single slices written before are older and go."""
@@ -97,8 +100,9 @@ class Outputs:
     def read_preview_slice(self, number: int, item: AnnotatedSlice) -> np.ndarray | None:
         """The newest labels of one slice, uint8 (two axes, in array order); None while there
         are none."""
-        plane = tuple(n for axis, n in enumerate(self.shape(number))
-                      if axis != array_axis(item.axis))
+        plane = tuple(
+            n for axis, n in enumerate(self.shape(number)) if axis != array_axis(item.axis)
+        )
         found = self._shown(self._preview_slice(number, item), plane)
         if found is None and (dense := self.read_preview(number)) is not None:
             found = dense[item.selector()]
@@ -136,8 +140,9 @@ class Outputs:
         except InputError as error:
             self.note(str(error))
             return []
-        return [{**one, "drawn": names[one["drawn"]], "model": names[one["model"]]}
-                for one in found]
+        return [
+            {**one, "drawn": names[one["drawn"]], "model": names[one["model"]]} for one in found
+        ]
 
     def append_metrics(self, record: dict) -> None:
         with open_to_append(self.path / "metrics.jsonl") as file:
@@ -157,23 +162,27 @@ class Outputs:
         form = report(len(self.segments))
         found = [parse_report(line, form) for line in lines[:-1] if line.strip()]
         if lost := found.count(None):
-            self.note(f"{file} is damaged: {lost} of its {len(found)} lines are no reports and "
-                      "are left out of the curve.")
+            self.note(
+                f"{file} is damaged: {lost} of its {len(found)} lines are no reports and "
+                "are left out of the curve."
+            )
         found.append(parse_report(lines[-1], form))
         return [one for one in found if one is not None]
 
     def remember_written(self, output: Path) -> None:
         """Keep the fingerprint of a file that this run wrote, so that it may be replaced."""
         with suppress(OSError):  # the file is there all the same; replacing it takes its name then
-            write_json(self._written, {"output": str(output.absolute()),
-                                       "sha256": _fingerprint(output)})
+            write_json(
+                self._written, {"output": str(output.absolute()), "sha256": _fingerprint(output)}
+            )
 
     def wrote(self, output: Path) -> bool:
         """Whether a file is what this run wrote there, unchanged since."""
         try:
             known = read_json(self._written, WRITTEN, "")
-            return Path(known["output"]) == output.absolute() \
-                and known["sha256"] == _fingerprint(output)
+            return Path(known["output"]) == output.absolute() and known["sha256"] == _fingerprint(
+                output
+            )
         except (InputError, OSError):
             return False
 

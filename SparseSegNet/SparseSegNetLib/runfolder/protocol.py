@@ -55,7 +55,7 @@ class LineBuffer:
         return lines
 
     def _keep(self, part: bytes) -> None:
-        part = part[:LONGEST - self._length]
+        part = part[: LONGEST - self._length]
         if part:
             self._parts.append(part)
             self._length += len(part)

@@ -35,12 +35,23 @@ from .options import Options
 SCHEMA = 2
 MOST_INPUTS = 10_000
 SLICES = rows(of_type(AnnotatedSlice))
-RUN_1 = record({"schema": whole(1), "name": text(), "created": text(),
-                "segments": rows(of_type(Segment), 1, MAX_SEGMENTS), "options": of_type(Options),
-                "versions": mapping(text()), "plan": optional(mapping(anything())),
-                "inputs": rows(record({"channels": rows(text())},
-                                      {"predict": optional(SLICES), "slices": SLICES}),
-                               1, MOST_INPUTS)}, {"named_slices": flag()})
+RUN_1 = record(
+    {
+        "schema": whole(1),
+        "name": text(),
+        "created": text(),
+        "segments": rows(of_type(Segment), 1, MAX_SEGMENTS),
+        "options": of_type(Options),
+        "versions": mapping(text()),
+        "plan": optional(mapping(anything())),
+        "inputs": rows(
+            record({"channels": rows(text())}, {"predict": optional(SLICES), "slices": SLICES}),
+            1,
+            MOST_INPUTS,
+        ),
+    },
+    {"named_slices": flag()},
+)
 RUN = record({"schema": whole(1), "output": optional(text()), "source": optional(text())})
 WRITTEN = record({"output": text(), "sha256": text()})
 REMEDY = "Restore the run folder from a copy, or begin a new run."
@@ -54,8 +65,10 @@ def read_run(path: Path) -> dict:
         raise InputError(f"{path} is not a run folder: there is no run.json in it.")
     found = read_json(file, record({"schema": whole(1)}), REMEDY)
     if found["schema"] > SCHEMA:
-        raise InputError(f"the run folder {path} was written by a newer SparseSegNet (schema "
-                         f"{found['schema']}, this one reads up to {SCHEMA}): update SparseSegNet.")
+        raise InputError(
+            f"the run folder {path} was written by a newer SparseSegNet (schema "
+            f"{found['schema']}, this one reads up to {SCHEMA}): update SparseSegNet."
+        )
     check_run(file, found, RUN_1)
     if found["schema"] == SCHEMA:
         check_run(file, found, RUN)
@@ -113,11 +126,21 @@ def slices_inside(file: Path, found: list[dict], shape: Sequence[int]) -> list[A
 
 def region(shape: Sequence[int], segments: int) -> Form:
     """Of a disagreement inside a volume of that shape (k, j, i)."""
+
     def form(value, where):
-        record({"voxels": whole(1), "drawn": whole(0, segments), "model": whole(0, segments),
-                "voxel": rows(whole(0), 3, 3)})(value, where)
+        record(
+            {
+                "voxels": whole(1),
+                "drawn": whole(0, segments),
+                "model": whole(0, segments),
+                "voxel": rows(whole(0), 3, 3),
+            }
+        )(value, where)
         if any(v >= n for v, n in zip(value["voxel"], shape, strict=True)):
-            raise ValidationError(f"{where}.voxel", "a voxel (k, j, i) inside the volume", value["voxel"])
+            raise ValidationError(
+                f"{where}.voxel", "a voxel (k, j, i) inside the volume", value["voxel"]
+            )
+
     return form
 
 
@@ -125,9 +148,17 @@ def report(segments: int) -> Form:
     """Of a line of metrics.jsonl."""
     score = optional(number(0, 1))
     row = record({}, {"iou": score, "dice": score, "voxels": whole(0)})
-    return record({}, {"step": whole(0), "seconds": number(0), "loss": optional(number()),
-                       "phase": text(), "held_out_dice": score,
-                       "held_out": optional(rows(row, segments, segments))})
+    return record(
+        {},
+        {
+            "step": whole(0),
+            "seconds": number(0),
+            "loss": optional(number()),
+            "phase": text(),
+            "held_out_dice": score,
+            "held_out": optional(rows(row, segments, segments)),
+        },
+    )
 
 
 def parse_report(line: bytes, form: Form) -> dict | None:

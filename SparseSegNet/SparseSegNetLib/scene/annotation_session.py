@@ -21,9 +21,11 @@ from .paint_observer import Change, PaintObserver
 from .slice_list import listedSlices, listSlices
 from .volumes import refuseTransformed, volumeGeometry
 
-SOLID = ("What you painted is several voxels thick, so no slice was noted. Paint with a flat brush "
-         "(3D sphere brush off) in views that lie in the volume's planes, or mark the slices that "
-         "are complete by hand.")
+SOLID = (
+    "What you painted is several voxels thick, so no slice was noted. Paint with a flat brush "
+    "(3D sphere brush off) in views that lie in the volume's planes, or mark the slices that "
+    "are complete by hand."
+)
 
 
 @dataclass
@@ -67,8 +69,10 @@ class AnnotationSession:
             cover, solid = found_slices(self._foreground(), self._corrected())
             if solid:
                 self.warning = solid_warning(
-                    segmentationNode.GetName(), len(cover),
-                    "take those that are not complete from the list")
+                    segmentationNode.GetName(),
+                    len(cover),
+                    "take those that are not complete from the list",
+                )
             listed = dict.fromkeys(cover, False)
         self.slices: dict[AnnotatedSlice, bool] = listed or {}
         if self.slices:
@@ -137,10 +141,20 @@ class AnnotationSession:
         """The annotated slices in order, with what is drawn in each."""
         watch, found = self._watch, []
         for item, stated in sorted(self.slices.items()):
-            counts = np.bincount(watch.labels[item.selector()].ravel(),
-                                 minlength=len(watch.ids) + 1)
-            found.append(Row(item, stated, {segmentId: int(counts[n]) for n, segmentId in
-                                            enumerate(watch.ids, start=1) if counts[n]}))
+            counts = np.bincount(
+                watch.labels[item.selector()].ravel(), minlength=len(watch.ids) + 1
+            )
+            found.append(
+                Row(
+                    item,
+                    stated,
+                    {
+                        segmentId: int(counts[n])
+                        for n, segmentId in enumerate(watch.ids, start=1)
+                        if counts[n]
+                    },
+                )
+            )
         return found
 
     def share(self) -> float:
@@ -181,16 +195,21 @@ class AnnotationSession:
         corrected = self._corrected()
         if not corrected.size:
             return change
-        inside = tuple(slice(start, start + n) for start, n in
-                       zip(change.offset, change.changed.shape, strict=True))
+        inside = tuple(
+            slice(start, start + n)
+            for start, n in zip(change.offset, change.changed.shape, strict=True)
+        )
         painted = np.ones(self.shape, bool)
         painted.ravel()[corrected] = False
         painted = change.changed & painted[inside]
         box = box_of(painted)
         if box is None:
             return None
-        return Change(tuple(s.start + o for s, o in zip(box, change.offset, strict=True)),
-                      painted[box], (change.added & painted)[box])
+        return Change(
+            tuple(s.start + o for s, o in zip(box, change.offset, strict=True)),
+            painted[box],
+            (change.added & painted)[box],
+        )
 
     def _corrected(self) -> np.ndarray:
         return correctedVoxels(self._node.get(), self.shape)

@@ -28,8 +28,9 @@ class NodeAnnotation:
     warnings: list[str]
 
 
-def annotationOf(segmentationNode, volumeNode, slices: list[AnnotatedSlice] | None
-                 ) -> NodeAnnotation:
+def annotationOf(
+    segmentationNode, volumeNode, slices: list[AnnotatedSlice] | None
+) -> NodeAnnotation:
     """What was drawn in a segmentation node. slices: None for those that are listed with
     the node or, where none ever were, for the smallest set that covers what was drawn (corrected
     voxels of a result apart, which are no slices).
@@ -39,7 +40,13 @@ def annotationOf(segmentationNode, volumeNode, slices: list[AnnotatedSlice] | No
     drawn = drawnSegments(segmentationNode, volumeNode)
     if slices is None and (listed := listedSlices(segmentationNode)) is not None:
         slices = list(listed)
-    found = label_array(drawn.labelmap, drawn.background, slices, segmentationNode.GetName(),
-                        REMEDY, correctedVoxels(segmentationNode, drawn.labelmap.shape))
+    found = label_array(
+        drawn.labelmap,
+        drawn.background,
+        slices,
+        segmentationNode.GetName(),
+        REMEDY,
+        correctedVoxels(segmentationNode, drawn.labelmap.shape),
+    )
     check_trainable(found.labels, [s.name for s in drawn.segments])
     return NodeAnnotation(found.labels, drawn.segments, found.slices, found.warnings)

@@ -36,7 +36,8 @@ def correctedVoxels(segmentationNode, shape: tuple[int, int, int]) -> np.ndarray
         raise InputError(
             f"the list of corrected voxels of '{segmentationNode.GetName()}' cannot be read "
             f"({error}): remove the node's attribute {ATTRIBUTE}; slices with corrections may then "
-            "be taken for complete ones, so look at the list of slices.") from error
+            "be taken for complete ones, so look at the list of slices."
+        ) from error
     return found
 
 
@@ -45,5 +46,9 @@ def addCorrectedVoxels(segmentationNode, changed: np.ndarray) -> None:
     known = correctedVoxels(segmentationNode, changed.shape)
     voxels = np.union1d(known, np.flatnonzero(changed)).astype("<i8")
     packed = zlib.compress(np.diff(voxels, prepend=np.int64(0)).astype("<i8").tobytes())
-    segmentationNode.SetAttribute(ATTRIBUTE, json.dumps(
-        {"shape": list(changed.shape), "voxels": base64.b64encode(packed).decode("ascii")}))
+    segmentationNode.SetAttribute(
+        ATTRIBUTE,
+        json.dumps(
+            {"shape": list(changed.shape), "voxels": base64.b64encode(packed).decode("ascii")}
+        ),
+    )

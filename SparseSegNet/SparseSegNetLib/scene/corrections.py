@@ -13,8 +13,9 @@ from .segmentations import isBackground, mergedSegments
 GREY = (0.5, 0.5, 0.5)
 
 
-def takeCorrections(resultNode, delivered: np.ndarray, segmentIds: list[str], drawnNode,
-                    volumeNode) -> int:
+def takeCorrections(
+    resultNode, delivered: np.ndarray, segmentIds: list[str], drawnNode, volumeNode
+) -> int:
     """Draw into the annotation what the user changed in a result. Returns how many voxels.
 
     Corrections are single voxels: the slices that they lie in do not become complete. They are
@@ -28,8 +29,10 @@ def takeCorrections(resultNode, delivered: np.ndarray, segmentIds: list[str], dr
     segmentation = resultNode.GetSegmentation()
     missing = [i for i in segmentIds if segmentation.GetSegment(i) is None]
     if missing:
-        raise InputError(f"the segment '{missing[0]}' of the result '{resultNode.GetName()}' was "
-                         "removed: its corrections cannot be told.")
+        raise InputError(
+            f"the segment '{missing[0]}' of the result '{resultNode.GetName()}' was "
+            "removed: its corrections cannot be told."
+        )
     now = mergedSegments(segmentation, segmentIds, volumeNode)
     changed = now != delivered
     if not changed.any():
@@ -40,8 +43,9 @@ def takeCorrections(resultNode, delivered: np.ndarray, segmentIds: list[str], dr
     return int(np.count_nonzero(changed))
 
 
-def _draw(drawnNode, volumeNode, segmentIds: list[str], changed: np.ndarray,
-          now: np.ndarray) -> None:
+def _draw(
+    drawnNode, volumeNode, segmentIds: list[str], changed: np.ndarray, now: np.ndarray
+) -> None:
     """Make the changed voxels of the annotation what they are `now` (uint8 (k, j, i))."""
     drawn = drawnNode.GetSegmentation()
     erased = changed & (now == 0)
@@ -56,8 +60,9 @@ def _draw(drawnNode, volumeNode, segmentIds: list[str], changed: np.ndarray,
         before = np.zeros(changed.shape, bool) if before is None else before > 0
         after = (before & ~changed) | new
         if (after != before).any():
-            slicer.util.updateSegmentBinaryLabelmapFromArray(after.astype(np.uint8), drawnNode,
-                                                             segmentId, volumeNode)
+            slicer.util.updateSegmentBinaryLabelmapFromArray(
+                after.astype(np.uint8), drawnNode, segmentId, volumeNode
+            )
 
 
 def backgroundSegment(segmentationNode, make: bool = False) -> str | None:

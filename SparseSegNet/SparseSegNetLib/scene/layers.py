@@ -62,8 +62,7 @@ def _offset(layer, volumeNode) -> tuple[int, int, int] | None:
     return tuple(int(x) for x in start)
 
 
-def _paste(merged: np.ndarray, layer, start: tuple[int, int, int],
-           numbers: dict[int, int]) -> None:
+def _paste(merged: np.ndarray, layer, start: tuple[int, int, int], numbers: dict[int, int]) -> None:
     """Write a layer into the merged array, clipped to it."""
     extent = layer.GetExtent()
     low = [start[axis] + extent[2 * axis] for axis in (2, 1, 0)]

@@ -20,13 +20,25 @@ from .scene_run import SceneRun
 from .volumes import volumeArray, volumeGeometry
 
 
-def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
-            slices: Sequence[AnnotatedSlice] | str | None = None, network: str = "auto",
-            device: str = "auto", seed: int = 0, maxSteps: int = 0,
-            tile: Sequence[int] | None = None, kernel: int | None = None,
-            width: int | None = None, batchNorm: bool = True, n4: bool = False,
-            resample: Sequence[float] | None = None, largestComponent: bool = False,
-            runFolder: Path | str | None = None) -> SceneRun:
+def densify(
+    volumeNode,
+    segmentationNode,
+    timeBudget: float = 120.0,
+    *,
+    slices: Sequence[AnnotatedSlice] | str | None = None,
+    network: str = "auto",
+    device: str = "auto",
+    seed: int = 0,
+    maxSteps: int = 0,
+    tile: Sequence[int] | None = None,
+    kernel: int | None = None,
+    width: int | None = None,
+    batchNorm: bool = True,
+    n4: bool = False,
+    resample: Sequence[float] | None = None,
+    largestComponent: bool = False,
+    runFolder: Path | str | None = None,
+) -> SceneRun:
     """Learn from the annotated slices of a volume and segment all of it. Returns at once.
 
         run = densify(volumeNode, segmentationNode, timeBudget=120)
@@ -48,10 +60,20 @@ def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
     Raises InputError when volume, segmentation or options cannot be used.
     """
     volumes = list(volumeNode) if isinstance(volumeNode, (list, tuple)) else [volumeNode]
-    options = Options(network, timeBudget, device, seed, maxSteps,
-                      None if tile is None else tuple(tile), kernel, width, batchNorm, n4,
-                      None if resample is None else tuple(resample),
-                      largest_component=largestComponent)
+    options = Options(
+        network,
+        timeBudget,
+        device,
+        seed,
+        maxSteps,
+        None if tile is None else tuple(tile),
+        kernel,
+        width,
+        batchNorm,
+        n4,
+        None if resample is None else tuple(resample),
+        largest_component=largestComponent,
+    )
     geometry = volumeGeometry(volumes[0] if volumes else None)
     slices = _listed(slices)
     annotation = annotationOf(segmentationNode, volumes[0], slices)
@@ -59,23 +81,48 @@ def densify(volumeNode, segmentationNode, timeBudget: float = 120.0, *,
     path = runFolder or tempfile.mkdtemp(prefix="sparsesegnet-")
     try:
         folder = RunFolder.create(
-            path, [RunInput(image, annotation.labels, geometry, annotation.slices,
-                            [node.GetName() or "" for node in volumes])],
-            annotation.segments, options, name=volumes[0].GetName() or "",
-            named_slices=slices is not None)
+            path,
+            [
+                RunInput(
+                    image,
+                    annotation.labels,
+                    geometry,
+                    annotation.slices,
+                    [node.GetName() or "" for node in volumes],
+                )
+            ],
+            annotation.segments,
+            options,
+            name=volumes[0].GetName() or "",
+            named_slices=slices is not None,
+        )
         run = EngineRun(folder)
     except BaseException:
         if runFolder is None:
             shutil.rmtree(path, ignore_errors=True)
         raise
-    return _newest(SceneRun(run, volumes[0], segmentationNode, geometry,
-                           temporary=runFolder is None, warnings=annotation.warnings,
-                           slices=slices))
+    return _newest(
+        SceneRun(
+            run,
+            volumes[0],
+            segmentationNode,
+            geometry,
+            temporary=runFolder is None,
+            warnings=annotation.warnings,
+            slices=slices,
+        )
+    )
 
 
-def resume(runFolder: Path | str, volumeNode, segmentationNode, timeBudget: float | None = None,
-           moreTime: float = 0.0, *,
-           slices: Sequence[AnnotatedSlice] | str | None = None) -> SceneRun:
+def resume(
+    runFolder: Path | str,
+    volumeNode,
+    segmentationNode,
+    timeBudget: float | None = None,
+    moreTime: float = 0.0,
+    *,
+    slices: Sequence[AnnotatedSlice] | str | None = None,
+) -> SceneRun:
     """Go on with a run from its last checkpoint, or teach a finished one some more.
 
         run = resume(run.folder, volumeNode, segmentationNode, moreTime=60)
@@ -90,23 +137,39 @@ def resume(runFolder: Path | str, volumeNode, segmentationNode, timeBudget: floa
     folder = RunFolder.open(runFolder)
     geometry = volumeGeometry(volumeNode)
     if (other := folder.read_input(mapped=True).geometry.difference(geometry)) is not None:
-        raise InputError(f"the run {folder.path} was begun with another volume than "
-                         f"'{volumeNode.GetName()}': {other}.")
+        raise InputError(
+            f"the run {folder.path} was begun with another volume than "
+            f"'{volumeNode.GetName()}': {other}."
+        )
     if slices is None and folder.named_slices:
         slices = folder.read_slices()
     slices = _listed(slices)
     annotation = annotationOf(segmentationNode, volumeNode, slices)
     if [s.id for s in annotation.segments] != [s.id for s in folder.segments]:
-        raise InputError(f"the segments of '{segmentationNode.GetName()}' are others than when "
-                         "the run began: begin a new one.")
+        raise InputError(
+            f"the segments of '{segmentationNode.GetName()}' are others than when "
+            "the run began: begin a new one."
+        )
     if moreTime:
         timeBudget = secondsTaken(folder) + moreTime
     if timeBudget is not None:
         folder.options = replace(folder.options, time_budget=timeBudget, max_steps=0)
-    run = EngineRun(folder, changes=Changes(folder.options, annotation.labels, annotation.slices),
-              patience=ENDING)
-    return _newest(SceneRun(run, volumeNode, segmentationNode, geometry, temporary=False,
-                           warnings=annotation.warnings, slices=slices))
+    run = EngineRun(
+        folder,
+        changes=Changes(folder.options, annotation.labels, annotation.slices),
+        patience=ENDING,
+    )
+    return _newest(
+        SceneRun(
+            run,
+            volumeNode,
+            segmentationNode,
+            geometry,
+            temporary=False,
+            warnings=annotation.warnings,
+            slices=slices,
+        )
+    )
 
 
 def _listed(slices: Sequence[AnnotatedSlice] | str | None) -> list[AnnotatedSlice] | None:

@@ -58,10 +58,16 @@ class PaintObserver:
 
     def _observe(self, segmentation) -> None:
         self._segmentation = segmentation
-        self._tags = [segmentation.AddObserver(event, self._onEvent) for event in (
-            slicer.vtkSegmentation.SourceRepresentationModified,
-            slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved,
-            slicer.vtkSegmentation.SegmentModified, slicer.vtkSegmentation.SegmentsOrderModified)]
+        self._tags = [
+            segmentation.AddObserver(event, self._onEvent)
+            for event in (
+                slicer.vtkSegmentation.SourceRepresentationModified,
+                slicer.vtkSegmentation.SegmentAdded,
+                slicer.vtkSegmentation.SegmentRemoved,
+                slicer.vtkSegmentation.SegmentModified,
+                slicer.vtkSegmentation.SegmentsOrderModified,
+            )
+        ]
 
     def close(self) -> None:
         """Observe no longer."""

@@ -14,8 +14,9 @@ from .volumes import volumeGeometry
 HEAT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 
 
-def createResultNode(labels: np.ndarray, segmentIds: Sequence[str], sourceSegmentationNode,
-                     volumeNode, name: str):
+def createResultNode(
+    labels: np.ndarray, segmentIds: Sequence[str], sourceSegmentationNode, volumeNode, name: str
+):
     """A new segmentation node with the segments of `sourceSegmentationNode` (same IDs, names,
     colours, terminology and other tags) and dense content.
 
@@ -49,8 +50,9 @@ def updateResultNode(node, labels: np.ndarray, segmentIds: Sequence[str], volume
     image.SetExtent(volumeNode.GetImageData().GetExtent())
     image.SetImageToWorldMatrix(matrix)
     # A deep copy: the segmentation keeps this buffer as its own.
-    scalars = numpy_to_vtk(np.ascontiguousarray(labels, np.uint8).ravel(), deep=True,
-                           array_type=vtk.VTK_UNSIGNED_CHAR)
+    scalars = numpy_to_vtk(
+        np.ascontiguousarray(labels, np.uint8).ravel(), deep=True, array_type=vtk.VTK_UNSIGNED_CHAR
+    )
     image.GetPointData().SetScalars(scalars)
     order = vtk.vtkStringArray()
     for segmentId in segmentIds:

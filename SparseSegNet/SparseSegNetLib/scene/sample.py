@@ -25,15 +25,22 @@ def registerSample(folder: Path | str, icon: Path | str | None = None) -> None:
 
     register = SampleData.SampleDataLogic.registerCustomSampleDataSource
     # Newer versions of Slicer have renamed it.
-    types = "loadFileTypes" if "loadFileTypes" in inspect.signature(register).parameters \
+    types = (
+        "loadFileTypes"
+        if "loadFileTypes" in inspect.signature(register).parameters
         else "loadFileType"
+    )
     paths = [Path(folder).resolve() / name for name in (IMAGE, ANNOTATION)]
     register(
-        category=CATEGORY, sampleName=NAME, uris=[path.as_uri() for path in paths],
-        fileNames=[f"SparseSegNet-{path.name}" for path in paths], nodeNames=[VOLUME, DRAWN],
+        category=CATEGORY,
+        sampleName=NAME,
+        uris=[path.as_uri() for path in paths],
+        fileNames=[f"SparseSegNet-{path.name}" for path in paths],
+        nodeNames=[VOLUME, DRAWN],
         **{types: ["VolumeFile", "SegmentationFile"]},
         checksums=[f"SHA256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths],
-        thumbnailFileName=None if icon is None else str(icon))
+        thumbnailFileName=None if icon is None else str(icon),
+    )
 
 
 def loadSample(folder: Path | str) -> tuple:

@@ -28,9 +28,16 @@ class SceneRun:
     Nodes are held weakly: they may be gone, or changed, when the result comes.
     """
 
-    def __init__(self, run: EngineRun, volumeNode, segmentationNode, geometry: Geometry,
-                 temporary: bool, warnings: Sequence[str] = (),
-                 slices: list[AnnotatedSlice] | None = None):
+    def __init__(
+        self,
+        run: EngineRun,
+        volumeNode,
+        segmentationNode,
+        geometry: Geometry,
+        temporary: bool,
+        warnings: Sequence[str] = (),
+        slices: list[AnnotatedSlice] | None = None,
+    ):
         self._run = run
         self._warnings, self._slices = list(warnings), slices
         self._volume = NodeReference(volumeNode, "volume")
@@ -40,8 +47,9 @@ class SceneRun:
         self._result: NodeReference | None = None
         self._preview: NodeReference | None = None
         self._uncertainty: NodeReference | None = None
-        self._discard = weakref.finalize(self, shutil.rmtree, str(run.folder.path), True) \
-            if temporary else None
+        self._discard = (
+            weakref.finalize(self, shutil.rmtree, str(run.folder.path), True) if temporary else None
+        )
         _active.add(self)
 
     @property
@@ -143,8 +151,10 @@ class SceneRun:
         annotation = annotationOf(source, volume, self._slices)
         ids = [s.id for s in self._run.folder.segments]
         if [s.id for s in annotation.segments] != ids:
-            raise InputError(f"segments of '{source.GetName()}' were added, removed or moved "
-                             "since the run began: begin a new one.")
+            raise InputError(
+                f"segments of '{source.GetName()}' were added, removed or moved "
+                "since the run began: begin a new one."
+            )
         self._warnings = annotation.warnings
         self._run.change_labels(annotation.labels, annotation.slices)
 
@@ -165,8 +175,9 @@ class SceneRun:
             node = self._resultNode(labels, source, volume, f"{self._name} preview")
             self._preview = NodeReference(node, "preview")
         else:
-            updateResultNode(self._preview.get(), labels,
-                             [s.id for s in self._run.folder.segments], volume)
+            updateResultNode(
+                self._preview.get(), labels, [s.id for s in self._run.folder.segments], volume
+            )
         return self._preview.get()
 
     def cancel(self, wait: bool = True) -> None:
@@ -208,8 +219,9 @@ class SceneRun:
         self._run.result()
         volume = self._volume.get()
         if self._uncertainty is None or not self._uncertainty.alive:
-            node = createUncertaintyNode(self._run.folder.read_uncertainty(), volume,
-                                         f"{self._name} uncertainty")
+            node = createUncertaintyNode(
+                self._run.folder.read_uncertainty(), volume, f"{self._name} uncertainty"
+            )
             self._uncertainty = NodeReference(node, "uncertainty volume")
         return self._uncertainty.get()
 
@@ -224,21 +236,29 @@ class SceneRun:
 
         What was erased in the result becomes a Background segment of the annotation.
         """
-        return takeCorrections(self.result, self._run.result(),
-                               [s.id for s in self._run.folder.segments],
-                               self._segmentation.get(), self._volume.get())
+        return takeCorrections(
+            self.result,
+            self._run.result(),
+            [s.id for s in self._run.folder.segments],
+            self._segmentation.get(),
+            self._volume.get(),
+        )
 
     def _checkGrid(self, volume, kept: str) -> None:
         if (difference := self._geometry.difference(volumeGeometry(volume))) is not None:
-            raise InputError(f"the volume '{volume.GetName()}' was changed while it was learnt: "
-                             f"{difference} (then against now). {kept}".strip())
+            raise InputError(
+                f"the volume '{volume.GetName()}' was changed while it was learnt: "
+                f"{difference} (then against now). {kept}".strip()
+            )
 
     def _resultNode(self, labels, source, volume, name: str):
         segments = self._run.folder.segments
         missing = [s.name for s in segments if source.GetSegmentation().GetSegment(s.id) is None]
         if missing:
-            raise InputError(f"the segment '{missing[0]}' was removed from '{source.GetName()}' "
-                             f"while it was learnt. The result is kept in {self.folder}.")
+            raise InputError(
+                f"the segment '{missing[0]}' was removed from '{source.GetName()}' "
+                f"while it was learnt. The result is kept in {self.folder}."
+            )
         return createResultNode(labels, [s.id for s in segments], source, volume, name)
 
     def _settled(self, state: str) -> str:

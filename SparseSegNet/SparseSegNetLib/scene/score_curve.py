@@ -37,8 +37,11 @@ class ScoreCurve:
 
     def show(self, metrics: list[dict]) -> None:
         """Show these ``metrics`` events; those without a score are left out."""
-        points = [(m["seconds"], m["held_out_dice"]) for m in metrics
-                  if m.get("held_out_dice") is not None]
+        points = [
+            (m["seconds"], m["held_out_dice"])
+            for m in metrics
+            if m.get("held_out_dice") is not None
+        ]
         if points == self.points or not self.alive:
             return
         self.points = points

@@ -38,15 +38,19 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
     if segmentationNode is None:
         raise InputError("no segmentation is chosen: choose or create one.")
     if not segmentationNode.IsA("vtkMRMLSegmentationNode"):
-        raise InputError(f"'{segmentationNode.GetName()}' is no segmentation "
-                         f"({segmentationNode.GetClassName()}): choose or create one.")
+        raise InputError(
+            f"'{segmentationNode.GetName()}' is no segmentation "
+            f"({segmentationNode.GetClassName()}): choose or create one."
+        )
     refuseTransformed(segmentationNode, "segmentation")
     volumeGeometry(volumeNode)
     segmentation = segmentationNode.GetSegmentation()
     ids = orderedSegments(segmentation) if segmentation is not None else []
     if not ids:
-        raise InputError(f"the segmentation '{segmentationNode.GetName()}' has no segments: add "
-                         "one and draw it in a few slices.")
+        raise InputError(
+            f"the segmentation '{segmentationNode.GetName()}' has no segments: add "
+            "one and draw it in a few slices."
+        )
     merged = mergedSegments(segmentation, ids, volumeNode)
     behind = [n for n, i in enumerate(ids, start=1) if isBackground(segmentation, i)]
     background = np.isin(merged, behind) if behind else None
@@ -54,15 +58,21 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
     table = np.zeros(len(ids) + 1, np.uint8)
     real = [n for n in range(1, len(ids) + 1) if n not in behind]
     if len(real) > MAX_SEGMENTS:
-        raise InputError(f"the segmentation '{segmentationNode.GetName()}' has {len(real)} "
-                         f"segments: at most {MAX_SEGMENTS} can be used. Remove some, or move "
-                         "them to another segmentation.")
+        raise InputError(
+            f"the segmentation '{segmentationNode.GetName()}' has {len(real)} "
+            f"segments: at most {MAX_SEGMENTS} can be used. Remove some, or move "
+            "them to another segmentation."
+        )
     table[real] = np.arange(1, len(real) + 1)
     if not real:
-        raise InputError(f"the segmentation '{segmentationNode.GetName()}' has only a Background "
-                         "segment: add one for the structure.")
-    segments = [_described(segmentation.GetSegment(ids[n - 1]), ids[n - 1], place)
-                for place, n in enumerate(real, start=1)]
+        raise InputError(
+            f"the segmentation '{segmentationNode.GetName()}' has only a Background "
+            "segment: add one for the structure."
+        )
+    segments = [
+        _described(segmentation.GetSegment(ids[n - 1]), ids[n - 1], place)
+        for place, n in enumerate(real, start=1)
+    ]
     return Drawn(table[merged], segments, background)
 
 
@@ -80,8 +90,11 @@ def segmentationsOf(volumeNode) -> list:
 def _drawnOn(segmentationNode, volumeNode) -> bool:
     segmentation = segmentationNode.GetSegmentation()
     ids = [] if segmentation is None else list(segmentation.GetSegmentIDs())
-    return bool(ids) and volumeNode.GetImageData() is not None and onGrid(
-        segmentation, ids, volumeNode)
+    return (
+        bool(ids)
+        and volumeNode.GetImageData() is not None
+        and onGrid(segmentation, ids, volumeNode)
+    )
 
 
 def isBackground(segmentation, segmentId: str) -> bool:
@@ -105,9 +118,11 @@ def mergedSegments(segmentation, ids: list[str], volumeNode) -> np.ndarray:
     where several do. Raises InputError when the segments cannot be put on that grid, or are more
     than a label array can tell apart."""
     if len(ids) > MAX_SEGMENTS + 1:
-        raise InputError(f"the segmentation has {len(ids)} segments: at most {MAX_SEGMENTS} and "
-                         "one called Background can be used. Remove some, or move them to another "
-                         "segmentation.")
+        raise InputError(
+            f"the segmentation has {len(ids)} segments: at most {MAX_SEGMENTS} and "
+            "one called Background can be used. Remove some, or move them to another "
+            "segmentation."
+        )
     merged = mergedLayers(segmentation, ids, volumeNode)
     if merged is None:
         merged = _resampled(segmentation, ids, volumeNode)
@@ -127,8 +142,10 @@ def _resampled(segmentation, ids: list[str], volumeNode) -> np.ndarray:
     if not copy.GetSegmentation().ContainsRepresentation(name):
         copy.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
         if not copy.GetSegmentation().CreateRepresentation(name):
-            raise InputError("the segmentation cannot be converted to a binary labelmap: do it in "
-                             "the Segmentations module (Representations, Create).")
+            raise InputError(
+                "the segmentation cannot be converted to a binary labelmap: do it in "
+                "the Segmentations module (Representations, Create)."
+            )
     grid = slicer.vtkOrientedImageData()
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
@@ -140,9 +157,12 @@ def _resampled(segmentation, ids: list[str], volumeNode) -> np.ndarray:
         values.InsertNextValue(number)
     found = slicer.vtkOrientedImageData()
     if not copy.GenerateMergedLabelmapForAllSegments(
-            found, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, grid, order, values):
-        raise InputError("the segments cannot be put on the volume's grid: check that the "
-                         "segmentation and the volume belong together.")
+        found, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, grid, order, values
+    ):
+        raise InputError(
+            "the segments cannot be put on the volume's grid: check that the "
+            "segmentation and the volume belong together."
+        )
     return vtk_to_numpy(found.GetPointData().GetScalars()).astype(np.uint8)
 
 

@@ -25,20 +25,29 @@ def listedSlices(segmentationNode) -> dict[AnnotatedSlice, bool] | None:
     try:
         items = parse_json(text)
         SLICES(items, "slices")
-        return dict(sorted((AnnotatedSlice.from_json(item), bool(item.get("stated")))
-                           for item in items))
+        return dict(
+            sorted((AnnotatedSlice.from_json(item), bool(item.get("stated"))) for item in items)
+        )
     except (ValueError, TypeError) as error:
         raise InputError(
             f"the list of annotated slices of '{segmentationNode.GetName()}' cannot be read "
             f"({error}): remove the node's attribute {ATTRIBUTE}, and the slices will be found "
-            "from what is drawn.") from error
+            "from what is drawn."
+        ) from error
 
 
 def listSlices(segmentationNode, slices: dict[AnnotatedSlice, bool] | None) -> None:
     """Keep the list with the node; None forgets it, so that slices are found again."""
-    text = None if slices is None else json.dumps(
-        [{**item.to_json(), **({"stated": True} if stated else {})}
-         for item, stated in sorted(slices.items())])
+    text = (
+        None
+        if slices is None
+        else json.dumps(
+            [
+                {**item.to_json(), **({"stated": True} if stated else {})}
+                for item, stated in sorted(slices.items())
+            ]
+        )
+    )
     if text == segmentationNode.GetAttribute(ATTRIBUTE):
         return
     if text is None:

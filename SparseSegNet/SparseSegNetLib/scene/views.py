@@ -80,8 +80,13 @@ def visibleBox(sliceNode, volumeNode) -> tuple | None:
         return None
     width, height = sliceNode.GetFieldOfView()[:2]
     toRas = _matrix(sliceNode.GetSliceToRAS())
-    corners = np.array([_ijk(volumeNode, (toRas @ [x, y, 0, 1])[:3])
-                        for x in (-width / 2, width / 2) for y in (-height / 2, height / 2)])
+    corners = np.array(
+        [
+            _ijk(volumeNode, (toRas @ [x, y, 0, 1])[:3])
+            for x in (-width / 2, width / 2)
+            for y in (-height / 2, height / 2)
+        ]
+    )
     size = volumeNode.GetImageData().GetDimensions()
     box, whole = [], True
     for axis in [a for a in (2, 1, 0) if a != AXES.index(plane.axis)]:
@@ -137,7 +142,9 @@ def axisNames(volumeNode) -> dict[str, str]:
     directions = [[0.0] * 3 for _ in range(3)]
     volumeNode.GetIJKToRASDirections(directions)
     along = np.abs(np.array(directions))  # rows R, A, S; columns i, j, k
-    best = max(permutations(range(3)), key=lambda rows: sum(along[r, c] for c, r in
-                                                            enumerate(rows)))
-    return {axis: ("sagittal", "coronal", "axial")[row]
-            for axis, row in zip(AXES, best, strict=True)}
+    best = max(
+        permutations(range(3)), key=lambda rows: sum(along[r, c] for c, r in enumerate(rows))
+    )
+    return {
+        axis: ("sagittal", "coronal", "axial")[row] for axis, row in zip(AXES, best, strict=True)
+    }

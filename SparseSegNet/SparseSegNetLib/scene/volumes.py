@@ -20,21 +20,28 @@ def volumeGeometry(volumeNode) -> Geometry:
     Raises InputError for a node that is no volume, has no voxels or is under a transform.
     """
     if volumeNode is not None and not volumeNode.IsA("vtkMRMLVolumeNode"):
-        raise InputError(f"'{volumeNode.GetName()}' is no volume ({volumeNode.GetClassName()}): "
-                         "choose a loaded volume.")
+        raise InputError(
+            f"'{volumeNode.GetName()}' is no volume ({volumeNode.GetClassName()}): "
+            "choose a loaded volume."
+        )
     image = None if volumeNode is None else volumeNode.GetImageData()
     if image is None or 0 in image.GetDimensions():
-        name = "no volume is chosen" if volumeNode is None else \
-            f"the volume '{volumeNode.GetName()}' has no voxels"
+        name = (
+            "no volume is chosen"
+            if volumeNode is None
+            else f"the volume '{volumeNode.GetName()}' has no voxels"
+        )
         raise InputError(f"{name}: choose a loaded volume.")
     refuseTransformed(volumeNode, "volume")
     directions = [[0.0] * 3 for _ in range(3)]
     volumeNode.GetIJKToRASDirections(directions)
     # Adding zero turns -0.0 into 0.0, which would look odd in messages and files.
     return Geometry(
-        tuple(image.GetDimensions()), tuple(volumeNode.GetSpacing()),
+        tuple(image.GetDimensions()),
+        tuple(volumeNode.GetSpacing()),
         tuple(f * x + 0.0 for f, x in zip(FLIP, volumeNode.GetOrigin(), strict=True)),
-        tuple(f * x + 0.0 for f, row in zip(FLIP, directions, strict=True) for x in row))
+        tuple(f * x + 0.0 for f, row in zip(FLIP, directions, strict=True) for x in row),
+    )
 
 
 def volumeArray(volumeNodes: Sequence) -> np.ndarray:
@@ -50,13 +57,16 @@ def volumeArray(volumeNodes: Sequence) -> np.ndarray:
             raise InputError(
                 f"the volumes '{volumeNodes[0].GetName()}' and '{node.GetName()}' lie on different "
                 f"grids: {difference}. Resample one to the other (Resample Scalar/Vector/DWI "
-                "Volume).")
+                "Volume)."
+            )
         voxels = slicer.util.arrayFromVolume(node)
         channels += [voxels] if voxels.ndim == 3 else list(np.moveaxis(voxels, -1, 0))
     image = np.stack(channels)  # copies
     if np.issubdtype(image.dtype, np.floating) and (bad := np.count_nonzero(~np.isfinite(image))):
-        raise InputError(f"the volume '{volumeNodes[0].GetName()}' has {bad} voxels that are not "
-                         "finite (NaN or infinite): replace them first.")
+        raise InputError(
+            f"the volume '{volumeNodes[0].GetName()}' has {bad} voxels that are not "
+            "finite (NaN or infinite): replace them first."
+        )
     return image
 
 
@@ -66,4 +76,5 @@ def refuseTransformed(node, kind: str) -> None:
         raise InputError(
             f"the {kind} '{node.GetName()}' is under the transform "
             f"'{node.GetParentTransformNode().GetName()}': harden it (Transforms, Apply transform) "
-            "or take the node out of it.")
+            "or take the node out of it."
+        )

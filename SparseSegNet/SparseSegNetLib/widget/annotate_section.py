@@ -45,9 +45,11 @@ class AnnotateSection:
         self.editor.enter()
         window = slicer.util.mainWindow()
         if window is not None and not self._shortcuts:
-            for keys, act in (("Ctrl+Shift+M", self.onMarkUnderMouse),
-                              ("Ctrl+Shift+Left", self.onPrevious),
-                              ("Ctrl+Shift+Right", self.onNext)):
+            for keys, act in (
+                ("Ctrl+Shift+M", self.onMarkUnderMouse),
+                ("Ctrl+Shift+Left", self.onPrevious),
+                ("Ctrl+Shift+Right", self.onNext),
+            ):
                 shortcut = qt.QShortcut(qt.QKeySequence(keys), window)
                 shortcut.activated.connect(act)
                 self._shortcuts.append(shortcut)
@@ -108,23 +110,30 @@ class AnnotateSection:
         share = session.share()
         hint = session.warning
         if not rows and not hint:
-            hint = _("Draw each segment completely in a few slices: two or three of each "
-                     "direction, spread over the structure. What you leave out in such a slice "
-                     "counts as background.")
+            hint = _(
+                "Draw each segment completely in a few slices: two or three of each "
+                "direction, spread over the structure. What you leave out in such a slice "
+                "counts as background."
+            )
         self.ui.annotateHint.text = hint
         self.ui.annotateHint.visible = bool(hint)
         directions = {row.slice.axis for row in rows}
-        text = (_("1 slice, {share} % of the volume.") if len(rows) == 1 else
-                _("{count} slices, {share} % of the volume.")).format(
-                    count=len(rows), share=f"{100 * share:.1f}")
+        text = (
+            _("1 slice, {share} % of the volume.")
+            if len(rows) == 1
+            else _("{count} slices, {share} % of the volume.")
+        ).format(count=len(rows), share=f"{100 * share:.1f}")
         if not rows:
             text = ""
         elif len(directions) < 3:
-            text += " " + _("Draw slices of all three directions: each shows what the others "
-                            "cannot.")
+            text += " " + _(
+                "Draw slices of all three directions: each shows what the others cannot."
+            )
         elif share < ENOUGH and len(rows) < 13:
-            text += " " + _("5 to 13 slices are usually enough; where the preview is wrong, one "
-                            "more helps most.")
+            text += " " + _(
+                "5 to 13 slices are usually enough; where the preview is wrong, one "
+                "more helps most."
+            )
         else:
             text += " " + _("That is usually enough. More helps where the preview is wrong.")
         self.ui.countLabel.text = text
@@ -132,24 +141,30 @@ class AnnotateSection:
     def _lookAtViews(self) -> None:
         volume = self.panel.parameters.volume
         self._planes = views.shownPlanes(volume)
-        texts = [f"{name}: {plane.axis} {plane.index}" if plane else
-                 _("{view}: no voxel plane").format(view=name)
-                 for name, plane in self._planes.items()]
+        texts = [
+            f"{name}: {plane.axis} {plane.index}"
+            if plane
+            else _("{view}: no voxel plane").format(view=name)
+            for name, plane in self._planes.items()
+        ]
         combo = self.ui.viewCombo
         if [combo.itemText(n) for n in range(combo.count)] != texts:
             chosen = combo.currentIndex
             combo.clear()
             combo.addItems(texts)
             combo.currentIndex = min(max(0, chosen), len(texts) - 1)
-        self._turned = [n.GetName() for n in views.mappedNodes(volume)
-                        if views.shownAxis(n, volume) is None]
+        self._turned = [
+            n.GetName() for n in views.mappedNodes(volume) if views.shownAxis(n, volume) is None
+        ]
         self._showWarning()
 
     def _showWarning(self) -> None:
         text = self._said
         if self._turned:
-            text = _("The view {names} does not lie in a plane of the volume: what is painted "
-                     "there spreads over several slices.").format(names=", ".join(self._turned))
+            text = _(
+                "The view {names} does not lie in a plane of the volume: what is painted "
+                "there spreads over several slices."
+            ).format(names=", ".join(self._turned))
         elif self.editor.sphere:
             text = _("A 3D sphere brush is chosen: what it paints is no complete slice.")
         self.ui.alignButton.visible = bool(self._turned)
@@ -195,8 +210,12 @@ class AnnotateSection:
     def _mark(self, name: str) -> None:
         plane = self._planes[name]
         if plane is None:
-            self.controller.showMessage(_("The view {name} shows no voxel plane of the volume: align the views "
-                             "or scroll into the volume.").format(name=name))
+            self.controller.showMessage(
+                _(
+                    "The view {name} shows no voxel plane of the volume: align the views "
+                    "or scroll into the volume."
+                ).format(name=name)
+            )
             return
         self._changed(lambda: self.panel.session.mark(plane))
         self.table.select(plane)
@@ -215,8 +234,12 @@ class AnnotateSection:
         if current.box is None:
             box = self._boxShown(current, volume)
             if box is None:
-                self.controller.showMessage(_("A view shows all of slice {slice}: zoom in until it shows only "
-                                 "what you annotated.").format(slice=current))
+                self.controller.showMessage(
+                    _(
+                        "A view shows all of slice {slice}: zoom in until it shows only "
+                        "what you annotated."
+                    ).format(slice=current)
+                )
                 self._updateButtons()
                 return
         found = []

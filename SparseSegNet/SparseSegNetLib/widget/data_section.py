@@ -35,8 +35,9 @@ class DataSection:
         self._showChannels(parameters)
         text = self.panel.problem
         if volume is None:
-            text = _("Load a scan and choose it above. 'Sample Data' has one to try: "
-                     "SparseSegNetKidney.")
+            text = _(
+                "Load a scan and choose it above. 'Sample Data' has one to try: SparseSegNetKidney."
+            )
         elif not text:
             text = self._about(volume)
         self.ui.dataInfoLabel.text = text
@@ -48,8 +49,9 @@ class DataSection:
         selector = self.ui.channelSelector
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
             selector.setCheckState(node, qt.Qt.Checked if node in chosen else qt.Qt.Unchecked)
-            selector.setUserCheckable(node, node is not parameters.volume
-                                      if parameters is not None else True)
+            selector.setUserCheckable(
+                node, node is not parameters.volume if parameters is not None else True
+            )
         self._showing = False
 
     def _about(self, volume) -> str:
@@ -59,12 +61,15 @@ class DataSection:
             return str(error)
         voxels = grid.size[0] * grid.size[1] * grid.size[2]
         text = _("{size} voxels ({millions} million), {spacing} mm.").format(
-            size=" × ".join(map(str, grid.size)), millions=f"{voxels / 1e6:.2g}",
-            spacing=" × ".join(f"{s:.3g}" for s in grid.spacing))
+            size=" × ".join(map(str, grid.size)),
+            millions=f"{voxels / 1e6:.2g}",
+            spacing=" × ".join(f"{s:.3g}" for s in grid.spacing),
+        )
         speed = self.panel.torchCard.speed
         if speed:
             text += " " + _("On this computer about {time} of learning usually suffices.").format(
-                time=duration(suggestedTime(voxels, speed)))
+                time=duration(suggestedTime(voxels, speed))
+            )
         return text
 
     def onNewSegmentation(self) -> None:
@@ -73,7 +78,8 @@ class DataSection:
         volume = parameters.volume
         node = slicer.mrmlScene.AddNewNodeByClass(
             "vtkMRMLSegmentationNode",
-            slicer.mrmlScene.GenerateUniqueName(_("{name} drawn").format(name=volume.GetName())))
+            slicer.mrmlScene.GenerateUniqueName(_("{name} drawn").format(name=volume.GetName())),
+        )
         node.CreateDefaultDisplayNodes()
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         for number, name in enumerate((_("Structure 1"), _("Structure 2"))):
@@ -85,8 +91,9 @@ class DataSection:
         parameters = self.panel.parameters
         if self._showing or parameters is None:
             return
-        parameters.channels = [n for n in self.ui.channelSelector.checkedNodes()
-                               if n is not parameters.volume]
+        parameters.channels = [
+            n for n in self.ui.channelSelector.checkedNodes() if n is not parameters.volume
+        ]
 
 
 def suggestedTime(voxels: int, speed: float) -> float:

@@ -5,8 +5,17 @@ from __future__ import annotations
 import slicer
 
 TAG = "SparseSegNet"
-EFFECTS = ["Paint", "Draw", "Erase", "Level tracing", "Threshold", "Scissors", "Islands",
-           "Smoothing", "Margin"]
+EFFECTS = [
+    "Paint",
+    "Draw",
+    "Erase",
+    "Level tracing",
+    "Threshold",
+    "Scissors",
+    "Islands",
+    "Smoothing",
+    "Margin",
+]
 
 
 class Editor:

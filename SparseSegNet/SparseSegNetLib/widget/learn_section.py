@@ -25,8 +25,12 @@ class LearnSection:
         self.curve = CurveView(self.ui.plotFrame)
         ui = self.ui
         ui.timeSlider.maximum = len(TIMES) - 1
-        names = {"auto": _("Automatic"), "cuda": _("Graphics card (CUDA)"),
-                 "mps": _("Apple graphics (MPS)"), "cpu": _("Processor")}
+        names = {
+            "auto": _("Automatic"),
+            "cuda": _("Graphics card (CUDA)"),
+            "mps": _("Apple graphics (MPS)"),
+            "cpu": _("Processor"),
+        }
         for device in DEVICES:
             ui.deviceCombo.addItem(names[device], device)
         for name in PRESETS:
@@ -49,14 +53,18 @@ class LearnSection:
         state = "" if run is None else self.controller.state
         active = state in ("preparing", "training", "paused", "finishing")
         ready = self.panel.session is not None and self.panel.torchCard.state in (
-            "ready", "checking", "unknown")
+            "ready",
+            "checking",
+            "unknown",
+        )
         ui.trainButton.enabled = ready and not active
         ui.pauseButton.enabled = state in ("training", "paused")
         ui.pauseButton.text = _("Go on") if state == "paused" else _("Pause")
         ui.stopButton.enabled = state in ("preparing", "training", "paused")
         ui.cancelButton.enabled = active
-        ui.resumeButton.visible = (not active and ready and parameters is not None
-                                   and resumable(parameters.runFolder))
+        ui.resumeButton.visible = (
+            not active and ready and parameters is not None and resumable(parameters.runFolder)
+        )
         for widget in (ui.deviceCombo, ui.networkCombo, ui.seedSpin, ui.largestCheck):
             widget.enabled = not active
         self._showParameters(parameters)
@@ -88,8 +96,11 @@ class LearnSection:
         ui.progressBar.textVisible = remaining is not None and self.controller.active
         if ui.progressBar.textVisible:
             ui.progressBar.format = _("{time} left").format(time=clock(remaining))
-        ui.statusLabel.text = "\n".join(filter(None, (self.controller.message, self._status(state),
-                                                      *self.controller.warnings[-2:])))
+        ui.statusLabel.text = "\n".join(
+            filter(
+                None, (self.controller.message, self._status(state), *self.controller.warnings[-2:])
+            )
+        )
 
     def _status(self, state: str) -> str:
         progress = self.controller.progress
@@ -97,18 +108,22 @@ class LearnSection:
         on = f" ({where})" if where else ""
         phase = progress.get("phase")
         if state == "preparing":
-            return {"probing": _("Measuring this computer's speed"),
-                    "comparing slices": _("Comparing the slices"),
-                    "correcting bias": _("Correcting the bias field")}.get(
-                        phase, _("Starting")) + on
+            return {
+                "probing": _("Measuring this computer's speed"),
+                "comparing slices": _("Comparing the slices"),
+                "correcting bias": _("Correcting the bias field"),
+            }.get(phase, _("Starting")) + on
         if state == "training":
             text = _("Learning, step {step}").format(step=progress.get("step", 0)) + on
             return ". ".join(filter(None, (text, self.score())))
-        return {"paused": _("Paused. Its time stands still."),
-                "finishing": _("Predicting the whole volume") + on,
-                "done": _("Done."), "cancelled": _("Cancelled. Nothing was changed."),
-                "failed": self.controller.failure,
-                "": self._idle()}[state]
+        return {
+            "paused": _("Paused. Its time stands still."),
+            "finishing": _("Predicting the whole volume") + on,
+            "done": _("Done."),
+            "cancelled": _("Cancelled. Nothing was changed."),
+            "failed": self.controller.failure,
+            "": self._idle(),
+        }[state]
 
     def _idle(self) -> str:
         if self.panel.torchCard.state == "ready":
@@ -122,8 +137,11 @@ class LearnSection:
         scored = [m for m in self.controller.metrics if m.get("held_out_dice") is not None]
         if not scored:
             return ""
-        text = _("Out-of-fold Dice {score}") if scored[-1]["phase"] == OUT_OF_FOLD else \
-            _("Validation Dice {score}")
+        text = (
+            _("Out-of-fold Dice {score}")
+            if scored[-1]["phase"] == OUT_OF_FOLD
+            else _("Validation Dice {score}")
+        )
         return text.format(score=f"{scored[-1]['held_out_dice']:.2f}")
 
     def onTime(self, index: int) -> None:
@@ -155,15 +173,23 @@ class LearnSection:
         folder = "" if self.panel.parameters is None else self.panel.parameters.runFolder
         kept = self.panel.runs.kept(folder)
         self.ui.deleteRunsButton.enabled = bool(kept)
-        self.ui.runsInfoLabel.text = _("{count} old ones, {size}").format(
-            count=len(kept), size=size(self.panel.runs.size(kept))) if kept else _("none but "
-                                                                                "the present one")
+        self.ui.runsInfoLabel.text = (
+            _("{count} old ones, {size}").format(
+                count=len(kept), size=size(self.panel.runs.size(kept))
+            )
+            if kept
+            else _("none but the present one")
+        )
 
     def onDeleteRuns(self) -> None:
         kept = self.panel.runs.kept(self.panel.parameters.runFolder)
         if kept and slicer.util.confirmOkCancelDisplay(
-                _("Delete {count} runs with their weights? Scenes that were saved with one of "
-                  "them cannot resume it then.").format(count=len(kept)), _("Delete old runs")):
+            _(
+                "Delete {count} runs with their weights? Scenes that were saved with one of "
+                "them cannot resume it then."
+            ).format(count=len(kept)),
+            _("Delete old runs"),
+        ):
             self.panel.runs.delete(kept)
         self.showRuns()
 
@@ -173,23 +199,35 @@ class LearnSection:
         if self.panel.session is None:
             self.controller.showMessage(_("Choose a volume and a segmentation first."))
             return
-        lines = ["import SparseSegNet",
-                 f"volume = slicer.util.getNode({parameters.volume.GetName()!r})",
-                 f"drawn = slicer.util.getNode({parameters.segmentation.GetName()!r})"]
+        lines = [
+            "import SparseSegNet",
+            f"volume = slicer.util.getNode({parameters.volume.GetName()!r})",
+            f"drawn = slicer.util.getNode({parameters.segmentation.GetName()!r})",
+        ]
         volume = "volume"
         if parameters.channels:
             names = ", ".join(f"slicer.util.getNode({n.GetName()!r})" for n in parameters.channels)
             volume = f"[volume, {names}]"
         slices = " ".join(f"{s.axis}:{s.index}" for s in sorted(self.panel.session.slices))
-        options = "".join(f", {name}={value!r}" for name, value, usual in (
-            ("device", parameters.device, "auto"), ("network", parameters.network, "auto"),
-            ("seed", parameters.seed, 0),
-            ("largestComponent", parameters.largestComponent, False)) if value != usual)
+        options = "".join(
+            f", {name}={value!r}"
+            for name, value, usual in (
+                ("device", parameters.device, "auto"),
+                ("network", parameters.network, "auto"),
+                ("seed", parameters.seed, 0),
+                ("largestComponent", parameters.largestComponent, False),
+            )
+            if value != usual
+        )
         if any(s.box for s in self.panel.session.slices):
             slices = ""  # boxes are kept with the segmentation, which the function reads
         options += f", slices={slices!r}" if slices else ""
-        lines += [f"run = SparseSegNet.densify({volume}, drawn, "
-                  f"timeBudget={parameters.timeBudget:g}{options})",
-                  "run.wait()", "result = run.result", ""]
+        lines += [
+            f"run = SparseSegNet.densify({volume}, drawn, "
+            f"timeBudget={parameters.timeBudget:g}{options})",
+            "run.wait()",
+            "result = run.result",
+            "",
+        ]
         qt.QApplication.clipboard().setText("\n".join(lines))
         self.controller.showMessage(_("Copied: paste it into the Python console."))

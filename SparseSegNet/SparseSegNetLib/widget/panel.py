@@ -108,8 +108,11 @@ class Panel:
             if repr(error) != self._last_stderr:
                 self._last_stderr = repr(error)
                 logging.exception("SparseSegNet: an internal error")
-                self.controller.showMessage(_("An internal error: {error}. The application's log has the details."
-                           ).format(error=repr(error)))
+                self.controller.showMessage(
+                    _("An internal error: {error}. The application's log has the details.").format(
+                        error=repr(error)
+                    )
+                )
 
     def tick(self) -> None:
         """Take in what children say and what was painted."""
@@ -165,8 +168,9 @@ class Panel:
 
     def _disconnect(self) -> None:
         if self.parameters is not None:
-            self.owner.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent,
-                                      self.onParameters)
+            self.owner.removeObserver(
+                self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters
+            )
             self.parameters.disconnectGui(self._connection)
         self.parameters = None
 
@@ -189,8 +193,11 @@ class Panel:
             return
         self._offered, parameters = volume, self.parameters
         if parameters.segmentation is None:
-            found = [n for n in segmentationsOf(volume)
-                     if n not in (parameters.result, parameters.preview)]
+            found = [
+                n
+                for n in segmentationsOf(volume)
+                if n not in (parameters.result, parameters.preview)
+            ]
             if len(found) == 1:
                 parameters.segmentation = found[0]
 
@@ -250,6 +257,10 @@ class Panel:
         """A volume or segmentation in use may be gone."""
         if self.session is not None and not self.session.alive:
             if self.controller.active:
-                self.controller.showMessage(_("The volume or the segmentation was deleted while it was learnt: the "
-                           "run goes on and its folder keeps the result, but it cannot be shown."))
+                self.controller.showMessage(
+                    _(
+                        "The volume or the segmentation was deleted while it was learnt: the "
+                        "run goes on and its folder keeps the result, but it cannot be shown."
+                    )
+                )
             self.update()

@@ -54,8 +54,11 @@ class ResultSection:
             ui.resultLabel.text = _("The dense segmentation appears here after learning.")
         else:
             score = self.panel.learn.score()
-            ui.resultLabel.text = _("{name}: every voxel that you drew is in it as you drew it. "
-                                    "{score}").format(name=result.GetName(), score=score).strip()
+            ui.resultLabel.text = (
+                _("{name}: every voxel that you drew is in it as you drew it. {score}")
+                .format(name=result.GetName(), score=score)
+                .strip()
+            )
         ui.uncertaintyButton.checked = self._overlaid()
         self._showDisagreements(folder if usable else None)
 
@@ -67,15 +70,18 @@ class ResultSection:
             table = ui.disagreementTable
             table.rowCount = len(self._regions)
             for row, region in enumerate(self._regions):
-                for column, text in enumerate((region["drawn"], region["model"],
-                                               str(region["voxels"]))):
+                for column, text in enumerate(
+                    (region["drawn"], region["model"], str(region["voxels"]))
+                ):
                     table.setItem(row, column, qt.QTableWidgetItem(text))
             table.resizeColumnToContents(2)
         ui.disagreementTable.visible = bool(self._regions)
         ui.disagreementLabel.visible = folder is not None
-        ui.disagreementLabel.text = _("Where the model disagrees with you: look whether it is "
-                                      "right.") if self._regions else _(
-            "The model agrees with all that you drew.")
+        ui.disagreementLabel.text = (
+            _("Where the model disagrees with you: look whether it is right.")
+            if self._regions
+            else _("The model agrees with all that you drew.")
+        )
 
     def onDisagreement(self) -> None:
         row, volume = selectedRow(self.ui.disagreementTable), self.panel.parameters.volume
@@ -95,12 +101,15 @@ class ResultSection:
                 except InputError as error:
                     self.controller.showMessage(str(error))
                     return
-                node = createUncertaintyNode(found, parameters.volume,
-                                             _("{name} uncertainty").format(
-                                                 name=parameters.segmentation.GetName()))
+                node = createUncertaintyNode(
+                    found,
+                    parameters.volume,
+                    _("{name} uncertainty").format(name=parameters.segmentation.GetName()),
+                )
                 parameters.uncertainty = node
-            slicer.util.setSliceViewerLayers(background=parameters.volume, foreground=node,
-                                             foregroundOpacity=OPACITY)
+            slicer.util.setSliceViewerLayers(
+                background=parameters.volume, foreground=node, foregroundOpacity=OPACITY
+            )
         self.update()
 
     def _overlaid(self) -> bool:
@@ -114,16 +123,22 @@ class ResultSection:
         """Ask for a file, and copy the trained model there."""
         folder = finished(self.panel.parameters.runFolder)
         chosen = qt.QFileDialog.getSaveFileName(
-            self.ui.saveModelButton, _("Save model"), "model.safetensors",
-            _("Models (*.safetensors)"))
+            self.ui.saveModelButton,
+            _("Save model"),
+            "model.safetensors",
+            _("Models (*.safetensors)"),
+        )
         path = chosen[0] if isinstance(chosen, tuple) else chosen
         if not path or folder is None:
             return
         try:
             shutil.copyfile(folder.model_path, path)
         except OSError as error:
-            self.controller.showMessage(_("The model cannot be written to {path}: {why}. Choose another "
-                             "folder.").format(path=path, why=error.strerror or error))
+            self.controller.showMessage(
+                _("The model cannot be written to {path}: {why}. Choose another folder.").format(
+                    path=path, why=error.strerror or error
+                )
+            )
             return
         self.controller.showMessage(_("The model was saved as {path}.").format(path=path))
 
@@ -131,8 +146,11 @@ class ResultSection:
         """Open the result in the editor, or the annotation again."""
         self.panel.correcting = self.ui.correctButton.checked
         self.panel.annotate.update()
-        self.controller.showMessage(_("Correct the result with the editor above, then press Continue "
-                         "learning.") if self.panel.correcting else "")
+        self.controller.showMessage(
+            _("Correct the result with the editor above, then press Continue learning.")
+            if self.panel.correcting
+            else ""
+        )
 
     def onContinue(self) -> None:
         """Corrections become annotation, and learning goes on from where it ended."""
@@ -143,11 +161,20 @@ class ResultSection:
         self.panel.annotate.update()
         self.panel.annotate.editor.saveStateForUndo()
         try:
-            count = takeCorrections(parameters.result, folder.read_result(),
-                                    [s.id for s in folder.segments], parameters.segmentation,
-                                    parameters.volume)
+            count = takeCorrections(
+                parameters.result,
+                folder.read_result(),
+                [s.id for s in folder.segments],
+                parameters.segmentation,
+                parameters.volume,
+            )
         except InputError as error:
             self.controller.showMessage(str(error))
             return
-        self.controller.continueRun(folder.path, moreTime=parameters.timeBudget, message=_(
-            "{count} corrected voxels were taken over.").format(count=count) if count else "")
+        self.controller.continueRun(
+            folder.path,
+            moreTime=parameters.timeBudget,
+            message=_("{count} corrected voxels were taken over.").format(count=count)
+            if count
+            else "",
+        )

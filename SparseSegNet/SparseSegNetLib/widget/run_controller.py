@@ -75,10 +75,15 @@ class RunController:
         try:
             folder = self.panel.runs.new(parameters.volume.GetName() or "volume")
             run = logic.densify(
-                [parameters.volume, *parameters.channels], parameters.segmentation,
-                parameters.timeBudget, network=parameters.network, device=parameters.device,
-                seed=parameters.seed, largestComponent=parameters.largestComponent,
-                runFolder=folder)
+                [parameters.volume, *parameters.channels],
+                parameters.segmentation,
+                parameters.timeBudget,
+                network=parameters.network,
+                device=parameters.device,
+                seed=parameters.seed,
+                largestComponent=parameters.largestComponent,
+                runFolder=folder,
+            )
         except (InputError, EngineError) as error:
             self.showMessage(str(error))
             return
@@ -91,8 +96,12 @@ class RunController:
     def continueRun(self, folder, moreTime: float = 0.0, message: str = "") -> None:
         """Go on with a run from its last checkpoint."""
         try:
-            run = logic.resume(folder, self.panel.parameters.volume,
-                               self.panel.parameters.segmentation, moreTime=moreTime)
+            run = logic.resume(
+                folder,
+                self.panel.parameters.volume,
+                self.panel.parameters.segmentation,
+                moreTime=moreTime,
+            )
         except (InputError, EngineError) as error:
             self.showMessage(str(error))
             return
@@ -133,8 +142,12 @@ class RunController:
 
     def _showFromConsole(self, run: SceneRun) -> None:
         """A run that was begun in the console on nodes of this scene is shown like our own."""
-        if self.active or run.volumeNode is None or run.segmentationNode is None \
-                or self.panel.parameters is None:
+        if (
+            self.active
+            or run.volumeNode is None
+            or run.segmentationNode is None
+            or self.panel.parameters is None
+        ):
             return
         parameters = self.panel.parameters
         parameters.volume, parameters.segmentation = run.volumeNode, run.segmentationNode
@@ -148,8 +161,11 @@ class RunController:
             self._changedAt = time.monotonic()
 
     def _sendLabels(self) -> None:
-        if self._changedAt is None or time.monotonic() - self._changedAt < CALM \
-                or self.state in ENDED:
+        if (
+            self._changedAt is None
+            or time.monotonic() - self._changedAt < CALM
+            or self.state in ENDED
+        ):
             return
         self._changedAt = None
         try:

@@ -31,9 +31,11 @@ class RunStore:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"the folder of the runs, {path}, cannot be made "
-                             f"({error.strerror or error}): free some space, or allow writing "
-                             "there.") from error
+            raise InputError(
+                f"the folder of the runs, {path}, cannot be made "
+                f"({error.strerror or error}): free some space, or allow writing "
+                "there."
+            ) from error
         return path
 
     def new(self, name: str) -> Path:
@@ -51,8 +53,9 @@ class RunStore:
         root = self.root(make=False)
         if root.name != "SparseSegNet-runs":
             return []
-        return sorted(p for p in root.iterdir()
-                      if (p / "run.json").is_file() and (not but or p != Path(but)))
+        return sorted(
+            p for p in root.iterdir() if (p / "run.json").is_file() and (not but or p != Path(but))
+        )
 
     def size(self, paths: list[Path]) -> int:
         """Bytes on disk."""
@@ -75,8 +78,11 @@ class RunStore:
 def resumable(path: str) -> bool:
     """Whether a run was begun there and has no result yet."""
     folder = _opened(path)
-    return folder is not None and not folder.has_result() \
+    return (
+        folder is not None
+        and not folder.has_result()
         and any(True for _ in readable_checkpoints(folder.state_paths))
+    )
 
 
 def finished(path: str) -> RunFolder | None:

@@ -46,7 +46,8 @@ class SliceTable:
             cells = (
                 f"{names[row.slice.axis]} {row.slice.axis} {row.slice.index}",
                 ", ".join(s.GetName() or "?" for s in segments) or _("nothing here"),
-                _("a part") if row.slice.box else _("all of it"))
+                _("a part") if row.slice.box else _("all of it"),
+            )
             for column, text in enumerate(cells):
                 cell = qt.QTableWidgetItem(text)
                 if column == 1:
@@ -77,7 +78,12 @@ def swatches(colors):
     painter = qt.QPainter()
     painter.begin(pixmap)
     for number, (red, green, blue) in enumerate(colors):
-        painter.fillRect(number * SWATCH, 1, SWATCH - 2, SWATCH - 2,
-                         qt.QColor(round(255 * red), round(255 * green), round(255 * blue)))
+        painter.fillRect(
+            number * SWATCH,
+            1,
+            SWATCH - 2,
+            SWATCH - 2,
+            qt.QColor(round(255 * red), round(255 * green), round(255 * blue)),
+        )
     painter.end()
     return qt.QIcon(pixmap)

@@ -36,8 +36,9 @@ class TorchCard:
         lacking = installing.missing()
         if lacking:
             self.state = "missing"
-            self._text = _("To learn, SparseSegNet needs {names}. Everything else works without."
-                           ).format(names=_(" and ").join(lacking))
+            self._text = _(
+                "To learn, SparseSegNet needs {names}. Everything else works without."
+            ).format(names=_(" and ").join(lacking))
         else:
             self.state = "checking"
             self._diagnosis = Diagnosis(folder=self.panel.runs.root(make=False))
@@ -76,8 +77,11 @@ class TorchCard:
         else:
             self.state = "broken"
             failed = [c for c in report["checks"] if c["state"] == "failed"]
-            self._text = _("The engine cannot run here.") + "\n" + "\n".join(
-                f"{c['name']}: {c['said']} {c['remedy']}".strip() for c in failed)
+            self._text = (
+                _("The engine cannot run here.")
+                + "\n"
+                + "\n".join(f"{c['name']}: {c['said']} {c['remedy']}".strip() for c in failed)
+            )
         self.update()
 
     def onInstall(self) -> None:
@@ -87,9 +91,11 @@ class TorchCard:
             return
         repair = self.state == "broken"
         todo = installing.steps(installing.missing(), repair, extension)
-        question = _("torch and safetensors are downloaded from the Python package index and "
-                     "PyTorch's server (up to 3 GB with support of a graphics card) and installed "
-                     "in Slicer's Python.")
+        question = _(
+            "torch and safetensors are downloaded from the Python package index and "
+            "PyTorch's server (up to 3 GB with support of a graphics card) and installed "
+            "in Slicer's Python."
+        )
         if repair:
             question += " " + _("What there is of torch is removed first.")
         if not todo or not slicer.util.confirmOkCancelDisplay(question, _("Install torch")):
@@ -105,9 +111,13 @@ class TorchCard:
         if manager is None or not hasattr(manager, "installExtensionFromServer"):
             return True
         if slicer.util.confirmOkCancelDisplay(
-                _("Slicer's extension PyTorch, which finds the torch that fits this computer, is "
-                  "not installed. Install it now? Slicer restarts then; afterwards press Install "
-                  "again."), _("Install torch")):
+            _(
+                "Slicer's extension PyTorch, which finds the torch that fits this computer, is "
+                "not installed. Install it now? Slicer restarts then; afterwards press Install "
+                "again."
+            ),
+            _("Install torch"),
+        ):
             manager.installExtensionFromServer(EXTENSION)
         return False
 
@@ -118,9 +128,13 @@ class TorchCard:
     def _follow(self, installation: installing.Installation) -> None:
         state = installation.poll()
         number, count = installation.step
-        self._text = _("Installing, step {number} of {count}, {time}").format(
-            number=number, count=count, time=clock(installation.seconds)) + "\n" \
+        self._text = (
+            _("Installing, step {number} of {count}, {time}").format(
+                number=number, count=count, time=clock(installation.seconds)
+            )
+            + "\n"
             + installation.said[:200]
+        )
         if state == "running":
             self.update()
             return
@@ -131,8 +145,11 @@ class TorchCard:
             return
         if state == "failed":
             self.state = "broken"
-            self._text = _("The installation failed. The last that was said:") + "\n" \
+            self._text = (
+                _("The installation failed. The last that was said:")
+                + "\n"
                 + "\n".join(list(installation.lines)[-5:])
+            )
         else:
             self.state = "broken" if number > 1 else "missing"
             self._text = _("The installation was cancelled. Install again to complete it.")

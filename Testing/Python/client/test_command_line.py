@@ -38,8 +38,12 @@ def save(path, array, spacing=(1.0, 1.0, 1.0), direction=None, vector=False):
 
 def ellipsoids(shape, dtype=np.int16, seed=0):
     """A bright shell (1) with a dark core (2): image (k, j, i) and dense truth."""
-    radius = np.sqrt(sum(((x - (n - 1) / 2) / max(0.4 * n, 1)) ** 2
-                         for x, n in zip(np.indices(shape), shape, strict=True)))
+    radius = np.sqrt(
+        sum(
+            ((x - (n - 1) / 2) / max(0.4 * n, 1)) ** 2
+            for x, n in zip(np.indices(shape), shape, strict=True)
+        )
+    )
     truth = np.where(radius < 0.5, 2, np.where(radius < 1, 1, 0)).astype(np.uint8)
     noise = np.random.default_rng(seed).normal(0, 12, shape)
     image = np.array([60.0, 160.0, 100.0])[truth] + noise
@@ -71,8 +75,17 @@ def refused(capsys, *arguments):
 
 
 class TestBadInput:
-    def check(self, case, capsys, words, *, image="image.nrrd", labels="labels.nrrd",
-              out="out.nrrd", options=()):
+    def check(
+        self,
+        case,
+        capsys,
+        words,
+        *,
+        image="image.nrrd",
+        labels="labels.nrrd",
+        out="out.nrrd",
+        options=(),
+    ):
         before = sorted(p.name for p in case.iterdir())
         line = refused(capsys, case / image, case / labels, "-o", case / out, *options)
         for word in words:
@@ -106,9 +119,12 @@ class TestBadInput:
         self.check(case, capsys, ["no voxel is labelled"])
 
     def test_no_segment_drawn(self, case, capsys):
-        write_labels(case / "empty.seg.nrrd", np.zeros((18, 20, 22), np.uint8),
-                     geometry_of(sitk.ReadImage(str(case / "image.nrrd"))),
-                     [Segment("a", "A", (1, 0, 0), 1)])
+        write_labels(
+            case / "empty.seg.nrrd",
+            np.zeros((18, 20, 22), np.uint8),
+            geometry_of(sitk.ReadImage(str(case / "image.nrrd"))),
+            [Segment("a", "A", (1, 0, 0), 1)],
+        )
         self.check(case, capsys, ["no voxel is labelled"], labels="empty.seg.nrrd")
 
     def test_only_one_class(self, case, capsys):
@@ -121,8 +137,10 @@ class TestBadInput:
         save(case / "labels.nrrd", ellipsoids((18, 20, 22))[1])
         self.check(case, capsys, ["--unlabelled", "--slices"])
 
-    @pytest.mark.parametrize(("slices", "words"), [
-        (["k:18"], ["k:18", "0 to 17"]), (["i:-1"], ["i:-1"]), (["q:3"], ["q:3", "k:10,20"])])
+    @pytest.mark.parametrize(
+        ("slices", "words"),
+        [(["k:18"], ["k:18", "0 to 17"]), (["i:-1"], ["i:-1"]), (["q:3"], ["q:3", "k:10,20"])],
+    )
     def test_slices_outside_or_unreadable(self, case, capsys, slices, words):
         self.check(case, capsys, words, options=["--slices", *slices])
 
@@ -134,8 +152,14 @@ class TestBadInput:
 
     def test_channels_of_different_sizes(self, case, capsys):
         save(case / "second.nrrd", np.zeros((18, 20, 23), np.int16))
-        line = refused(capsys, case / "image.nrrd", case / "second.nrrd", case / "labels.nrrd",
-                       "-o", case / "out.nrrd")
+        line = refused(
+            capsys,
+            case / "image.nrrd",
+            case / "second.nrrd",
+            case / "labels.nrrd",
+            "-o",
+            case / "out.nrrd",
+        )
         assert "22x20x18" in line and "23x20x18" in line
 
     def test_output_folder_does_not_exist(self, case, capsys):
@@ -148,10 +172,15 @@ class TestBadInput:
 
     def test_output_would_overwrite_an_input(self, case, capsys):
         self.check(case, capsys, ["overwrite", "image.nrrd"], out="image.nrrd")
-        self.check(case, capsys, ["overwrite", "labels.nrrd"], out="../" + case.name
-                   + "/labels.nrrd")
-        self.check(case, capsys, ["overwrite", "image.nrrd"],
-                   options=["--metrics", str(case / "image.nrrd")])
+        self.check(
+            case, capsys, ["overwrite", "labels.nrrd"], out="../" + case.name + "/labels.nrrd"
+        )
+        self.check(
+            case,
+            capsys,
+            ["overwrite", "image.nrrd"],
+            options=["--metrics", str(case / "image.nrrd")],
+        )
 
     def test_two_outputs_of_one_name(self, case, capsys):
         self.check(case, capsys, ["same name"], options=["--save-model", str(case / "out.nrrd")])
@@ -164,10 +193,18 @@ class TestBadInput:
         (case / "run" / "thesis.txt").write_text("precious")
         self.check(case, capsys, ["run", "exists already"], options=["--run", str(case / "run")])
 
-    @pytest.mark.parametrize(("options", "word"), [
-        (["--time-budget", "0"], "time budget"), (["--time-budget", "nan"], "time budget"),
-        (["--time-budget", "soon"], "time-budget"), (["--network", "resnet"], "auto"),
-        (["--seed", "-1"], "seed"), (["--steps", "-5"], "steps"), (["--nonsense"], "nonsense")])
+    @pytest.mark.parametrize(
+        ("options", "word"),
+        [
+            (["--time-budget", "0"], "time budget"),
+            (["--time-budget", "nan"], "time budget"),
+            (["--time-budget", "soon"], "time-budget"),
+            (["--network", "resnet"], "auto"),
+            (["--seed", "-1"], "seed"),
+            (["--steps", "-5"], "steps"),
+            (["--nonsense"], "nonsense"),
+        ],
+    )
     def test_bad_options(self, case, capsys, options, word):
         self.check(case, capsys, [word], options=options)
 
@@ -175,16 +212,27 @@ class TestBadInput:
         assert "at least two" in refused(capsys, case / "image.nrrd", "-o", case / "out.nrrd")
 
     def test_a_device_that_is_not_there(self, case, capsys):
-        code = cli.main(["densify", str(case / "image.nrrd"), str(case / "labels.nrrd"), "-o",
-                         str(case / "out.nrrd"), "--device", "cuda:99", "--quiet"])
+        code = cli.main(
+            [
+                "densify",
+                str(case / "image.nrrd"),
+                str(case / "labels.nrrd"),
+                "-o",
+                str(case / "out.nrrd"),
+                "--device",
+                "cuda:99",
+                "--quiet",
+            ]
+        )
         assert code == 4 and "--device cpu" in capsys.readouterr().err
         assert not (case / "out.nrrd").exists()
 
 
 def turn(degrees=30.0):
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, c, -s],
-                                                                    [0, s, c]])
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array(
+        [[1, 0, 0], [0, c, -s], [0, s, c]]
+    )
 
 
 GRIDS = {
@@ -204,8 +252,18 @@ def test_every_kind_of_grid(tmp_path, name):
     counts = (2, 2, 0) if shape[0] == 1 else (2, 1, 1)
     labels = restrict_to_slices(truth, spread_slices(counts, shape, truth > 0))
     save(tmp_path / "labels.nrrd", labels, spacing, direction)
-    code = cli.main(["densify", str(tmp_path / "image.nrrd"), str(tmp_path / "labels.nrrd"),
-                     "-o", str(tmp_path / "out.nrrd"), "--steps", "3", "--quiet"])
+    code = cli.main(
+        [
+            "densify",
+            str(tmp_path / "image.nrrd"),
+            str(tmp_path / "labels.nrrd"),
+            "-o",
+            str(tmp_path / "out.nrrd"),
+            "--steps",
+            "3",
+            "--quiet",
+        ]
+    )
     assert code == 0
     out = sitk.ReadImage(str(tmp_path / "out.nrrd"))
     assert geometry_of(out) == geometry_of(sitk.ReadImage(str(tmp_path / "image.nrrd")))
@@ -223,17 +281,35 @@ def test_from_a_segmentation_and_two_channels_to_a_good_mask(tmp_path):
     grid = geometry_of(sitk.ReadImage(str(tmp_path / "a.nrrd")))
     slices = spread_slices((3, 2, 1), truth.shape, truth > 0)
     labels = restrict_to_slices(truth, slices)
-    segments = [Segment("S1", "Rinde", (0.9, 0.6, 0.1), 1, {"TerminologyEntry": "a~b~c"}),
-                Segment("S2", "Kern", (0.2, 0.4, 1.0), 2)]
-    write_labels(tmp_path / "drawn.seg.nrrd", np.where(labels == 255, 0, labels).astype(np.uint8),
-                 grid, segments)
+    segments = [
+        Segment("S1", "Rinde", (0.9, 0.6, 0.1), 1, {"TerminologyEntry": "a~b~c"}),
+        Segment("S2", "Kern", (0.2, 0.4, 1.0), 2),
+    ]
+    write_labels(
+        tmp_path / "drawn.seg.nrrd",
+        np.where(labels == 255, 0, labels).astype(np.uint8),
+        grid,
+        segments,
+    )
     out, report = tmp_path / "dense.seg.nrrd", tmp_path / "m.json"
     begun = time.monotonic()
-    code = cli.main(["densify", *(str(tmp_path / n) for n in ("a.nrrd", "b.nrrd",
-                                                              "drawn.seg.nrrd")),
-                     "-o", str(out), "--steps", "25", "--metrics", str(report), "--run",
-                     str(tmp_path / "rün 1"), "--save-model", str(tmp_path / "m.safetensors"),
-                     "--quiet"])
+    code = cli.main(
+        [
+            "densify",
+            *(str(tmp_path / n) for n in ("a.nrrd", "b.nrrd", "drawn.seg.nrrd")),
+            "-o",
+            str(out),
+            "--steps",
+            "25",
+            "--metrics",
+            str(report),
+            "--run",
+            str(tmp_path / "rün 1"),
+            "--save-model",
+            str(tmp_path / "m.safetensors"),
+            "--quiet",
+        ]
+    )
     assert code == 0
     written = sitk.ReadImage(str(out))
     assert geometry_of(written) == grid
@@ -258,8 +334,18 @@ def test_a_result_that_cannot_be_written_is_not_lost(case, capsys, monkeypatch):
         raise OSError(28, "No space left on device", "out.nrrd")
 
     monkeypatch.setattr(densify, "write_labels", full)
-    code = cli.main(["densify", str(case / "image.nrrd"), str(case / "labels.nrrd"), "-o",
-                     str(case / "out.nrrd"), "--steps", "2", "--quiet"])
+    code = cli.main(
+        [
+            "densify",
+            str(case / "image.nrrd"),
+            str(case / "labels.nrrd"),
+            "-o",
+            str(case / "out.nrrd"),
+            "--steps",
+            "2",
+            "--quiet",
+        ]
+    )
     told = capsys.readouterr().err
     assert code == 5 and "No space left" in told and "Traceback" not in told
     kept = Path(re.search(r"kept in (\S+) ", told)[1])
@@ -269,9 +355,23 @@ def test_a_result_that_cannot_be_written_is_not_lost(case, capsys, monkeypatch):
 
 def started(case, *options):
     return subprocess.Popen(
-        [sys.executable, "-m", "SparseSegNetLib.cli", "densify", str(case / "image.nrrd"),
-         str(case / "labels.nrrd"), "-o", str(case / "out.nrrd"), "--run", str(case / "run"),
-         *options], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        [
+            sys.executable,
+            "-m",
+            "SparseSegNetLib.cli",
+            "densify",
+            str(case / "image.nrrd"),
+            str(case / "labels.nrrd"),
+            "-o",
+            str(case / "out.nrrd"),
+            "--run",
+            str(case / "run"),
+            *options,
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
 
 
 def wait_for(condition, seconds=60):
@@ -284,15 +384,17 @@ def wait_for(condition, seconds=60):
 def training(case):
     path = case / "run" / "metrics.jsonl"
     return (path.exists() and "slices" in path.read_text()) or (
-        path.exists() and "held out" in path.read_text())
+        path.exists() and "held out" in path.read_text()
+    )
 
 
 def engine_processes(case):
     """Process numbers of the engines that work on this case's run folder."""
     wanted = f"SparseSegNetLib.engine.worker {case}/run"
     if not Path("/proc/self").exists():
-        return subprocess.run(["pgrep", "-f", wanted], capture_output=True, text=True,
-                              check=False).stdout.split()
+        return subprocess.run(
+            ["pgrep", "-f", wanted], capture_output=True, text=True, check=False
+        ).stdout.split()
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -342,5 +444,5 @@ class TestInterrupted:
         _, told = process.communicate(timeout=30)
         assert process.returncode == 5 and "Traceback" not in told
         assert "killed the engine" in told and "log.txt" in told
-        assert f"sparsesegnet resume \"{case / 'run'}\"" in told
+        assert f'sparsesegnet resume "{case / "run"}"' in told
         assert not (case / "out.nrrd").exists()

@@ -64,16 +64,22 @@ def test_a_resumed_training_counts_on(tmp_path):
 
 def test_the_engine_goes_with_its_client(tmp_path):
     folder, _ = run_folder(tmp_path / "run", time_budget=120)
-    code = ("import sys, time; sys.path[:0] = sys.argv[2:]\n"
-            "from SparseSegNetLib.client.engine_run import EngineRun\n"
-            "from SparseSegNetLib.runfolder.folder import RunFolder\n"
-            "run = EngineRun(RunFolder.open(sys.argv[1]))\n"
-            "while not run.ended:\n"
-            "    run.poll(); time.sleep(0.05)\n"
-            "    print(run._pid or 0, run.state, flush=True)\n")
+    code = (
+        "import sys, time; sys.path[:0] = sys.argv[2:]\n"
+        "from SparseSegNetLib.client.engine_run import EngineRun\n"
+        "from SparseSegNetLib.runfolder.folder import RunFolder\n"
+        "run = EngineRun(RunFolder.open(sys.argv[1]))\n"
+        "while not run.ended:\n"
+        "    run.poll(); time.sleep(0.05)\n"
+        "    print(run._pid or 0, run.state, flush=True)\n"
+    )
     for state in ("preparing", "training"):
-        parent = subprocess.Popen([sys.executable, "-c", code, str(folder.path), *sys.path],
-                                  stdout=subprocess.PIPE, text=True, env=engine_environment())
+        parent = subprocess.Popen(
+            [sys.executable, "-c", code, str(folder.path), *sys.path],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=engine_environment(),
+        )
         pid = 0
         for line in parent.stdout:
             pid = int(line.split()[0])
@@ -111,10 +117,12 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path):
     before = load_state(folder.state_paths)
     assert before is not None
     # Files may have 20 kB: log and metrics fit, checkpoints and results do not.
-    limited = ("import resource, runpy, sys\n"
-               "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-               f"sys.argv[:] = ['worker', {str(folder.path)!r}, '--client']\n"
-               f"runpy.run_module({WORKER!r}, run_name='__main__')\n")
+    limited = (
+        "import resource, runpy, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        f"sys.argv[:] = ['worker', {str(folder.path)!r}, '--client']\n"
+        f"runpy.run_module({WORKER!r}, run_name='__main__')\n"
+    )
     run, events = watched(folder, PopenTransport(["-c", limited]))
     assert until(run, lambda: training(run))
     run.stop()
@@ -171,12 +179,15 @@ def test_the_clock_set_back_and_a_folder_with_an_odd_name(tmp_path):
     strange.mkdir()
     (strange / "sitecustomize.py").write_text(
         "import itertools, time\nasked, real = itertools.count(), time.time\n"
-        "time.time = lambda: real() - (3e7 if next(asked) > 20 else 0)\n")
+        "time.time = lambda: real() - (3e7 if next(asked) > 20 else 0)\n"
+    )
     folder, truth = run_folder(strange / "läuft 走", time_budget=20)
-    code = (f"import sys; sys.path.insert(0, {str(strange)!r})\nimport sitecustomize, runpy\n"
-            "exec(open(sys.path[0] + '/sitecustomize.py').read())\n"
-            f"sys.argv[:] = ['worker', {str(folder.path)!r}, '--client']\n"
-            f"runpy.run_module({WORKER!r}, run_name='__main__')\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(strange)!r})\nimport sitecustomize, runpy\n"
+        "exec(open(sys.path[0] + '/sitecustomize.py').read())\n"
+        f"sys.argv[:] = ['worker', {str(folder.path)!r}, '--client']\n"
+        f"runpy.run_module({WORKER!r}, run_name='__main__')\n"
+    )
     run, events = watched(folder, PopenTransport(["-c", code]))
     assert run.wait(68) == "done", run.error
     assert run.summary["seconds"] < 1e6, "a year is no part of it"

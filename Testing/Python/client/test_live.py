@@ -107,11 +107,16 @@ def test_labels_changed_200_times(tmp_path):
         time.sleep(0.05)
         if number in (60, 199):
             known = int((labels != UNLABELLED).sum())
-            assert until(run, lambda known=known: named(events, "labels")
-                         and named(events, "labels")[-1]["labelled"] == known)
+            assert until(
+                run,
+                lambda known=known: (
+                    named(events, "labels") and named(events, "labels")[-1]["labelled"] == known
+                ),
+            )
             sizes.append(memory(run._pid))
-    assert until(run, lambda: named(events, "labels")[-1]["labelled"]
-                 == (labels != UNLABELLED).sum())
+    assert until(
+        run, lambda: named(events, "labels")[-1]["labelled"] == (labels != UNLABELLED).sum()
+    )
     if sizes[0] is not None:
         assert sizes[1] - sizes[0] < 60e6, sizes
     run.stop()
@@ -126,6 +131,7 @@ def test_pausing_stops_the_time_and_the_work(tmp_path):
     assert until(run, lambda: training(run))
     run.pause()
     assert until(run, lambda: run.state == "paused")
+
     def beats():
         return [e for e in named(events, "progress") if e["phase"] == "paused"]
 

@@ -49,8 +49,11 @@ def temporary(tmp_path, monkeypatch):
 
 def contents(folder):
     """What the files of a run folder hold, without what an engine says and the lock itself."""
-    return {p.relative_to(folder.path): p.read_bytes() for p in folder.path.rglob("*")
-            if p.is_file() and p.name not in ("lock", "log.txt")}
+    return {
+        p.relative_to(folder.path): p.read_bytes()
+        for p in folder.path.rglob("*")
+        if p.is_file() and p.name not in ("lock", "log.txt")
+    }
 
 
 def test_the_folder_of_another_engine_stays_as_it_is(tmp_path, temporary):
@@ -70,8 +73,20 @@ def test_the_command_line_changes_nothing_of_another_engine(tmp_path, monkeypatc
     before = contents(folder)
     monkeypatch.setattr(resume, "ENDING", 0.2)
     with FolderLock(folder.path):
-        assert cli.main(["resume", str(folder.path), "-o", str(tmp_path / "o.nrrd"),
-                         "--time-budget", "50", "--quiet"]) == 2
+        assert (
+            cli.main(
+                [
+                    "resume",
+                    str(folder.path),
+                    "-o",
+                    str(tmp_path / "o.nrrd"),
+                    "--time-budget",
+                    "50",
+                    "--quiet",
+                ]
+            )
+            == 2
+        )
     assert "another engine works on" in capsys.readouterr().err
     assert contents(folder) == before
 
@@ -80,8 +95,14 @@ def test_an_engine_that_ends_is_waited_for(tmp_path):
     folder, truth = run_folder(tmp_path / "run")
     labels, slices = with_slice(folder, truth, "k", 9)
     lock = FolderLock(folder.path)
-    run, events = EngineRun(folder, changes=Changes(Options(max_steps=2, device="cpu"), labels, slices),
-                      patience=300), []
+    run, events = (
+        EngineRun(
+            folder,
+            changes=Changes(Options(max_steps=2, device="cpu"), labels, slices),
+            patience=300,
+        ),
+        [],
+    )
     run.observe(events.append)
     assert until(run, lambda: events), "it has begun"
     lock.release()
@@ -134,8 +155,9 @@ def test_no_log_is_left_open(tmp_path, monkeypatch):
     assert not [w for w in noticed if issubclass(w.category, ResourceWarning)]
 
 
-def test_a_command_whose_engine_does_not_start_leaves_nothing(tmp_path, temporary, monkeypatch,
-                                                              capsys):
+def test_a_command_whose_engine_does_not_start_leaves_nothing(
+    tmp_path, temporary, monkeypatch, capsys
+):
     import SimpleITK as sitk
 
     folder, _ = run_folder(tmp_path / "run")
@@ -143,8 +165,18 @@ def test_a_command_whose_engine_does_not_start_leaves_nothing(tmp_path, temporar
     for name, array in (("image", item.image[0].astype(np.float32)), ("labels", item.labels)):
         sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nrrd"))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
-    assert cli.main(["densify", str(tmp_path / "image.nrrd"), str(tmp_path / "labels.nrrd"), "-o",
-                     str(tmp_path / "o.nrrd")]) == 5
+    assert (
+        cli.main(
+            [
+                "densify",
+                str(tmp_path / "image.nrrd"),
+                str(tmp_path / "labels.nrrd"),
+                "-o",
+                str(tmp_path / "o.nrrd"),
+            ]
+        )
+        == 5
+    )
     assert "cannot be started" in capsys.readouterr().err
     assert not list(temporary.iterdir())
     with pytest.raises(EngineError):

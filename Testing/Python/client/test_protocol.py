@@ -27,8 +27,9 @@ SEGMENTS = [Segment("a", "Größe", (1, 0, 0), 1, {"t": "v"})]
 
 def new_folder(path, labels=None):
     labels = np.full((2, 3, 4), 255, np.uint8) if labels is None else labels
-    return RunFolder.create(path, [RunInput(np.zeros((1, 2, 3, 4), np.int16), labels, GRID)],
-                            SEGMENTS, Options())
+    return RunFolder.create(
+        path, [RunInput(np.zeros((1, 2, 3, 4), np.int16), labels, GRID)], SEGMENTS, Options()
+    )
 
 
 def fake(folder, code):
@@ -42,9 +43,20 @@ class TestLines:
         assert line.isascii() and line.count(b"\n") == 1
         assert decode(line, "event")["text"] == "größer\nals 漢"
 
-    @pytest.mark.parametrize("line", [b"hello", b"{}", b"{broken", b'{"sparsesegnet": 2, "event":'
-                                      b' "x"}', b'{"sparsesegnet": 1}', b"[1]", b"\xff\xfe", b"",
-                                      b'{"sparsesegnet": 1, "event": 3}'])
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"hello",
+            b"{}",
+            b"{broken",
+            b'{"sparsesegnet": 2, "event": "x"}',
+            b'{"sparsesegnet": 1}',
+            b"[1]",
+            b"\xff\xfe",
+            b"",
+            b'{"sparsesegnet": 1, "event": 3}',
+        ],
+    )
     def test_anything_else_is_log(self, line):
         assert decode(line, "event") is None
 
@@ -53,15 +65,17 @@ class TestLines:
         for size in (1, 3, 7, 1000):
             buffer, lines = LineBuffer(), []
             for at in range(0, len(data), size):
-                lines += buffer.feed(data[at:at + size])
+                lines += buffer.feed(data[at : at + size])
             assert [decode(line, "event")["n"] for line in lines] == list(range(50))
 
 
 class TestStates:
     def test_done_needs_both_the_word_and_the_exit_code(self, tmp_path):
-        says = "import sys; from SparseSegNetLib.runfolder.protocol import encode; " \
-               "sys.stdout.buffer.write(encode('event', 'done', seconds=1, step=2, " \
-               "held_out=None, held_out_slices=[])); sys.stdout.flush(); "
+        says = (
+            "import sys; from SparseSegNetLib.runfolder.protocol import encode; "
+            "sys.stdout.buffer.write(encode('event', 'done', seconds=1, step=2, "
+            "held_out=None, held_out_slices=[])); sys.stdout.flush(); "
+        )
         assert fake(new_folder(tmp_path / "a"), says).wait(20) == "done"
         assert fake(new_folder(tmp_path / "b"), says + "sys.exit(1)").wait(20) == "failed"
         run = fake(new_folder(tmp_path / "c"), "print('bye')")
@@ -69,14 +83,31 @@ class TestStates:
         with pytest.raises(EngineError, match=r"without a result .*log\.txt"):
             run.result()
 
-    @pytest.mark.parametrize(("name", "data"), [
-        ("done", {}), ("done", {"seconds": "1", "step": 2, "held_out": None,
-                                "held_out_slices": []}),
-        ("warning", {}), ("warning", {"text": 3}), ("error", {"cause": "x"}),
-        ("progress", {"step": 1}), ("progress", {"step": 1, "phase": [], "seconds": 1, "loss": None,
-                                                 "fraction": 0, "remaining": None}),
-        ("done", {"seconds": 1, "step": 2, "held_out": [{}, {}], "held_out_slices": []}),
-        ("started", {}), ("metrics", {"held_out_dice": "good"})])
+    @pytest.mark.parametrize(
+        ("name", "data"),
+        [
+            ("done", {}),
+            ("done", {"seconds": "1", "step": 2, "held_out": None, "held_out_slices": []}),
+            ("warning", {}),
+            ("warning", {"text": 3}),
+            ("error", {"cause": "x"}),
+            ("progress", {"step": 1}),
+            (
+                "progress",
+                {
+                    "step": 1,
+                    "phase": [],
+                    "seconds": 1,
+                    "loss": None,
+                    "fraction": 0,
+                    "remaining": None,
+                },
+            ),
+            ("done", {"seconds": 1, "step": 2, "held_out": [{}, {}], "held_out_slices": []}),
+            ("started", {}),
+            ("metrics", {"held_out_dice": "good"}),
+        ],
+    )
     def test_an_event_of_another_form(self, tmp_path, name, data):
         line = encode("event", name, **data)
         run = fake(new_folder(tmp_path / "a"), f"import os; os.write(1, {line!r})")
@@ -117,8 +148,10 @@ class TestStates:
             run.result()
 
     def test_an_engine_deaf_to_everything_is_killed(self, tmp_path):
-        code = "import signal, time\nfor s in (signal.SIGINT, signal.SIGTERM): " \
-               "signal.signal(s, signal.SIG_IGN)\ntime.sleep(60)"
+        code = (
+            "import signal, time\nfor s in (signal.SIGINT, signal.SIGTERM): "
+            "signal.signal(s, signal.SIG_IGN)\ntime.sleep(60)"
+        )
         run = fake(new_folder(tmp_path / "a"), code)
         run.cancel(patience=0.5)
         assert run.state == "cancelled"

@@ -56,8 +56,9 @@ class TestDivision:
         known = case.labels != 255
         for item in case.slices:
             assert known[item.selector()].all()
-        assert known.sum() == (restrict_to_slices(np.zeros(SHAPE, np.uint8), case.slices)
-                               == 0).sum()
+        assert (
+            known.sum() == (restrict_to_slices(np.zeros(SHAPE, np.uint8), case.slices) == 0).sum()
+        )
 
     def test_folds_partition_all_slices_uniformly(self, tmp_path):
         cases = self.cases(tmp_path, 2)
@@ -102,8 +103,12 @@ class TestDivision:
         slices = spread_slices((2, 2, 2), SHAPE)
         save(tmp_path / "a-labels.nrrd", restrict_to_slices(dense, slices))
         assert read_cases(path, (9, 9, 7), 255)[0].slices == slices
-        path.write_text("image,labels,slices\na.nrrd,a-labels.nrrd,k:3 i:4\n".replace(
-            "k:3 i:4", f"{slices[0]} {slices[-1]}"), encoding="utf-8")
+        path.write_text(
+            "image,labels,slices\na.nrrd,a-labels.nrrd,k:3 i:4\n".replace(
+                "k:3 i:4", f"{slices[0]} {slices[-1]}"
+            ),
+            encoding="utf-8",
+        )
         assert read_cases(path, (9, 9, 7), 255)[0].slices == [slices[0], slices[-1]]
 
 
@@ -129,8 +134,9 @@ class TestTables:
         assert {r["plan"]["network"] for r in records} == {"unet3d", "unet2d"}
         assert sum(r["plan"]["norm"] == "none" for r in records) == 3
         for record in records:
-            assert record["iou"] == pytest.approx(metrics.mean(
-                c["iou"] for c in record["classes"])), "the printed figure is the mean"
+            assert record["iou"] == pytest.approx(
+                metrics.mean(c["iou"] for c in record["classes"])
+            ), "the printed figure is the mean"
             assert record["test_voxels"] > 0 and record["steps"] == 1
         assert not [p for p in (out / "trainings").iterdir() if p.is_dir()]
         assert said.count("is in no training slice") == 3
@@ -192,12 +198,18 @@ class TestBadInput:
         assert code == 2 and told.out == "" and "Traceback" not in told.err
         return told.err
 
-    @pytest.mark.parametrize(("text", "said"), [
-        ("", "lacks the column"), ("image,labels\n", "names no volume"),
-        ("picture,labels\na.nrrd,a-labels.nrrd\n", "'image'"),
-        ("image,labels\na.nrrd,\n", "line 2"), ("image,labels\nz.nrrd,a-labels.nrrd\n", "z.nrrd"),
-        ("image,labels,slices\na.nrrd,a-labels.nrrd,k:99\n", "outside"),
-        ("image,labels,slices\na.nrrd,a-labels.nrrd,first\n", "cannot read the slices")])
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("", "lacks the column"),
+            ("image,labels\n", "names no volume"),
+            ("picture,labels\na.nrrd,a-labels.nrrd\n", "'image'"),
+            ("image,labels\na.nrrd,\n", "line 2"),
+            ("image,labels\nz.nrrd,a-labels.nrrd\n", "z.nrrd"),
+            ("image,labels,slices\na.nrrd,a-labels.nrrd,k:99\n", "outside"),
+            ("image,labels,slices\na.nrrd,a-labels.nrrd,first\n", "cannot read the slices"),
+        ],
+    )
     def test_list_of_cases(self, tmp_path, capsys, text, said):
         path = volumes(tmp_path)
         path.write_text(text, encoding="utf-8")
@@ -209,47 +221,63 @@ class TestBadInput:
 
     def test_volumes_that_do_not_go_together(self, tmp_path, capsys):
         path = volumes(tmp_path, 2)
-        save(tmp_path / "b-labels.nrrd", np.pad(np.ones((6, 6, 6), np.uint8) * 7,
-                                                [(0, 6)] * 3))
-        assert "all volumes need the same" in self.refused(capsys, "table3", path,
-                                                              "--spread", "2,2,2")
+        save(tmp_path / "b-labels.nrrd", np.pad(np.ones((6, 6, 6), np.uint8) * 7, [(0, 6)] * 3))
+        assert "all volumes need the same" in self.refused(
+            capsys, "table3", path, "--spread", "2,2,2"
+        )
 
     def test_more_slices_than_voxels(self, tmp_path, capsys):
         path = volumes(tmp_path)
-        assert "Give fewer with --spread" in self.refused(capsys, "table1", path,
-                                                          "--spread", "99,9,9")
+        assert "Give fewer with --spread" in self.refused(
+            capsys, "table1", path, "--spread", "99,9,9"
+        )
 
     def test_table_3_needs_two_volumes(self, tmp_path, capsys):
         assert "only one" in self.refused(capsys, "table3", volumes(tmp_path), *QUICK)
 
     def test_table_2_needs_slices_to_test_on(self, tmp_path, capsys):
         assert "enough annotated slices" in self.refused(
-            capsys, "table2", volumes(tmp_path), "--spread", "1,1,1", *QUICK)
+            capsys, "table2", volumes(tmp_path), "--spread", "1,1,1", *QUICK
+        )
 
     @pytest.mark.parametrize("spread", ["9", "a,b,c", "0,0,0", "-1,2,3"])
     def test_spread(self, tmp_path, capsys, spread):
-        assert "--spread" in self.refused(capsys, "table1", volumes(tmp_path),
-                                          f"--spread={spread}")
+        assert "--spread" in self.refused(capsys, "table1", volumes(tmp_path), f"--spread={spread}")
 
     def test_nothing_is_overwritten_where_the_output_is_a_file(self, tmp_path, capsys):
         path = volumes(tmp_path)
         (tmp_path / "out").write_text("mine")
-        assert "cannot be made" in self.refused(capsys, "table1", path, "-o", tmp_path / "out",
-                                                *QUICK)
+        assert "cannot be made" in self.refused(
+            capsys, "table1", path, "-o", tmp_path / "out", *QUICK
+        )
         assert (tmp_path / "out").read_text() == "mine"
 
 
 class TestOptions:
-    @pytest.mark.parametrize(("tile", "nearest"), [
-        ((130, 132, 116), "132x132x116"), ((64, 64, 64), "100x100x100"),
-        ((140, 141, 150), "140x140x148"), ((1, 1, 1), "100x100x100")])
+    @pytest.mark.parametrize(
+        ("tile", "nearest"),
+        [
+            ((130, 132, 116), "132x132x116"),
+            ((64, 64, 64), "100x100x100"),
+            ((140, 141, 150), "140x140x148"),
+            ((1, 1, 1), "100x100x100"),
+        ],
+    )
     def test_a_tile_that_unet3d_cannot_take_names_the_nearest(self, tile, nearest):
         with pytest.raises(InputError, match=f"nearest is {nearest}"):
             Options(network="unet3d", tile=tile)
 
-    @pytest.mark.parametrize(("name", "tile"), [
-        ("unet3d", (132, 132, 116)), ("unet3d", (100, 108, 196)), ("fcn3d", (64, 72, 16)),
-        ("vnet", (128, 128, 64)), ("unet2d", (188, 188, 1)), ("unet2d", (100, 132, 1))])
+    @pytest.mark.parametrize(
+        ("name", "tile"),
+        [
+            ("unet3d", (132, 132, 116)),
+            ("unet3d", (100, 108, 196)),
+            ("fcn3d", (64, 72, 16)),
+            ("vnet", (128, 128, 64)),
+            ("unet2d", (188, 188, 1)),
+            ("unet2d", (100, 132, 1)),
+        ],
+    )
     def test_tiles_that_fit(self, name, tile):
         assert Options(network=name, tile=tile).tile == tile
 
@@ -265,18 +293,27 @@ class TestOptions:
         with pytest.raises(InputError, match="unet3d"):
             Options(network="unet3d", kernel=5)
 
-    @pytest.mark.parametrize("settings", [
-        {"network": "vnet", "batch_norm": False}, {"network": "auto", "batch_norm": False},
-        {"network": "auto", "tile": (64, 64, 64)}, {"network": "unet3d", "width": 0},
-        {"resample": (1.0, 0.0, 1.0)}, {"resample": (1.0, float("nan"), 1.0)},
-        {"network": "unet3d", "tile": (132, 132)}, {"network": "resnet"}])
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"network": "vnet", "batch_norm": False},
+            {"network": "auto", "batch_norm": False},
+            {"network": "auto", "tile": (64, 64, 64)},
+            {"network": "unet3d", "width": 0},
+            {"resample": (1.0, 0.0, 1.0)},
+            {"resample": (1.0, float("nan"), 1.0)},
+            {"network": "unet3d", "tile": (132, 132)},
+            {"network": "resnet"},
+        ],
+    )
     def test_what_cannot_be_is_refused(self, settings):
         with pytest.raises(InputError):
             Options(**settings)
 
     def test_options_survive_json(self):
-        options = Options(network="vnet", kernel=3, tile=(64, 64, 32), resample=(1.0, 1.0, 1.5),
-                          n4=True)
+        options = Options(
+            network="vnet", kernel=3, tile=(64, 64, 32), resample=(1.0, 1.0, 1.5), n4=True
+        )
         assert Options.from_json(json.loads(json.dumps(options.to_json()))) == options
 
     @pytest.mark.parametrize("text", ["1,2", "wide", "1,2,3,4"])

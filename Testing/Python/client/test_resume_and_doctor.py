@@ -33,10 +33,21 @@ def test_a_command_that_was_killed_is_resumed(tmp_path):
     for name, array in (("image", image), ("labels", labels)):
         sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nrrd"))
     out = tmp_path / "out.nrrd"
-    process = subprocess.Popen(command(
-        "densify", tmp_path / "image.nrrd", tmp_path / "labels.nrrd", "-o", out, "--run",
-        tmp_path / "run", "--time-budget", 40), env=engine_environment(),
-        stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(
+            "densify",
+            tmp_path / "image.nrrd",
+            tmp_path / "labels.nrrd",
+            "-o",
+            out,
+            "--run",
+            tmp_path / "run",
+            "--time-budget",
+            40,
+        ),
+        env=engine_environment(),
+        stderr=subprocess.DEVNULL,
+    )
     state = tmp_path / "run" / "checkpoint" / "state.safetensors"
     end = time.monotonic() + 60
     while not state.exists() and process.poll() is None and time.monotonic() < end:
@@ -46,8 +57,13 @@ def test_a_command_that_was_killed_is_resumed(tmp_path):
     process.wait()
     assert not out.exists()
     # The engine that sees that its client is gone is waited for.
-    done = subprocess.run(command("resume", tmp_path / "run", "--time-budget", 20, "--quiet"),
-                          env=engine_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command("resume", tmp_path / "run", "--time-budget", 20, "--quiet"),
+        env=engine_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "going on from step" in done.stderr and str(out) in done.stderr
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(out)))
@@ -71,10 +87,10 @@ class TestRefused:
 
     def test_too_little_time(self, tmp_path, capsys):
         folder, _ = run_folder(tmp_path / "run")
-        assert "at least 5" in self.refused(capsys, folder.path, "-o", tmp_path / "o.nrrd",
-                                            "--time-budget", 1)
+        assert "at least 5" in self.refused(
+            capsys, folder.path, "-o", tmp_path / "o.nrrd", "--time-budget", 1
+        )
         assert RunFolder.open(folder.path).options.time_budget == 15
-
 
     def test_a_file_that_the_run_names_but_did_not_write(self, tmp_path, capsys):
         """A run folder may be somebody else's: what it names as its output may be anything."""
@@ -93,9 +109,17 @@ class TestDoctor:
         found = json.loads(capsys.readouterr().out)
         assert found["ok"] and found["device"] == "cpu"
         assert {c["name"] for c in found["checks"]} == {
-            "Python", "torch", "safetensors", "device", "memory", "disk", "path length"}
+            "Python",
+            "torch",
+            "safetensors",
+            "device",
+            "memory",
+            "disk",
+            "path length",
+        }
         assert "Conv3d forward and backward" in next(
-            c["said"] for c in found["checks"] if c["name"] == "device")
+            c["said"] for c in found["checks"] if c["name"] == "device"
+        )
 
     def test_a_device_that_is_not_there(self, capsys):
         assert cli.main(["doctor", "--device", "cuda:7"]) == 4
@@ -105,11 +129,18 @@ class TestDoctor:
     def test_torch_that_is_half_installed(self, tmp_path):
         (tmp_path / "torch").mkdir()
         (tmp_path / "torch" / "__init__.py").write_text("from torch._C import *\n")
-        code = (f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import json\n"
-                "from SparseSegNetLib.engine.doctor import examine\nfrom pathlib import Path\n"
-                f"print(json.dumps(examine('cpu', Path({str(tmp_path)!r}))))")
-        done = subprocess.run([sys.executable, "-c", code], env=engine_environment(),
-                              capture_output=True, text=True, check=True)
+        code = (
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import json\n"
+            "from SparseSegNetLib.engine.doctor import examine\nfrom pathlib import Path\n"
+            f"print(json.dumps(examine('cpu', Path({str(tmp_path)!r}))))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=engine_environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         found = json.loads(done.stdout)
         torch = next(c for c in found["checks"] if c["name"] == "torch")
         assert not found["ok"] and torch["state"] == "failed"
@@ -142,21 +173,30 @@ class TestDoctor:
         assert not found["ok"] and disk["state"] == "failed"
 
 
-@pytest.mark.parametrize(("error", "code"), [
-    (RuntimeError("CUDA error: no kernel image is available for execution"), "gpu-not-supported"),
-    (RuntimeError("The NVIDIA driver on your system is too old (found version 10)"), "driver"),
-    (OSError("[WinError 126] The specified module could not be found: c10.dll"),
-     "library-missing"),
-    (ImportError("DLL load failed while importing _C"), "library-missing"),
-    (ImportError("libcudart.so.12: cannot open shared object file"), "library-missing"),
-    (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "gpu"),
-    (RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"), "out-of-memory"),
-    (OSError(28, "No space left on device"), "disk-full"),
-    (OSError(36, "File name too long"), "path-too-long"),
-    (ModuleNotFoundError("No module named 'torch._C'"), "torch"),
-    (AttributeError("module 'torch' has no attribute 'nn'"), "torch"),
-    (PermissionError(13, "Permission denied"), "files"),
-    (KeyError("x"), "internal")])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (
+            RuntimeError("CUDA error: no kernel image is available for execution"),
+            "gpu-not-supported",
+        ),
+        (RuntimeError("The NVIDIA driver on your system is too old (found version 10)"), "driver"),
+        (
+            OSError("[WinError 126] The specified module could not be found: c10.dll"),
+            "library-missing",
+        ),
+        (ImportError("DLL load failed while importing _C"), "library-missing"),
+        (ImportError("libcudart.so.12: cannot open shared object file"), "library-missing"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "gpu"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"), "out-of-memory"),
+        (OSError(28, "No space left on device"), "disk-full"),
+        (OSError(36, "File name too long"), "path-too-long"),
+        (ModuleNotFoundError("No module named 'torch._C'"), "torch"),
+        (AttributeError("module 'torch' has no attribute 'nn'"), "torch"),
+        (PermissionError(13, "Permission denied"), "files"),
+        (KeyError("x"), "internal"),
+    ],
+)
 def test_every_error_has_a_cause_and_a_remedy(error, code):
     problem = classify(error)
     assert problem.code == code and problem.cause.endswith(".") and problem.remedy

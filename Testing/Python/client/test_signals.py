@@ -24,12 +24,17 @@ posix = pytest.mark.skipif(os.name == "nt", reason="Windows ends a process witho
 
 def worker(folder, *before, **streams):
     """An engine that no client began."""
-    return subprocess.Popen([*before, sys.executable, "-m", WORKER, str(folder.path)],
-                            env=engine_environment(), **streams)
+    return subprocess.Popen(
+        [*before, sys.executable, "-m", WORKER, str(folder.path)],
+        env=engine_environment(),
+        **streams,
+    )
 
 
-@pytest.mark.parametrize("closed", [
-    False, pytest.param(True, marks=pytest.mark.skipif(os.name == "nt", reason="uses a shell"))])
+@pytest.mark.parametrize(
+    "closed",
+    [False, pytest.param(True, marks=pytest.mark.skipif(os.name == "nt", reason="uses a shell"))],
+)
 def test_without_a_client_it_trains_to_its_end(tmp_path, closed):
     folder, _ = run_folder(tmp_path / "run", max_steps=3)
     shell = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh") if closed else ()
@@ -42,8 +47,9 @@ def test_without_a_client_it_trains_to_its_end(tmp_path, closed):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_engine_leaves_a_checkpoint(tmp_path, number):
     folder, _ = run_folder(tmp_path / "run", max_steps=100_000)
-    with worker(folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE) as process:
+    with worker(
+        folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         step, events = 0, []
         for line in process.stdout:
             events.append(decode(line, "event"))
@@ -67,8 +73,9 @@ def test_interrupted_before_anything_was_learnt(tmp_path):
     run, _ = watched(folder)
     run.observe(lambda event: event["event"] == "ready" and run.interrupt())
     assert run.wait(60) == "failed" and run.error.code == "interrupted"
-    assert "before its first checkpoint" in run.error.cause and "begins it again" \
-        in run.error.remedy
+    assert (
+        "before its first checkpoint" in run.error.cause and "begins it again" in run.error.remedy
+    )
 
 
 @posix
@@ -78,11 +85,24 @@ def test_a_signal_to_the_command_line_says_how_to_go_on(tmp_path):
     for name, array in (("image", item.image[0]), ("labels", item.labels)):
         sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nrrd"))
     with subprocess.Popen(
-            [sys.executable, "-m", "SparseSegNetLib.cli", "densify",
-             *(str(tmp_path / name) for name in ("image.nrrd", "labels.nrrd")), "-o",
-             str(tmp_path / "out.nrrd"), "--steps", "100000", "--device", "cpu"],
-            stderr=subprocess.PIPE, text=True, errors="replace",
-            env=engine_environment()) as process:
+        [
+            sys.executable,
+            "-m",
+            "SparseSegNetLib.cli",
+            "densify",
+            *(str(tmp_path / name) for name in ("image.nrrd", "labels.nrrd")),
+            "-o",
+            str(tmp_path / "out.nrrd"),
+            "--steps",
+            "100000",
+            "--device",
+            "cpu",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=engine_environment(),
+    ) as process:
         told, ended = "", False
         # Read as it comes: the progress bar tells of the first step.
         while piece := process.stderr.read(1):
@@ -99,8 +119,11 @@ def test_a_signal_to_the_command_line_says_how_to_go_on(tmp_path):
 
 def _works_on(path):
     """Whether an engine's process is still there."""
-    return any(str(path).encode() in p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline")
-               if p.parent.name != str(os.getpid()) and p.exists())
+    return any(
+        str(path).encode() in p.read_bytes()
+        for p in Path("/proc").glob("[0-9]*/cmdline")
+        if p.parent.name != str(os.getpid()) and p.exists()
+    )
 
 
 @posix

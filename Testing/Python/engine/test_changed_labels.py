@@ -34,8 +34,12 @@ def stacked_trainer(held=False, counts=(2, 2, 2)):
     image, truth = nested_balls(SHAPE)
     slices = spread_slices(counts, truth.shape, truth > 0)
     labels = restrict_to_slices(truth, slices)
-    volume = working_volume(RunInput(image, labels, grid_of(labels), slices), labels.shape,
-                            Normalisation.measure(image), torch.device("cpu"))
+    volume = working_volume(
+        RunInput(image, labels, grid_of(labels), slices),
+        labels.shape,
+        Normalisation.measure(image),
+        torch.device("cpu"),
+    )
     stack = Stacker(PriorMaker(volume, 3)).stack(volume.labels, volume.slices)
     plan = make_plan(Fingerprint.of(labels, (1, 1, 1), 1, 3, len(slices)), width=4)
     plan = replace(plan, batch=4, held_out_share=0.6 if held else 0.0)
@@ -66,7 +70,11 @@ class TestCheckpoint:
         second, _ = trainer_for(image, truth, (3, 3, 2), held_out=True)
         tensors, about = load_state(self.paths(tmp_path))
         restore(second, tensors, about)
-        assert second.steps == 7 and second.training_set.holding_out and same(first.network, second.network)
+        assert (
+            second.steps == 7
+            and second.training_set.holding_out
+            and same(first.network, second.network)
+        )
         second.train(by_steps(16))
         assert same(whole.network, second.network) and same(whole.average, second.average)
         assert list(whole.losses) == list(second.losses)
@@ -119,7 +127,10 @@ class TestChangedLabels:
         more = labels.clone()
         more[3, 3, 3] = 0
         trainer.change_labels(0, more, [*before.slices])
-        assert len(trainer.training_set.training_volumes()) == len(trainer.training_set.stack.folds) + 1
+        assert (
+            len(trainer.training_set.training_volumes())
+            == len(trainer.training_set.stack.folds) + 1
+        )
         assert int((trainer.training_set.fresh.labels != UNLABELLED).sum()) == int(new.sum()) + 1
 
     def test_what_is_taken_away_or_corrected_reaches_every_fold(self):
@@ -131,7 +142,10 @@ class TestChangedLabels:
         plane[0] = UNLABELLED
         trainer.change_labels(0, labels, trainer.target.slices)
         held = trainer.training_set.scored
-        assert held in trainer.training_set.stack.folds and held not in trainer.training_set.training_volumes()
+        assert (
+            held in trainer.training_set.stack.folds
+            and held not in trainer.training_set.training_volumes()
+        )
         known = held.labels != UNLABELLED
         assert (held.labels[known] == labels[known]).all()
         assert not (trainer.split.mask & (labels == UNLABELLED).numpy()).any()
@@ -242,5 +256,6 @@ def test_no_time_of_day_in_the_engine():
     from pathlib import Path
 
     import SparseSegNetLib
+
     for path in Path(SparseSegNetLib.__file__).parent.rglob("*.py"):
         assert "time.time()" not in path.read_text(encoding="utf-8"), path

@@ -16,19 +16,43 @@ from SparseSegNetLib.engine.training.training_state import check_state
 from SparseSegNetLib.errors import InputError
 
 PLAN = make_plan(Fingerprint((8, 8, 8), (1.0, 1.0, 1.0), 1, 2, 50, 2)).to_json()
-ABOUT = {"steps": 3, "scorings": 1, "rate": 1.0, "losses": [0.5], "network_share": 0.5,
-         "held": True, "held_slices": None, "best": None, "batch": 4, "patch": [8, 8, 8],
-         "optimiser": {"state": {}, "groups": [{}]}, "plan": PLAN, "seconds": 3.0, "began": 1.0}
-TENSORS = {"network.a": torch.ones(2), "average.a": torch.ones(2),
-           "random.sampler": torch.get_rng_state(), "random.torch": torch.get_rng_state()}
+ABOUT = {
+    "steps": 3,
+    "scorings": 1,
+    "rate": 1.0,
+    "losses": [0.5],
+    "network_share": 0.5,
+    "held": True,
+    "held_slices": None,
+    "best": None,
+    "batch": 4,
+    "patch": [8, 8, 8],
+    "optimiser": {"state": {}, "groups": [{}]},
+    "plan": PLAN,
+    "seconds": 3.0,
+    "began": 1.0,
+}
+TENSORS = {
+    "network.a": torch.ones(2),
+    "average.a": torch.ones(2),
+    "random.sampler": torch.get_rng_state(),
+    "random.torch": torch.get_rng_state(),
+}
 OTHERS = (3, [], None, "x", {}, {"schema": "1"}, {"schema": [1]}, {"schema": None})
 
 
-@pytest.mark.parametrize("about", [
-    *OTHERS, {"schema": 1}, {"schema": 1, **ABOUT, "steps": "3"},
-    {"schema": 1, **ABOUT, "plan": {**PLAN, "strides": 3}},
-    {"schema": 1, **ABOUT, "plan": {**PLAN, "shape": [0, 8, 8]}},
-    {"schema": 1, **ABOUT, "optimiser": []}], ids=lambda a: json.dumps(a)[:40])
+@pytest.mark.parametrize(
+    "about",
+    [
+        *OTHERS,
+        {"schema": 1},
+        {"schema": 1, **ABOUT, "steps": "3"},
+        {"schema": 1, **ABOUT, "plan": {**PLAN, "strides": 3}},
+        {"schema": 1, **ABOUT, "plan": {**PLAN, "shape": [0, 8, 8]}},
+        {"schema": 1, **ABOUT, "optimiser": []},
+    ],
+    ids=lambda a: json.dumps(a)[:40],
+)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, about):
     paths = tmp_path / "state.safetensors", tmp_path / "state-previous.safetensors"
     for _ in range(2):

@@ -34,8 +34,9 @@ def by_simpleitk(controls, patch, spacing):
     return field
 
 
-@pytest.mark.parametrize(("patch", "spacing"), [((9, 12, 7), 4.0), ((10, 6, 13), 0.0),
-                                                ((8, 8, 8), 32.0)])
+@pytest.mark.parametrize(
+    ("patch", "spacing"), [((9, 12, 7), 4.0), ((10, 6, 13), 0.0), ((8, 8, 8), 32.0)]
+)
 def test_field_agrees_with_simpleitk(patch, spacing):
     cells = control_cells(patch, spacing)
     controls = random_controls(cells, "normal", torch.tensor([1.0, 2.0, 3.0]), generator())
@@ -54,9 +55,14 @@ def test_control_grids_of_the_papers():
     assert random_controls((1, 1, 1), "normal", torch.ones(3), generator()).shape == (3, 4, 4, 4)
 
 
-@pytest.mark.parametrize(("name", "kind", "amount", "grid"), [
-    ("unet3d", "normal", 4.0, 32.0), ("fcn3d", "uniform", 4.0, 24.0),
-    ("vnet", "normal", 15.0, 0.0)])
+@pytest.mark.parametrize(
+    ("name", "kind", "amount", "grid"),
+    [
+        ("unet3d", "normal", 4.0, 32.0),
+        ("fcn3d", "uniform", 4.0, 24.0),
+        ("vnet", "normal", 15.0, 0.0),
+    ],
+)
 def test_displacements_of_the_papers(name, kind, amount, grid):
     strength = RECIPES[name].strength
     assert (strength.elastic_kind, strength.elastic, strength.elastic_grid) == (kind, amount, grid)
@@ -72,8 +78,9 @@ def test_an_anisotropic_volume_is_deformed_in_voxels_as_published_and_in_mm_by_a
     spacing = torch.tensor([5.0, 1.0, 1.0])
 
     def sizes(strength):
-        fields = [aug.elastic_offsets((20, 40, 40), strength, spacing, generator(n))
-                  for n in range(10)]
+        fields = [
+            aug.elastic_offsets((20, 40, 40), strength, spacing, generator(n)) for n in range(10)
+        ]
         return torch.stack(fields).flatten(0, 3).std(dim=0)
 
     published = sizes(RECIPES["unet3d"].strength)
@@ -98,8 +105,9 @@ def test_image_and_labels_move_together_and_unlabelled_stays_unlabelled():
     labels = torch.full(shape, 255, dtype=torch.uint8)
     labels[12], labels[:, :, 7] = 1, 2
     field = aug.elastic_offsets(shape, RECIPES["vnet"].strength, torch.ones(3), generator(3))
-    at = aug.sample_coordinates(torch.full((3,), 11.5), torch.eye(3), field, shape,
-                                torch.device("cpu"))
+    at = aug.sample_coordinates(
+        torch.full((3,), 11.5), torch.eye(3), field, shape, torch.device("cpu")
+    )
     image, moved = aug.resample_image(ramp, at), aug.resample_labels(labels, at)
     inside = ((at > 0) & (at < 23)).all(dim=-1)
     assert torch.allclose(image.movedim(0, -1)[inside], at[inside], atol=1e-3)
@@ -115,7 +123,8 @@ def test_histogram_matching_gives_the_other_volumes_intensities():
     matched = aug.match_histogram(dark, aug.quantiles(dark), aug.quantiles(bright))
     for share in (0.05, 0.25, 0.5, 0.75, 0.95):
         assert torch.quantile(matched, share) == pytest.approx(
-            torch.quantile(bright, share).item(), abs=0.5)
+            torch.quantile(bright, share).item(), abs=0.5
+        )
     order = dark.flatten().argsort()
     assert (matched.flatten()[order].diff() >= 0).all(), "the order of grey values stays"
     same = aug.match_histogram(dark, aug.quantiles(dark), aug.quantiles(dark))

@@ -36,6 +36,7 @@ def made():
 @pytest.fixture
 def seen(monkeypatch, made):
     """What is seen ahead where one suggestion of LARGE takes `once` seconds."""
+
     def look(once, left, grid=LARGE):
         share = math.prod(SHAPE) / math.prod(LARGE)
 
@@ -45,6 +46,7 @@ def seen(monkeypatch, made):
 
         monkeypatch.setattr(feasibility, "seconds_taken", taken)
         return feasibility.assess_feasibility(grid, CUBES, made, 3, left, lambda: None)
+
     return look
 
 
@@ -96,12 +98,15 @@ for _ in range(60):
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not hasattr(allocation.ctypes.CDLL(None), "mallopt"),
-                    reason="glibc alone maps large blocks anew each time")
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(allocation.ctypes.CDLL(None), "mallopt"),
+    reason="glibc alone maps large blocks anew each time",
+)
 def test_memory_of_a_tensor_is_kept_for_the_next_one():
     def faults(what):
-        out = subprocess.run([sys.executable, "-c", PROGRAM, what], capture_output=True,
-                             text=True, check=True).stdout
+        out = subprocess.run(
+            [sys.executable, "-c", PROGRAM, what], capture_output=True, text=True, check=True
+        ).stdout
         return [int(n) for n in out.split()]
 
     kept, not_kept = faults("kept"), faults("not kept")

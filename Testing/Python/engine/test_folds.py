@@ -63,8 +63,8 @@ def scribbles():
     """One stroke per class."""
     where = np.zeros(SHAPE, bool)
     where[15, 17:19, 12:28] = True  # the core
-    where[6:24, 18, 9] = True       # the shell
-    where[2, 2, 2:38] = True        # background
+    where[6:24, 18, 9] = True  # the shell
+    where[2, 2, 2:38] = True  # background
     return where, []
 
 
@@ -85,8 +85,10 @@ def test_any_annotation_is_divided(kind):
         shown = sum(bool((labels_of([f], volume.labels, volume) == value).any()) for f in folds)
         assert shown >= 2, "what one fold holds out the others can teach"
     again = make_folds(volume.labels, volume, [])
-    assert all(np.array_equal(np.concatenate(a.parts), np.concatenate(b.parts))
-               for a, b in zip(folds, again, strict=True))
+    assert all(
+        np.array_equal(np.concatenate(a.parts), np.concatenate(b.parts))
+        for a, b in zip(folds, again, strict=True)
+    )
 
 
 def test_parts_of_slices_stay_together():
@@ -131,8 +133,9 @@ def test_a_folds_labels_reach_nothing_that_it_is_taught_with(kind, monkeypatch):
     other = torch.where(held & (volume.labels == 2), 0, other).to(torch.uint8)
     assert bool((other != volume.labels).any())
     priors = stacking.PriorMaker(volume, 3, 0.0)
-    before, after = (stacking.Stacker(priors)._folds(labels, [], 0.0)[0]
-                     for labels in (volume.labels, other))
+    before, after = (
+        stacking.Stacker(priors)._folds(labels, [], 0.0)[0] for labels in (volume.labels, other)
+    )
     assert torch.equal(before.priors, after.priors) and torch.equal(before.distance, after.distance)
     assert (before.known & held).any() and not (before.known & ~held).any()
 
@@ -147,17 +150,34 @@ def test_a_network_learns_out_of_fold(kind):
     split = hold_out_fold(stack.folds, labels, 0)
     if kind == "scribbles":
         assert split is None
-        trainer = Trainer(replace(make_plan(Fingerprint.of(labels, (1, 1, 1), 1, 3, 5), width=4),
-                                  batch=2), [volume], 3, None, 0, stack)
+        trainer = Trainer(
+            replace(make_plan(Fingerprint.of(labels, (1, 1, 1), 1, 3, 5), width=4), batch=2),
+            [volume],
+            3,
+            None,
+            0,
+            stack,
+        )
         trainer.train(by_steps(2))
-        assert trainer.steps == 2 and len(trainer.training_set.training_volumes()) == len(stack.folds)
+        assert trainer.steps == 2 and len(trainer.training_set.training_volumes()) == len(
+            stack.folds
+        )
         return
     assert not split.whole and split.scored.any()
     assert (split.scored <= split.mask).all() and (split.training[split.mask] == UNLABELLED).all()
     fingerprint = Fingerprint.of(labels, (1, 1, 1), 1, 3, 5)
-    trainer = Trainer(replace(make_plan(fingerprint, width=4), batch=2, held_out_share=0.5), [volume],
-                      3, split, 0, stack)
-    assert trainer.training_set.holding_out and len(trainer.training_set.training_volumes()) == len(stack.folds) - 1
+    trainer = Trainer(
+        replace(make_plan(fingerprint, width=4), batch=2, held_out_share=0.5),
+        [volume],
+        3,
+        split,
+        0,
+        stack,
+    )
+    assert (
+        trainer.training_set.holding_out
+        and len(trainer.training_set.training_volumes()) == len(stack.folds) - 1
+    )
     scores = []
     trainer.train(by_steps(4), lambda report: scores.append(report.held_out))
     assert any(scores) and trainer.steps == 4
@@ -167,14 +187,20 @@ def test_a_network_learns_out_of_fold(kind):
 @pytest.mark.parametrize("axis", range(3))
 def test_on_a_finer_grid_all_planes_of_a_slice_are_held_out_together(axis, factor):
     truth = ellipsoid((14, 16, 18))
-    slices = [AnnotatedSlice(a, n) for a, ns in (("k", (3, 7, 10)), ("j", (4, 8, 12)),
-                                                 ("i", (6, 11, 14))) for n in ns]
+    slices = [
+        AnnotatedSlice(a, n)
+        for a, ns in (("k", (3, 7, 10)), ("j", (4, 8, 12)), ("i", (6, 11, 14)))
+        for n in ns
+    ]
     slices.sort()  # as the working volume has them
     shape = tuple(round(n * factor) if a == axis else n for a, n in enumerate(truth.shape))
     image = truth[None].astype(np.float32)
-    item = RunInput(image, restrict_to_slices(truth, slices),
-                    Geometry(truth.shape[::-1], (1.0, 1.0, 1.0), (0, 0, 0),
-                             (1, 0, 0, 0, 1, 0, 0, 0, 1)), slices)
+    item = RunInput(
+        image,
+        restrict_to_slices(truth, slices),
+        Geometry(truth.shape[::-1], (1.0, 1.0, 1.0), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1)),
+        slices,
+    )
     volume = working_volume(item, shape, Normalisation.measure(image), torch.device("cpu"))
     # Where each voxel of the working grid comes from on the image's.
     source = [np.arange(n) * full // n for n, full in zip(shape, truth.shape, strict=True)]
@@ -195,8 +221,9 @@ def test_on_a_finer_grid_all_planes_of_a_slice_are_held_out_together(axis, facto
     assert sum(len(f.slices) for f in folds) == len(slices) and not any(f.parts for f in folds)
     for fold in folds:
         taught = labels_of([f for f in folds if f is not fold], volume.labels, volume)
-        crossing = np.logical_or.reduce([held_by(s) for f in folds if f is not fold
-                                         for s in f.slices])
+        crossing = np.logical_or.reduce(
+            [held_by(s) for f in folds if f is not fold for s in f.slices]
+        )
         for item in fold.slices:
             assert (taught.numpy()[held_by(item) & ~crossing] == UNLABELLED).all()
     split = hold_out(volume, 0)
@@ -236,7 +263,9 @@ def test_weights_are_scored_on_voxels_that_they_were_not_fitted_on(monkeypatch):
         rows = [r / r.sum(dim=1, keepdim=True) for r in rows]
         truths = [torch.randint(0, 2, (15,), generator=generator).to(torch.uint8) for _ in range(4)]
         own = fit_ensemble_weights(torch.cat(rows, dim=2), torch.cat(truths))
-        for r, t, w in zip(rows, truths, stacker._weights_of_other_folds(rows, truths), strict=True):
+        for r, t, w in zip(
+            rows, truths, stacker._weights_of_other_folds(rows, truths), strict=True
+        ):
             fitted.append(float((weighted_mean(r, own).argmax(dim=0) == t).float().mean()))
             crossed.append(float((weighted_mean(r, w).argmax(dim=0) == t).float().mean()))
     error = np.std(crossed) / np.sqrt(len(crossed))
@@ -250,8 +279,11 @@ def test_the_stack_reports_the_score_of_weights_from_other_folds(monkeypatch):
     monkeypatch.setattr(stacking, "SHRINKAGE", 1.0)
     honest = stacked(volume)
     # The interpolation alone, which is far off with slices this few.
-    monkeypatch.setattr(stacking.Stacker, "_weights_of_other_folds", lambda self, rows, truths: [
-        torch.eye(rows[0].shape[0])[0] for _ in rows])
+    monkeypatch.setattr(
+        stacking.Stacker,
+        "_weights_of_other_folds",
+        lambda self, rows, truths: [torch.eye(rows[0].shape[0])[0] for _ in rows],
+    )
     other = stacked(volume)
     assert torch.equal(honest.target.image, other.target.image), "the result is as it was"
     dice = [np.mean([row["dice"] or 0 for row in stack.scores]) for stack in (honest, other)]
@@ -263,8 +295,11 @@ def test_the_networks_share_is_scored_on_other_voxels_than_it_was_fitted_on():
     truth, volume = drawn(np.zeros(SHAPE, bool), spread_slices((2, 2, 2), SHAPE))
     stack = stacked(volume)
     split = hold_out_fold(stack.folds, volume.labels.numpy(), 0)
-    plan = replace(make_plan(Fingerprint.of(volume.labels.numpy(), (1, 1, 1), 1, 3, 6), width=4),
-                   batch=2, held_out_share=0.5)
+    plan = replace(
+        make_plan(Fingerprint.of(volume.labels.numpy(), (1, 1, 1), 1, 3, 6), width=4),
+        batch=2,
+        held_out_share=0.5,
+    )
     trainer = Trainer(plan, [volume], 3, split, 0, stack)
     seen = []
     share = trainer._share
@@ -278,4 +313,5 @@ def test_the_networks_share_is_scored_on_other_voxels_than_it_was_fitted_on():
     whole = int(split.scored.sum())
     assert seen == [whole, whole - whole // 2, whole // 2], "all for the result, halves for scores"
     assert len(scores) == 2 and sum(row["voxels"] for row in scores) == int(
-        (truth[split.scored] > 0).sum())
+        (truth[split.scored] > 0).sum()
+    )

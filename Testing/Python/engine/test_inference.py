@@ -21,8 +21,9 @@ class Threshold(torch.nn.Module):
 
 
 def predictor_of(network, tile=(16, 16, 16), position=False, classes=2):
-    plan = Plan((1, 1, 1), (1.0, 1.0, 1.0), tile, tile, ((8, 8, 8),), ((3, 3, 3),), 4, 1,
-                position=position)
+    plan = Plan(
+        (1, 1, 1), (1.0, 1.0, 1.0), tile, tile, ((8, 8, 8),), ((3, 3, 3),), 4, 1, position=position
+    )
     return Predictor(network, classes, plan)
 
 
@@ -31,13 +32,14 @@ def volume(shape, seed=0):
     return WorkingVolume(image, torch.full(shape, 255, dtype=torch.uint8), torch.ones(3), shape)
 
 
-@pytest.mark.parametrize(("size", "tile", "overlap"), [(100, 32, 0.25), (33, 32, 0.25), (64, 32, 0),
-                                                       (5, 8, 0.25), (1000, 48, 0.5)])
+@pytest.mark.parametrize(
+    ("size", "tile", "overlap"),
+    [(100, 32, 0.25), (33, 32, 0.25), (64, 32, 0), (5, 8, 0.25), (1000, 48, 0.5)],
+)
 def test_tiles_cover_everything_and_overlap_enough(size, tile, overlap):
     starts = tile_starts(size, tile, overlap)
     assert starts[0] == 0 and starts[-1] + tile >= size
-    assert all(b - a <= max(1, tile * (1 - overlap)) + 1
-               for a, b in pairwise(starts))
+    assert all(b - a <= max(1, tile * (1 - overlap)) + 1 for a, b in pairwise(starts))
     assert starts[-1] + tile <= max(size, tile)
 
 
@@ -64,12 +66,17 @@ def test_a_network_gives_nearly_the_same_labels_whatever_the_tiling(position):
     torch.manual_seed(0)
     vol = volume((40, 48, 56))
     vol.image = torch.nn.functional.avg_pool3d(vol.image[None], 5, 1, 2)[0] * 8
-    plan = replace(make_plan(Fingerprint((40, 48, 56), (1, 1, 1), 1, 3, 100, 5), width=4),
-                   priors=False)
+    plan = replace(
+        make_plan(Fingerprint((40, 48, 56), (1, 1, 1), 1, 3, 100, 5), width=4), priors=False
+    )
     network = build(plan, 4 if position else 1, 3)
     network(torch.randn(4, 4 if position else 1, *plan.patch))  # sets the running statistics
-    labels = [Predictor(network.eval(), 3, replace(plan, tile=tile, position=position))
-              .probabilities(vol).argmax(0) for tile in ((40, 48, 56), (32, 32, 32))]
+    labels = [
+        Predictor(network.eval(), 3, replace(plan, tile=tile, position=position))
+        .probabilities(vol)
+        .argmax(0)
+        for tile in ((40, 48, 56), (32, 32, 32))
+    ]
     assert (labels[0] == labels[1]).float().mean() > 0.97
 
 

@@ -18,10 +18,16 @@ from SparseSegNetLib.engine.compute.losses import (
 )
 
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
-LOSSES = [masked_cross_entropy, masked_dice_loss, auto_loss, vnet_dice_loss, fcn_dice_loss,
-          lambda logits, labels: masked_cross_entropy(logits, labels, WEIGHTS.to(logits)),
-          lambda logits, labels: fcn_dice_loss(logits, labels, WEIGHTS),
-          *(make_loss(name, WEIGHTS.float()) for name in losses.LOSSES)]
+LOSSES = [
+    masked_cross_entropy,
+    masked_dice_loss,
+    auto_loss,
+    vnet_dice_loss,
+    fcn_dice_loss,
+    lambda logits, labels: masked_cross_entropy(logits, labels, WEIGHTS.to(logits)),
+    lambda logits, labels: fcn_dice_loss(logits, labels, WEIGHTS),
+    *(make_loss(name, WEIGHTS.float()) for name in losses.LOSSES),
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -39,8 +45,11 @@ def test_an_unlabelled_voxel_changes_no_gradient(loss, seed, share):
         loss(values, labels).backward()
         return values.grad
 
-    other = torch.where(unlabelled[:, None], 10 * torch.randn(logits.shape, generator=generator,
-                                                              dtype=torch.float64), logits)
+    other = torch.where(
+        unlabelled[:, None],
+        10 * torch.randn(logits.shape, generator=generator, dtype=torch.float64),
+        logits,
+    )
     first, second = gradient(logits), gradient(other)
     spread = unlabelled[:, None].expand_as(logits)
     assert (first[spread] == 0).all() and (second[spread] == 0).all()
@@ -156,8 +165,9 @@ class TestAgainstMonai:
 
     def test_dice_with_squares(self, voxels):
         logits, labels, dense, truth = voxels
-        wanted = self.monai(dense, truth, include_background=False, squared_pred=True,
-                            smooth_nr=0.0, smooth_dr=0.0)
+        wanted = self.monai(
+            dense, truth, include_background=False, squared_pred=True, smooth_nr=0.0, smooth_dr=0.0
+        )
         assert torch.isclose(vnet_dice_loss(logits, labels), wanted)
 
     def test_dice_of_all_classes(self, voxels):
@@ -169,7 +179,14 @@ class TestAgainstMonai:
         from monai.losses import DiceCELoss
 
         logits, labels, dense, truth = voxels
-        wanted = DiceCELoss(softmax=True, to_onehot_y=True, batch=True, weight=WEIGHTS,
-                            include_background=True, smooth_nr=0.0, smooth_dr=0.0,
-                            lambda_dice=0.0)(dense, truth)
+        wanted = DiceCELoss(
+            softmax=True,
+            to_onehot_y=True,
+            batch=True,
+            weight=WEIGHTS,
+            include_background=True,
+            smooth_nr=0.0,
+            smooth_dr=0.0,
+            lambda_dice=0.0,
+        )(dense, truth)
         assert torch.isclose(masked_cross_entropy(logits, labels, WEIGHTS), wanted)

@@ -69,8 +69,9 @@ def test_a_run_ends_with_a_result_or_says_what_was_tried(tmp_path, monkeypatch):
     for limit in (50_000_000, 1_000_000, 2_000):  # bytes
         try:
             with Allocator(limit):
-                result, events = densified(tmp_path / str(limit), image, truth, (1, 1, 0),
-                                           max_steps=1)
+                result, events = densified(
+                    tmp_path / str(limit), image, truth, (1, 1, 0), max_steps=1
+                )
         except EngineError as error:
             assert error.code == "out-of-memory" and "Tried: " in error.cause and error.remedy
             failed.append(limit)
@@ -90,14 +91,26 @@ def test_the_probe_shrinks_what_it_measures(monkeypatch):
     monkeypatch.setattr(probe, "candidate_formats", lambda device: ["float32"])
     _, volume = drawn(*KINDS["half slices"]())
     middle = np.s_[5:25, 8:28, 10:30]
-    volume = replace(volume, image=volume.image[:, *middle], labels=volume.labels[middle],
-                     full_shape=(20, 20, 20), slices=[])
+    volume = replace(
+        volume,
+        image=volume.image[:, *middle],
+        labels=volume.labels[middle],
+        full_shape=(20, 20, 20),
+        slices=[],
+    )
     fingerprint = Fingerprint(volume.shape, (1, 1, 1), 1, 3, 1000, 3)
 
     def settled(limit):
         with Allocator(limit) as allocator:
-            plan, _ = choose_plan(fingerprint, Options(network="auto", device="cpu"), lambda shape: volume,
-                             CPU, 5.0, volume.shape, whole=True)
+            plan, _ = choose_plan(
+                fingerprint,
+                Options(network="auto", device="cpu"),
+                lambda shape: volume,
+                CPU,
+                5.0,
+                volume.shape,
+                whole=True,
+            )
         return plan, allocator.largest
 
     plan, _ = settled(float("inf"))
@@ -108,8 +121,10 @@ def test_the_probe_shrinks_what_it_measures(monkeypatch):
         sizes.append(less.batch * np.prod(less.patch))
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < sizes[0]
     trainer = Trainer(plan, [volume], 3, None, 0)
-    with Allocator(2000), pytest.raises(
-            EngineError, match="Tried: 4 patches per step instead of 8; 2"):
+    with (
+        Allocator(2000),
+        pytest.raises(EngineError, match="Tried: 4 patches per step instead of 8; 2"),
+    ):
         trainer.step_or_shrink(0.0)
 
 
@@ -144,30 +159,43 @@ def test_a_loop_of_attempts():
     assert caught.value.code == "out-of-memory"
 
 
-@pytest.mark.parametrize("text", [
-    "CUDA out of memory. Tried to allocate 2.00 GiB", "HIP out of memory",
-    "MPS backend out of memory (MPS allocated: 9 GB)",
-    "[enforce fail at alloc_cpu.cpp:115] data. DefaultCPUAllocator: not enough memory: you tried to"
-    " allocate 8 bytes.", "DefaultCPUAllocator: can't allocate memory",
-    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
-    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
-    "Unable to find a valid cuDNN algorithm to run convolution", "std::bad_alloc",
-    "could not create a primitive"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "HIP out of memory",
+        "MPS backend out of memory (MPS allocated: 9 GB)",
+        "[enforce fail at alloc_cpu.cpp:115] data. DefaultCPUAllocator: not enough memory: you tried"
+        " to allocate 8 bytes.",
+        "DefaultCPUAllocator: can't allocate memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "Unable to find a valid cuDNN algorithm to run convolution",
+        "std::bad_alloc",
+        "could not create a primitive",
+    ],
+)
 def test_what_says_that_memory_ran_out(text):
     assert out_of_memory(RuntimeError(text))
     problem = classify(RuntimeError(text))
     assert problem.code == "out-of-memory" and "fault in SparseSegNet" not in str(problem)
 
 
-@pytest.mark.parametrize("text", ["could not create a primitive descriptor for a convolution",
-                                  "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "shapes differ"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "could not create a primitive descriptor for a convolution",
+        "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        "shapes differ",
+    ],
+)
 def test_what_does_not(text):
     assert not out_of_memory(RuntimeError(text))
 
 
 def test_a_number_format_that_the_device_refuses_is_dropped():
     def refuses():
-        raise RuntimeError('"slow_conv3d" not implemented for \'BFloat16\'')
+        raise RuntimeError("\"slow_conv3d\" not implemented for 'BFloat16'")
 
     def exhausts():
         raise MemoryError
@@ -180,10 +208,17 @@ def test_a_number_format_that_the_device_refuses_is_dropped():
 
 
 def test_a_number_format_that_is_emulated_is_not_tried(monkeypatch):
-    for bfloat16, expected in ((0.5, ["bfloat16", "float32"]), (1.9, ["bfloat16", "float32"]),
-                               (30.0, ["float32"]), (0.1, ["bfloat16", "float32"])):
-        monkeypatch.setattr(number_formats, "_convolution_seconds",
-                            lambda device, name, b=bfloat16: b if name == "bfloat16" else 1.0)
+    for bfloat16, expected in (
+        (0.5, ["bfloat16", "float32"]),
+        (1.9, ["bfloat16", "float32"]),
+        (30.0, ["float32"]),
+        (0.1, ["bfloat16", "float32"]),
+    ):
+        monkeypatch.setattr(
+            number_formats,
+            "_convolution_seconds",
+            lambda device, name, b=bfloat16: b if name == "bfloat16" else 1.0,
+        )
         assert number_formats.candidate_formats(CPU) == expected
 
 
@@ -198,8 +233,13 @@ def test_the_probe_does_without_bfloat16(monkeypatch):
         return convolution(pixels, *args, **options)
 
     monkeypatch.setattr(torch.nn.functional, "conv3d", refuse)
-    monkeypatch.setattr(torch.nn.Conv3d, "_conv_forward", lambda self, x, w, b: refuse(
-        x, w, b, self.stride, self.padding, self.dilation, self.groups))
+    monkeypatch.setattr(
+        torch.nn.Conv3d,
+        "_conv_forward",
+        lambda self, x, w, b: refuse(
+            x, w, b, self.stride, self.padding, self.dilation, self.groups
+        ),
+    )
     for network in ("auto", "vnet"):
         fingerprint = Fingerprint(volume.shape, (1, 1, 1), 1, 3, 1000, 3)
         own = {} if network == "auto" else {"width": 4, "tile": (16, 16, 16)}
@@ -248,13 +288,18 @@ def test_nothing_stays_behind_on_the_other_device():
     trainer.move(torch.device("meta"))
     # What chooses patches is on the CPU in any case: places of voxels, millimetres, counters.
     stays = ("_index", "_favourites", "['step']", ".spacing")
-    left = [path for path, t in tensors(trainer) if t.device.type != "meta"
-            and not any(word in path for word in stays)]
+    left = [
+        path
+        for path, t in tensors(trainer)
+        if t.device.type != "meta" and not any(word in path for word in stays)
+    ]
     assert left == [], "these tensors stay on the device that is to be freed"
     found = dict(tensors(trainer))
     assert any("_favoured" in path for path in found) and any("best" in path for path in found)
     assert len({id(f.image) for f in trainer.training_set.stack.folds}) == folds
-    assert trainer.split.fold in trainer.training_set.stack.folds, "a volume that is two things stays one"
+    assert trainer.split.fold in trainer.training_set.stack.folds, (
+        "a volume that is two things stays one"
+    )
 
 
 def test_after_a_pause_it_goes_on_where_there_is_memory():
@@ -301,8 +346,9 @@ def test_registration_of_thin_volumes(shape, finest):
 @pytest.mark.parametrize("shape", [(1, 24, 26), (24, 2, 26), (24, 26, 3)])
 def test_thin_volumes_from_labels_to_result(tmp_path, shape):
     image, truth = balls(tuple(max(n, 9) for n in shape))
-    middle = tuple(slice((m - n) // 2, (m - n) // 2 + n)
-                   for n, m in zip(shape, truth.shape, strict=True))
+    middle = tuple(
+        slice((m - n) // 2, (m - n) // 2 + n) for n, m in zip(shape, truth.shape, strict=True)
+    )
     image, truth = image[middle], truth[middle]
     counts = tuple(2 if n > 3 else 0 for n in reversed(shape))
     result, events = densified(tmp_path / "run", image, truth, counts, max_steps=2)

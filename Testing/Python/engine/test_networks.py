@@ -52,10 +52,28 @@ class TestUNet3D:
     def test_channels_double_before_the_pooling(self):
         convolutions = [m for m in on_meta(UNet, 3, 3).modules() if isinstance(m, nn.Conv3d)]
         assert [m.out_channels for m in convolutions] == [
-            32, 64, 64, 128, 128, 256, 256, 512, 256, 256, 128, 128, 64, 64, 3]
+            32,
+            64,
+            64,
+            128,
+            128,
+            256,
+            256,
+            512,
+            256,
+            256,
+            128,
+            128,
+            64,
+            64,
+            3,
+        ]
         ups = [m for m in on_meta(UNet, 3, 3).modules() if isinstance(m, nn.ConvTranspose3d)]
-        assert [(m.in_channels, m.out_channels) for m in ups] == [(512, 512), (256, 256),
-                                                                  (128, 128)]
+        assert [(m.in_channels, m.out_channels) for m in ups] == [
+            (512, 512),
+            (256, 256),
+            (128, 128),
+        ]
 
     def test_normalises_before_each_relu_with_the_tiles_own_statistics(self):
         network, _ = small("unet3d")
@@ -87,14 +105,25 @@ def test_unet2d_is_the_same_network_with_one_dimension_less():
 
 
 class TestVNet:
-    STAGES = ("left.0", "left.1", "left.2", "left.3", "left.4", "right.0", "right.1", "right.2",
-              "right.3")
+    STAGES = (
+        "left.0",
+        "left.1",
+        "left.2",
+        "left.3",
+        "left.4",
+        "right.0",
+        "right.1",
+        "right.2",
+        "right.3",
+    )
 
     def test_has_the_published_receptive_fields(self):
         """Milletari 2016, Table 1."""
         fields = receptive_fields(on_meta(VNet, 1, 2))
-        found = [[size for name, size in fields.items() if name.startswith(f"{stage}.")][-1]
-                 for stage in self.STAGES]
+        found = [
+            [size for name, size in fields.items() if name.startswith(f"{stage}.")][-1]
+            for stage in self.STAGES
+        ]
         assert found == [(n, n, n) for n in (5, 22, 72, 172, 372, 476, 528, 546, 551)]
 
     def test_keeps_the_size_of_the_published_volume(self):
@@ -135,9 +164,15 @@ def test_the_shapes_are_what_the_plan_says(name):
         assert tuple(network(torch.empty(1, 1, *plan.patch)).shape) == (1, 3, *plan.output)
 
 
-@pytest.mark.parametrize("network", [
-    ResidualUNet(1, 2, (2, 4, 8), ((1, 2, 2), (2, 2, 2)), ((1, 3, 3), (3, 3, 3), (3, 3, 3))),
-    UNet(1, 2, 1, padded=True, norm="none"), VNet(1, 2, 2, kernel=3)], ids=("auto", "fcn", "vnet"))
+@pytest.mark.parametrize(
+    "network",
+    [
+        ResidualUNet(1, 2, (2, 4, 8), ((1, 2, 2), (2, 2, 2)), ((1, 3, 3), (3, 3, 3), (3, 3, 3))),
+        UNet(1, 2, 1, padded=True, norm="none"),
+        VNet(1, 2, 2, kernel=3),
+    ],
+    ids=("auto", "fcn", "vnet"),
+)
 def test_no_voxel_sees_farther_than_its_receptive_field(network):
     """The count bounds what the gradient says, and is not far above it."""
     for parameter in network.parameters():
@@ -167,11 +202,15 @@ def test_state_survives_the_model_file_bit_for_bit(name, tmp_path):
     torch.manual_seed(1)
     second = build(type(plan).from_json(about["plan"]), 1, 3)
     second.load_state_dict(weights)
-    assert all(torch.equal(value, second.state_dict()[key])
-               for key, value in first.state_dict().items())
+    assert all(
+        torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items()
+    )
     # The smallest tile will do: a planar network has none along its first axis.
-    tile = torch.randn(1, 1, *(min(n, 100) if n > 1 else 1 for n in plan.patch)) \
-        if any(plan.margin) else torch.randn(1, 1, 32, 32, 32)
+    tile = (
+        torch.randn(1, 1, *(min(n, 100) if n > 1 else 1 for n in plan.patch))
+        if any(plan.margin)
+        else torch.randn(1, 1, 32, 32, 32)
+    )
     with torch.inference_mode():
         assert torch.equal(first.eval()(tile), second.eval()(tile))
 
@@ -191,8 +230,10 @@ def test_the_plan_of_auto_is_not_a_published_one():
     assert make_plan(Fingerprint((40, 40, 40), (1.0, 1.0, 1.0), 1, 3, 1, 6)).network == "auto"
 
 
-@pytest.mark.parametrize(("kernel", "shape"), [(3, (2, 2, 2)), (3, (2, 8, 8)), (5, (4, 4, 4)),
-                                               (5, (3, 8, 8)), (5, (2, 2, 2))])
+@pytest.mark.parametrize(
+    ("kernel", "shape"),
+    [(3, (2, 2, 2)), (3, (2, 8, 8)), (5, (4, 4, 4)), (5, (3, 8, 8)), (5, (2, 2, 2))],
+)
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_gradients_on_grids_smaller_than_the_kernel(kernel, shape, channels_last):
     """torch's bfloat16 convolution gives garbage here on some CPUs; ours must not."""

@@ -44,8 +44,10 @@ def weights_of(optimiser):
 
 
 def equal(one, other, **tolerance):
-    return all(torch.allclose(a, b, **tolerance)
-               for a, b in zip(weights_of(one), weights_of(other), strict=True))
+    return all(
+        torch.allclose(a, b, **tolerance)
+        for a, b in zip(weights_of(one), weights_of(other), strict=True)
+    )
 
 
 def test_as_torch_computes_it():
@@ -65,8 +67,9 @@ def test_one_cycle_as_torch_computes_it():
         rate, beta = one_cycle(number, STEPS)
         optimiser.param_groups[0].update(lr=RATE * rate, betas=(beta, 0.999))
 
-    assert equal(learnt(ours, before=cycled),
-                 learnt(scheduled, after=lambda: schedule.step()), atol=1e-6)
+    assert equal(
+        learnt(ours, before=cycled), learnt(scheduled, after=lambda: schedule.step()), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", [ours, theirs])
@@ -94,6 +97,11 @@ import SparseSegNetLib.engine.job
 from SparseSegNetLib.engine.stacking.voxel_classifier import ClassifierFitter
 ClassifierFitter([torch.randn(50, 4)], [torch.randint(2, (50,)).byte()], 2).fit([[0]], 2)
 print([name for name in ("torch._dynamo", "SimpleITK") if name in sys.modules])"""
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
-                           cwd=Path(SparseSegNetLib.__file__).parents[1], check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=Path(SparseSegNetLib.__file__).parents[1],
+        check=True,
+    )
     assert ended.stdout.strip() == "[]"

@@ -12,9 +12,12 @@ from SparseSegNetLib.engine.plan import Fingerprint, Plan
 from SparseSegNetLib.engine.planning.auto_plan import levels, make_plan
 
 GRIDS = [
-    ((112, 101, 122), (3.0, 3.0, 3.0)), ((26, 166, 164), (5.0, 0.8, 0.8)),
-    ((20, 512, 512), (47.5, 9.2, 9.2)), ((16, 16, 16), (1.0, 1.0, 1.0)),
-    ((1, 64, 64), (5.0, 1.0, 1.0)), ((17, 33, 200), (1.0, 2.0, 0.5)),
+    ((112, 101, 122), (3.0, 3.0, 3.0)),
+    ((26, 166, 164), (5.0, 0.8, 0.8)),
+    ((20, 512, 512), (47.5, 9.2, 9.2)),
+    ((16, 16, 16), (1.0, 1.0, 1.0)),
+    ((1, 64, 64), (5.0, 1.0, 1.0)),
+    ((17, 33, 200), (1.0, 2.0, 0.5)),
     ((500, 500, 500), (0.01, 0.01, 0.01)),
 ]
 
@@ -27,8 +30,10 @@ def print_of(shape, spacing, classes=3):
 def test_network_takes_patch_and_tile_and_gives_logits_of_the_same_size(shape, spacing):
     plan = make_plan(print_of(shape, spacing), width=2)
     network = build(plan, 6, 3).eval()
-    assert all(p % d == 0 and t % d == 0
-               for p, t, d in zip(plan.patch, plan.tile, plan.divisor, strict=True))
+    assert all(
+        p % d == 0 and t % d == 0
+        for p, t, d in zip(plan.patch, plan.tile, plan.divisor, strict=True)
+    )
     with torch.inference_mode():
         assert network(torch.zeros(1, 6, *plan.patch)).shape == (1, 3, *plan.patch)
 

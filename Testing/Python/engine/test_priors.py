@@ -25,8 +25,13 @@ def working(truth, slices, noise=0.1, spacing=(1.0, 1.0, 1.0)):
     generator = torch.Generator().manual_seed(0)
     image = torch.from_numpy(truth).float()[None]
     image = image + noise * torch.randn(image.shape, generator=generator)
-    return WorkingVolume(image, torch.from_numpy(restrict_to_slices(truth, slices)),
-                         torch.tensor(spacing), truth.shape, list(slices))
+    return WorkingVolume(
+        image,
+        torch.from_numpy(restrict_to_slices(truth, slices)),
+        torch.tensor(spacing),
+        truth.shape,
+        list(slices),
+    )
 
 
 def iou(found, truth, value=1):
@@ -104,8 +109,9 @@ class TestPropagation:
         volume = working(truth, slices)
         propagated = Propagation(volume.image, (1, 1, 1), [0]).propagate(volume.labels, slices, 3)
         for item in slices:
-            assert (propagated.argmax(dim=0).numpy()[item.selector()]
-                    == truth[item.selector()]).all()
+            assert (
+                propagated.argmax(dim=0).numpy()[item.selector()] == truth[item.selector()]
+            ).all()
 
     def test_progress_is_told_and_can_break_off(self):
         def stop(share):
@@ -143,15 +149,21 @@ class TestRandomWalk:
         walk = random_walk.RandomWalk(image, (2.0, 1.0, 1.0))
         conductances = walk._levels[-1][1]
         count = labels.numel()
-        matrix = torch.stack([random_walk._flow(unit.view(1, 4, 5, 6), conductances).flatten()
-                              for unit in torch.eye(count)], dim=1)
+        matrix = torch.stack(
+            [
+                random_walk._flow(unit.view(1, 4, 5, 6), conductances).flatten()
+                for unit in torch.eye(count)
+            ],
+            dim=1,
+        )
         free = labels.flatten() == UNLABELLED
         exact = torch.zeros(3, count)
         for c in range(3):
             seeds = (labels.flatten() == c).float()
             exact[c] = seeds
-            exact[c, free] = torch.linalg.solve(matrix[free][:, free],
-                                                -matrix[free][:, ~free] @ seeds[~free])
+            exact[c, free] = torch.linalg.solve(
+                matrix[free][:, free], -matrix[free][:, ~free] @ seeds[~free]
+            )
         found = walk.probabilities(labels, 3).flatten(1)
         assert (found - exact).abs().max() < 0.02
 
@@ -166,7 +178,11 @@ class TestRandomWalk:
     def test_thick_slices_are_not_reduced_before_the_others(self):
         walk = random_walk.RandomWalk(torch.zeros(1, 12, 96, 96), (4.0, 1.0, 1.0))
         assert [level[0] for level in walk._levels] == [
-            (8, 12, 12), (12, 24, 24), (12, 48, 48), (12, 96, 96)]
+            (8, 12, 12),
+            (12, 24, 24),
+            (12, 48, 48),
+            (12, 96, 96),
+        ]
 
     def test_nothing_labelled(self):
         labels = torch.full((9, 9, 9), UNLABELLED, dtype=torch.uint8)
@@ -203,8 +219,10 @@ class TestGeodesic:
                 if step != (0, 0, 0) and all(0 <= t < n for t, n in zip(to, shape, strict=True)):
                     rows.append(number[at])
                     columns.append(number[to])
-                    costs.append(abs(image[at] - image[to]) + geodesic.LENGTH
-                                 * np.linalg.norm(np.multiply(step, mm)))
+                    costs.append(
+                        abs(image[at] - image[to])
+                        + geodesic.LENGTH * np.linalg.norm(np.multiply(step, mm))
+                    )
         graph = coo_matrix((costs, (rows, columns)), (image.size,) * 2).tocsr()
         exact = dijkstra(graph, indices=[number[0, 0, 0], number[2, 3, 3]])
         found = geodesic.distances(torch.from_numpy(image)[None], mm, labels, 2).flatten(1).numpy()

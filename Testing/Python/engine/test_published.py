@@ -43,15 +43,24 @@ def blobs(shape=(24, 26, 28)):
 
 
 def volume_of(image, labels, slices=(), spacing=(1.0, 1.0, 1.0)):
-    geometry = Geometry(tuple(reversed(labels.shape)), spacing[::-1], (0.0, 0.0, 0.0),
-                        (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
-    return working_volume(RunInput(image, labels, geometry, list(slices)), labels.shape,
-                          Normalisation.measure(image), torch.device("cpu"))
+    geometry = Geometry(
+        tuple(reversed(labels.shape)),
+        spacing[::-1],
+        (0.0, 0.0, 0.0),
+        (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0),
+    )
+    return working_volume(
+        RunInput(image, labels, geometry, list(slices)),
+        labels.shape,
+        Normalisation.measure(image),
+        torch.device("cpu"),
+    )
 
 
 def plan_of(name, shape=(24, 26, 28), channels=1, **settings):
-    return published_plan(Fingerprint(shape, (1.0, 1.0, 1.0), channels, 2, 1, 0),
-                          Options(network=name, **settings))
+    return published_plan(
+        Fingerprint(shape, (1.0, 1.0, 1.0), channels, 2, 1, 0), Options(network=name, **settings)
+    )
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -75,8 +84,9 @@ def test_valid_tiles_meet_without_a_seam(shape):
     torch.manual_seed(0)
     plan = plan_of("unet3d", shape, width=2, batch_norm=False, tile=(100, 108, 100))
     network = build(plan, 1, 2).eval()
-    volume = WorkingVolume(torch.randn(1, *shape), torch.zeros(shape, dtype=torch.uint8),
-                           torch.ones(3), shape)
+    volume = WorkingVolume(
+        torch.randn(1, *shape), torch.zeros(shape, dtype=torch.uint8), torch.ones(3), shape
+    )
     small = Predictor(network, 2, plan).probabilities(volume)
     large = Predictor(network, 2, replace(plan, tile=(124, 124, 124))).probabilities(volume)
     assert small.shape == (2, *shape)
@@ -87,8 +97,12 @@ def test_valid_tiles_meet_without_a_seam(shape):
 
 def test_a_volume_smaller_than_the_tile_is_mirrored():
     shape = (5, 7, 6)
-    volume = WorkingVolume(torch.arange(210.0).reshape(1, *shape),
-                           torch.zeros(shape, dtype=torch.uint8), torch.ones(3), shape)
+    volume = WorkingVolume(
+        torch.arange(210.0).reshape(1, *shape),
+        torch.zeros(shape, dtype=torch.uint8),
+        torch.ones(3),
+        shape,
+    )
     seen = []
 
     class Watch(torch.nn.Module):
@@ -99,8 +113,11 @@ def test_a_volume_smaller_than_the_tile_is_mirrored():
     plan = plan_of("unet3d", shape)
     out = Predictor(Watch(), 2, plan).probabilities(volume)
     assert out.shape == (2, *shape) and seen[0].shape == plan.patch
-    wanted = np.pad(volume.image[0].numpy(), [(44, n - s - 44) for n, s in
-                                              zip(plan.patch, shape, strict=True)], "symmetric")
+    wanted = np.pad(
+        volume.image[0].numpy(),
+        [(44, n - s - 44) for n, s in zip(plan.patch, shape, strict=True)],
+        "symmetric",
+    )
     assert (seen[0].numpy() == wanted).all()
 
 
@@ -116,8 +133,9 @@ def test_training_patches_are_mirrored_like_tiles():
     shape = (20, 22, 24)
     labels = torch.zeros(shape, dtype=torch.uint8)
     volume = WorkingVolume(torch.randn(1, *shape), labels, torch.ones(3), shape)
-    at = aug.sample_coordinates(torch.tensor([9.5, 10.5, 11.5]), torch.eye(3), None,
-                                (100, 100, 100), torch.device("cpu"))
+    at = aug.sample_coordinates(
+        torch.tensor([9.5, 10.5, 11.5]), torch.eye(3), None, (100, 100, 100), torch.device("cpu")
+    )
     found = aug.resample_image(volume.image, at, mirror=True)
     wanted = volume.image
     for axis, n in enumerate(shape, start=1):
@@ -134,8 +152,9 @@ def test_every_patch_holds_labelled_voxels_however_strong_the_deformation(name):
     shape = (30, 30, 30)
     labels = torch.full(shape, 255, dtype=torch.uint8)
     labels[3, 4, 5], labels[20] = 1, 0
-    volume = WorkingVolume(torch.randn(1, *shape), labels, torch.ones(3), shape,
-                           [AnnotatedSlice("k", 20)])
+    volume = WorkingVolume(
+        torch.randn(1, *shape), labels, torch.ones(3), shape, [AnnotatedSlice("k", 20)]
+    )
     plan = plan_of(name, shape, **QUICK[name][0])
     plan = replace(plan, strength=replace(plan.strength, elastic=40.0))
     sampler = Sampler([volume], 2, plan, torch.Generator().manual_seed(1))
@@ -150,16 +169,16 @@ class TestPlanar:
         shape = (20, 30, 40)
         labels = torch.full(shape, 255, dtype=torch.uint8)
         labels[:, 12], labels[:, 12, :9] = 0, 1
-        image = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in shape),
-                                           indexing="ij"))
+        image = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij"))
         slices = [AnnotatedSlice("j", 12)]
         return WorkingVolume(image, labels, torch.tensor([3.0, 1.0, 1.0]), shape, slices)
 
     def test_patches_lie_in_the_annotated_slice(self):
         volume = self.slices_and_volume()
         plan = plan_of("unet2d", volume.shape, 3, tile=(100, 100, 1))
-        plan = replace(plan, strength=replace(plan.strength, contrast=0, brightness=0, noise=0,
-                                              gamma=0))
+        plan = replace(
+            plan, strength=replace(plan.strength, contrast=0, brightness=0, noise=0, gamma=0)
+        )
         sampler = Sampler([volume], 2, plan, torch.Generator().manual_seed(0))
         for _ in range(10):
             pixels, labels = sampler.draw()
@@ -187,18 +206,29 @@ class TestPlanar:
         dense = predictor.probabilities(volume)
         assert dense.shape == (2, *volume.shape)
         for index in (0, 12, 29):
-            assert torch.equal(dense.argmax(dim=0)[:, index],
-                               predictor.slice_labels(volume, AnnotatedSlice("j", index)))
+            assert torch.equal(
+                dense.argmax(dim=0)[:, index],
+                predictor.slice_labels(volume, AnnotatedSlice("j", index)),
+            )
 
 
 class TestRecipes:
     def test_vnet(self):
         plan = plan_of("vnet")
         assert (plan.batch, plan.learning_rate, plan.momentum, plan.drop_every) == (
-            2, 1e-4, 0.99, 25_000)
+            2,
+            1e-4,
+            0.99,
+            25_000,
+        )
         assert plan.patch == (64, 128, 128) and plan.kernels[0] == (5, 5, 5)
-        trainer = Trainer(replace(plan_of("vnet", width=1, tile=(16, 16, 16))),
-                          [volume_of(blobs()[0], blobs()[1])], 2, None, 0)
+        trainer = Trainer(
+            replace(plan_of("vnet", width=1, tile=(16, 16, 16))),
+            [volume_of(blobs()[0], blobs()[1])],
+            2,
+            None,
+            0,
+        )
         rates = []
         for trainer.steps in (0, 24_999, 25_000, 50_000):
             rates.append(trainer._schedule(0.5))
@@ -229,8 +259,10 @@ class TestRecipes:
         image, truth = blobs()
         trainer = Trainer(plan_of("unet3d", width=1), [volume_of(image, truth)], 2, None, 0)
         labels = torch.tensor([[[[0, 1]]]], dtype=torch.uint8)
-        background, inside = (trainer.loss(torch.tensor([[[[[a, 0.0]]], [[[0.0, b]]]]]), labels)
-                              for a, b in ((0.0, 9.0), (9.0, 0.0)))
+        background, inside = (
+            trainer.loss(torch.tensor([[[[[a, 0.0]]], [[[0.0, b]]]]]), labels)
+            for a, b in ((0.0, 9.0), (9.0, 0.0))
+        )
         # Each leaves one voxel undecided; the rarer class must cost more in proportion.
         share = (truth == 0).sum() / (truth == 1).sum()
         assert (inside / background).item() == pytest.approx(share, rel=0.01)

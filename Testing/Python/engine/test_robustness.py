@@ -41,12 +41,17 @@ def densified(path, image, truth, counts=(2, 2, 1), **options):
     grid = Geometry(truth.shape[::-1], (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     segments = [Segment.numbered(v, v - 1) for v in range(1, int(truth.max()) + 1)]
     options = {"max_steps": 6, "device": "cpu", **options}
-    folder = RunFolder.create(path, [RunInput(image[None], labels, grid, slices)], segments,
-                              Options(**options))
+    folder = RunFolder.create(
+        path, [RunInput(image[None], labels, grid, slices)], segments, Options(**options)
+    )
     events = []
     commands = Commands()
-    Job(folder.path, commands, lambda event, **data: events.append({"event": event, **data}),
-        time.monotonic()).run()
+    Job(
+        folder.path,
+        commands,
+        lambda event, **data: events.append({"event": event, **data}),
+        time.monotonic(),
+    ).run()
     assert events[-1]["event"] == "done"
     result = folder.read_result()
     assert (result[labels != UNLABELLED] == labels[labels != UNLABELLED]).all()
@@ -61,11 +66,14 @@ def noise(scale=1.0):
     return scale * np.random.default_rng(0).normal(size=SHAPE)
 
 
-@pytest.mark.parametrize("image", [
-    pytest.param((100.0 * balls() + noise(5) - 1000).astype(np.int16), id="CT in HU with air"),
-    pytest.param((2.0 * balls() + noise(0.2)).clip(0, 1).astype(np.float32), id="saturated"),
-    pytest.param((balls() * 3e-6 + noise(2e-7)).astype(np.float32), id="tiny values"),
-])
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param((100.0 * balls() + noise(5) - 1000).astype(np.int16), id="CT in HU with air"),
+        pytest.param((2.0 * balls() + noise(0.2)).clip(0, 1).astype(np.float32), id="saturated"),
+        pytest.param((balls() * 3e-6 + noise(2e-7)).astype(np.float32), id="tiny values"),
+    ],
+)
 def test_kinds_of_images(tmp_path, image):
     result, _ = densified(tmp_path / "run", image, balls())
     assert iou(result, balls()) > 0.9
@@ -102,10 +110,13 @@ def test_an_unannotated_volume_beside_the_annotated_one(tmp_path):
     truth, image = balls(), (balls() + noise(0.1)).astype(np.float32)
     slices = spread_slices((3, 3, 3), truth.shape, truth > 0)
     grid = Geometry(truth.shape[::-1], (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
-    inputs = [RunInput(image[None], restrict_to_slices(truth, slices), grid, slices),
-              RunInput(image[None], np.full_like(truth, UNLABELLED), grid)]
-    folder = RunFolder.create(tmp_path / "run", inputs, [Segment.numbered(1, 0)],
-                              Options(max_steps=40, device="cpu"))
+    inputs = [
+        RunInput(image[None], restrict_to_slices(truth, slices), grid, slices),
+        RunInput(image[None], np.full_like(truth, UNLABELLED), grid),
+    ]
+    folder = RunFolder.create(
+        tmp_path / "run", inputs, [Segment.numbered(1, 0)], Options(max_steps=40, device="cpu")
+    )
     commands = Commands()
     Job(folder.path, commands, lambda event, **data: None, time.monotonic()).run()
     assert iou(folder.read_result(2), truth) > 0.8
@@ -133,8 +144,9 @@ class TestOutOfMemory:
 
     def test_training_goes_on_with_less(self, tmp_path, monkeypatch):
         self.limited(monkeypatch, 3000)  # less than one patch of 16^3
-        result, events = densified(tmp_path / "run", (balls() + noise(0.1)).astype(np.float32),
-                                   balls())
+        result, events = densified(
+            tmp_path / "run", (balls() + noise(0.1)).astype(np.float32), balls()
+        )
         said = [e["text"] for e in events if e["event"] == "oom-recovered"]
         assert any("patches per step" in text for text in said)
         assert any("voxels instead of" in text for text in said)
@@ -147,8 +159,9 @@ class TestOutOfMemory:
         torch.manual_seed(0)
         plan = make_plan(Fingerprint((32, 32, 32), (1, 1, 1), 1, 2, 99, 0), width=2)
         network = residual_unet.ResidualUNet(4, 2, plan.channels, plan.strides, plan.kernels)
-        volume = WorkingVolume(torch.randn(1, 32, 32, 32), torch.zeros(32, 32, 32).byte(),
-                               torch.ones(3), (32, 32, 32))
+        volume = WorkingVolume(
+            torch.randn(1, 32, 32, 32), torch.zeros(32, 32, 32).byte(), torch.ones(3), (32, 32, 32)
+        )
         self.limited(monkeypatch, 20_000)
         predictor = Predictor(network.eval(), 2, plan)
         found = predictor.probabilities(volume)
@@ -157,8 +170,9 @@ class TestOutOfMemory:
 
     def test_where_no_step_fits_the_ensemble_is_the_result(self, tmp_path, monkeypatch):
         self.limited(monkeypatch, 1)
-        result, events = densified(tmp_path / "run", (balls() + noise(0.1)).astype(np.float32),
-                                   balls())
+        result, events = densified(
+            tmp_path / "run", (balls() + noise(0.1)).astype(np.float32), balls()
+        )
         said = [e["text"] for e in events if e["event"] == "warning"]
         assert any("Tried: " in text and "Training ends here" in text for text in said)
         assert events[-1]["step"] == 0 and iou(result, balls()) > 0.8
@@ -166,13 +180,18 @@ class TestOutOfMemory:
     def test_without_an_ensemble_it_is_an_error(self, tmp_path, monkeypatch):
         self.limited(monkeypatch, 1)
         with pytest.raises(EngineError, match=r"out of memory while training .*Tried: "):
-            densified(tmp_path / "run", (balls() + noise(0.1)).astype(np.float32), balls(),
-                      (0, 0, 1))
+            densified(
+                tmp_path / "run", (balls() + noise(0.1)).astype(np.float32), balls(), (0, 0, 1)
+            )
 
     def test_what_counts(self):
         assert out_of_memory(MemoryError())
-        assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate "
-                                          "memory: you tried to allocate 9 bytes"))
+        assert out_of_memory(
+            RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate "
+                "memory: you tried to allocate 9 bytes"
+            )
+        )
         assert not out_of_memory(RuntimeError("shapes differ"))
         assert not out_of_memory(ValueError("out of memory"))
 

@@ -31,8 +31,18 @@ def volume(shape=(20, 24, 28), labelled=None, spacing=(1.0, 1.0, 1.0)):
 
 
 def sampler(vol, patch=(8, 8, 8), strength=None, position=False, classes=3, seed=0):
-    plan = Plan(vol.shape, (1.0, 1.0, 1.0), patch, patch, (), ((3, 3, 3),), 4, 1,
-                position=position, strength=strength or aug.Strength())
+    plan = Plan(
+        vol.shape,
+        (1.0, 1.0, 1.0),
+        patch,
+        patch,
+        (),
+        ((3, 3, 3),),
+        4,
+        1,
+        position=position,
+        strength=strength or aug.Strength(),
+    )
     return Sampler([vol], classes, plan, torch.Generator().manual_seed(seed))
 
 
@@ -42,8 +52,9 @@ def test_without_augmentation_a_patch_is_a_piece_of_the_volume():
         labels[10, 12, 14] = 2
 
     vol = volume(labelled=labelled)
-    at = aug.sample_coordinates(torch.tensor([9.5, 11.5, 13.5]), torch.eye(3), None, (8, 8, 8),
-                                torch.device("cpu"))
+    at = aug.sample_coordinates(
+        torch.tensor([9.5, 11.5, 13.5]), torch.eye(3), None, (8, 8, 8), torch.device("cpu")
+    )
     pixels, labels = aug.resample_image(vol.image, at), aug.resample_labels(vol.labels, at)
     box = (slice(6, 14), slice(8, 16), slice(10, 18))
     assert torch.allclose(pixels[0], vol.image[0][box], atol=1e-2)
@@ -52,8 +63,9 @@ def test_without_augmentation_a_patch_is_a_piece_of_the_volume():
 
 def test_beyond_the_border_the_image_is_its_edge_and_nothing_is_labelled():
     vol = volume(labelled=lambda labels: labels.fill_(1))
-    at = aug.sample_coordinates(torch.tensor([0.0, 0.0, 0.0]), torch.eye(3), None, (5, 5, 5),
-                                torch.device("cpu"))
+    at = aug.sample_coordinates(
+        torch.tensor([0.0, 0.0, 0.0]), torch.eye(3), None, (5, 5, 5), torch.device("cpu")
+    )
     assert aug.resample_image(vol.image, at)[0, 0, 0, 0] == vol.image[0, 0, 0, 0]
     labels = aug.resample_labels(vol.labels, at)
     assert (labels[:2] == 255).all() and (labels[2:, 2:, 2:] == 1).all()
@@ -98,8 +110,9 @@ def test_same_seed_same_patches():
     def labelled(labels):
         labels[10] = 1
 
-    first, second = (sampler(volume(labelled=labelled), position=True, seed=3).batch(3)
-                     for _ in range(2))
+    first, second = (
+        sampler(volume(labelled=labelled), position=True, seed=3).batch(3) for _ in range(2)
+    )
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
 
 
@@ -117,8 +130,9 @@ def test_elastic_offsets_are_smooth_and_of_the_asked_size():
     strength = aug.Strength(elastic=8.0, elastic_grid=16)
     sizes, steps = [], []
     for seed in range(20):
-        offsets = aug.elastic_offsets((32, 32, 32), strength, spacing,
-                                      torch.Generator().manual_seed(seed))
+        offsets = aug.elastic_offsets(
+            (32, 32, 32), strength, spacing, torch.Generator().manual_seed(seed)
+        )
         assert offsets.shape == (32, 32, 32, 3)
         sizes.append(offsets.std().item())
         steps.append(offsets.diff(dim=0).abs().max().item())
@@ -189,10 +203,18 @@ class TestPreprocess:
 
     @staticmethod
     def worked_on(image, labels, shape, slices=()):
-        geometry = Geometry(tuple(reversed(labels.shape)), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0),
-                            (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
-        return working_volume(RunInput(image, labels, geometry, list(slices)), shape,
-                              Normalisation.measure(image), torch.device("cpu"))
+        geometry = Geometry(
+            tuple(reversed(labels.shape)),
+            (1.0, 1.0, 2.0),
+            (0.0, 0.0, 0.0),
+            (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0),
+        )
+        return working_volume(
+            RunInput(image, labels, geometry, list(slices)),
+            shape,
+            Normalisation.measure(image),
+            torch.device("cpu"),
+        )
 
     def test_labels_and_slices_on_the_same_grid_stay_as_they_are(self):
         labels = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.uint8)

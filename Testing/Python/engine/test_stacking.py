@@ -59,8 +59,9 @@ class TestFilters:
         spacing = (2.0, 1.0, 1.0)
         found = filters.responses(image, spacing)[1 + 2 * filters.PER_SCALE]
         scale = filters.SCALES[2]
-        exact = ndimage.gaussian_filter(image[0].numpy(), [scale / s for s in spacing],
-                                        mode="nearest", truncate=filters.REACH)
+        exact = ndimage.gaussian_filter(
+            image[0].numpy(), [scale / s for s in spacing], mode="nearest", truncate=filters.REACH
+        )
         assert np.abs(found.numpy() - exact).max() < 0.02
 
     @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 1.0, 1.0), (50.0, 1.0, 1.0)])
@@ -71,18 +72,21 @@ class TestFilters:
         assert around == (1.0, 2.0, 4.0)
         found = filters.responses(image, spacing).unflatten(0, (2, -1))
         for channel in found:
-            own, beside = channel[1:].split((filters.PER_SCALE * len(filters.SCALES),
-                                             filters.SIDES * len(around)))
+            own, beside = channel[1:].split(
+                (filters.PER_SCALE * len(filters.SCALES), filters.SIDES * len(around))
+            )
             for number, scale in enumerate(around):
                 smooth = own[filters.SCALES.index(scale) * filters.PER_SCALE]
                 for axis, size in enumerate(smooth.shape):
                     away = max(1, round(3 * scale / spacing[axis]))
-                    before, after = beside[6 * number + 2 * axis:6 * number + 2 * axis + 2]
+                    before, after = beside[6 * number + 2 * axis : 6 * number + 2 * axis + 2]
                     for at in (0, size // 2, size - 1):
-                        assert torch.equal(before.select(axis, at),
-                                           smooth.select(axis, max(0, at - away)))
-                        assert torch.equal(after.select(axis, at),
-                                           smooth.select(axis, min(size - 1, at + away)))
+                        assert torch.equal(
+                            before.select(axis, at), smooth.select(axis, max(0, at - away))
+                        )
+                        assert torch.equal(
+                            after.select(axis, at), smooth.select(axis, min(size - 1, at + away))
+                        )
 
 
 class TestBlendWeights:
@@ -111,8 +115,9 @@ class TestStack:
                 plane = changed[item.selector()]
                 keep = torch.from_numpy(shared[item.selector()])
                 plane[~keep] = (plane[~keep] + 1) % 3
-            before, after = (stacker._folds(labels, slices, 0.0)[number]
-                             for labels in (volume.labels, changed))
+            before, after = (
+                stacker._folds(labels, slices, 0.0)[number] for labels in (volume.labels, changed)
+            )
             assert torch.equal(before.priors, after.priors)
             assert torch.equal(before.rows, after.rows)
             known = after.labels != UNLABELLED
@@ -150,13 +155,16 @@ class TestStack:
         volume = working(truth, spread_slices((1, 1, 1), truth.shape, truth > 0))
         priors = PriorMaker(volume, 3, None if registered else 0.0)
         assert (priors.propagation is not None) == registered
-        usual = dict(zip((*PRIOR_NAMES, "shallow"), Stacker(priors).default_weights.tolist(), strict=True))
+        usual = dict(
+            zip((*PRIOR_NAMES, "shallow"), Stacker(priors).default_weights.tolist(), strict=True)
+        )
         assert sum(usual.values()) == pytest.approx(1.0)
         assert (usual["propagated"] > 0) == registered and usual["interpolated"] == 0
         assert usual["geodesic"] / usual["random walk"] == pytest.approx(3.5)
 
-    @pytest.mark.parametrize(("number", "whole"), [(2, True), (3, True), (5, True), (3, False),
-                                                   (1, False)])
+    @pytest.mark.parametrize(
+        ("number", "whole"), [(2, True), (3, True), (5, True), (3, False), (1, False)]
+    )
     def test_with_less_time_fewer_models_leave_more_folds_out(self, number, whole, monkeypatch):
         """Each fold is looked at once, by a model that was not taught with it; one model alone
         looks at every other fold."""
@@ -172,17 +180,24 @@ class TestStack:
                 self.used = list(used)
 
             def probabilities(self, features):
-                fold, = (n for n, f in enumerate(folds) if torch.equal(
-                    features, stacker._inputs(f.priors, f.distance) if whole else f.rows.T))
+                (fold,) = (
+                    n
+                    for n, f in enumerate(folds)
+                    if torch.equal(
+                        features, stacker._inputs(f.priors, f.distance) if whole else f.rows.T
+                    )
+                )
                 assert self.used and fold not in self.used
                 asked.append(fold)
                 return torch.zeros(3, *features.shape[1:])
 
-        monkeypatch.setattr(ClassifierFitter, "fit",
-                            lambda fitter, used, steps: [Model(numbers) for numbers in used])
+        monkeypatch.setattr(
+            ClassifierFitter,
+            "fit",
+            lambda fitter, used, steps: [Model(numbers) for numbers in used],
+        )
         monkeypatch.setattr(FoldModels, "seconds_to_predict", lambda *arguments: 0.0)
-        monkeypatch.setattr(fold_models, "settings_in_time",
-                            lambda *measured: (number, whole, 10))
+        monkeypatch.setattr(fold_models, "settings_in_time", lambda *measured: (number, whole, 10))
         (model, *others), all_of_it = stacker._fit(folds, 0.0)
         assert model.used == list(range(5)) and len(others) == number and all_of_it == whole
         looked, seen = stacker._out_of_fold(folds, others, whole)
@@ -190,17 +205,21 @@ class TestStack:
         assert asked == expected and list(map(id, looked)) == [id(folds[n]) for n in expected]
         assert all(len(s) == len(f.priors) + 1 for s, f in zip(seen, looked, strict=True))
 
-    @pytest.mark.parametrize(("seconds", "pace", "looking", "wished", "expected"), [
-        (10, (2, 3, 4), 1, 9999, (3, True, 480)),
-        (10, (4, 5, 9), 1, 9999, (2, True, 400)),
-        (10, (4, 5, 9), 2, 9999, (3, False, 462)),  # not of the whole volume, but weighed well
-        (10, (4, 7, 20), 3, 9999, (2, False, 548)),
-        (10, (90, 91, 92), 3, 9999, (1, False, 400)),  # weighed in any case
-        (10, (1, 1.5, 2), 0.5, 9999, (3, True, 1280)),  # 0.8 of the 8 s that looking leaves
-        (10, (0.1, 0.2, 0.3), 0.5, 1600, (3, True, 1600)),
-        (10, (2, 3, 4), 1, 300, (3, True, 300)),
-        (0, (1, 1.5, 2), 1, 9999, (3, False, 2240)),  # of 15 s without a look: no network
-        (0, (90, 91, 92), 1, 300, (1, False, 300))])
+    @pytest.mark.parametrize(
+        ("seconds", "pace", "looking", "wished", "expected"),
+        [
+            (10, (2, 3, 4), 1, 9999, (3, True, 480)),
+            (10, (4, 5, 9), 1, 9999, (2, True, 400)),
+            (10, (4, 5, 9), 2, 9999, (3, False, 462)),  # not of the whole volume, but weighed well
+            (10, (4, 7, 20), 3, 9999, (2, False, 548)),
+            (10, (90, 91, 92), 3, 9999, (1, False, 400)),  # weighed in any case
+            (10, (1, 1.5, 2), 0.5, 9999, (3, True, 1280)),  # 0.8 of the 8 s that looking leaves
+            (10, (0.1, 0.2, 0.3), 0.5, 1600, (3, True, 1600)),
+            (10, (2, 3, 4), 1, 300, (3, True, 300)),
+            (0, (1, 1.5, 2), 1, 9999, (3, False, 2240)),  # of 15 s without a look: no network
+            (0, (90, 91, 92), 1, 300, (1, False, 300)),
+        ],
+    )
     def test_what_there_is_time_for(self, seconds, pace, looking, wished, expected):
         """pace: seconds of 400 steps with one, two, three models besides that with all folds."""
         pace = [p / FEW_STEPS for p in pace]
@@ -231,8 +250,12 @@ class TestStack:
         slices = spread_slices((2, 2, 2), truth.shape, truth > 0)
         volume = working(truth, slices)
         stack = stacked(volume)
-        rows = metrics.overlap(prior_of(stack.target, 3).argmax(dim=0).numpy(), truth, 2,
-                               volume.labels.numpy() == UNLABELLED)
+        rows = metrics.overlap(
+            prior_of(stack.target, 3).argmax(dim=0).numpy(),
+            truth,
+            2,
+            volume.labels.numpy() == UNLABELLED,
+        )
         reached, said = (metrics.mean(r["iou"] for r in x) for x in (rows, stack.scores))
         assert reached > 0.85 and said == pytest.approx(reached, abs=0.12)
 
@@ -240,8 +263,12 @@ class TestStack:
         """Out of fold nothing can know of it, so the shallow model must not be taught it."""
         truth = (ellipsoid() > 0).astype(np.uint8)
         truth[5:9, 16:20, 18:22] = 2
-        slices = [AnnotatedSlice("k", 7), AnnotatedSlice("k", 14), AnnotatedSlice("k", 21),
-                  AnnotatedSlice("j", 8)]
+        slices = [
+            AnnotatedSlice("k", 7),
+            AnnotatedSlice("k", 14),
+            AnnotatedSlice("k", 21),
+            AnnotatedSlice("j", 8),
+        ]
         volume = working(2 * truth, slices)
         volume.labels = working(truth, slices).labels
         stack = stacked(volume)
@@ -250,8 +277,9 @@ class TestStack:
         found = prior_of(stack.target, 3)
         assert torch.allclose(found.sum(dim=0), torch.ones(()), atol=1e-3)
         assert iou(found.argmax(dim=0), truth, 2) > 0.6
-        plan = replace(make_plan(Fingerprint.of(volume.labels.numpy(), (1, 1, 1), 1, 3, 4), width=4),
-                       batch=2)
+        plan = replace(
+            make_plan(Fingerprint.of(volume.labels.numpy(), (1, 1, 1), 1, 3, 4), width=4), batch=2
+        )
         trainer = Trainer(plan, [volume], 3, None, 0, stack)
         trainer.train(by_steps(3))
         assert iou(trainer.probabilities().argmax(dim=0), truth, 2) > 0.5
@@ -283,7 +311,9 @@ class TestBlend:
         truth = ellipsoid((26, 30, 32))
         slices = spread_slices((3, 3, 2), truth.shape, truth > 0)
         volume = working(truth, slices, noise=0.05)
-        plan = make_plan(Fingerprint.of(volume.labels.numpy(), (1, 1, 1), 1, 3, len(slices)), width=4)
+        plan = make_plan(
+            Fingerprint.of(volume.labels.numpy(), (1, 1, 1), 1, 3, len(slices)), width=4
+        )
         stack = stacked(volume)
         split = hold_out_fold(stack.folds, volume.labels.numpy(), 0)
         return Trainer(replace(plan, batch=2), [volume], 3, split, 0, stack), truth

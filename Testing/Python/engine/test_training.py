@@ -25,16 +25,21 @@ from SparseSegNetLib.runfolder.folder import RunInput
 def nested_balls(shape=(32, 36, 40), seed=0):
     """image (1, k, j, i) and dense truth: a shell (1) around a core (2) in background."""
     k, j, i = np.indices(shape)
-    radius = np.sqrt(sum(((x - (n - 1) / 2) / (0.4 * n)) ** 2
-                         for x, n in zip((k, j, i), shape, strict=True)))
+    radius = np.sqrt(
+        sum(((x - (n - 1) / 2) / (0.4 * n)) ** 2 for x, n in zip((k, j, i), shape, strict=True))
+    )
     truth = np.where(radius < 0.5, 2, np.where(radius < 1, 1, 0)).astype(np.uint8)
     noise = np.random.default_rng(seed).normal(0, 0.25, shape)
     return (np.array([0.0, 1.0, 0.4])[truth] + noise).astype(np.float32)[None], truth
 
 
 def grid_of(labels):
-    return Geometry(tuple(reversed(labels.shape)), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0),
-                    (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    return Geometry(
+        tuple(reversed(labels.shape)),
+        (1.0, 1.0, 1.0),
+        (0.0, 0.0, 0.0),
+        (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0),
+    )
 
 
 def trainer_for(image, truth, counts=(2, 2, 2), width=4, held_out=False, seed=0):
@@ -42,8 +47,12 @@ def trainer_for(image, truth, counts=(2, 2, 2), width=4, held_out=False, seed=0)
     labels = restrict_to_slices(truth, slices)
     plan = make_plan(Fingerprint.of(labels, (1, 1, 1), 1, 3, len(slices)), width=width)
     plan = replace(plan, batch=4, patch=(16, 16, 16), priors=False)  # the network alone
-    vol = working_volume(RunInput(image, labels, grid_of(labels), slices), labels.shape,
-                         Normalisation.measure(image), torch.device("cpu"))
+    vol = working_volume(
+        RunInput(image, labels, grid_of(labels), slices),
+        labels.shape,
+        Normalisation.measure(image),
+        torch.device("cpu"),
+    )
     split = hold_out(vol, seed) if held_out else None
     return Trainer(plan, [vol], 3, split, seed), labels
 
@@ -67,8 +76,9 @@ def test_same_seed_and_steps_give_the_same_bits():
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     other, _ = trainer_for(image, truth, seed=6)
     other.train(by_steps(4))
-    assert any(not torch.equal(weights[0][name], t)
-               for name, t in other.average.state_dict().items())
+    assert any(
+        not torch.equal(weights[0][name], t) for name, t in other.average.state_dict().items()
+    )
 
 
 def test_changing_the_image_labels_at_unlabelled_voxels_is_impossible_to_notice():
@@ -93,7 +103,7 @@ def test_held_out_slices_are_not_trained_on_until_the_last_stretch():
     phases = [phase for phase, *_ in seen]
     assert phases[0] == "held out" and phases[-1] == "all slices"
     # The labels change right after the last report of the first phase.
-    assert not any(trained for phase, trained, _ in seen[:phases.index("all slices") - 1])
+    assert not any(trained for phase, trained, _ in seen[: phases.index("all slices") - 1])
     assert all(trained for phase, trained, _ in seen if phase == "all slices")
     scores = [rows for *_, rows in seen if rows is not None]
     assert len(scores) >= 4 and all(len(rows) == 2 for rows in scores)
@@ -143,11 +153,20 @@ class TestHoldOut:
         return restrict_to_slices(truth, slices), slices
 
     def hold_out(self, labels, slices, seed):
-        return hold_out(WorkingVolume(torch.zeros(1, *labels.shape), torch.from_numpy(labels),
-                                      torch.ones(3), labels.shape, slices), seed)
+        return hold_out(
+            WorkingVolume(
+                torch.zeros(1, *labels.shape),
+                torch.from_numpy(labels),
+                torch.ones(3),
+                labels.shape,
+                slices,
+            ),
+            seed,
+        )
 
-    @pytest.mark.parametrize(("counts", "number"), [((1, 1, 1), 1), ((2, 2, 1), 1), ((3, 3, 2), 2),
-                                                    ((5, 5, 3), 3)])
+    @pytest.mark.parametrize(
+        ("counts", "number"), [((1, 1, 1), 1), ((2, 2, 1), 1), ((3, 3, 2), 2), ((5, 5, 3), 3)]
+    )
     def test_some_slices_one_per_axis(self, counts, number):
         labels, slices = self.labels(counts)
         split = self.hold_out(labels, slices, seed=1)
@@ -209,8 +228,9 @@ class TestMetrics:
         assert rows[2] == {"iou": None, "dice": None, "voxels": 0}
 
     def test_only_masked_voxels_count(self):
-        rows = metrics.overlap(np.array([1, 1, 0]), np.array([1, 0, 1]), 1,
-                               np.array([True, False, False]))
+        rows = metrics.overlap(
+            np.array([1, 1, 0]), np.array([1, 0, 1]), 1, np.array([True, False, False])
+        )
         assert rows[0]["iou"] == 1.0
 
     def test_mean_leaves_out_what_is_not_there(self):

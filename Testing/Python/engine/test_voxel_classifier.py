@@ -19,8 +19,10 @@ def test_each_learns_and_repeats_itself(dtype):
     features, labels = lessons()
     grid = torch.randn(5, 10, 10, 10, generator=torch.Generator().manual_seed(1))
     truth = grid[0] * grid[1] > 0
-    first, again = (ClassifierFitter(features, labels, 2, 0, dtype).fit([[0, 1, 2], [0, 2], [1]], 200)
-                    for _ in range(2))
+    first, again = (
+        ClassifierFitter(features, labels, 2, 0, dtype).fit([[0, 1, 2], [0, 2], [1]], 200)
+        for _ in range(2)
+    )
     for one, other in zip(first, again, strict=True):
         found = one.probabilities(grid)
         assert found.shape == (2, 10, 10, 10)
@@ -32,12 +34,13 @@ def test_each_learns_and_repeats_itself(dtype):
 def test_no_model_learns_from_a_group_that_it_is_not_to_use():
     features, labels = lessons()
     changed = [*labels[:2], 1 - labels[2]]
-    before, after = (ClassifierFitter(features, given, 2, 0).fit([[0, 1, 2], [0, 1]], 50)
-                     for given in (labels, changed))
+    before, after = (
+        ClassifierFitter(features, given, 2, 0).fit([[0, 1, 2], [0, 1]], 50)
+        for given in (labels, changed)
+    )
     grid = features[0].T
     assert torch.equal(before[1].probabilities(grid), after[1].probabilities(grid))
-    assert not torch.allclose(before[0].probabilities(grid), after[0].probabilities(grid),
-                              atol=0.1)
+    assert not torch.allclose(before[0].probabilities(grid), after[0].probabilities(grid), atol=0.1)
 
 
 def test_a_step_is_that_of_torchs_own_layers_loss_and_optimiser(monkeypatch):
@@ -58,8 +61,7 @@ def test_a_step_is_that_of_torchs_own_layers_loss_and_optimiser(monkeypatch):
     linear = [torch.nn.Linear(*w.shape) for w, _ in begun.layers]
     for layer, (weight, bias) in zip(linear, begun.layers, strict=True):
         layer.load_state_dict({"weight": weight.T.clone(), "bias": bias[0].clone()})
-    network = torch.nn.Sequential(linear[0], torch.nn.ReLU(), linear[1], torch.nn.ReLU(),
-                                  linear[2])
+    network = torch.nn.Sequential(linear[0], torch.nn.ReLU(), linear[1], torch.nn.ReLU(), linear[2])
     loss = torch.nn.CrossEntropyLoss(voxel_classifier.balancing_weights(labels[1], 3, 0.5))
     optimiser = torch.optim.AdamW(network.parameters())
     rows = fitter.rows[40:]
@@ -79,7 +81,7 @@ def test_a_step_is_that_of_torchs_own_layers_loss_and_optimiser(monkeypatch):
 
 def test_layers_begin_as_torchs_own():
     features, labels = lessons(1, 40)
-    begun, = ClassifierFitter(features, labels, 3).fit([[0]], 0)
+    (begun,) = ClassifierFitter(features, labels, 3).fit([[0]], 0)
     for weight, bias in begun.layers:
         theirs = torch.nn.Linear(*weight.shape)
         for mine, other in ((weight, theirs.weight), (bias, theirs.bias)):
@@ -90,8 +92,13 @@ def test_layers_begin_as_torchs_own():
 
 def test_of_many_voxels_some_of_every_group_are_drawn(monkeypatch):
     monkeypatch.setattr(voxel_classifier, "MOST_ROWS", 100)
-    features, labels = zip(*[(torch.randn(n, 2), torch.full((n,), c, dtype=torch.uint8))
-                             for c, n in enumerate((1, 2, 5000, 200))], strict=True)
+    features, labels = zip(
+        *[
+            (torch.randn(n, 2), torch.full((n,), c, dtype=torch.uint8))
+            for c, n in enumerate((1, 2, 5000, 200))
+        ],
+        strict=True,
+    )
     fitter = ClassifierFitter(features, labels, 4)
     counted = torch.bincount(fitter.labels, minlength=4).tolist()
     assert counted[:2] == [1, 1] and 90 < sum(counted) <= 102 and counted[2] > 20 * counted[3]
@@ -127,8 +134,9 @@ def test_as_many_threads_as_teach_fastest(best, monkeypatch):
     fitter, usual = ClassifierFitter(*lessons(), 2), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        monkeypatch.setattr(fitter, "seconds_per_step",
-                            lambda models: float(torch.get_num_threads() != best))
+        monkeypatch.setattr(
+            fitter, "seconds_per_step", lambda models: float(torch.get_num_threads() != best)
+        )
         with pytest.raises(KeyboardInterrupt), fastest_threads(fitter, 3) as pace:
             assert torch.get_num_threads() == best and pace == 0.0
             raise KeyboardInterrupt

@@ -21,8 +21,13 @@ from SparseSegNetLib.engine.stacking.voxel_features import (
 def test_channels():
     """Two waves need three slices, four need five; with five everywhere nothing is missing."""
     truth = ellipsoid((12, 14, 16))
-    for counts, number in (((1, 1, 1), 0), ((2, 2, 1), 2 + 2), ((3, 3, 2), 4 + 4 + 2),
-                           ((5, 5, 3), 6 + 6 + 4), ((5, 5, 5), 18)):
+    for counts, number in (
+        ((1, 1, 1), 0),
+        ((2, 2, 1), 2 + 2),
+        ((3, 3, 2), 4 + 4 + 2),
+        ((5, 5, 3), 6 + 6 + 4),
+        ((5, 5, 5), 18),
+    ):
         volume = working(truth, spread_slices(counts, truth.shape))
         found = voxel_features(volume, (1.0, 1.0, 1.0))
         assert found.shape == (filters.count(1) + 3 + number, *truth.shape)

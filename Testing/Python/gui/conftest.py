@@ -70,9 +70,17 @@ def slicerApplication(qtApplication, tmp_path, monkeypatch, request):
     from PySide6 import QtWidgets
 
     library = MODULE.parent / "SparseSegNetLib"
-    useProperties("SparseSegNet", "conftest", "stand_ins", "slicer_python", "slicer.util",
-                  __name__, request.module.__name__, "SparseSegNetLib.client.qprocess_transport",
-                  *(f"SparseSegNetLib.widget.{p.stem}" for p in library.glob("widget/*.py")))
+    useProperties(
+        "SparseSegNet",
+        "conftest",
+        "stand_ins",
+        "slicer_python",
+        "slicer.util",
+        __name__,
+        request.module.__name__,
+        "SparseSegNetLib.client.qprocess_transport",
+        *(f"SparseSegNetLib.widget.{p.stem}" for p in library.glob("widget/*.py")),
+    )
     import slicer_python
     import stand_ins
     from mrml_scene import sceneWithLogics
@@ -92,18 +100,31 @@ def slicerApplication(qtApplication, tmp_path, monkeypatch, request):
     for widget in stand_ins.ALL:
         monkeypatch.setattr(slicer, widget.__name__, widget, raising=False)
     monkeypatch.setitem(sys.modules, "qt", qtModule(stand_ins.CUSTOM))
-    for name, members in (("i18n", ("tr", "translate")),
-                          ("parameterNodeWrapper", ("parameterNodeWrapper", "WithinRange")),
-                          ("ScriptedLoadableModule", (
-                              "ScriptedLoadableModule", "ScriptedLoadableModuleWidget",
-                              "ScriptedLoadableModuleLogic", "ScriptedLoadableModuleTest"))):
+    for name, members in (
+        ("i18n", ("tr", "translate")),
+        ("parameterNodeWrapper", ("parameterNodeWrapper", "WithinRange")),
+        (
+            "ScriptedLoadableModule",
+            (
+                "ScriptedLoadableModule",
+                "ScriptedLoadableModuleWidget",
+                "ScriptedLoadableModuleLogic",
+                "ScriptedLoadableModuleTest",
+            ),
+        ),
+    ):
         module = types.ModuleType(f"slicer.{name}")
         for member in members:
             setattr(module, member, getattr(slicer_python, member))
         monkeypatch.setitem(sys.modules, f"slicer.{name}", module)
     # PythonQt calls an object's name `name`.
-    monkeypatch.setattr(slicer.util, "childWidgetVariables", lambda widget: types.SimpleNamespace(
-        **{w.objectName: w for w in widget.findChildren(QtWidgets.QWidget) if w.objectName}))
+    monkeypatch.setattr(
+        slicer.util,
+        "childWidgetVariables",
+        lambda widget: types.SimpleNamespace(
+            **{w.objectName: w for w in widget.findChildren(QtWidgets.QWidget) if w.objectName}
+        ),
+    )
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a, **k: True)
     slicer_python.ScriptedLoadableModuleWidget.path = str(MODULE)
     (tmp_path / "settings").mkdir()
@@ -128,8 +149,11 @@ def slicerApplication(qtApplication, tmp_path, monkeypatch, request):
 
 def forgetOurs():
     """The library as a new session would load it: with this Qt, or without."""
-    for name in [n for n in sys.modules if n.startswith(("SparseSegNetLib.widget",
-                                                         "SparseSegNetLib.client.qprocess"))]:
+    for name in [
+        n
+        for n in sys.modules
+        if n.startswith(("SparseSegNetLib.widget", "SparseSegNetLib.client.qprocess"))
+    ]:
         del sys.modules[name]
     sys.modules.pop("SparseSegNet", None)
 
@@ -194,9 +218,15 @@ class Driver:
         self.window.resize(430, self.window.sizeHint.height())
         for _ in range(3):
             self.turn()
-        self.window.resize(430, max(200, self.window.layout().heightForWidth(430)
-                                    if self.window.layout().hasHeightForWidth()
-                                    else self.window.sizeHint.height()))
+        self.window.resize(
+            430,
+            max(
+                200,
+                self.window.layout().heightForWidth(430)
+                if self.window.layout().hasHeightForWidth()
+                else self.window.sizeHint.height(),
+            ),
+        )
         self.turn()
         assert self.window.grab().save(str(PICTURES / f"{name}.png"))
 

@@ -53,4 +53,7 @@ def annotated(user, seconds=15.0):
 
 
 def training(user):
-    return user.panel.controller.state == "training" and user.panel.controller.progress.get("step", 0) > 0
+    return (
+        user.panel.controller.state == "training"
+        and user.panel.controller.progress.get("step", 0) > 0
+    )

@@ -89,8 +89,10 @@ def parameterNodeWrapper(cls):
             if isNode(kind):
                 return node.GetNodeReference(name)
             if typing.get_origin(kind) is list:
-                return [node.GetNthNodeReference(name, n)
-                        for n in range(node.GetNumberOfNodeReferences(name))]
+                return [
+                    node.GetNthNodeReference(name, n)
+                    for n in range(node.GetNumberOfNodeReferences(name))
+                ]
             text = node.GetParameter(name)
             return defaults[name] if text == "" else kind(json.loads(text))
 
@@ -115,8 +117,11 @@ def parameterNodeWrapper(cls):
 
     def connectGui(self, gui):
         tag = len(self._guis) + 1
-        pairs = {w.property("SlicerParameterName"): w for w in vars(gui).values()
-                 if hasattr(w, "property") and w.property("SlicerParameterName")}
+        pairs = {
+            w.property("SlicerParameterName"): w
+            for w in vars(gui).values()
+            if hasattr(w, "property") and w.property("SlicerParameterName")
+        }
         slots = []
 
         def show(caller=None, event=None):
@@ -129,12 +134,12 @@ def parameterNodeWrapper(cls):
 
         for name, widget in pairs.items():
             if isNode(hints[name]):  # as Slicer does: the type says what can be chosen
-                widget.nodeTypes = [k.__name__.rpartition(".")[2] for k in
-                                    nodeClasses(hints[name])]
+                widget.nodeTypes = [k.__name__.rpartition(".")[2] for k in nodeClasses(hints[name])]
 
             def changed(*_, name=name, widget=widget):
                 if not self._updating:
                     setattr(self, name, _read(widget))
+
             signal = _signal(widget)
             signal.connect(changed)
             slots.append((signal, changed))

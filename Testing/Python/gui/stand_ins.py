@@ -65,8 +65,10 @@ class qMRMLNodeComboBox(QComboBox):
         super().__init__(parent)
         self._scene, self._types, self._nodes, self._tags = None, [], [None], []
         self._none, self._filling = "None", False
-        self._flags = dict.fromkeys(("showChildNodeTypes", "addEnabled", "removeEnabled",
-                                     "renameEnabled", "noneEnabled"), True)
+        self._flags = dict.fromkeys(
+            ("showChildNodeTypes", "addEnabled", "removeEnabled", "renameEnabled", "noneEnabled"),
+            True,
+        )
         self.currentIndexChanged.connect(self._changed)
 
     def _types_(self):
@@ -84,11 +86,18 @@ class qMRMLNodeComboBox(QComboBox):
 
     nodeTypes = Property("QStringList", _types_, _setTypes)
     noneDisplay = Property(str, _noneText, _setNoneText)
-    for _name in ("showChildNodeTypes", "addEnabled", "removeEnabled", "renameEnabled",
-                  "noneEnabled"):
+    for _name in (
+        "showChildNodeTypes",
+        "addEnabled",
+        "removeEnabled",
+        "renameEnabled",
+        "noneEnabled",
+    ):
         locals()[_name] = Property(
-            bool, lambda self, n=_name: self._flags[n],
-            lambda self, value, n=_name: self._flags.__setitem__(n, value))
+            bool,
+            lambda self, n=_name: self._flags[n],
+            lambda self, value, n=_name: self._flags.__setitem__(n, value),
+        )
     del _name
 
     def setMRMLScene(self, scene):
@@ -96,8 +105,12 @@ class qMRMLNodeComboBox(QComboBox):
             self._scene.RemoveObserver(tag)
         self._scene, self._tags = scene, []
         if scene is not None:
-            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent,
-                          scene.EndImportEvent):
+            for event in (
+                scene.NodeAddedEvent,
+                scene.NodeRemovedEvent,
+                scene.EndCloseEvent,
+                scene.EndImportEvent,
+            ):
                 self._tags.append(scene.AddObserver(event, lambda *_: self._fill()))
         self._fill()
 
@@ -114,10 +127,17 @@ class qMRMLNodeComboBox(QComboBox):
             return
         self._filling = True
         before = self.currentNode()
-        found = [] if self._scene is None else [
-            n for kind in self._types for n in slicer.util.getNodesByClass(kind)
-            if not n.GetHideFromEditors()
-            and (self._flags["showChildNodeTypes"] or n.GetClassName() == kind)]
+        found = (
+            []
+            if self._scene is None
+            else [
+                n
+                for kind in self._types
+                for n in slicer.util.getNodesByClass(kind)
+                if not n.GetHideFromEditors()
+                and (self._flags["showChildNodeTypes"] or n.GetClassName() == kind)
+            ]
+        )
         self._nodes = [None, *found]
         self.clear()
         self.addItems([self._none, *(n.GetName() or "" for n in found)])
@@ -150,8 +170,13 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
             self.checkedNodesChanged.emit()
 
     def setUserCheckable(self, node, userCheckable):
-        (self._fixed.remove if userCheckable and node in self._fixed else
-         self._fixed.append if not userCheckable and node not in self._fixed else id)(node)
+        (
+            self._fixed.remove
+            if userCheckable and node in self._fixed
+            else self._fixed.append
+            if not userCheckable and node not in self._fixed
+            else id
+        )(node)
 
 
 class _Collapsing:
@@ -280,15 +305,24 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._saved = self._segmentation
 
     def updateWidgetFromMRML(self):
-        segments = [] if self._segmentation is None else [
-            self._segmentation.GetSegmentation().GetSegment(i)
-            for i in self._segmentation.GetSegmentation().GetSegmentIDs()]
+        segments = (
+            []
+            if self._segmentation is None
+            else [
+                self._segmentation.GetSegmentation().GetSegment(i)
+                for i in self._segmentation.GetSegmentation().GetSegmentIDs()
+            ]
+        )
         name = "" if self._segmentation is None else self._segmentation.GetName()
         rows = "".join(
             "<span style='color:rgb({},{},{})'>■</span> {}<br>".format(
-                *(round(255 * c) for c in s.GetColor()), s.GetName()) for s in segments)
-        self._label.text = (f"<b>Segment Editor</b> · {name}<br>{rows}"
-                            f"<small>{' · '.join(self._order)}</small>")
+                *(round(255 * c) for c in s.GetColor()), s.GetName()
+            )
+            for s in segments
+        )
+        self._label.text = (
+            f"<b>Segment Editor</b> · {name}<br>{rows}<small>{' · '.join(self._order)}</small>"
+        )
 
 
 class qMRMLSegmentationShow3DButton(QPushButton):
@@ -333,8 +367,10 @@ class qMRMLPlotWidget(qMRMLWidget):
         painter.drawRect(30, 20, width - 40, height - 40)
         series = chart.GetNthPlotSeriesNode(0)
         table = series.GetTableNode().GetTable()
-        points = [(table.GetValue(r, 0).ToDouble(), table.GetValue(r, 1).ToDouble())
-                  for r in range(table.GetNumberOfRows())]
+        points = [
+            (table.GetValue(r, 0).ToDouble(), table.GetValue(r, 1).ToDouble())
+            for r in range(table.GetNumberOfRows())
+        ]
         most = max((x for x, _ in points), default=1.0) or 1.0
         place = [(30 + (width - 40) * x / most, 20 + (height - 40) * (1 - y)) for x, y in points]
         painter.setPen(QPen(QColor.fromRgbF(*series.GetColor()), 2))
@@ -387,7 +423,19 @@ class qSlicerApplication(_Connecting):
         return self._manager
 
 
-CUSTOM = [qMRMLWidget, qMRMLNodeComboBox, qMRMLCheckableNodeComboBox, ctkCollapsibleButton,
-          ctkCollapsibleGroupBox, qMRMLSegmentEditorWidget, qMRMLSegmentationShow3DButton]
-ALL = [*CUSTOM, qMRMLPlotWidget, qSlicerSegmentEditorEffectFactory, qSlicerExtensionsManagerModel,
-       qSlicerApplication]
+CUSTOM = [
+    qMRMLWidget,
+    qMRMLNodeComboBox,
+    qMRMLCheckableNodeComboBox,
+    ctkCollapsibleButton,
+    ctkCollapsibleGroupBox,
+    qMRMLSegmentEditorWidget,
+    qMRMLSegmentationShow3DButton,
+]
+ALL = [
+    *CUSTOM,
+    qMRMLPlotWidget,
+    qSlicerSegmentEditorEffectFactory,
+    qSlicerExtensionsManagerModel,
+    qSlicerApplication,
+]

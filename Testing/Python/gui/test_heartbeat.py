@@ -17,18 +17,24 @@ from scenes import planeOf, training
 SHAPES = {"128^3": (128, 128, 128), "256^3": (256, 256, 256)}
 
 
-@pytest.mark.skipif("PANEL_BENCHMARK" not in os.environ,
-                    reason="a benchmark: run it with make benchmark-panel")
+@pytest.mark.skipif(
+    "PANEL_BENCHMARK" not in os.environ, reason="a benchmark: run it with make benchmark-panel"
+)
 @pytest.mark.parametrize("name", SHAPES)
 def test_heartbeats(user, name):
     shape = SHAPES[name]
-    radius = np.sqrt(sum(((x - (n - 1) / 2) / (0.42 * n)) ** 2
-                         for x, n in zip(np.ogrid[tuple(map(slice, shape))], shape, strict=True)))
+    radius = np.sqrt(
+        sum(
+            ((x - (n - 1) / 2) / (0.42 * n)) ** 2
+            for x, n in zip(np.ogrid[tuple(map(slice, shape))], shape, strict=True)
+        )
+    )
     truth = np.where(radius < 0.5, 2, np.where(radius < 1, 1, 0)).astype(np.uint8)
     noise = np.random.default_rng(0).normal(0, 12, shape)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
     slicer.util.updateVolumeFromArray(
-        node, (np.array([60.0, 160.0, 100.0])[truth] + noise).astype(np.int16))
+        node, (np.array([60.0, 160.0, 100.0])[truth] + noise).astype(np.int16)
+    )
     user.until(lambda: user.panel.torchCard.state == "ready")
     beats, begun, panel = {"painting": [], "training": []}, [0.0], user.panel
     beat = panel.tick
@@ -71,5 +77,7 @@ def test_heartbeats(user, name):
     print(f"\n{name}: pressing Train {pressed:.0f} ms")
     for kind, times in beats.items():
         times.sort()
-        print(f"  heartbeats while {kind}: {len(times)}, median {statistics.median(times):.1f} ms, "
-              f"99th of 100 {times[int(0.99 * len(times))]:.0f} ms, longest {times[-1]:.0f} ms")
+        print(
+            f"  heartbeats while {kind}: {len(times)}, median {statistics.median(times):.1f} ms, "
+            f"99th of 100 {times[int(0.99 * len(times))]:.0f} ms, longest {times[-1]:.0f} ms"
+        )

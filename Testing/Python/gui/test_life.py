@@ -57,8 +57,10 @@ def test_a_node_is_deleted_while_training(user, gone):
     user.turn()
     user.click("stopButton")
     user.until(lambda: not user.panel.controller.active)
-    assert user.panel.controller.state == "failed" and f"{gone} is no longer in the scene" \
-        in user.ui.statusLabel.text
+    assert (
+        user.panel.controller.state == "failed"
+        and f"{gone} is no longer in the scene" in user.ui.statusLabel.text
+    )
     assert (user.panel.controller.run.folder / "result" / "1.npy").is_file(), "the result is kept"
     user.until(lambda: not alive(pid), 15)
 
@@ -71,8 +73,10 @@ def test_a_segment_is_deleted_while_training(user):
     user.until(lambda: "begin a new one" in user.ui.statusLabel.text, 10)
     user.click("stopButton")
     user.until(lambda: not user.panel.controller.active)
-    assert user.panel.controller.state == "failed" and "'Structure 2' was removed" \
-        in user.ui.statusLabel.text
+    assert (
+        user.panel.controller.state == "failed"
+        and "'Structure 2' was removed" in user.ui.statusLabel.text
+    )
 
 
 def test_the_module_is_reloaded_and_slicer_quits(user, makeUser, slicerApplication):
@@ -101,7 +105,9 @@ def test_the_engine_is_killed_and_the_run_resumed(user):
     user.until(lambda: (folder / "checkpoint" / "state.safetensors").is_file())
     os.kill(pid, 9)
     user.until(lambda: not user.panel.controller.active)
-    assert user.panel.controller.state == "failed" and "killed the engine" in user.ui.statusLabel.text
+    assert (
+        user.panel.controller.state == "failed" and "killed the engine" in user.ui.statusLabel.text
+    )
     assert "'Resume the last run' goes on" in user.ui.statusLabel.text
     assert "sparsesegnet resume" not in user.ui.statusLabel.text
     user.picture("8-killed")
@@ -222,8 +228,9 @@ def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication, mon
     QTest.keyClick(user.window, Qt.Key_Left, both)
     assert second.panel.annotate.table.current == first
     marked, mark = [], second.panel.session.mark
-    monkeypatch.setattr(second.panel.session, "mark",
-                        lambda plane: marked.append(plane) or mark(plane))
+    monkeypatch.setattr(
+        second.panel.session, "mark", lambda plane: marked.append(plane) or mark(plane)
+    )
     QTest.keyClick(user.window, Qt.Key_M, both)
     assert len(marked) == 1 and marked[0] in second.panel.session.slices
     second.widget.exit()
@@ -231,8 +238,9 @@ def test_no_main_window_and_keys_with_one(user, makeUser, slicerApplication, mon
 
 
 @pytest.mark.parametrize("keyword", ["loadFileType", "loadFileTypes"])
-def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch, tmp_path,
-                                                      keyword):
+def test_sample_data_is_offered_and_loads_offline(
+    slicerApplication, monkeypatch, tmp_path, keyword
+):
     import hashlib
     import sys
     import types
@@ -245,9 +253,13 @@ def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch
     module.SampleDataLogic = types.SimpleNamespace(
         registerCustomSampleDataSource={
             "loadFileType": lambda *, loadFileType, **about: offered.update(
-                about, loadFileType=loadFileType),
+                about, loadFileType=loadFileType
+            ),
             "loadFileTypes": lambda *, loadFileTypes, loadFileType=None, **about: offered.update(
-                about, loadFileTypes=loadFileTypes)}[keyword])
+                about, loadFileTypes=loadFileTypes
+            ),
+        }[keyword]
+    )
     monkeypatch.setitem(sys.modules, "SampleData", module)
     import SparseSegNet
 
@@ -260,11 +272,15 @@ def test_sample_data_is_offered_and_loads_offline(slicerApplication, monkeypatch
     assert "customDownloader" not in offered, "scripts do not ask it"
     # What SampleData does with it, in the panel and in `downloadSample`: each URI is retrieved to
     # its name in the cache, checked, and loaded as its type under its node's name.
-    kinds = {"VolumeFile": ("vtkMRMLScalarVolumeNode", "vtkMRMLVolumeArchetypeStorageNode"),
-             "SegmentationFile": ("vtkMRMLSegmentationNode", "vtkMRMLSegmentationStorageNode")}
+    kinds = {
+        "VolumeFile": ("vtkMRMLScalarVolumeNode", "vtkMRMLVolumeArchetypeStorageNode"),
+        "SegmentationFile": ("vtkMRMLSegmentationNode", "vtkMRMLSegmentationStorageNode"),
+    }
     nodes = []
-    for uri, name, node, kind, checksum in zip(*(offered[key] for key in (
-            "uris", "fileNames", "nodeNames", keyword, "checksums")), strict=True):
+    for uri, name, node, kind, checksum in zip(
+        *(offered[key] for key in ("uris", "fileNames", "nodeNames", keyword, "checksums")),
+        strict=True,
+    ):
         path, _ = urllib.request.urlretrieve(uri, tmp_path / name)
         algorithm, digest = checksum.split(":")
         assert hashlib.new(algorithm.lower(), Path(path).read_bytes()).hexdigest() == digest

@@ -19,8 +19,9 @@ def test_the_examples_of_the_console(slicerApplication, tmp_path):
     import SparseSegNet
 
     volumeNode, segmentationNode = loadSample(SAMPLE)
-    run = SparseSegNet.densify(volumeNode, segmentationNode, timeBudget=8,
-                               runFolder=tmp_path / "run")
+    run = SparseSegNet.densify(
+        volumeNode, segmentationNode, timeBudget=8, runFolder=tmp_path / "run"
+    )
     assert SparseSegNet.currentRun() is run and run.progress is not None
     assert run.wait() == "done", run.error
     assert run.result.IsA("vtkMRMLSegmentationNode")
@@ -52,5 +53,8 @@ def test_channels_of_the_panel(user):
     user.click("trainButton")
     user.until(lambda: training(user))
     assert user.panel.controller.run._run.folder.read_input(mapped=True).image.shape[0] == 2
-    assert user.panel.controller.run._run.folder.description["inputs"][0]["channels"] == ["MR", "T2"]
+    assert user.panel.controller.run._run.folder.description["inputs"][0]["channels"] == [
+        "MR",
+        "T2",
+    ]
     user.click("cancelButton")

@@ -26,8 +26,10 @@ def test_the_whole_way_from_an_empty_scene(user):
     assert "24" in user.ui.dataInfoLabel.text and user.panel.parameters.volume is volume
     user.click("newSegmentationButton")
     drawn = user.panel.parameters.segmentation
-    assert [drawn.GetSegmentation().GetSegment(i).GetName()
-            for i in drawn.GetSegmentation().GetSegmentIDs()] == ["Structure 1", "Structure 2"]
+    assert [
+        drawn.GetSegmentation().GetSegment(i).GetName()
+        for i in drawn.GetSegmentation().GetSegmentIDs()
+    ] == ["Structure 1", "Structure 2"]
     assert user.ui.segmentEditor.segmentationNode() is drawn
     assert user.ui.segmentEditor.sourceVolumeNode() is volume
     user.picture("2-nothing-drawn")
@@ -35,16 +37,22 @@ def test_the_whole_way_from_an_empty_scene(user):
     user.click("trainButton")
     assert "No voxel is labelled" in user.ui.statusLabel.text
     paintSlices(user, truth)
-    assert set(listedSlices(drawn)) == {AnnotatedSlice(*s) for s in (
-        ("k", 8), ("k", 16), ("j", 10), ("j", 18), ("i", 15))}
+    assert set(listedSlices(drawn)) == {
+        AnnotatedSlice(*s) for s in (("k", 8), ("k", 16), ("j", 10), ("j", 18), ("i", 15))
+    }
     assert user.ui.sliceTable.rowCount == 5 and "5 slices" in user.ui.countLabel.text
     user.picture("3-annotated")
     before = dense(drawn, volume).copy()
     user.panel.parameters.timeBudget = 120.0
     user.click("trainButton")
     assert user.panel.controller.active and not user.ui.trainButton.enabled
-    user.until(lambda: training(user) and user.panel.parameters.preview is not None
-               and user.panel.learn.curve.points)
+    user.until(
+        lambda: (
+            training(user)
+            and user.panel.parameters.preview is not None
+            and user.panel.learn.curve.points
+        )
+    )
     assert "left" in user.ui.progressBar.format
     user.picture("4-training")
     user.click("stopButton")
@@ -245,8 +253,10 @@ def test_copy_as_python(user):
     annotated(user)
     user.click("copyScriptButton")
     script = QApplication.clipboard().text()
-    assert "SparseSegNet.densify(volume, drawn, timeBudget=15, device='cpu', slices='i:15 j:10" \
+    assert (
+        "SparseSegNet.densify(volume, drawn, timeBudget=15, device='cpu', slices='i:15 j:10"
         in script
+    )
     compile(script, "script", "exec")
     user.ui.largestCheck.checked = True
     user.click("copyScriptButton")

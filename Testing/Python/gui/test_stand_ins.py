@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 
 API = Path(__file__).resolve().parents[4] / "shared" / "slicer-qt-api.json"
-QT = {"QWidget", "QObject", "QComboBox", "QPushButton", "QAbstractButton", "QGroupBox",
-      "QApplication"}
+QT = {
+    "QWidget",
+    "QObject",
+    "QComboBox",
+    "QPushButton",
+    "QAbstractButton",
+    "QGroupBox",
+    "QApplication",
+}
 # Overridden to look like something; Qt's own.
 EVENTS = {"paintEvent", "showEvent", "resizeEvent"}
 # Signals that PythonQt takes by name or by signature.
@@ -40,8 +47,13 @@ def test_no_stand_in_has_a_name_of_its_own(slicerApplication, api):
 
     for cls in stand_ins.ALL:
         known = names(api, cls.__name__) | OF_QT | {"connect", "disconnect"}
-        ours = {n for base in cls.__mro__ if base.__module__ == "stand_ins"
-                for n in vars(base) if not n.startswith("_")} - EVENTS
+        ours = {
+            n
+            for base in cls.__mro__
+            if base.__module__ == "stand_ins"
+            for n in vars(base)
+            if not n.startswith("_")
+        } - EVENTS
         of_bases = {"checkedNodesChanged", "staticMetaObject"}
         assert ours - known - of_bases == set(), cls.__name__
 
@@ -56,8 +68,15 @@ def test_the_ui_file_uses_known_widgets_and_properties(api):
         assert cls.startswith("Q") or cls in api, cls
         if cls not in api:
             continue
-        known = names(api, cls) | {"toolTip", "text", "title", "checkable", "enabled", "visible",
-                                   "SlicerParameterName"}
+        known = names(api, cls) | {
+            "toolTip",
+            "text",
+            "title",
+            "checkable",
+            "enabled",
+            "visible",
+            "SlicerParameterName",
+        }
         given = {p.get("name") for p in widget.findall("property")}
         assert given <= known, f"{widget.get('name')}: {given - known}"
     for kind in root.iter("customwidget"):
@@ -71,8 +90,15 @@ def test_every_control_says_what_it_does():
     for widget in ElementTree.parse(path).getroot().iter("widget"):
         given = {p.get("name") for p in widget.findall("property")}
         plain = widget.get("class") == "QLabel" and widget.get("name") in (
-            "volumeLabel", "channelLabel", "segmentationLabel", "timeTitle", "deviceTitle",
-            "networkLabel", "seedLabel", "runsLabel")
+            "volumeLabel",
+            "channelLabel",
+            "segmentationLabel",
+            "timeTitle",
+            "deviceTitle",
+            "networkLabel",
+            "seedLabel",
+            "runsLabel",
+        )
         if not plain and widget.get("name") != "SparseSegNet":
             assert "toolTip" in given, widget.get("name")
 
@@ -91,6 +117,9 @@ def test_what_the_panel_calls_of_slicers_widgets_exists(api):
     known = names(api, "qSlicerApplication") | {"connect", "disconnect"}
     assert of_app <= known, of_app - known
     for signature in re.findall(r'connect\("(\w+\([^"]*\))"', everything):
-        offered = [s for cls in ("qSlicerApplication", "qSlicerSegmentEditorEffectFactory")
-                   for s in api[cls]["signals"]] + ["aboutToQuit()"]
+        offered = [
+            s
+            for cls in ("qSlicerApplication", "qSlicerSegmentEditorEffectFactory")
+            for s in api[cls]["signals"]
+        ] + ["aboutToQuit()"]
         assert any(re.match(r"\w+", s)[0] == re.match(r"\w+", signature)[0] for s in offered)

@@ -17,8 +17,12 @@ from SparseSegNetLib.client.installation import Installation, missing, steps
 def nothingIsInstalledOrRemoved(monkeypatch):
     """These tests must never touch the torch that they run with."""
     assert sys.modules["SparseSegNetLib.client.installation"] is installation
-    for name, harmless in (("REMAINS", "this"), ("TORCH", "none"), ("SAFETENSORS", "none"),
-                           ("LIGHT_THE_TORCH", "none")):
+    for name, harmless in (
+        ("REMAINS", "this"),
+        ("TORCH", "none"),
+        ("SAFETENSORS", "none"),
+        ("LIGHT_THE_TORCH", "none"),
+    ):
         monkeypatch.setattr(installation, name, harmless)
 
 
@@ -34,9 +38,17 @@ def lacking(monkeypatch):
 def extension(monkeypatch):
     """The PyTorch extension is installed."""
     module = types.ModuleType("PyTorchUtils")
-    module.PyTorchUtilsLogic = type("PyTorchUtilsLogic", (), {"_getPipInstallArguments": (
-        staticmethod(lambda backend=None, version="": ["install", "torch" + version,
-                                                       "torchvision"]))})
+    module.PyTorchUtilsLogic = type(
+        "PyTorchUtilsLogic",
+        (),
+        {
+            "_getPipInstallArguments": (
+                staticmethod(
+                    lambda backend=None, version="": ["install", "torch" + version, "torchvision"]
+                )
+            )
+        },
+    )
     monkeypatch.setitem(sys.modules, "PyTorchUtils", module)
 
 
@@ -60,10 +72,14 @@ def test_everything_but_train_works_without_torch(lacking, makeUser, extension, 
     user.click("installTorchButton")
     assert user.panel.torchCard.state == "missing"
     asked = []
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay",
-                        lambda text, title: asked.append(text) or True)
-    install(monkeypatch, "import time; print('Downloading torch (800 MB)', flush=True); "
-                         "time.sleep(1)", "print('Successfully installed')")
+    monkeypatch.setattr(
+        slicer.util, "confirmOkCancelDisplay", lambda text, title: asked.append(text) or True
+    )
+    install(
+        monkeypatch,
+        "import time; print('Downloading torch (800 MB)', flush=True); time.sleep(1)",
+        "print('Successfully installed')",
+    )
     user.click("installTorchButton")
     assert "downloaded" in asked[0]
     user.until(lambda: "800 MB" in user.ui.torchLabel.text, 10)
@@ -101,8 +117,9 @@ def test_a_broken_torch_is_named_and_repaired(makeUser, extension, monkeypatch, 
     assert "torch" in user.ui.torchLabel.text and "DLL" in user.ui.torchLabel.text
     repaired = []
     real = installation.steps
-    monkeypatch.setattr(installation, "steps", lambda *a: repaired.append(real(*a)) or [
-        ["-c", "print('ok')"]])
+    monkeypatch.setattr(
+        installation, "steps", lambda *a: repaired.append(real(*a)) or [["-c", "print('ok')"]]
+    )
     monkeypatch.delenv("PYTHONPATH")
     user.click("installTorchButton")
     user.until(lambda: user.panel.torchCard.state == "ready", 60)
@@ -131,9 +148,13 @@ def test_a_bare_folder_is_no_torch(tmp_path, monkeypatch):
     for name in ("torch", "safetensors"):
         (tmp_path / name).mkdir()
     import importlib.util
+
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: types.SimpleNamespace(
-        origin=None) if name == "torch" else real(name))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: types.SimpleNamespace(origin=None) if name == "torch" else real(name),
+    )
     assert missing() == ["torch"]
 
 

@@ -31,8 +31,14 @@ def makeVolume(scene):
     """makeVolume(array (k, j, i), seed=None, ...) -> volume node, oblique when a seed is given."""
     import slicer.util
 
-    def make(array, seed=None, spacing=(0.7, 1.1, 3.3), name="CT", kind="vtkMRMLScalarVolumeNode",
-             leftHanded=False):
+    def make(
+        array,
+        seed=None,
+        spacing=(0.7, 1.1, 3.3),
+        name="CT",
+        kind="vtkMRMLScalarVolumeNode",
+        leftHanded=False,
+    ):
         node = scene.AddNewNodeByClass(kind, name)
         slicer.util.updateVolumeFromArray(node, array)
         if seed is not None:
@@ -54,10 +60,12 @@ def makeSegmentation(scene):
         node.CreateDefaultDisplayNodes()
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         for n, (segmentId, mask) in enumerate(masks.items()):
-            node.GetSegmentation().AddEmptySegment(segmentId, f"Name of {segmentId}",
-                                                   (0.1 * n, 1 - 0.1 * n, 0.5))
-            slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), node,
-                                                             segmentId, volume)
+            node.GetSegmentation().AddEmptySegment(
+                segmentId, f"Name of {segmentId}", (0.1 * n, 1 - 0.1 * n, 0.5)
+            )
+            slicer.util.updateSegmentBinaryLabelmapFromArray(
+                mask.astype(np.uint8), node, segmentId, volume
+            )
         return node
 
     return make

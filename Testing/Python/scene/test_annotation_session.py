@@ -32,8 +32,9 @@ def paint(node, segmentId, volume, where, value=True):
     drawn = slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, volume)
     drawn = np.zeros(SHAPE, bool) if drawn is None else drawn > 0
     drawn[where] = value
-    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn.astype(np.uint8), node, segmentId,
-                                                     volume)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        drawn.astype(np.uint8), node, segmentId, volume
+    )
 
 
 @pytest.fixture
@@ -286,8 +287,17 @@ def test_more_segments_than_labels(empty):
         annotationOf(node, volume, [K5])
 
 
-@pytest.mark.parametrize("text", ['[{"axis": "k"}]', '[{"axis": "k", "index": 1e999}]', "[" * 9000,
-                                  '[{"axis": "k", "index": 1.5}]', '{"k": 1}', "3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"axis": "k"}]',
+        '[{"axis": "k", "index": 1e999}]',
+        "[" * 9000,
+        '[{"axis": "k", "index": 1.5}]',
+        '{"k": 1}',
+        "3",
+    ],
+)
 def test_a_list_of_slices_of_another_form(empty, text):
     _, node = empty
     node.SetAttribute(ATTRIBUTE, text)

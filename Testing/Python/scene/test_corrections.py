@@ -145,11 +145,22 @@ def test_corrections_are_kept_with_the_scene(annotated, tmp_path):
     copy.GetSegmentation().DeepCopy(node.GetSegmentation())
     copy.SetAttribute(ATTRIBUTE, kept)
     assert (annotationOf(copy, volume, None).labels == wanted).all()
-    assert correctedVoxels(copy, SHAPE).tolist() == np.flatnonzero(
-        np.isin(np.arange(np.prod(SHAPE)).reshape(SHAPE),
-                np.arange(np.prod(SHAPE)).reshape(SHAPE)[CORRECTED])).tolist()
-    for broken in ("{}", "[1]", kept.replace("voxels", "voxel"), kept[:40], '{"shape": [1, 1, 1], '
-                   '"voxels": "eJxjYIAAAAAIAAE="}'):
+    assert (
+        correctedVoxels(copy, SHAPE).tolist()
+        == np.flatnonzero(
+            np.isin(
+                np.arange(np.prod(SHAPE)).reshape(SHAPE),
+                np.arange(np.prod(SHAPE)).reshape(SHAPE)[CORRECTED],
+            )
+        ).tolist()
+    )
+    for broken in (
+        "{}",
+        "[1]",
+        kept.replace("voxels", "voxel"),
+        kept[:40],
+        '{"shape": [1, 1, 1], "voxels": "eJxjYIAAAAAIAAE="}',
+    ):
         copy.SetAttribute(ATTRIBUTE, broken)
         try:
             assert correctedVoxels(copy, SHAPE).size == 0

@@ -59,9 +59,13 @@ def test_the_whole_way(scene, annotated):
     dense = np.where(arrayOf(result, "Shell", volume), 1, 0) + 2 * arrayOf(result, "Core", volume)
     assert (dense[drawn] == truth[drawn]).all(), "every drawn voxel is kept, background too"
     matrices = []
-    for owner, get in ((volume, "GetIJKToRASMatrix"),
-                       (result.GetSegmentation().GetNthSegment(0).GetRepresentation(
-                           "Binary labelmap"), "GetImageToWorldMatrix")):
+    for owner, get in (
+        (volume, "GetIJKToRASMatrix"),
+        (
+            result.GetSegmentation().GetNthSegment(0).GetRepresentation("Binary labelmap"),
+            "GetImageToWorldMatrix",
+        ),
+    ):
         matrix = vtk.vtkMatrix4x4()
         getattr(owner, get)(matrix)
         matrices.append(np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)]))
@@ -142,8 +146,9 @@ def test_a_segment_that_was_removed_is_named(annotated):
 
 def test_a_run_can_be_kept_and_its_model_saved(annotated, tmp_path):
     volume, node, *_ = annotated
-    run = logic.densify([volume, volume], node, maxSteps=2, runFolder=tmp_path / "run",
-                        slices="k:13")
+    run = logic.densify(
+        [volume, volume], node, maxSteps=2, runFolder=tmp_path / "run", slices="k:13"
+    )
     assert run.wait(120) == "done"
     assert run.saveModel(tmp_path / "m.safetensors").stat().st_size > 1000
     assert np.load(tmp_path / "run" / "inputs" / "1" / "image.npy", mmap_mode="r").shape[0] == 2
@@ -153,8 +158,9 @@ def test_a_run_can_be_kept_and_its_model_saved(annotated, tmp_path):
 
 def test_a_published_network_with_its_options(annotated):
     volume, node, truth, drawn = annotated
-    run = logic.densify(volume, node, network="fcn3d", tile=(32, 32, 16), width=2, maxSteps=2,
-                        device="cpu")
+    run = logic.densify(
+        volume, node, network="fcn3d", tile=(32, 32, 16), width=2, maxSteps=2, device="cpu"
+    )
     assert run.wait(120) == "done"
     assert (arrayOf(run.result, "Core", volume) & drawn == (truth == 2) & drawn).all()
     with pytest.raises(InputError, match="nearest is 32x32x16"):
@@ -191,9 +197,12 @@ def test_going_on_changes_nothing_that_another_engine_works_on(annotated, tmp_pa
     run = logic.densify(volume, node, maxSteps=2, runFolder=tmp_path / "run")
     run.cancel()
     slicer.util.updateSegmentBinaryLabelmapFromArray(
-        (truth == 2).astype(np.uint8), node, "Core", volume)
-    kept = {p: p.read_bytes() for p in (run.folder / "run.json",
-                                        *(run.folder / "inputs" / "1").iterdir())}
+        (truth == 2).astype(np.uint8), node, "Core", volume
+    )
+    kept = {
+        p: p.read_bytes()
+        for p in (run.folder / "run.json", *(run.folder / "inputs" / "1").iterdir())
+    }
     monkeypatch.setattr(logic, "ENDING", 0.2)
     with FolderLock(run.folder):
         again = logic.resume(run.folder, volume, node, moreTime=60)

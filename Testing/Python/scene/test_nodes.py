@@ -11,9 +11,11 @@ from SparseSegNetLib.scene.results import createResultNode, updateResultNode
 from SparseSegNetLib.scene.segmentations import drawnSegments
 from SparseSegNetLib.scene.volumes import volumeArray, volumeGeometry
 
-TERMINOLOGY = ("Segmentation category and type - 3D Slicer General Anatomy list"
-               "~SCT^123037004^Anatomical Structure~SCT^64033007^Kidney~SCT^7771000^Left"
-               "~Anatomic codes - DICOM master list~^^~^^")
+TERMINOLOGY = (
+    "Segmentation category and type - 3D Slicer General Anatomy list"
+    "~SCT^123037004^Anatomical Structure~SCT^64033007^Kidney~SCT^7771000^Left"
+    "~Anatomic codes - DICOM master list~^^~^^"
+)
 
 
 def tagOf(segment, name):
@@ -46,8 +48,11 @@ class TestVolumes:
 
     def test_channels_from_several_and_vector_volumes(self, makeVolume):
         one = makeVolume(np.full((4, 5, 6), 3, np.int16))
-        color = makeVolume(np.zeros((4, 5, 6, 3), np.uint8) + np.uint8([7, 8, 9]), name="RGB",
-                           kind="vtkMRMLVectorVolumeNode")
+        color = makeVolume(
+            np.zeros((4, 5, 6, 3), np.uint8) + np.uint8([7, 8, 9]),
+            name="RGB",
+            kind="vtkMRMLVectorVolumeNode",
+        )
         found = volumeArray([one, color])
         assert found.shape == (4, 4, 5, 6) and found[:, 0, 0, 0].tolist() == [3, 7, 8, 9]
         found[:] = 0
@@ -74,8 +79,9 @@ class TestVolumes:
 
 class TestDrawn:
     @pytest.mark.parametrize("seed", [None, 5])
-    def test_labels_follow_the_segments_order_and_later_ones_win(self, makeVolume,
-                                                                 makeSegmentation, seed):
+    def test_labels_follow_the_segments_order_and_later_ones_win(
+        self, makeVolume, makeSegmentation, seed
+    ):
         volume = makeVolume(np.zeros((6, 7, 8), np.int16), seed)
         drawn = masks()
         node = makeSegmentation(volume, drawn)
@@ -127,10 +133,14 @@ class TestDrawn:
         segmentation = node.GetSegmentation()
 
         def state():
-            return (segmentation.GetMTime(), segmentation.GetNumberOfLayers(),
-                    segmentation.GetSourceRepresentationName(), scene.GetNumberOfNodes(),
-                    [segmentation.GetNthSegment(n).GetMTime() for n in range(2)],
-                    [segmentation.GetNthSegment(n).GetLabelValue() for n in range(2)])
+            return (
+                segmentation.GetMTime(),
+                segmentation.GetNumberOfLayers(),
+                segmentation.GetSourceRepresentationName(),
+                scene.GetNumberOfNodes(),
+                [segmentation.GetNthSegment(n).GetMTime() for n in range(2)],
+                [segmentation.GetNthSegment(n).GetLabelValue() for n in range(2)],
+            )
 
         before = state()
         drawnSegments(node, volume)
@@ -147,7 +157,8 @@ class TestDrawn:
         ball.SetCenter(1 / 3 + 15, -200.7 + 15, 55.1 + 15)
         ball.Update()
         node.GetSegmentation().SetSourceRepresentationName(
-            slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName())
+            slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+        )
         node.AddSegmentFromClosedSurfaceRepresentation(ball.GetOutput(), "Ball", (1, 0, 0), "Ball")
         found = drawnSegments(node, volume)
         assert found.labelmap.sum() == pytest.approx(4 / 3 * np.pi * 8**3, rel=0.15)
@@ -204,12 +215,12 @@ class TestResult:
         after = slicer.util.arrayFromSegmentBinaryLabelmap(source, "S1", volume)
         assert (before == after).all()
 
-    def test_content_can_be_replaced_and_a_segment_can_be_empty(self, makeVolume,
-                                                                makeSegmentation):
+    def test_content_can_be_replaced_and_a_segment_can_be_empty(self, makeVolume, makeSegmentation):
         volume = makeVolume(np.zeros((6, 7, 8), np.int16))
         labels = np.ones((6, 7, 8), np.uint8)
-        node = createResultNode(labels, ["S1", "S2"], makeSegmentation(volume, masks()), volume,
-                                "R")
+        node = createResultNode(
+            labels, ["S1", "S2"], makeSegmentation(volume, masks()), volume, "R"
+        )
         labels[:] = 0  # the node has its own buffer
         assert slicer.util.arrayFromSegmentBinaryLabelmap(node, "S1", volume).all()
         labels[3] = 2

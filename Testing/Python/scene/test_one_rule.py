@@ -28,14 +28,15 @@ def masks(solid=False):
 
 
 def fromFile(volume, node, folder):
-    for each, kind, name in ((volume, "vtkMRMLVolumeArchetypeStorageNode", "image.nrrd"),
-                             (node, "vtkMRMLSegmentationStorageNode", "drawn.seg.nrrd")):
+    for each, kind, name in (
+        (volume, "vtkMRMLVolumeArchetypeStorageNode", "image.nrrd"),
+        (node, "vtkMRMLSegmentationStorageNode", "drawn.seg.nrrd"),
+    ):
         storage = slicer.mrmlScene.CreateNodeByClass(kind)
         storage.UnRegister(None)
         storage.SetFileName(str(folder / name))
         assert storage.WriteData(each)
-    return read_annotation(folder / "drawn.seg.nrrd",
-                           read_volume([folder / "image.nrrd"]).geometry)
+    return read_annotation(folder / "drawn.seg.nrrd", read_volume([folder / "image.nrrd"]).geometry)
 
 
 def segmentation(makeSegmentation, volume, drawn, order):
@@ -49,9 +50,14 @@ def segmentation(makeSegmentation, volume, drawn, order):
 
 
 @pytest.mark.parametrize("solid", [False, True])
-@pytest.mark.parametrize("order", [("A", "Background", "B", "background "),
-                                   ("Background", "background ", "B", "A"),
-                                   ("B", "A", "background ", "Background")])
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("A", "Background", "B", "background "),
+        ("Background", "background ", "B", "A"),
+        ("B", "A", "background ", "Background"),
+    ],
+)
 def test_overlapping_segments(makeVolume, makeSegmentation, tmp_path, order, solid):
     volume = makeVolume(np.zeros(SHAPE, np.int16), seed=3)
     drawn = masks(solid)

@@ -14,8 +14,11 @@ from SparseSegNetLib.scene import logic
 
 def until(run, arrived, timeout=60.0):
     end = time.monotonic() + timeout
-    while not arrived() and run.state not in ("done", "failed", "cancelled") \
-            and time.monotonic() < end:
+    while (
+        not arrived()
+        and run.state not in ("done", "failed", "cancelled")
+        and time.monotonic() < end
+    ):
         time.sleep(0.05)
     return arrived()
 

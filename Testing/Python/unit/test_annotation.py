@@ -163,8 +163,11 @@ class TestSpread:
         assert [(s.axis, s.index) for s in slices] == [("i", 3), ("j", 7), ("k", 22), ("k", 27)]
 
     def test_shifted(self):
-        for shift, expected in ((0.25, [7, 17, 27, 37, 47]), (-0.25, [2, 12, 22, 32, 42]),
-                                (-0.5, [0, 10, 20, 30, 40])):
+        for shift, expected in (
+            (0.25, [7, 17, 27, 37, 47]),
+            (-0.25, [2, 12, 22, 32, 42]),
+            (-0.5, [0, 10, 20, 30, 40]),
+        ):
             slices = spread_slices((0, 0, 5), (50, 40, 30), shift=shift)
             assert [s.index for s in slices] == expected
 
@@ -175,20 +178,27 @@ class TestSpread:
 
 class TestGeometry:
     def make(self, **changes):
-        base = {"size": (8, 9, 10), "spacing": (0.5, 0.6, 2.0), "origin": (1.0, 2.0, 3.0),
-                "directions": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)}
+        base = {
+            "size": (8, 9, 10),
+            "spacing": (0.5, 0.6, 2.0),
+            "origin": (1.0, 2.0, 3.0),
+            "directions": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        }
         return Geometry(**{**base, **changes})
 
     def test_json_keeps_every_bit(self):
         odd = self.make(spacing=(0.1 + 0.2, 1 / 3, 2**-40), origin=(1e-300, -1 / 7, 3e5))
         assert Geometry.from_json(json.loads(json.dumps(odd.to_json()))) == odd
 
-    @pytest.mark.parametrize(("change", "words"), [
-        ({"size": (8, 9, 11)}, ["size", "8x9x10", "8x9x11"]),
-        ({"spacing": (0.5, 0.6, 3.0)}, ["spacing", "0.5x0.6x2", "0.5x0.6x3"]),
-        ({"origin": (1.0, 2.0, 4.0)}, ["origin", "(1, 2, 3)", "(1, 2, 4)"]),
-        ({"directions": (-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)}, ["directions"]),
-    ])
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"size": (8, 9, 11)}, ["size", "8x9x10", "8x9x11"]),
+            ({"spacing": (0.5, 0.6, 3.0)}, ["spacing", "0.5x0.6x2", "0.5x0.6x3"]),
+            ({"origin": (1.0, 2.0, 4.0)}, ["origin", "(1, 2, 3)", "(1, 2, 4)"]),
+            ({"directions": (-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)}, ["directions"]),
+        ],
+    )
     def test_differences_are_named_with_both_values(self, change, words):
         told = self.make().difference(self.make(**change))
         assert all(word in told for word in words)
@@ -214,8 +224,11 @@ class TestShare:
             sides = [n for a, n in zip("kji", shape, strict=True) if a != axis]
             box = None
             if random.random() < 0.5:
-                box = tuple((int(lo), int(lo + random.integers(1, n - lo + 1)))
-                            for n in sides for lo in [random.integers(0, n)])
+                box = tuple(
+                    (int(lo), int(lo + random.integers(1, n - lo + 1)))
+                    for n in sides
+                    for lo in [random.integers(0, n)]
+                )
             index = int(random.integers(shape["kji".index(axis)]))
             slices[axis, index] = AnnotatedSlice(axis, index, box)
         known = drawn > 0

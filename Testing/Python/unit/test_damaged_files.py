@@ -48,27 +48,38 @@ def changed(path, change):
 
 
 class TestRunFolder:
-    @pytest.mark.parametrize(("file", "change", "said"), [
-        ("run.json", lambda d: d["options"].update(time_budget="long"), r"options.time_budget"),
-        ("run.json", lambda d: d["options"].update(time_budget=float("nan")), "NaN is no JSON"),
-        ("run.json", lambda d: d["options"].update(network=[]), r"options.network is '\[\]'"),
-        ("run.json", lambda d: d["options"].update(tile=[1, 2]), r"options.tile .* a list of 3"),
-        ("run.json", lambda d: d.pop("segments") and None, "segments is missing"),
-        ("run.json", lambda d: d.update(segments=d["segments"] * 128), "a list of 1 to 254"),
-        ("run.json", lambda d: d["segments"][1].update(value=1.5), r"segments\[1\].value"),
-        ("run.json", lambda d: d.update(inputs=[]), "inputs"),
-        ("run.json", lambda d: d["inputs"][0].update(predict=[{"axis": "k", "index": 4}]), "k:4"),
-        ("run.json", lambda d: d.update(output=3), "output is '3': expected a text"),
-        ("run.json", lambda d: [d], "an object with named fields"),
-        ("inputs/1/geometry.json", lambda d: d.update(size=[6, 5, 0]), "size is 6x5x0"),
-        ("inputs/1/geometry.json", lambda d: d.update(spacing=[1, 1, 0]), "spacing is 1x1x0"),
-        ("inputs/1/geometry.json", lambda d: d.update(directions=[1] * 9), "span space"),
-        ("inputs/1/geometry.json", lambda d: d.update(directions=[1] * 8), "a list of 9"),
-        ("inputs/1/slices.json", lambda d: d[0].update(index=9), "k:9 lies outside"),
-        ("inputs/1/slices.json", lambda d: d[0].update(axis="ij"), "must be i, j or k"),
-        ("inputs/1/slices.json", lambda d: d[0].update(box=[[0, 9], [0, 1]]), "does not fit"),
-        ("inputs/1/slices.json", lambda d: {"k": 2}, "expected a list"),
-    ])
+    @pytest.mark.parametrize(
+        ("file", "change", "said"),
+        [
+            ("run.json", lambda d: d["options"].update(time_budget="long"), r"options.time_budget"),
+            ("run.json", lambda d: d["options"].update(time_budget=float("nan")), "NaN is no JSON"),
+            ("run.json", lambda d: d["options"].update(network=[]), r"options.network is '\[\]'"),
+            (
+                "run.json",
+                lambda d: d["options"].update(tile=[1, 2]),
+                r"options.tile .* a list of 3",
+            ),
+            ("run.json", lambda d: d.pop("segments") and None, "segments is missing"),
+            ("run.json", lambda d: d.update(segments=d["segments"] * 128), "a list of 1 to 254"),
+            ("run.json", lambda d: d["segments"][1].update(value=1.5), r"segments\[1\].value"),
+            ("run.json", lambda d: d.update(inputs=[]), "inputs"),
+            (
+                "run.json",
+                lambda d: d["inputs"][0].update(predict=[{"axis": "k", "index": 4}]),
+                "k:4",
+            ),
+            ("run.json", lambda d: d.update(output=3), "output is '3': expected a text"),
+            ("run.json", lambda d: [d], "an object with named fields"),
+            ("inputs/1/geometry.json", lambda d: d.update(size=[6, 5, 0]), "size is 6x5x0"),
+            ("inputs/1/geometry.json", lambda d: d.update(spacing=[1, 1, 0]), "spacing is 1x1x0"),
+            ("inputs/1/geometry.json", lambda d: d.update(directions=[1] * 9), "span space"),
+            ("inputs/1/geometry.json", lambda d: d.update(directions=[1] * 8), "a list of 9"),
+            ("inputs/1/slices.json", lambda d: d[0].update(index=9), "k:9 lies outside"),
+            ("inputs/1/slices.json", lambda d: d[0].update(axis="ij"), "must be i, j or k"),
+            ("inputs/1/slices.json", lambda d: d[0].update(box=[[0, 9], [0, 1]]), "does not fit"),
+            ("inputs/1/slices.json", lambda d: {"k": 2}, "expected a list"),
+        ],
+    )
     def test_another_form_is_refused_by_name(self, folder, file, change, said):
         changed(folder.path / file, change)
         with pytest.raises(InputError, match=said) as error:
@@ -77,13 +88,19 @@ class TestRunFolder:
         assert "Restore the run folder" in str(error.value)
 
     @pytest.mark.parametrize("name", ["image.npy", "labels.npy"])
-    @pytest.mark.parametrize("change", [
-        lambda data: data[:-1], lambda data: data[:40], lambda data: b"",
-        lambda data: data.replace(b"5, 6)", b"5, 7)"),
-        lambda data: data.replace(b"'fortran_order': False", b"'fortran_order': True "),
-        lambda data: data.replace(b"'<i2'", b"'|O' ").replace(b"'|u1'", b"'|O' "),
-        lambda data: b"PK\x03\x04" + data,
-    ], ids=["cut", "cut header", "empty", "shape", "order", "objects", "zip"])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda data: data[:-1],
+            lambda data: data[:40],
+            lambda data: b"",
+            lambda data: data.replace(b"5, 6)", b"5, 7)"),
+            lambda data: data.replace(b"'fortran_order': False", b"'fortran_order': True "),
+            lambda data: data.replace(b"'<i2'", b"'|O' ").replace(b"'|u1'", b"'|O' "),
+            lambda data: b"PK\x03\x04" + data,
+        ],
+        ids=["cut", "cut header", "empty", "shape", "order", "objects", "zip"],
+    )
     def test_arrays_are_held_against_the_geometry(self, folder, name, change):
         path = folder.path / "inputs" / "1" / name
         before = path.read_bytes()
@@ -94,8 +111,10 @@ class TestRunFolder:
         assert str(path) in str(error.value)
 
     def test_labels_and_results_without_a_segment(self, folder):
-        for name, read in (("inputs/1/labels.npy", folder.read_input),
-                           ("result/1.npy", folder.read_result)):
+        for name, read in (
+            ("inputs/1/labels.npy", folder.read_input),
+            ("result/1.npy", folder.read_result),
+        ):
             np.save(folder.path / name, np.full(SHAPE, 7, np.uint8))
             with pytest.raises(InputError, match=r"holds the label 7, .* 2 segments"):
                 read()
@@ -103,8 +122,12 @@ class TestRunFolder:
     def test_too_many_segments(self, tmp_path):
         many = [Segment.numbered(n, n) for n in range(1, 256)]
         with pytest.raises(InputError, match="255 segments: at most 254"):
-            RunFolder.create(tmp_path / "run", [RunInput(
-                np.zeros((1, *SHAPE), np.int16), labels(), GRID)], many, Options())
+            RunFolder.create(
+                tmp_path / "run",
+                [RunInput(np.zeros((1, *SHAPE), np.int16), labels(), GRID)],
+                many,
+                Options(),
+            )
         assert not (tmp_path / "run").exists()
 
     def test_damaged_previews_and_metrics_cost_only_themselves(self, folder):
@@ -137,8 +160,18 @@ def test_a_tile_of_absurd_sides():
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 class TestLinks:
-    @pytest.mark.parametrize("name", ["metrics.jsonl", "log.txt", "lock", "run.json",
-                                      "checkpoint/state.safetensors", "preview", "inputs/1"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "metrics.jsonl",
+            "log.txt",
+            "lock",
+            "run.json",
+            "checkpoint/state.safetensors",
+            "preview",
+            "inputs/1",
+        ],
+    )
     def test_a_link_is_refused_not_followed(self, folder, tmp_path, name):
         place, elsewhere = folder.path / name, tmp_path / "elsewhere"
         if place.exists():
@@ -153,8 +186,10 @@ class TestLinks:
     def test_nor_when_it_comes_later(self, folder, tmp_path):
         precious = tmp_path / "precious"
         precious.write_text("as it was")
-        for name, action in (("metrics.jsonl", lambda: folder.append_metrics({"step": 2})),
-                             ("lock", lambda: FolderLock(folder.path))):
+        for name, action in (
+            ("metrics.jsonl", lambda: folder.append_metrics({"step": 2})),
+            ("lock", lambda: FolderLock(folder.path)),
+        ):
             (folder.path / name).unlink(missing_ok=True)
             (folder.path / name).symlink_to(precious)
             with pytest.raises(InputError, match="is a link to elsewhere"):
@@ -178,20 +213,23 @@ class TestHeaders:
         path.write_bytes(data.replace(old, new, 1))
         return path
 
-    @pytest.mark.parametrize(("ending", "old", "new", "said"), [
-        (".mha", b"NDims = 3", b"NDims = 99", "99 dimensions"),
-        (".mha", b"NDims = 3", b"NDims = 3\nNDims =\n99", "99 dimensions"),
-        (".mha", b"NDims = 3\n", b"", "no number of dimensions"),
-        (".mha", b"TransformMatrix = 1", b"TransformMatrix = 1e308", "TransformMatrix holds"),
-        (".mha", b"DimSize = 6 5 4", b"DimSize = 6 5 4000000000", "cannot hold"),
-        (".mhd", b"image.raw", b"image%.raw", "expected a file, or a pattern"),
-        (".mhd", b"image.raw", b"/dev/zero", "no file there"),
-        (".nrrd", b"dimension: 3", b"dimension: 99", "99 dimensions"),
-        (".nrrd", b"(1,0,0)", b"(1,0," + b"9" * 5000 + b")", "too long"),
-        (".nrrd", b"kinds:", b"key\0:=" + b"x" * 5000 + b"\nkinds:", "no text"),
-        (".nrrd", b"sizes: 6 5 4", b"sizes: 6 5 4000000000", "cannot hold"),
-        (".nii", b"\x03\x00\x06\x00\x05\x00", b"\x63\x00\x06\x00\x05\x00", "99 dimensions"),
-    ])
+    @pytest.mark.parametrize(
+        ("ending", "old", "new", "said"),
+        [
+            (".mha", b"NDims = 3", b"NDims = 99", "99 dimensions"),
+            (".mha", b"NDims = 3", b"NDims = 3\nNDims =\n99", "99 dimensions"),
+            (".mha", b"NDims = 3\n", b"", "no number of dimensions"),
+            (".mha", b"TransformMatrix = 1", b"TransformMatrix = 1e308", "TransformMatrix holds"),
+            (".mha", b"DimSize = 6 5 4", b"DimSize = 6 5 4000000000", "cannot hold"),
+            (".mhd", b"image.raw", b"image%.raw", "expected a file, or a pattern"),
+            (".mhd", b"image.raw", b"/dev/zero", "no file there"),
+            (".nrrd", b"dimension: 3", b"dimension: 99", "99 dimensions"),
+            (".nrrd", b"(1,0,0)", b"(1,0," + b"9" * 5000 + b")", "too long"),
+            (".nrrd", b"kinds:", b"key\0:=" + b"x" * 5000 + b"\nkinds:", "no text"),
+            (".nrrd", b"sizes: 6 5 4", b"sizes: 6 5 4000000000", "cannot hold"),
+            (".nii", b"\x03\x00\x06\x00\x05\x00", b"\x63\x00\x06\x00\x05\x00", "99 dimensions"),
+        ],
+    )
     def test_refused_before_itk_reads_it(self, tmp_path, ending, old, new, said):
         path = self.damaged(tmp_path, ending, old, new)
         with pytest.raises(InputError, match=said) as error:
@@ -200,9 +238,16 @@ class TestHeaders:
 
 
 class TestLabelValues:
-    @pytest.mark.parametrize(("field", "value"), [("LabelValue", "one"), ("LabelValue", "1.5"),
-                                                  ("LabelValue", "0"), ("Layer", "x"),
-                                                  ("Layer", "-1")])
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("LabelValue", "one"),
+            ("LabelValue", "1.5"),
+            ("LabelValue", "0"),
+            ("Layer", "x"),
+            ("Layer", "-1"),
+        ],
+    )
     def test_a_segments_field_that_is_no_whole_number(self, tmp_path, field, value):
         path = tmp_path / "drawn.seg.nrrd"
         write_labels(path, np.where(labels() == UNLABELLED, 0, labels()), GRID, SEGMENTS)
@@ -212,9 +257,17 @@ class TestLabelValues:
         with pytest.raises(InputError, match=f"{field} of the segment 'Core' is '{value}'"):
             read_annotation(path, GRID)
 
-    @pytest.mark.parametrize(("ignored", "kind"), [
-        (-1, np.int16), (-1, np.float32), (-100, np.int64), (-32768, np.int16),
-        (65535, np.uint16), (254, np.uint8)])
+    @pytest.mark.parametrize(
+        ("ignored", "kind"),
+        [
+            (-1, np.int16),
+            (-1, np.float32),
+            (-100, np.int64),
+            (-32768, np.int16),
+            (65535, np.uint16),
+            (254, np.uint8),
+        ],
+    )
     def test_usual_ignore_values(self, tmp_path, ignored, kind):
         values = np.where(labels() == UNLABELLED, ignored, labels().astype(np.int64)).astype(kind)
         image = sitk.GetImageFromArray(values)

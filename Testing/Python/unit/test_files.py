@@ -13,8 +13,13 @@ from SparseSegNetLib.files.labels import read_annotation
 from SparseSegNetLib.files.writing import check_output, write_labels
 
 SEGMENTS = [
-    Segment("Segment_7", "Tubule wall", (0.9, 0.6, 0.1), 3,
-            {"TerminologyEntry": "Segmentation category~SCT^85756007^Tissue~^^~~^^~^^", "x": "y"}),
+    Segment(
+        "Segment_7",
+        "Tubule wall",
+        (0.9, 0.6, 0.1),
+        3,
+        {"TerminologyEntry": "Segmentation category~SCT^85756007^Tissue~^^~~^^~^^", "x": "y"},
+    ),
     Segment("Segment_9", "Lümen", (0.25, 0.5, 1.0), 300, {}),
 ]
 
@@ -48,8 +53,14 @@ class TestGeometry:
     @pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd"])
     @pytest.mark.parametrize("seed", range(12))
     def test_nrrd_to_nrrd_to_the_last_bit(self, tmp_path, suffix, seed):
-        image = save(tmp_path / "a.nrrd", np.zeros((6, 7, 8), np.int16), seed, seed > 0,
-                     seed % 2 == 1, np.random.default_rng(seed).uniform(0.1, 5, 3).tolist())
+        image = save(
+            tmp_path / "a.nrrd",
+            np.zeros((6, 7, 8), np.int16),
+            seed,
+            seed > 0,
+            seed % 2 == 1,
+            np.random.default_rng(seed).uniform(0.1, 5, 3).tolist(),
+        )
         wanted = read_volume([image]).geometry
         write_labels(tmp_path / f"b{suffix}", np.zeros((6, 7, 8), np.uint8), wanted, SEGMENTS)
         assert geometry_of(sitk.ReadImage(str(tmp_path / f"b{suffix}"))) == wanted
@@ -65,8 +76,9 @@ class TestGeometry:
     @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
     @pytest.mark.parametrize("seed", range(6))
     def test_nifti_to_nifti_to_the_last_bit(self, tmp_path, ending, seed):
-        image = save(tmp_path / "a.nii.gz", np.zeros((6, 7, 8), np.int16), seed, seed > 0,
-                     seed % 2 == 1)
+        image = save(
+            tmp_path / "a.nii.gz", np.zeros((6, 7, 8), np.int16), seed, seed > 0, seed % 2 == 1
+        )
         wanted = read_volume([image]).geometry
         labels = np.arange(336).reshape(6, 7, 8).astype(np.uint8) % 3
         write_labels(tmp_path / f"b{ending}", labels, wanted, SEGMENTS, image)
@@ -161,8 +173,7 @@ class TestLabels:
         found = read_annotation(path, self.grid(tmp_path), unlabelled=60000)
         assert (found.labels == sparse_labels()).all()
         assert [s.value for s in found.segments] == [7, 1000]
-        write_labels(tmp_path / "out.nrrd", found.labels % 255, self.grid(tmp_path),
-                     found.segments)
+        write_labels(tmp_path / "out.nrrd", found.labels % 255, self.grid(tmp_path), found.segments)
         out = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out.nrrd")))
         assert set(np.unique(out)) == {0, 7, 1000}
 
@@ -183,10 +194,13 @@ class TestLabels:
         assert (found.labels[:, :, 4] == labels[:, :, 4]).all()
         assert (found.labels != UNLABELLED).sum() == 42
 
-    @pytest.mark.parametrize(("change", "words"), [
-        ({"spacing": (0.7, 1.3, 3.0)}, r"spacing 0.7x1.3x3.1 against 0.7x1.3x3 mm"),
-        ({"seed": 1}, "directions"),
-    ])
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"spacing": (0.7, 1.3, 3.0)}, r"spacing 0.7x1.3x3.1 against 0.7x1.3x3 mm"),
+            ({"seed": 1}, "directions"),
+        ],
+    )
     def test_another_grid(self, tmp_path, change, words):
         path = save(tmp_path / "l.nrrd", sparse_labels(), **change)
         with pytest.raises(InputError, match=words):
@@ -197,12 +211,15 @@ class TestLabels:
         with pytest.raises(InputError, match=r"size 8x7x6 against 9x7x6"):
             read_annotation(path, self.grid(tmp_path))
 
-    @pytest.mark.parametrize(("array", "words"), [
-        (np.full((6, 7, 8), 0.5, np.float32), "not whole numbers"),
-        (np.full((6, 7, 8), -3, np.int16), "value -3"),
-        (np.zeros((6, 7, 8, 3), np.uint8), "3 components"),
-        (np.arange(336).reshape(6, 7, 8).astype(np.int16), "intensity image"),
-    ])
+    @pytest.mark.parametrize(
+        ("array", "words"),
+        [
+            (np.full((6, 7, 8), 0.5, np.float32), "not whole numbers"),
+            (np.full((6, 7, 8), -3, np.int16), "value -3"),
+            (np.zeros((6, 7, 8, 3), np.uint8), "3 components"),
+            (np.arange(336).reshape(6, 7, 8).astype(np.int16), "intensity image"),
+        ],
+    )
     def test_no_label_image(self, tmp_path, array, words):
         path = save(tmp_path / "l.nrrd", array)
         with pytest.raises(InputError, match=words):
@@ -247,7 +264,8 @@ class TestSegmentations:
         assert storage.ReadData(node)
         segmentation = node.GetSegmentation()
         assert [segmentation.GetNthSegment(n).GetName() for n in range(2)] == [
-            s.name for s in SEGMENTS]
+            s.name for s in SEGMENTS
+        ]
         assert segmentation.GetNthSegmentID(1) == "Segment_9"
         assert segmentation.GetNthSegment(1).GetColor() == pytest.approx((0.25, 0.5, 1.0))
 
@@ -271,8 +289,13 @@ class TestSegmentations:
         layers[2, 3:6, 4:7, 1] = 1
         image = sitk.GetImageFromArray(layers, isVector=True)
         for n in range(2):
-            for key, value in {"ID": f"S{n}", "Name": f"N{n}", "Color": "1 0 0", "LabelValue": "1",
-                               "Layer": str(n)}.items():
+            for key, value in {
+                "ID": f"S{n}",
+                "Name": f"N{n}",
+                "Color": "1 0 0",
+                "LabelValue": "1",
+                "Layer": str(n),
+            }.items():
                 image.SetMetaData(f"Segment{n}_{key}", value)
         path = tmp_path / "two.seg.nrrd"
         sitk.WriteImage(image, str(path))

@@ -63,10 +63,16 @@ def test_parts_know_only_what_lies_below_them(capsys):
     assert not broken, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("path", [*SOURCES, MODULE / "SparseSegNet.py",
-                                  *sorted((ROOT / "Testing").rglob("*.py")),
-                                  *sorted((ROOT / "Resources").rglob("*.py"))],
-                         ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path",
+    [
+        *SOURCES,
+        MODULE / "SparseSegNet.py",
+        *sorted((ROOT / "Testing").rglob("*.py")),
+        *sorted((ROOT / "Resources").rglob("*.py")),
+    ],
+    ids=lambda p: p.name,
+)
 def test_rooms_are_small(path):
     most = 200 if path.name == "SparseSegNet.py" else 350
     if "Testing/Python" in path.as_posix():
@@ -83,15 +89,17 @@ def test_cmake_lists_exactly_the_files_there_are():
 
     scripts = sorted(["SparseSegNet.py", *(p.relative_to(MODULE).as_posix() for p in SOURCES)])
     assert listed("MODULE_PYTHON_SCRIPTS") == scripts
-    resources = sorted(p.relative_to(MODULE).as_posix()
-                       for p in (MODULE / "Resources").rglob("*") if p.is_file())
+    resources = sorted(
+        p.relative_to(MODULE).as_posix() for p in (MODULE / "Resources").rglob("*") if p.is_file()
+    )
     assert listed("MODULE_PYTHON_RESOURCES") == resources
     # Any other Python file beside the module file would be taken for a module of its own.
     assert [p.name for p in MODULE.glob("*.py")] == ["SparseSegNet.py"]
 
 
-@pytest.mark.parametrize("path", [*(LIB / "widget").glob("*.py"), MODULE / "SparseSegNet.py"],
-                         ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [*(LIB / "widget").glob("*.py"), MODULE / "SparseSegNet.py"], ids=lambda p: p.name
+)
 def test_texts_can_be_translated(path):
     """A text with values in it is translated first and filled in afterwards."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -110,22 +118,29 @@ def test_the_extension_index_can_read_our_cmake_file():
 
 
 def test_neither_command_line_nor_client_loads_torch():
-    code = ("import sys, SparseSegNetLib.cli.main, SparseSegNetLib.cli.densify, "
-            "SparseSegNetLib.client.engine_run, "
-            "SparseSegNetLib.engine.compute.metrics, SparseSegNetLib.cli.networks, "
-            "SparseSegNetLib.cli.reproduce; "
-            "sys.exit(any(m in sys.modules for m in ('torch', 'slicer', 'qt')))")
-    done = subprocess.run([sys.executable, "-c", code], cwd=MODULE, check=False,
-                          capture_output=True, text=True)
+    code = (
+        "import sys, SparseSegNetLib.cli.main, SparseSegNetLib.cli.densify, "
+        "SparseSegNetLib.client.engine_run, "
+        "SparseSegNetLib.engine.compute.metrics, SparseSegNetLib.cli.networks, "
+        "SparseSegNetLib.cli.reproduce; "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'slicer', 'qt')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=MODULE, check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_nothing_heavy_is_committed():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True,
-                            check=False)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
-    sizes = {name: (ROOT / name).stat().st_size for name in listed.stdout.split("\0")
-             if name and (ROOT / name).is_file()}
+    sizes = {
+        name: (ROOT / name).stat().st_size
+        for name in listed.stdout.split("\0")
+        if name and (ROOT / name).is_file()
+    }
     assert sum(sizes.values()) < 8_000_000
     assert not [n for n in sizes if n.endswith((".safetensors", ".pt", ".pth", ".npy"))]

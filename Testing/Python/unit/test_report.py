@@ -31,15 +31,27 @@ def test_any_case_gives_a_picture(tmp_path, name, full):
     names = [f"A rather long name of a segment, number {n}" for n in range(count)]
     extra = {}
     if full:
-        extra = {"truth": truth, "scores": {n: {"iou": 0.5, "dice": None} for n in names},
-                 "history": [{"seconds": s, "loss": 1.0 / s, "phase": "held out"}
-                             for s in range(1, 9)] + [
-                                 {"seconds": 4.0, "held_out_dice": 0.7, "loss": 0.2}]}
+        extra = {
+            "truth": truth,
+            "scores": {n: {"iou": 0.5, "dice": None} for n in names},
+            "history": [{"seconds": s, "loss": 1.0 / s, "phase": "held out"} for s in range(1, 9)]
+            + [{"seconds": 4.0, "held_out_dice": 0.7, "loss": 0.2}],
+        }
     path = tmp_path / "report.png"
-    write_report(path, image=rng.normal(size=shape), labels=truth if full else truth * 0,
-                 sparse=restrict_to_slices(truth, slices), slices=slices, names=names,
-                 colors=[(0.5, 0.2, 0.9)] * count, spacing=spacing,
-                 directions=(0, 0, 1, -1, 0, 0, 0, 1, 0), title="T", subtitle="S", **extra)
+    write_report(
+        path,
+        image=rng.normal(size=shape),
+        labels=truth if full else truth * 0,
+        sparse=restrict_to_slices(truth, slices),
+        slices=slices,
+        names=names,
+        colors=[(0.5, 0.2, 0.9)] * count,
+        spacing=spacing,
+        directions=(0, 0, 1, -1, 0, 0, 0, 1, 0),
+        title="T",
+        subtitle="S",
+        **extra,
+    )
     found = picture_of(path)
     assert found.shape[0] > 900 and found.shape[1] > 1200
     assert found[..., :3].std() > 0.05, "an empty page"
@@ -58,9 +70,10 @@ def test_views_avoid_annotated_slices():
 
 def ball(shape, radius_mm, spacing_kji):
     grid = np.indices(shape)
-    return (sum(((x - (n - 1) / 2) * s) ** 2 for x, n, s in zip(grid, shape, spacing_kji,
-                                                                strict=True))
-            <= radius_mm**2).astype(np.uint8)
+    return (
+        sum(((x - (n - 1) / 2) * s) ** 2 for x, n, s in zip(grid, shape, spacing_kji, strict=True))
+        <= radius_mm**2
+    ).astype(np.uint8)
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.5, 0.5, 2.0)])

@@ -47,5 +47,7 @@ def working_shape(shape: Triple, spacing: tuple[float, ...], voxels: float) -> T
 
 
 def _reduced(shape: Triple, spacing: tuple[float, ...], mm: float) -> Triple:
-    return tuple(n if s >= mm else max(min(n, 16), round(n * s / mm))
-                 for n, s in zip(shape, spacing, strict=True))
+    return tuple(
+        n if s >= mm else max(min(n, 16), round(n * s / mm))
+        for n, s in zip(shape, spacing, strict=True)
+    )

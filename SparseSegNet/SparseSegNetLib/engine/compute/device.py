@@ -21,9 +21,13 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise EngineError("no-device", f"'{name}' is not a device.", remedy) from error
     if device.type not in ("cpu", "cuda", "mps") or (
-            device.type != "cpu" and not _available(device.type)):
-        raise EngineError("no-device", f"the device '{name}' is not available in this torch "
-                          f"({torch.__version__}).", remedy)
+        device.type != "cpu" and not _available(device.type)
+    ):
+        raise EngineError(
+            "no-device",
+            f"the device '{name}' is not available in this torch ({torch.__version__}).",
+            remedy,
+        )
     if (problem := _works(device)) is not None:
         raise EngineError("no-device", f"the device '{name}' failed its test: {problem}.", remedy)
     return device
@@ -43,5 +47,3 @@ def _works(device: torch.device) -> str | None:
         return None if layer.weight.grad.isfinite().all() else "the gradient is not finite"
     except (RuntimeError, NotImplementedError) as error:
         return str(error).splitlines()[0]
-
-

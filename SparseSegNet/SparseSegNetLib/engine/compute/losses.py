@@ -17,15 +17,17 @@ from ...annotation.composition import UNLABELLED
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor,
-                         weights: torch.Tensor | None = None) -> torch.Tensor:
+def masked_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Softmax cross-entropy averaged over labelled voxels (Cicek 2016, section 3).
 
     weights: optional (c,) class weights, by which the average is weighted.  Without a labelled
     voxel the loss is 0.
     """
-    total = F.cross_entropy(logits, labels.long(), weights, ignore_index=UNLABELLED,
-                            reduction="sum")
+    total = F.cross_entropy(
+        logits, labels.long(), weights, ignore_index=UNLABELLED, reduction="sum"
+    )
     known = labels != UNLABELLED
     if weights is None:
         count = known.sum()
@@ -47,8 +49,9 @@ def _labelled(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor,
     return chance, F.one_hot(labels[known].long(), logits.shape[1]).to(chance.dtype)
 
 
-def masked_dice_loss(logits: torch.Tensor, labels: torch.Tensor, smooth: float = 1.0,
-                     background: bool = False) -> torch.Tensor:
+def masked_dice_loss(
+    logits: torch.Tensor, labels: torch.Tensor, smooth: float = 1.0, background: bool = False
+) -> torch.Tensor:
     """1 - soft Dice, averaged over the classes labelled in this batch.
 
     Every sum runs over the labelled voxels of the whole batch ('batch Dice', which is steadier
@@ -84,8 +87,9 @@ def vnet_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return _mean_of_present(1 - vnet_dice(chance, truth), truth.sum(dim=0))
 
 
-def fcn_dice_loss(logits: torch.Tensor, labels: torch.Tensor,
-                  weights: torch.Tensor | None = None) -> torch.Tensor:
+def fcn_dice_loss(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """(1/L) sum over l of w_l L_l with L_l = -2 sum(p r) / (sum(p) + sum(r)) (Roth 2018, II-C).
 
     Over the labelled voxels of the batch and all L classes with background; from -1 (all right)
@@ -113,7 +117,8 @@ def balancing_weights(labels: torch.Tensor, classes: int, power: float) -> torch
     flat = labels.flatten().long()
     # Counted on the device: bincount would make it wait for the CPU.
     count = torch.zeros(256, device=labels.device).index_add_(
-        0, flat, torch.ones(flat.shape, device=labels.device))[:classes]
+        0, flat, torch.ones(flat.shape, device=labels.device)
+    )[:classes]
     weights = torch.where(count > 0, count.clamp_min(1) ** -power, torch.zeros_like(count))
     return weights * (count.sum() / (weights * count).sum().clamp_min(1e-12))
 
@@ -132,8 +137,9 @@ def auto_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 # The losses that take class weights get those that balance the whole training set.
 LOSSES: dict[str, Callable[[torch.Tensor], Loss]] = {
     "auto": lambda weights: auto_loss,
-    "balanced cross-entropy": lambda weights: lambda logits, labels: masked_cross_entropy(
-        logits.float(), labels, weights),
+    "balanced cross-entropy": lambda weights: (
+        lambda logits, labels: masked_cross_entropy(logits.float(), labels, weights)
+    ),
     "Dice, squared": lambda weights: vnet_dice_loss,
     "Dice, all classes": lambda weights: fcn_dice_loss,
 }

@@ -12,8 +12,10 @@ from ...errors import EngineError
 from .problems import out_of_memory
 
 Result = TypeVar("Result")
-REMEDY = ("Close other programs, crop the volume, work at a coarser spacing (--resample) or take "
-          "--device cpu.")
+REMEDY = (
+    "Close other programs, crop the volume, work at a coarser spacing (--resample) or take "
+    "--device cpu."
+)
 
 
 def release(device: torch.device) -> None:
@@ -25,8 +27,13 @@ def release(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
-def retry_smaller(action: Callable[[], Result], smaller: Callable[[], str | None],
-              told: Callable[[str], None], device: torch.device, doing: str) -> Result:
+def retry_smaller(
+    action: Callable[[], Result],
+    smaller: Callable[[], str | None],
+    told: Callable[[str], None],
+    device: torch.device,
+    doing: str,
+) -> Result:
     """The result of an action, tried again with less where memory runs out.
 
     smaller: makes something smaller for the next attempt and says what it was; None when nothing
@@ -47,7 +54,6 @@ def retry_smaller(action: Callable[[], Result], smaller: Callable[[], str | None
         said = smaller()
         if said is None:
             so = f" Tried: {'; '.join(tried)}." if tried else ""
-            raise EngineError("out-of-memory", f"out of memory while {doing} ({text}).{so}",
-                              REMEDY)
+            raise EngineError("out-of-memory", f"out of memory while {doing} ({text}).{so}", REMEDY)
         tried.append(said)
         told(said)

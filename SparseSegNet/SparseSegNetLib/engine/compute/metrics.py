@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 
-def overlap(prediction: np.ndarray, truth: np.ndarray, classes: int,
-            mask: np.ndarray | None = None) -> list[dict]:
+def overlap(
+    prediction: np.ndarray, truth: np.ndarray, classes: int, mask: np.ndarray | None = None
+) -> list[dict]:
     """IoU = TP / (TP + FN + FP) (Cicek 2016) and Dice = 2 TP / (2 TP + FN + FP) per segment.
 
     prediction, truth: integer arrays of one shape.  classes: K; labels 1..K are scored.
@@ -22,11 +23,13 @@ def overlap(prediction: np.ndarray, truth: np.ndarray, classes: int,
     for value in range(1, classes + 1):
         p, t = prediction == value, truth == value
         both, either, size = int((p & t).sum()), int((p | t).sum()), int(t.sum())
-        rows.append({
-            "iou": both / either if either else None,
-            "dice": 2 * both / (either + both) if either else None,
-            "voxels": size,
-        })
+        rows.append(
+            {
+                "iou": both / either if either else None,
+                "dice": 2 * both / (either + both) if either else None,
+                "voxels": size,
+            }
+        )
     return rows
 
 

@@ -35,8 +35,12 @@ def tried(trials: list[Callable[[], Result]]) -> list[Result]:
 
 def convolution_times(device: torch.device) -> list[tuple[float, str]]:
     """Seconds of a small convolution in each number format that the device can do."""
-    return tried([lambda name=name: (_convolution_seconds(device, name), name)
-                  for name in number_formats(device)])
+    return tried(
+        [
+            lambda name=name: (_convolution_seconds(device, name), name)
+            for name in number_formats(device)
+        ]
+    )
 
 
 def candidate_formats(device: torch.device) -> list[str]:
@@ -51,7 +55,8 @@ def _convolution_seconds(device: torch.device, dtype: str) -> float:
     """A 3D convolution forward and backward, the second time (the first one prepares it)."""
     layer = channels_last(torch.nn.Conv3d(32, 32, 3, padding=1).to(device))
     pixels = torch.zeros(1, 32, 24, 24, 24, device=device).contiguous(
-        memory_format=torch.channels_last_3d)
+        memory_format=torch.channels_last_3d
+    )
 
     def step() -> None:
         with torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32"):

@@ -18,11 +18,23 @@ class AdamW:
     uses and every start of the engine would wait more than a second for.
     """
 
-    def __init__(self, weights: Iterable[torch.nn.Parameter], rate: float,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 1e-2):
-        self.param_groups = [{"params": list(weights), "lr": rate, "betas": betas, "eps": eps,
-                              "weight_decay": weight_decay}]
+    def __init__(
+        self,
+        weights: Iterable[torch.nn.Parameter],
+        rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ):
+        self.param_groups = [
+            {
+                "params": list(weights),
+                "lr": rate,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+            }
+        ]
         self.state: dict[int, dict[str, torch.Tensor]] = {}  # by place among the weights
 
     def zero_grad(self) -> None:
@@ -35,14 +47,27 @@ class AdamW:
         moved = [(n, w) for n, w in enumerate(group["params"]) if w.grad is not None]
         for number, weight in moved:
             if number not in self.state:
-                self.state[number] = {"step": torch.tensor(0.0),
-                                      "exp_avg": torch.zeros_like(weight),
-                                      "exp_avg_sq": torch.zeros_like(weight)}
+                self.state[number] = {
+                    "step": torch.tensor(0.0),
+                    "exp_avg": torch.zeros_like(weight),
+                    "exp_avg_sq": torch.zeros_like(weight),
+                }
         states = [self.state[number] for number, _ in moved]
-        adamw([w for _, w in moved], [w.grad for _, w in moved], [s["exp_avg"] for s in states],
-              [s["exp_avg_sq"] for s in states], [], [s["step"] for s in states], amsgrad=False,
-              beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"],
-              weight_decay=group["weight_decay"], eps=group["eps"], maximize=False)
+        adamw(
+            [w for _, w in moved],
+            [w.grad for _, w in moved],
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [],
+            [s["step"] for s in states],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
 
     def state_dict(self) -> dict:
         group = self.param_groups[0]
@@ -56,11 +81,17 @@ class AdamW:
             if number >= len(weights) or entries["exp_avg"].shape != weights[number].shape:
                 raise ValueError("the optimiser's state belongs to another network")
         self.state = {
-            number: {name: value.to(weights[number].device) if value.dim() else value.cpu()
-                     for name, value in entries.items()}
-            for number, entries in state["state"].items()}
-        self.param_groups[0] |= {k: v for k, v in state["param_groups"][0].items()
-                                 if k in self.param_groups[0] and k != "params"}
+            number: {
+                name: value.to(weights[number].device) if value.dim() else value.cpu()
+                for name, value in entries.items()
+            }
+            for number, entries in state["state"].items()
+        }
+        self.param_groups[0] |= {
+            k: v
+            for k, v in state["param_groups"][0].items()
+            if k in self.param_groups[0] and k != "params"
+        }
 
 
 def make_optimiser(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimizer | AdamW:
@@ -75,8 +106,12 @@ def make_optimiser(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimize
     raise ValueError(f"no optimiser '{plan.optimiser}'")
 
 
-def move_optimiser(optimiser: torch.optim.Optimizer | AdamW, before: list[torch.nn.Parameter],
-                   after: list[torch.nn.Parameter], device: torch.device) -> None:
+def move_optimiser(
+    optimiser: torch.optim.Optimizer | AdamW,
+    before: list[torch.nn.Parameter],
+    after: list[torch.nn.Parameter],
+    device: torch.device,
+) -> None:
     """Take an optimiser's state to the device where its weights are now, in the same order.
 
     before, after: the weights; torch may have made new ones when the network was moved.

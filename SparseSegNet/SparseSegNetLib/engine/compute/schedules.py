@@ -18,6 +18,7 @@ def schedule(fraction: float) -> float:
 def one_cycle(step: int, steps: int) -> tuple[float, float]:
     """Learning rate over its peak and Adam's first beta (Smith and Topin 2019): up from 1/25 in
     the first 30 %, then down to nearly nothing, while beta goes the other way, 0.95 to 0.85."""
+
     def between(start: float, end: float, part: float) -> float:
         return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
 

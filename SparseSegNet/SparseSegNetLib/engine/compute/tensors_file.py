@@ -48,6 +48,14 @@ def read_tensors(path: Path, key: str) -> tuple[dict[str, torch.Tensor], dict]:
             record({"schema": whole(1)})(about, "the header")
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
     # What safetensors and torch say of shapes and types that cannot be.
-    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, AttributeError,
-            OverflowError, MemoryError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        RuntimeError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise ValueError(str(error) or type(error).__name__) from error

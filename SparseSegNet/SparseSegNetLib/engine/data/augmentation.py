@@ -12,8 +12,9 @@ from ..plan import Strength
 from .deformation import bspline_field, control_cells, random_controls
 
 
-def random_affine(strength: Strength, spacing: torch.Tensor,
-                  generator: torch.Generator) -> torch.Tensor:
+def random_affine(
+    strength: Strength, spacing: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
     """A random 3x3 matrix from patch offsets to volume offsets, both in voxels (k, j, i).
 
     The rotation and scaling act in mm, so that anisotropic voxels are not sheared.
@@ -39,9 +40,13 @@ def random_affine(strength: Strength, spacing: torch.Tensor,
     return torch.diag(1 / spacing) @ in_mm @ torch.diag(spacing)
 
 
-def elastic_offsets(patch: tuple[int, int, int], strength: Strength, spacing: torch.Tensor,
-                    generator: torch.Generator, device: torch.device | str = "cpu"
-                    ) -> torch.Tensor | None:
+def elastic_offsets(
+    patch: tuple[int, int, int],
+    strength: Strength,
+    spacing: torch.Tensor,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor | None:
     """Smooth random displacements (k, j, i, 3) in voxels on the device, None if switched off."""
     if strength.elastic <= 0:
         return None
@@ -56,30 +61,41 @@ def elastic_offsets(patch: tuple[int, int, int], strength: Strength, spacing: to
     return bspline_field(controls, patch, strength.elastic_grid, device)
 
 
-def sample_coordinates(centre: torch.Tensor, affine: torch.Tensor,
-                       offsets: torch.Tensor | None, patch: tuple[int, int, int],
-                       device: torch.device) -> torch.Tensor:
+def sample_coordinates(
+    centre: torch.Tensor,
+    affine: torch.Tensor,
+    offsets: torch.Tensor | None,
+    patch: tuple[int, int, int],
+    device: torch.device,
+) -> torch.Tensor:
     """Volume coordinates (k, j, i, 3) in voxels of a patch's voxels."""
     axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in patch]
     affine = affine.to(device)
     # An affine map of a regular grid is a sum of one-dimensional terms: no (n, 3) product.
-    grid = (axes[0][:, None, None, None] * affine[:, 0]
-            + axes[1][None, :, None, None] * affine[:, 1]
-            + axes[2][None, None, :, None] * affine[:, 2])
+    grid = (
+        axes[0][:, None, None, None] * affine[:, 0]
+        + axes[1][None, :, None, None] * affine[:, 1]
+        + axes[2][None, None, :, None] * affine[:, 2]
+    )
     grid = grid + centre.to(device)
     return grid if offsets is None else grid + offsets.to(device)
 
 
-def resample_image(image: torch.Tensor, coordinates: torch.Tensor,
-                   mirror: bool = False) -> torch.Tensor:
+def resample_image(
+    image: torch.Tensor, coordinates: torch.Tensor, mirror: bool = False
+) -> torch.Tensor:
     """Trilinear samples (c, *patch) of an image (c, k, j, i); beyond the border its edge, or its
     mirror image."""
     size = torch.tensor(image.shape[1:], dtype=torch.float32, device=image.device)
     # grid_sample counts x first and puts -1 and 1 at the outer faces of the border voxels.
     grid = ((2 * coordinates + 1) / size - 1).flip(-1)
-    return F.grid_sample(image[None], grid[None], mode="bilinear",
-                         padding_mode="reflection" if mirror else "border",
-                         align_corners=False)[0]
+    return F.grid_sample(
+        image[None],
+        grid[None],
+        mode="bilinear",
+        padding_mode="reflection" if mirror else "border",
+        align_corners=False,
+    )[0]
 
 
 def resample_labels(labels: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
@@ -93,8 +109,9 @@ def resample_labels(labels: torch.Tensor, coordinates: torch.Tensor) -> torch.Te
     return torch.where(inside, found, torch.full_like(found, UNLABELLED))
 
 
-def vary_intensity(patch: torch.Tensor, strength: Strength,
-                   generator: torch.Generator) -> torch.Tensor:
+def vary_intensity(
+    patch: torch.Tensor, strength: Strength, generator: torch.Generator
+) -> torch.Tensor:
     """Random contrast, brightness, gamma and noise per channel of a patch (c, k, j, i)."""
     for channel in range(patch.shape[0]):
         contrast, brightness, gamma, noise = (2 * torch.rand(4, generator=generator) - 1).tolist()
@@ -108,8 +125,7 @@ def vary_intensity(patch: torch.Tensor, strength: Strength,
         if strength.noise and noise > 0:
             seed = int(torch.randint(2**62, (), generator=generator))
             local = torch.Generator(device=x.device).manual_seed(seed)
-            x = x + strength.noise * noise * torch.randn(x.shape, generator=local,
-                                                         device=x.device)
+            x = x + strength.noise * noise * torch.randn(x.shape, generator=local, device=x.device)
         patch[channel] = x
     return patch
 
@@ -121,12 +137,13 @@ def quantiles(image: torch.Tensor) -> torch.Tensor:
     """Equally spaced quantiles (c, QUANTILES) of an image (c, k, j, i), for `match_histogram`."""
     flat = image.flatten(1)
     # torch.quantile takes at most 2^24 values; a regular sample of them is as good.
-    flat = flat[:, ::max(1, flat.shape[1] // 1_000_000)]
+    flat = flat[:, :: max(1, flat.shape[1] // 1_000_000)]
     return torch.quantile(flat, torch.linspace(0, 1, QUANTILES, device=image.device), dim=1).T
 
 
-def match_histogram(patch: torch.Tensor, source: torch.Tensor,
-                    target: torch.Tensor) -> torch.Tensor:
+def match_histogram(
+    patch: torch.Tensor, source: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
     """Map a patch (c, k, j, i) of a volume with quantiles `source` to those of another volume.
 
     Both (c, QUANTILES); piecewise linear in between (Milletari 2016, section 4.1).

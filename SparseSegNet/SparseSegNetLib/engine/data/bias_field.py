@@ -10,8 +10,9 @@ import numpy as np
 FIT_VOXELS = 64**3
 
 
-def correct_bias(image: np.ndarray, spacing: tuple[float, float, float],
-                 check: Callable[[], None] = lambda: None) -> np.ndarray:
+def correct_bias(
+    image: np.ndarray, spacing: tuple[float, float, float], check: Callable[[], None] = lambda: None
+) -> np.ndarray:
     """The image divided by its bias field, channel by channel.
 
     image: (c, k, j, i), real.  spacing: mm along k, j, i.  check: called at each iteration; it
@@ -23,8 +24,9 @@ def correct_bias(image: np.ndarray, spacing: tuple[float, float, float],
     return out
 
 
-def _corrected(pixels: np.ndarray, spacing: tuple[float, float, float],
-               check: Callable[[], None]) -> np.ndarray:
+def _corrected(
+    pixels: np.ndarray, spacing: tuple[float, float, float], check: Callable[[], None]
+) -> np.ndarray:
     import SimpleITK as sitk  # takes most of a second, and few runs ask for the correction
 
     low, high = float(pixels.min()), float(pixels.max())

@@ -19,8 +19,9 @@ def control_cells(patch: Triple, spacing: float) -> Triple:
     return tuple(1 if n < 2 or not spacing else math.ceil((n - 1) / spacing) for n in patch)
 
 
-def random_controls(cells: Triple, kind: str, amount: torch.Tensor,
-                    generator: torch.Generator) -> torch.Tensor:
+def random_controls(
+    cells: Triple, kind: str, amount: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
     """Random displacements (3, ck + 3, cj + 3, ci + 3) at the control points.
 
     A cubic B-spline over n cells has n + 3 control points, one before and one after the
@@ -38,8 +39,9 @@ def random_controls(cells: Triple, kind: str, amount: torch.Tensor,
     return points * amount[:, None, None, None]
 
 
-def bspline_field(controls: torch.Tensor, patch: Triple, spacing: float,
-                  device: torch.device | str = "cpu") -> torch.Tensor:
+def bspline_field(
+    controls: torch.Tensor, patch: Triple, spacing: float, device: torch.device | str = "cpu"
+) -> torch.Tensor:
     """Displacements (*patch, 3) in voxels (k, j, i), evaluated on the device.
 
     controls: from `random_controls`; the control points are the spline's coefficients, as in

@@ -29,13 +29,14 @@ class Inputs:
     def __init__(self, folder: RunFolder):
         self.folder = folder
         self.items = [folder.read_input(n + 1, mapped=True) for n in range(folder.count)]
-        self.trained = [n for n, item in enumerate(self.items)
-                        if (item.labels != UNLABELLED).any()]
+        self.trained = [n for n, item in enumerate(self.items) if (item.labels != UNLABELLED).any()]
         self._check([item.labels for item in self.items])
         for number, item in enumerate(self.items, start=1):
             if item.image.dtype.kind == "f" and not np.isfinite(item.image).all():
-                raise InputError(f"input {number} has voxels that are not finite (NaN or "
-                                 "infinite): replace them first.")
+                raise InputError(
+                    f"input {number} has voxels that are not finite (NaN or "
+                    "infinite): replace them first."
+                )
 
     def _check(self, labels: list[np.ndarray]) -> None:
         check_trainable(np.concatenate([np.unique(array) for array in labels]), self.folder.names)
@@ -51,8 +52,14 @@ class Inputs:
     def fingerprint(self, classes: int) -> Fingerprint:
         """Of the first annotated volume."""
         item = self.items[self.trained[0]]
-        return Fingerprint.of(item.labels, item.geometry.spacing_kji, item.image.shape[0], classes,
-                           len(item.slices), len(self.items))
+        return Fingerprint.of(
+            item.labels,
+            item.geometry.spacing_kji,
+            item.image.shape[0],
+            classes,
+            len(item.slices),
+            len(self.items),
+        )
 
     def volume(self, number: int, shape: Triple, device: torch.device) -> WorkingVolume:
         return working_volume(self.items[number], shape, self.normalisations[number], device)
@@ -62,22 +69,24 @@ class Inputs:
         its own if that is nearly the same."""
         item = self.items[number]
         shape, spacing = item.labels.shape, item.geometry.spacing_kji
-        wanted = tuple(max(1, round(n * s / mm))
-                       for n, s, mm in zip(shape, spacing, plan.spacing, strict=True))
-        near = all(abs(s / mm - 1) < SAME_SPACING
-                   for s, mm in zip(spacing, plan.spacing, strict=True))
+        wanted = tuple(
+            max(1, round(n * s / mm)) for n, s, mm in zip(shape, spacing, plan.spacing, strict=True)
+        )
+        near = all(
+            abs(s / mm - 1) < SAME_SPACING for s, mm in zip(spacing, plan.spacing, strict=True)
+        )
         return self.volume(number, shape if near else wanted, device)
 
     def reread(self, number: int) -> None:
         """Take in labels that were changed in the folder. Raises InputError, and keeps those
         that there were, when nothing could be learnt any more."""
         labels, slices = self.folder.read_labels(number + 1), self.folder.read_slices(number + 1)
-        self._check([labels if n == number else item.labels
-                     for n, item in enumerate(self.items)])
+        self._check([labels if n == number else item.labels for n, item in enumerate(self.items)])
         self.items[number].labels, self.items[number].slices = labels, slices
 
-    def labels_for(self, number: int, volume: WorkingVolume
-                   ) -> tuple[torch.Tensor, list[AnnotatedSlice]]:
+    def labels_for(
+        self, number: int, volume: WorkingVolume
+    ) -> tuple[torch.Tensor, list[AnnotatedSlice]]:
         """The labels as they are now, uint8 (k, j, i), and slices on a volume's working grid."""
         item = self.items[number]
         labels = torch.from_numpy(labels_on(item.labels, volume.shape)).to(volume.labels.device)

@@ -40,8 +40,9 @@ class Normalisation:
             if high <= low:  # nearly constant: the few other values are all there is to see
                 low, high = float(values.min()), float(values.max())
             clipped = values.clip(low, high)
-            columns.append((float(low), float(high), float(clipped.mean()),
-                            float(clipped.std()) or 1.0))
+            columns.append(
+                (float(low), float(high), float(clipped.mean()), float(clipped.std()) or 1.0)
+            )
         return cls(*map(tuple, zip(*columns, strict=True)))
 
     def apply(self, image: np.ndarray) -> np.ndarray:
@@ -75,8 +76,9 @@ class WorkingVolume:
         return tuple(self.labels.shape)
 
 
-def working_volume(item: RunInput, shape: Triple, normalisation: Normalisation,
-                   device: torch.device) -> WorkingVolume:
+def working_volume(
+    item: RunInput, shape: Triple, normalisation: Normalisation, device: torch.device
+) -> WorkingVolume:
     """An input as the network sees it: normalised and, where `shape` differs, resampled.
 
     shape: of the working grid (k, j, i); it covers the same extent as the input.
@@ -89,26 +91,32 @@ def working_volume(item: RunInput, shape: Triple, normalisation: Normalisation,
         # Area averaging is the right low-pass filter for a reduction, whole-numbered or not.
         pixels = F.interpolate(pixels[None], size=coarse, mode="area")[0]
     if coarse != tuple(shape):
-        pixels = F.interpolate(pixels[None], size=tuple(shape), mode="trilinear",
-                               align_corners=False)[0]
+        pixels = F.interpolate(
+            pixels[None], size=tuple(shape), mode="trilinear", align_corners=False
+        )[0]
     mm = torch.tensor([s * n / m for s, n, m in zip(spacing, full, shape, strict=True)])
-    return WorkingVolume(pixels.to(device), torch.from_numpy(labels_on(labels, shape)).to(device),
-                         mm.float(), full, slices_on(item.slices, full, shape))
+    return WorkingVolume(
+        pixels.to(device),
+        torch.from_numpy(labels_on(labels, shape)).to(device),
+        mm.float(),
+        full,
+        slices_on(item.slices, full, shape),
+    )
 
 
 def labels_on(labels: np.ndarray, shape: Triple) -> np.ndarray:
     """Labels uint8 (k, j, i) on another grid over the same extent: axes that become shorter are
     reduced (see `reduce_labels`), along the others the nearest voxel is taken."""
-    labels = reduce_labels(labels, tuple(min(n, m) for n, m in
-                                         zip(labels.shape, shape, strict=True)))
+    labels = reduce_labels(
+        labels, tuple(min(n, m) for n, m in zip(labels.shape, shape, strict=True))
+    )
     for axis, n in enumerate(shape):
         if labels.shape[axis] != n:
             labels = labels.take(np.arange(n) * labels.shape[axis] // n, axis)
     return np.ascontiguousarray(labels)
 
 
-def slices_on(slices: list[AnnotatedSlice], shape: Triple, working: Triple
-              ) -> list[AnnotatedSlice]:
+def slices_on(slices: list[AnnotatedSlice], shape: Triple, working: Triple) -> list[AnnotatedSlice]:
     """The annotated slices (whole planes) on another grid; (k, j, i) shapes.
 
     On a coarser grid slices that fall together count once, on a finer one the middle one of the
@@ -142,7 +150,8 @@ def reduce_labels(labels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray
     values = labels[known]
     coarse = np.ravel_multi_index(
         tuple(coarse_index(at, n, m) for at, n, m in zip(known, labels.shape, shape, strict=True)),
-        shape)
+        shape,
+    )
     out = np.full(int(np.prod(shape)), UNLABELLED, np.uint8)
     best = np.zeros(out.size, np.int32)
     for value in np.unique(values):

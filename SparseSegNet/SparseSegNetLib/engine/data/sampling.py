@@ -24,8 +24,9 @@ class Sampler:
     a patch is, how far it is varied and what else the network sees.
     """
 
-    def __init__(self, volumes: list[WorkingVolume], classes: int, plan: Plan,
-                 generator: torch.Generator):
+    def __init__(
+        self, volumes: list[WorkingVolume], classes: int, plan: Plan, generator: torch.Generator
+    ):
         self.classes, self.plan, self.generator = classes, plan, generator
         self._favoured: tuple[torch.Tensor, int | None] | None = None
         self._favoured_left = 0
@@ -34,8 +35,9 @@ class Sampler:
     def set_volumes(self, volumes: list[WorkingVolume]) -> None:
         """Train on these volumes from the next patch on."""
         self.volumes = volumes
-        self._quantiles = [aug.quantiles(v.image) for v in volumes] \
-            if self.plan.strength.histogram else []
+        self._quantiles = (
+            [aug.quantiles(v.image) for v in volumes] if self.plan.strength.histogram else []
+        )
         self.set_labels([v.labels for v in volumes])
 
     def move(self, volumes: list[WorkingVolume], device: torch.device) -> None:
@@ -74,14 +76,14 @@ class Sampler:
             return
         voxels, number = self._favoured
         self._favourites = [
-            self._by_class(a, voxels & (a.flatten() != UNLABELLED))
-            if number in (None, n) else [] for n, a in enumerate(self.labels)]
+            self._by_class(a, voxels & (a.flatten() != UNLABELLED)) if number in (None, n) else []
+            for n, a in enumerate(self.labels)
+        ]
 
     def _index_to_draw_from(self) -> list[list[torch.Tensor]]:
         if self._favoured_left > 0:
             self._favoured_left -= 1
-            if any(self._favourites) and \
-                    float(torch.rand((), generator=self.generator)) < FAVOURED:
+            if any(self._favourites) and float(torch.rand((), generator=self.generator)) < FAVOURED:
                 return self._favourites
         return self._index
 
@@ -99,8 +101,9 @@ class Sampler:
         axes = self._axes(volume, voxel)
         spacing = volume.spacing[list(axes)]
         affine = aug.random_affine(plan.strength, spacing, self.generator)
-        offsets = aug.elastic_offsets(plan.patch, plan.strength, spacing, self.generator,
-                                      volume.image.device)
+        offsets = aug.elastic_offsets(
+            plan.patch, plan.strength, spacing, self.generator, volume.image.device
+        )
         if axes != (0, 1, 2):
             # The patch's axes are the volume's in another order: its first lies across the slice.
             order = torch.eye(3)[:, list(axes)]
@@ -111,9 +114,15 @@ class Sampler:
         if offsets is not None:
             # The drawn voxel stays where it was put, however strong the deformation.
             place = torch.linalg.solve(affine, at_voxel - centre)
-            offsets = offsets - offsets[tuple(
-                min(max(0, round(float(x) + (n - 1) / 2)), n - 1)
-                for x, n in zip(place, plan.patch, strict=True))]
+            offsets = (
+                offsets
+                - offsets[
+                    tuple(
+                        min(max(0, round(float(x) + (n - 1) / 2)), n - 1)
+                        for x, n in zip(place, plan.patch, strict=True)
+                    )
+                ]
+            )
         at = aug.sample_coordinates(centre, affine, offsets, plan.patch, volume.image.device)
         pixels = aug.resample_image(volume.image, at, plan.mirror)
         if self._quantiles:
@@ -132,8 +141,9 @@ class Sampler:
         """
         if not self.plan.planar:
             return 0, 1, 2
-        through = [array_axis(s.axis) for s in volume.slices
-                   if voxel[array_axis(s.axis)] == s.index]
+        through = [
+            array_axis(s.axis) for s in volume.slices if voxel[array_axis(s.axis)] == s.index
+        ]
         across = through[self._integer(len(through))] if through else self._integer(3)
         return across, *(a for a in range(3) if a != across)
 
@@ -142,8 +152,13 @@ class Sampler:
         drawn = [self.draw() for _ in range(size)]
         return torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])
 
-    def _centre(self, voxel: torch.Tensor, affine: torch.Tensor, axes: tuple[int, int, int],
-                shape: tuple[int, int, int]) -> torch.Tensor:
+    def _centre(
+        self,
+        voxel: torch.Tensor,
+        affine: torch.Tensor,
+        axes: tuple[int, int, int],
+        shape: tuple[int, int, int],
+    ) -> torch.Tensor:
         """Where in the volume to put the patch's centre so that `voxel` lies inside the patch."""
         half = torch.tensor([(n - 1) / 2 for n in self.plan.output])
         reach = half * JITTER

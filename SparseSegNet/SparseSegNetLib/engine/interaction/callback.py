@@ -44,9 +44,16 @@ class TrainingCallback:
     a function to call in between; whether it did.
     """
 
-    def __init__(self, trainer: Trainer, inputs: Inputs, commands: Commands, clock: Clock,
-                 reporter: Reporter, save: Callable[[], None],
-                 restack: Callable[[Callable[[], None]], None]):
+    def __init__(
+        self,
+        trainer: Trainer,
+        inputs: Inputs,
+        commands: Commands,
+        clock: Clock,
+        reporter: Reporter,
+        save: Callable[[], None],
+        restack: Callable[[Callable[[], None]], None],
+    ):
         self.trainer, self.inputs, self.commands = trainer, inputs, commands
         self.clock, self.reporter, self.save, self.replace_stack = clock, reporter, save, restack
         self._saved = self._previewed = clock.seconds
@@ -75,7 +82,8 @@ class TrainingCallback:
             self._timed("previews", lambda: self._show_all(0))
         least, most = CHECKPOINT_EVERY
         if self.clock.seconds - self._saved >= min(
-                most, max(least, self._checkpoint_cost / CHECKPOINT_SHARE)):
+            most, max(least, self._checkpoint_cost / CHECKPOINT_SHARE)
+        ):
             self._timed("checkpoints", self.checkpoint)
 
     def _timed(self, what: str, action: Callable[[], object]) -> None:
@@ -102,8 +110,9 @@ class TrainingCallback:
         saved = self.reporter.trying("the checkpoint", self.save)
         self._checkpoint_cost = time.monotonic() - begun
         if saved:
-            self.reporter.emit("checkpoint", step=self.trainer.steps,
-                               seconds=round(self.clock.seconds, 3))
+            self.reporter.emit(
+                "checkpoint", step=self.trainer.steps, seconds=round(self.clock.seconds, 3)
+            )
 
     def _pause(self) -> None:
         device = self.trainer.device
@@ -117,15 +126,21 @@ class TrainingCallback:
         def smaller() -> str | None:
             return f"the CPU instead of {places.pop(0)}" if len(places) > 1 else None
 
-        retry_smaller(lambda: self.trainer.move(places[0]), smaller, self.reporter.recovered, device,
-                  "going on after the pause")
+        retry_smaller(
+            lambda: self.trainer.move(places[0]),
+            smaller,
+            self.reporter.recovered,
+            device,
+            "going on after the pause",
+        )
         self.clock.resume()
 
     def _on_set(self, message: dict) -> None:
         budget = float(message["time_budget"])
         if budget < SHORTEST_BUDGET:
-            self.reporter.warn(f"the time budget {budget:g} is refused: give at least "
-                               f"{SHORTEST_BUDGET:g} s.")
+            self.reporter.warn(
+                f"the time budget {budget:g} is refused: give at least {SHORTEST_BUDGET:g} s."
+            )
             return
         self.clock.budget = budget
         folder = self.inputs.folder
@@ -146,8 +161,12 @@ class TrainingCallback:
             self._teach(number)
             self._make_priors_from(self.clock.seconds + QUIET)
         self._answer_from = self.clock.seconds + LEARN_FIRST
-        self.reporter.emit("labels", input=number + 1, step=self.trainer.steps,
-                           labelled=int((labels != UNLABELLED).sum()))
+        self.reporter.emit(
+            "labels",
+            input=number + 1,
+            step=self.trainer.steps,
+            labelled=int((labels != UNLABELLED).sum()),
+        )
 
     def _teach(self, number: int) -> None:
         trainer, trained = self.trainer, self.inputs.trained
@@ -195,8 +214,9 @@ class TrainingCallback:
         volume = trainer.training_set.volumes[self.inputs.trained.index(number)]
         self._previewed = self.clock.seconds
         try:
-            found = trainer.probabilities(volume, lambda share: self._let_in(*before),
-                                          self._small_tile())
+            found = trainer.probabilities(
+                volume, lambda share: self._let_in(*before), self._small_tile()
+            )
         except Interrupted:
             return False
         drawn = self.inputs.items[number].labels
@@ -223,11 +243,13 @@ class TrainingCallback:
             found = self.trainer.slice_probabilities(volume, AnnotatedSlice(wanted.axis, index))
             shape = [n for a, n in enumerate(volume.full_shape) if a != axis]
             if list(found.shape[1:]) != shape:
-                found = F.interpolate(found[None], size=shape, mode="bilinear",
-                                      align_corners=False)[0]
+                found = F.interpolate(
+                    found[None], size=shape, mode="bilinear", align_corners=False
+                )[0]
             labels = found.argmax(dim=0).to(torch.uint8).numpy()
-            shown[wanted] = keep_drawn(labels, item.labels[AnnotatedSlice(
-                wanted.axis, wanted.index).selector()])
+            shown[wanted] = keep_drawn(
+                labels, item.labels[AnnotatedSlice(wanted.axis, wanted.index).selector()]
+            )
         self.reporter.preview_slices(number, shown)
 
     def _let_in(self, *names: str) -> None:
@@ -252,8 +274,10 @@ class TrainingCallback:
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            self.reporter.warn("memory ran out while the priors were made again: training goes "
-                               "on with the old ones.")
+            self.reporter.warn(
+                "memory ran out while the priors were made again: training goes "
+                "on with the old ones."
+            )
         now = self.clock.seconds
         self._restack_not_before = now + PRIORS_PAUSE * (now - begun)
 

@@ -18,8 +18,12 @@ from ..prediction.model_file import save_model
 from ..training.trainer import Trainer
 
 
-def predict(trainer: Trainer, volume: WorkingVolume, slices: list[AnnotatedSlice] | None,
-              step: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    trainer: Trainer,
+    volume: WorkingVolume,
+    slices: list[AnnotatedSlice] | None,
+    step: Callable[[float], None],
+) -> tuple[np.ndarray, np.ndarray]:
     """Labels and uncertainty, uint8 (k, j, i), on the volume's original grid.
 
     slices: those that are wanted, None for all; outside them labels are 255, and of slices
@@ -48,8 +52,9 @@ def final_labels(labels: np.ndarray, drawn: np.ndarray, largest_component: bool)
     return labels
 
 
-def labels_with_annotation(probabilities: torch.Tensor, volume: WorkingVolume,
-               drawn: np.ndarray) -> np.ndarray:
+def labels_with_annotation(
+    probabilities: torch.Tensor, volume: WorkingVolume, drawn: np.ndarray
+) -> np.ndarray:
     """Labels uint8 (k, j, i) on the volume's original grid, drawn voxels as they were drawn."""
     labels, _ = finish(probabilities.cpu(), volume.full_shape)
     return keep_drawn(labels.numpy(), drawn)
@@ -58,16 +63,25 @@ def labels_with_annotation(probabilities: torch.Tensor, volume: WorkingVolume,
 def save_trained_model(trainer: Trainer, inputs: Inputs, folder: RunFolder) -> None:
     """Write the averaged weights with all that is needed to use them again."""
     first = inputs.items[0]
-    save_model(folder.model_path, trainer.average, {
-        "network": folder.options.network,
-        "plan": trainer.plan.to_json(),
-        "inputs": first.image.shape[0],
-        "channels": first.channels,
-        "normalisation": [{k: list(v) for k, v in vars(inputs.normalisations[n]).items()}
-                          for n in inputs.trained],
-        "segments": [s.to_json() for s in folder.segments],
-        "provenance": {"run": folder.description["name"],
-                       "created": folder.description["created"],
-                       "steps": trainer.steps, "seed": folder.options.seed,
-                       "versions": folder.description["versions"]},
-    })
+    save_model(
+        folder.model_path,
+        trainer.average,
+        {
+            "network": folder.options.network,
+            "plan": trainer.plan.to_json(),
+            "inputs": first.image.shape[0],
+            "channels": first.channels,
+            "normalisation": [
+                {k: list(v) for k, v in vars(inputs.normalisations[n]).items()}
+                for n in inputs.trained
+            ],
+            "segments": [s.to_json() for s in folder.segments],
+            "provenance": {
+                "run": folder.description["name"],
+                "created": folder.description["created"],
+                "steps": trainer.steps,
+                "seed": folder.options.seed,
+                "versions": folder.description["versions"],
+            },
+        },
+    )

@@ -20,8 +20,7 @@ class Reporter:
     """Writes down and sends on. What cannot be written down while training goes on (a full disk)
     is said once and costs no training; results are another matter."""
 
-    def __init__(self, emit: Callable[..., None], folder: RunFolder, clock: Clock,
-                 by_steps: bool):
+    def __init__(self, emit: Callable[..., None], folder: RunFolder, clock: Clock, by_steps: bool):
         self.emit, self.folder, self.clock, self.by_steps = emit, folder, clock, by_steps
         self.newest = Report(0, None, 0.0, "preparing")
         self._last = -PROGRESS_EVERY
@@ -40,8 +39,11 @@ class Reporter:
                 raise
             if what not in self._complained:
                 self._complained.add(what)
-                why, remedy = ("out of memory", "close other programs") if full else (
-                    error.strerror or error, "free some space on the disk of the run folder")
+                why, remedy = (
+                    ("out of memory", "close other programs")
+                    if full
+                    else (error.strerror or error, "free some space on the disk of the run folder")
+                )
                 self.warn(f"{what} cannot be written: {why}. Training goes on; {remedy}.")
             return False
         return True
@@ -56,11 +58,19 @@ class Reporter:
             remaining = seconds / fraction * (1 - fraction) if fraction else None
         else:
             remaining = self.clock.left
-        record = {"step": self.newest.step, "loss": _finite(self.newest.loss),
-                  "seconds": round(seconds, 3), "phase": phase}
+        record = {
+            "step": self.newest.step,
+            "loss": _finite(self.newest.loss),
+            "seconds": round(seconds, 3),
+            "phase": phase,
+        }
         self._append(record)
-        self.emit("progress", **record, fraction=round(fraction, 4),
-                  remaining=None if remaining is None else round(remaining, 1))
+        self.emit(
+            "progress",
+            **record,
+            fraction=round(fraction, 4),
+            remaining=None if remaining is None else round(remaining, 1),
+        )
 
     def step(self, report: Report) -> None:
         """After each training step."""
@@ -73,14 +83,20 @@ class Reporter:
 
     def recovered(self, smaller: str) -> None:
         """Memory ran out, and something was made smaller."""
-        self.emit("oom-recovered", step=self.newest.step,
-                  text=f"memory ran out: it goes on with {smaller}.")
+        self.emit(
+            "oom-recovered",
+            step=self.newest.step,
+            text=f"memory ran out: it goes on with {smaller}.",
+        )
 
     def scores(self, report: Report) -> None:
         rows = report.held_out
         record = {
-            "step": report.step, "seconds": round(self.clock.seconds, 3),
-            "loss": _finite(report.loss), "phase": report.phase, "held_out": rows,
+            "step": report.step,
+            "seconds": round(self.clock.seconds, 3),
+            "loss": _finite(report.loss),
+            "phase": report.phase,
+            "held_out": rows,
             "held_out_dice": None if rows is None else metrics.mean(r["dice"] for r in rows),
         }
         self._append(record)
@@ -107,8 +123,13 @@ class Reporter:
             self._previewed(number, planes=[str(s) for s in slices])
 
     def _previewed(self, number: int, **about) -> None:
-        self.emit("preview", input=number + 1, step=self.newest.step,
-                  seconds=round(self.clock.seconds, 3), **about)
+        self.emit(
+            "preview",
+            input=number + 1,
+            step=self.newest.step,
+            seconds=round(self.clock.seconds, 3),
+            **about,
+        )
 
     def _append(self, record: dict) -> None:
         self.trying("the metrics", lambda: self.folder.append_metrics(record))

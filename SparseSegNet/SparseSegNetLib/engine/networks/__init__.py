@@ -14,8 +14,9 @@ from .vnet import VNet
 def build(plan: Plan, inputs: int, classes: int) -> nn.Module:
     """The plan's network with `inputs` input channels and `classes` labels (with background)."""
     if plan.network == "auto":
-        network = ResidualUNet(inputs, classes, plan.channels, plan.strides, plan.kernels,
-                               plan.norm)
+        network = ResidualUNet(
+            inputs, classes, plan.channels, plan.strides, plan.kernels, plan.norm
+        )
         if not plan.priors:
             return network
         # The inputs are the image's channels, the prior's and those of the position.

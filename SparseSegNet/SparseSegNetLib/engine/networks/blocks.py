@@ -16,8 +16,11 @@ class Conv3d(nn.Conv3d):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type == "cpu" and x.shape[2] < self.kernel_size[0] \
-                and torch.is_autocast_enabled("cpu"):
+        if (
+            x.device.type == "cpu"
+            and x.shape[2] < self.kernel_size[0]
+            and torch.is_autocast_enabled("cpu")
+        ):
             with torch.autocast("cpu", enabled=False):
                 return super().forward(x.float())
         return super().forward(x)

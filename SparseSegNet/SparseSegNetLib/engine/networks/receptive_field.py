@@ -68,8 +68,9 @@ def _after(module: nn.Module | None, before: list[ReceptiveField], dims: int) ->
     step = before[0].step
     if isinstance(module, CONVOLVING):
         kernel, stride = _each(module.kernel_size, dims), _each(module.stride, dims)
-        return ReceptiveField(_grown(size, kernel, step), tuple(a * b for a, b in
-                                                       zip(step, stride, strict=True)))
+        return ReceptiveField(
+            _grown(size, kernel, step), tuple(a * b for a, b in zip(step, stride, strict=True))
+        )
     if isinstance(module, TRANSPOSED):
         kernel, stride = _each(module.kernel_size, dims), _each(module.stride, dims)
         finer = tuple(a // b for a, b in zip(step, stride, strict=True))
@@ -77,8 +78,9 @@ def _after(module: nn.Module | None, before: list[ReceptiveField], dims: int) ->
     return ReceptiveField(size, step)
 
 
-def _grown(size: tuple[int, ...], kernel: tuple[int, ...],
-           step: tuple[int, ...]) -> tuple[int, ...]:
+def _grown(
+    size: tuple[int, ...], kernel: tuple[int, ...], step: tuple[int, ...]
+) -> tuple[int, ...]:
     return tuple(n + (k - 1) * s for n, k, s in zip(size, kernel, step, strict=True))
 
 

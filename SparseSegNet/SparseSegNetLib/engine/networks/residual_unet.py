@@ -15,8 +15,15 @@ from .blocks import Conv3d, EnlargeLike, make_norm
 class ConvNorm(nn.Sequential):
     """Convolution with same padding, normalisation and (unless told not to) leaky ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: Triple, stride: Triple = (1, 1, 1),
-                 norm: str = "batch", activate: bool = True):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: Triple,
+        stride: Triple = (1, 1, 1),
+        norm: str = "batch",
+        activate: bool = True,
+    ):
         layers: list[nn.Module] = [
             Conv3d(inputs, outputs, kernel, stride, tuple(k // 2 for k in kernel), bias=False),
             make_norm(norm, outputs),
@@ -53,12 +60,21 @@ class ResidualUNet(nn.Module):
     Takes (n, inputs, k, j, i) of any size and gives logits (n, classes, k, j, i).
     """
 
-    def __init__(self, inputs: int, classes: int, channels: Sequence[int],
-                 strides: Sequence[Triple], kernels: Sequence[Triple], norm: str = "batch"):
+    def __init__(
+        self,
+        inputs: int,
+        classes: int,
+        channels: Sequence[int],
+        strides: Sequence[Triple],
+        kernels: Sequence[Triple],
+        norm: str = "batch",
+    ):
         super().__init__()
         if not len(channels) == len(kernels) == len(strides) + 1:
-            raise ValueError(f"{len(channels)} levels need as many kernels (not {len(kernels)}) "
-                             f"and one stride fewer (not {len(strides)})")
+            raise ValueError(
+                f"{len(channels)} levels need as many kernels (not {len(kernels)}) "
+                f"and one stride fewer (not {len(strides)})"
+            )
         self.stem = ConvNorm(inputs, channels[0], kernels[0], norm=norm)
         down, reduce, merge = [], [], []
         before = channels[0]

@@ -27,8 +27,15 @@ class UNet(nn.Module):
     same size when padded, else 88 voxels shorter along each axis.
     """
 
-    def __init__(self, inputs: int, classes: int, width: int = 32, dims: int = 3,
-                 padded: bool = False, norm: str = "tile"):
+    def __init__(
+        self,
+        inputs: int,
+        classes: int,
+        width: int = 32,
+        dims: int = 3,
+        padded: bool = False,
+        norm: str = "tile",
+    ):
         super().__init__()
         self._padding = int(padded)
         self._norm, self._dims = norm, dims
@@ -53,8 +60,11 @@ class UNet(nn.Module):
         layers: list[nn.Module] = []
         for a, b in ((inputs, middle), (middle, outputs)):
             norm = make_norm(self._norm, b, self._dims)
-            layers += [CONVOLUTIONS[self._dims](a, b, 3, padding=self._padding),
-                       *([norm] if norm is not None else []), nn.ReLU(inplace=True)]
+            layers += [
+                CONVOLUTIONS[self._dims](a, b, 3, padding=self._padding),
+                *([norm] if norm is not None else []),
+                nn.ReLU(inplace=True),
+            ]
         return nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -24,17 +24,19 @@ class Stage(nn.Module):
         self.outputs = outputs
         self.convolutions = nn.ModuleList(
             Conv3d(inputs if n == 0 else outputs, outputs, kernel, padding=kernel // 2)
-            for n in range(convolutions))
+            for n in range(convolutions)
+        )
         self.activations = nn.ModuleList(nn.PReLU(outputs) for _ in range(convolutions))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         residual = x if self.repeats == 1 else x.repeat(1, self.repeats, 1, 1, 1)
         last = len(self.convolutions) - 1
         for n, (convolve, activate) in enumerate(
-                zip(self.convolutions, self.activations, strict=True)):
+            zip(self.convolutions, self.activations, strict=True)
+        ):
             x = convolve(x)
             if n == last:
-                x = x + residual[:, :self.outputs]
+                x = x + residual[:, : self.outputs]
             x = activate(x)
         return x
 

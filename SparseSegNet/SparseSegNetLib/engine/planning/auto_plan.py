@@ -19,8 +19,9 @@ BATCHES = {"cpu": (16**3, 32), "cuda": (48**3, 12), "mps": (32**3, 8)}
 TILE_VOXELS = 128**3  # per tile of the prediction
 
 
-def make_plan(fingerprint: Fingerprint, device: str = "cpu", width: int = 16,
-              shape: Triple | None = None) -> Plan:
+def make_plan(
+    fingerprint: Fingerprint, device: str = "cpu", width: int = 16, shape: Triple | None = None
+) -> Plan:
     """A plan for a volume, before anything was measured.
 
     device: its type.  width: channels at the finest level.  shape: a working grid, else the full.
@@ -32,11 +33,28 @@ def make_plan(fingerprint: Fingerprint, device: str = "cpu", width: int = 16,
     strides, kernels = levels(patch, spacing)
     # What priors and shallow model say is scored out of fold; only a fold that is not dear is
     # held out from the network too.
-    share = held_out_share(fingerprint.slices) if not fingerprint.priors or fingerprint.slices >= 5 else 0.0
-    plan = Plan(shape, spacing, patch, patch, strides, kernels, width, batch,
-                held_out_share=share, priors=fingerprint.priors)
-    return replace(plan, patch=round_up(patch, plan.divisor),
-                   tile=round_up(box_within(shape, spacing, TILE_VOXELS), plan.divisor))
+    share = (
+        held_out_share(fingerprint.slices)
+        if not fingerprint.priors or fingerprint.slices >= 5
+        else 0.0
+    )
+    plan = Plan(
+        shape,
+        spacing,
+        patch,
+        patch,
+        strides,
+        kernels,
+        width,
+        batch,
+        held_out_share=share,
+        priors=fingerprint.priors,
+    )
+    return replace(
+        plan,
+        patch=round_up(patch, plan.divisor),
+        tile=round_up(box_within(shape, spacing, TILE_VOXELS), plan.divisor),
+    )
 
 
 def levels(patch: Triple, spacing: tuple[float, ...]) -> tuple[tuple, tuple]:

@@ -38,9 +38,14 @@ class Feasibility:
     network: bool = True
 
 
-def assess_feasibility(grid: Triple, spacing: tuple[float, float, float],
-               make_volume: Callable[[Triple], WorkingVolume], classes: int, left: float,
-               check: Callable[[], None]) -> Feasibility:
+def assess_feasibility(
+    grid: Triple,
+    spacing: tuple[float, float, float],
+    make_volume: Callable[[Triple], WorkingVolume],
+    classes: int,
+    left: float,
+    check: Callable[[], None],
+) -> Feasibility:
     """What there is time for on a CPU. make_volume: makes the working volume of a given shape.
     left: seconds.  check: called in between; it may raise to break off."""
     voxels = math.prod(grid)
@@ -51,8 +56,11 @@ def assess_feasibility(grid: Triple, spacing: tuple[float, float, float],
     slices = complete_slices(volume.labels, volume.slices)
     priors = PriorMaker(volume, classes, REGISTERED, lambda share: check())
     priors.step = lambda share: None  # a pause must not be timed
-    once = voxels / math.prod(volume.shape) * seconds_taken(
-        lambda: priors.make(volume.labels, slices), volume.image.device)
+    once = (
+        voxels
+        / math.prod(volume.shape)
+        * seconds_taken(lambda: priors.make(volume.labels, slices), volume.image.device)
+    )
     least = FOR_PRIORS if left < WORTH_PROBING else FOR_A_RESULT
     fits = STACK_ALONE * left / (least * once)
     if fits < 1:

@@ -37,9 +37,15 @@ class Planner:
     most_voxels: of the working grid, at most; lowered by `coarser`.
     """
 
-    def __init__(self, inputs: Inputs, options: Options, classes: int,
-                 left: Callable[[], float], check: Callable[[], None],
-                 warn: Callable[[str], None]):
+    def __init__(
+        self,
+        inputs: Inputs,
+        options: Options,
+        classes: int,
+        left: Callable[[], float],
+        check: Callable[[], None],
+        warn: Callable[[str], None],
+    ):
         self.inputs, self.options, self.classes = inputs, options, classes
         self.left, self.check, self.warn = left, check, warn
         self.most_voxels = math.inf
@@ -69,8 +75,11 @@ class Planner:
             return self._probed(device)
         # Nothing may depend on the clock: the same seed and steps give the same bits.
         shape = self._within(self.wanted_shape, self.most_voxels)
-        plan = make_plan(self.fingerprint, shape=shape) if self.options.network == "auto" else \
-            published_plan(self.fingerprint, self.options, shape)
+        plan = (
+            make_plan(self.fingerprint, shape=shape)
+            if self.options.network == "auto"
+            else published_plan(self.fingerprint, self.options, shape)
+        )
         return plan, self._volume(shape, device)
 
     def _volume(self, shape: Triple, device: torch.device) -> WorkingVolume:
@@ -83,20 +92,31 @@ class Planner:
         alone = self.options.network == "auto" and fingerprint.priors
         if alone:
             bytes_per_voxel += Stacker.bytes_per_voxel(fingerprint.channels, self.classes)
-        grid = self._within(self.wanted_shape, min(
-            self.most_voxels, MEMORY_SHARE * free_memory(device) / bytes_per_voxel))
+        grid = self._within(
+            self.wanted_shape,
+            min(self.most_voxels, MEMORY_SHARE * free_memory(device) / bytes_per_voxel),
+        )
 
         def made(shape: Triple) -> WorkingVolume:
             return self._volume(shape, device)
 
         try:
             if whole := alone and device.type == "cpu":
-                feasibility = assess_feasibility(grid, fingerprint.spacing_on(grid), made, self.classes,
-                                     self.left(), self.check)
+                feasibility = assess_feasibility(
+                    grid, fingerprint.spacing_on(grid), made, self.classes, self.left(), self.check
+                )
                 if not feasibility.network:
                     return self._without_network(feasibility.grid, device), made(feasibility.grid)
-            plan, volume = choose_plan(fingerprint, self.options, made, device,
-                                  max(LEAST_TRAINING, self.left()), grid, whole, self.check)
+            plan, volume = choose_plan(
+                fingerprint,
+                self.options,
+                made,
+                device,
+                max(LEAST_TRAINING, self.left()),
+                grid,
+                whole,
+                self.check,
+            )
         except Stopped:
             if not alone:
                 raise Cancelled("stopped before the first training step") from None
@@ -106,16 +126,20 @@ class Planner:
 
     def _without_network(self, grid: Triple, device: torch.device) -> Plan:
         """A plan that nobody measured, for the ensemble of priors and shallow model."""
-        return replace(make_plan(self.fingerprint, device.type, shape=grid),
-                       seconds_to_predict=self.options.time_budget)  # no time left by definition
+        return replace(
+            make_plan(self.fingerprint, device.type, shape=grid),
+            seconds_to_predict=self.options.time_budget,
+        )  # no time left by definition
 
     def _warn_of_few_steps(self, plan: Plan) -> None:
         left = self.left() - plan.seconds_to_predict
         steps = max(1, round(left / max(1e-6, plan.seconds_per_step)))
         if steps < FEW_STEPS and plan.network != "auto":
             smaller = "a smaller --tile or --width" + (
-                " or --kernel 3" if max(map(max, plan.kernels)) > 3 else "")
+                " or --kernel 3" if max(map(max, plan.kernels)) > 3 else ""
+            )
             self.warn(
                 f"only about {steps} training steps of the network {plan.network} fit into the "
                 f"time on this device, too few to learn much: take a GPU, a longer time budget, "
-                f"{smaller}, or the network auto.")
+                f"{smaller}, or the network auto."
+            )

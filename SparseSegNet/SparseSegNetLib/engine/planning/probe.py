@@ -46,8 +46,9 @@ class Measured:
     plan: Plan
 
 
-def measure(plan: Plan, volume: WorkingVolume, classes: int,
-            check: Callable[[], None] = lambda: None) -> Measured:
+def measure(
+    plan: Plan, volume: WorkingVolume, classes: int, check: Callable[[], None] = lambda: None
+) -> Measured:
     """Time a training step and the prediction of one tile with the real data.
 
     check: called in between; it may raise to break off.
@@ -65,8 +66,7 @@ def measure(plan: Plan, volume: WorkingVolume, classes: int,
     high = whole if device.type != "cpu" else box_within(whole, plan.spacing, TIMED_VOXELS)
     per_piece = seconds_taken(lambda: predictor.probabilities(trainer.target, high=high), device)
     check()
-    return Measured(per_step, per_piece * math.prod(whole) / math.prod(high),
-                    trainer.plan)
+    return Measured(per_step, per_piece * math.prod(whole) / math.prod(high), trainer.plan)
 
 
 def tiles(plan: Plan, across: tuple[int, ...] = (0,)) -> int:
@@ -82,9 +82,16 @@ def tiles(plan: Plan, across: tuple[int, ...] = (0,)) -> int:
     return total
 
 
-def choose_plan(fingerprint: Fingerprint, options: Options, make_volume: Callable[[Triple], WorkingVolume],
-           device: torch.device, seconds: float, shape: Triple, whole: bool = False,
-           check: Callable[[], None] = lambda: None) -> tuple[Plan, WorkingVolume]:
+def choose_plan(
+    fingerprint: Fingerprint,
+    options: Options,
+    make_volume: Callable[[Triple], WorkingVolume],
+    device: torch.device,
+    seconds: float,
+    shape: Triple,
+    whole: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[Plan, WorkingVolume]:
     """The plan for a time budget, from measurements on the device.
 
     make_volume: makes the working volume of a given shape.  seconds: what is left of the budget.
@@ -101,7 +108,9 @@ def choose_plan(fingerprint: Fingerprint, options: Options, make_volume: Callabl
         found = measure(plan, volume, fingerprint.classes, check)
         return found.plan, found
 
-    trials = tried([lambda dtype=dtype: timed(MIDDLE, dtype) for dtype in candidate_formats(device)])
+    trials = tried(
+        [lambda dtype=dtype: timed(MIDDLE, dtype) for dtype in candidate_formats(device)]
+    )
     plan, found = min(trials, key=lambda trial: trial[1].seconds_per_step)
     long = found.seconds_per_tile * tiles(plan) / (PREDICTION_SHARE * seconds)
     if long > 1 and not whole:
@@ -120,21 +129,33 @@ def choose_plan(fingerprint: Fingerprint, options: Options, make_volume: Callabl
         if seconds / timing.seconds_per_step >= wanted_steps:
             plan, found = trial, timing
             break
-    return replace(plan, seconds_per_step=found.seconds_per_step,
-                   seconds_to_predict=ALLOWANCE * found.seconds_per_tile * tiles(plan)), volume
+    return replace(
+        plan,
+        seconds_per_step=found.seconds_per_step,
+        seconds_to_predict=ALLOWANCE * found.seconds_per_tile * tiles(plan),
+    ), volume
 
 
 def resampled_shape(fingerprint: Fingerprint, options: Options) -> Triple:
     """The grid (k, j, i) with the spacing that was asked for; the volume's own without one."""
     if options.resample is None:
         return fingerprint.shape
-    return tuple(max(1, round(n * s / mm)) for n, s, mm in
-                 zip(fingerprint.shape, fingerprint.spacing, reversed(options.resample), strict=True))
+    return tuple(
+        max(1, round(n * s / mm))
+        for n, s, mm in zip(
+            fingerprint.shape, fingerprint.spacing, reversed(options.resample), strict=True
+        )
+    )
 
 
-def _choose_published_plan(fingerprint: Fingerprint, options: Options,
-                      make_volume: Callable[[Triple], WorkingVolume], volume: WorkingVolume,
-                      seconds: float, check: Callable[[], None]) -> tuple[Plan, WorkingVolume]:
+def _choose_published_plan(
+    fingerprint: Fingerprint,
+    options: Options,
+    make_volume: Callable[[Triple], WorkingVolume],
+    volume: WorkingVolume,
+    seconds: float,
+    check: Callable[[], None],
+) -> tuple[Plan, WorkingVolume]:
     """The network is given and its tiles are large: one tile of a prediction is all that is
     timed, in the number format that a small convolution is fastest in."""
     device = volume.image.device
@@ -166,7 +187,7 @@ def _choose_published_plan(fingerprint: Fingerprint, options: Options,
         plan = replace(published_plan(fingerprint, options, shape, room), dtype=dtype)
     per_voxel = per_tile / math.prod(plan.tile)
     return replace(
-        plan, seconds_to_predict=ALLOWANCE * per_tile * tiles(plan, across),
-        seconds_per_step=STEP_PER_FORWARD * plan.batch * per_voxel * math.prod(plan.patch)), volume
-
-
+        plan,
+        seconds_to_predict=ALLOWANCE * per_tile * tiles(plan, across),
+        seconds_per_step=STEP_PER_FORWARD * plan.batch * per_voxel * math.prod(plan.patch),
+    ), volume

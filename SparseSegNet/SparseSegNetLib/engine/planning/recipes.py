@@ -32,27 +32,61 @@ class Recipe:
 # Rotation, scaling and grey values are varied in Cicek 2016 without figures: these are ours.
 # Learning rate and momentum are not given either: 0.01 and 0.9 learn with batch normalisation
 # and without (docs/lab/published-networks.md).
-_CICEK = Strength(rotation=15.0, scale=0.1, elastic=4.0, elastic_grid=32.0, elastic_vary=False,
-                  in_voxels=True)
+_CICEK = Strength(
+    rotation=15.0, scale=0.1, elastic=4.0, elastic_grid=32.0, elastic_vary=False, in_voxels=True
+)
 _STILL = Strength.none()
 
 RECIPES = {
     "unet3d": Recipe(1, "tile", "balanced cross-entropy", "sgd", 1e-2, 0.9, 0, _CICEK),
-    "unet2d": Recipe(1, "tile", "balanced cross-entropy", "sgd", 1e-2, 0.9, 0,
-                     replace(_CICEK, planar=True)),
-    "fcn3d": Recipe(3, "batch", "Dice, all classes", "adam", 1e-2, 0.0, 0,
-                    replace(_STILL, rotation=20.0, translation=20.0, elastic=4.0,
-                            elastic_grid=24.0, elastic_kind="uniform", elastic_vary=False,
-                            in_voxels=True), overlap=0.25),
+    "unet2d": Recipe(
+        1, "tile", "balanced cross-entropy", "sgd", 1e-2, 0.9, 0, replace(_CICEK, planar=True)
+    ),
+    "fcn3d": Recipe(
+        3,
+        "batch",
+        "Dice, all classes",
+        "adam",
+        1e-2,
+        0.0,
+        0,
+        replace(
+            _STILL,
+            rotation=20.0,
+            translation=20.0,
+            elastic=4.0,
+            elastic_grid=24.0,
+            elastic_kind="uniform",
+            elastic_vary=False,
+            in_voxels=True,
+        ),
+        overlap=0.25,
+    ),
     # Divided by ten every 25,000 iterations.
-    "vnet": Recipe(2, "none", "Dice, squared", "sgd", 1e-4, 0.99, 25_000,
-                   replace(_STILL, elastic=15.0, elastic_grid=0.0, elastic_vary=False,
-                           in_voxels=True, histogram=True), overlap=0.25),
+    "vnet": Recipe(
+        2,
+        "none",
+        "Dice, squared",
+        "sgd",
+        1e-4,
+        0.99,
+        25_000,
+        replace(
+            _STILL,
+            elastic=15.0,
+            elastic_grid=0.0,
+            elastic_vary=False,
+            in_voxels=True,
+            histogram=True,
+        ),
+        overlap=0.25,
+    ),
 }
 
 
-def published_plan(fingerprint: Fingerprint, options: Options, shape: Triple | None = None,
-                   tile_voxels: float = 0) -> Plan:
+def published_plan(
+    fingerprint: Fingerprint, options: Options, shape: Triple | None = None, tile_voxels: float = 0
+) -> Plan:
     """The plan of a published network.
 
     shape: the working grid, else the volume's.  tile_voxels: how large a tile may be while
@@ -66,17 +100,32 @@ def published_plan(fingerprint: Fingerprint, options: Options, shape: Triple | N
     flat = 1 if about.planar else side
     margin = (0 if about.planar else about.lost // 2, about.lost // 2, about.lost // 2)
     plan = Plan(
-        shape, spacing, patch, patch,
+        shape,
+        spacing,
+        patch,
+        patch,
         strides=((1 if about.planar else 2, 2, 2),) * _poolings(about),
         kernels=((flat, side, side),) * (_poolings(about) + 1),
-        width=options.width or about.width, batch=recipe.batch, network=about.name,
-        margin=margin, norm=recipe.norm if options.batch_norm else "none", position=False,
-        mirror=True, overlap=recipe.overlap, loss=recipe.loss, optimiser=recipe.optimiser,
-        learning_rate=recipe.learning_rate, momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay, drop_every=recipe.drop_every, clip=0.0, ema=0.0,
-        held_out_share=held_out_share(fingerprint.slices), strength=recipe.strength)
-    return replace(plan, tile=_whole_planes(plan, tile_voxels)) \
-        if about.name == "fcn3d" else plan
+        width=options.width or about.width,
+        batch=recipe.batch,
+        network=about.name,
+        margin=margin,
+        norm=recipe.norm if options.batch_norm else "none",
+        position=False,
+        mirror=True,
+        overlap=recipe.overlap,
+        loss=recipe.loss,
+        optimiser=recipe.optimiser,
+        learning_rate=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        drop_every=recipe.drop_every,
+        clip=0.0,
+        ema=0.0,
+        held_out_share=held_out_share(fingerprint.slices),
+        strength=recipe.strength,
+    )
+    return replace(plan, tile=_whole_planes(plan, tile_voxels)) if about.name == "fcn3d" else plan
 
 
 def _poolings(about: Preset) -> int:

@@ -32,11 +32,15 @@ def disagreements(predicted: np.ndarray, drawn: np.ndarray) -> list[dict]:
             continue
         depth, inside = _depth(region)
         voxel = np.unravel_index(int(depth.argmax()), depth.shape)
-        found.append({
-            "voxels": count, "inside": inside,
-            "drawn": int(np.bincount(drawn[box][region]).argmax()),
-            "model": int(np.bincount(predicted[box][region]).argmax()),
-            "voxel": [int(v) + s.start for v, s in zip(voxel, box, strict=True)]})
+        found.append(
+            {
+                "voxels": count,
+                "inside": inside,
+                "drawn": int(np.bincount(drawn[box][region]).argmax()),
+                "model": int(np.bincount(predicted[box][region]).argmax()),
+                "voxel": [int(v) + s.start for v, s in zip(voxel, box, strict=True)],
+            }
+        )
     found.sort(key=lambda r: (-r["inside"], -r["voxels"], r["voxel"]))
     return found[:MOST]
 

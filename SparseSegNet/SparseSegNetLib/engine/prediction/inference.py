@@ -44,8 +44,7 @@ def plan_starts(plan: Plan, size: Sequence[int], tile: Sequence[int]) -> list[li
     tile: what comes out of the network.
     """
     periods = plan.divisor if any(plan.margin) else (0, 0, 0)
-    return [tile_starts(n, t, plan.overlap, d)
-            for n, t, d in zip(size, tile, periods, strict=True)]
+    return [tile_starts(n, t, plan.overlap, d) for n, t, d in zip(size, tile, periods, strict=True)]
 
 
 def blending_weights(tile: Triple, device: torch.device) -> torch.Tensor:
@@ -64,13 +63,22 @@ class Predictor:
     are gathered in float32 on the CPU.  smaller: told the new tile (k, j, i) when memory ran out.
     """
 
-    def __init__(self, network: torch.nn.Module, classes: int, plan: Plan,
-                 smaller: Callable[[Triple], None] = lambda tile: None):
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        classes: int,
+        plan: Plan,
+        smaller: Callable[[Triple], None] = lambda tile: None,
+    ):
         self.network, self.classes, self.plan, self.smaller = network, classes, plan, smaller
 
-    def probabilities(self, volume: WorkingVolume, low: Sequence[int] = (0, 0, 0),
-                      high: Sequence[int] | None = None,
-                      step: Step | None = None) -> torch.Tensor:
+    def probabilities(
+        self,
+        volume: WorkingVolume,
+        low: Sequence[int] = (0, 0, 0),
+        high: Sequence[int] | None = None,
+        step: Step | None = None,
+    ) -> torch.Tensor:
         """Class probabilities float32 (classes, k, j, i) of the box [low, high).
 
         step: called before each tile with the share done, 0 to 1; it may raise to break off.
@@ -80,8 +88,9 @@ class Predictor:
         work = self._by_planes if self.plan.planar else self._tiled
         return self._recovering(work, volume, low, high, step)
 
-    def _recovering(self, work: Callable[..., torch.Tensor], volume: WorkingVolume,
-                    *arguments) -> torch.Tensor:
+    def _recovering(
+        self, work: Callable[..., torch.Tensor], volume: WorkingVolume, *arguments
+    ) -> torch.Tensor:
         def smaller() -> str | None:
             tile = None if any(self.plan.margin) else halved(self.plan.tile, self.plan.divisor)
             if tile is None:
@@ -90,8 +99,13 @@ class Predictor:
             self.smaller(tile)
             return f"tiles of {times(tile)} voxels"
 
-        return retry_smaller(lambda: work(volume, *arguments), smaller, lambda said: None,
-                         volume.image.device, "predicting")
+        return retry_smaller(
+            lambda: work(volume, *arguments),
+            smaller,
+            lambda said: None,
+            volume.image.device,
+            "predicting",
+        )
 
     def slice_labels(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
         """Predicted labels (two axes, in array order) of one slice."""
@@ -112,34 +126,48 @@ class Predictor:
         high[axis] = low[axis] + depth
         if self.plan.planar:
             found = self._recovering(
-                lambda v, *box: self._in_plane(v, axis, *box, None), volume, low, high)
+                lambda v, *box: self._in_plane(v, axis, *box, None), volume, low, high
+            )
         else:
             found = self._recovering(self._tiled, volume, low, high, None)
         return found.select(axis + 1, item.index - low[axis])
 
-    def _by_planes(self, volume: WorkingVolume, low: Sequence[int], high: Sequence[int],
-                   step: Step | None) -> torch.Tensor:
+    def _by_planes(
+        self, volume: WorkingVolume, low: Sequence[int], high: Sequence[int], step: Step | None
+    ) -> torch.Tensor:
         """Slice by slice, averaged over the axes along which slices are annotated."""
         across = sorted({array_axis(s.axis) for s in volume.slices}) or [0, 1, 2]
         total = torch.zeros((self.classes, *(b - a for a, b in zip(low, high, strict=True))))
         for n, axis in enumerate(across):
+
             def part(share: float, n: int = n) -> None:
                 if step:
                     step((n + share) / len(across))
+
             total += self._in_plane(volume, axis, low, high, part)
         return total / len(across)
 
-    def _in_plane(self, volume: WorkingVolume, axis: int, low: Sequence[int],
-                  high: Sequence[int], step: Step | None) -> torch.Tensor:
+    def _in_plane(
+        self,
+        volume: WorkingVolume,
+        axis: int,
+        low: Sequence[int],
+        high: Sequence[int],
+        step: Step | None,
+    ) -> torch.Tensor:
         order = (axis, *(a for a in range(3) if a != axis))
-        turned = replace(volume, image=volume.image.permute(0, *(a + 1 for a in order)),
-                         labels=volume.labels.permute(order))
+        turned = replace(
+            volume,
+            image=volume.image.permute(0, *(a + 1 for a in order)),
+            labels=volume.labels.permute(order),
+        )
         found = self._tiled(turned, [low[a] for a in order], [high[a] for a in order], step)
         return found.permute(0, *(order.index(a) + 1 for a in range(3)))
 
     @torch.inference_mode()
-    def _tiled(self, volume: WorkingVolume, low: Sequence[int], high: Sequence[int],
-               step: Step | None) -> torch.Tensor:
+    def _tiled(
+        self, volume: WorkingVolume, low: Sequence[int], high: Sequence[int], step: Step | None
+    ) -> torch.Tensor:
         plan = self.plan
         if any(plan.margin):
             # The network takes tiles of certain sizes only, and its statistics are the tile's.
@@ -152,14 +180,21 @@ class Predictor:
                 return found[(slice(None), *(slice(o, None) for o in outside))]
         size = [b - a for a, b in zip(low, high, strict=True)]
         if not any(plan.margin):
-            tile = tuple(min(t, max(p, -(-n // d) * d)) for t, n, d, p in zip(
-                plan.tile, size, plan.divisor, plan.patch if plan.mirror else plan.divisor,
-                strict=True))
+            tile = tuple(
+                min(t, max(p, -(-n // d) * d))
+                for t, n, d, p in zip(
+                    plan.tile,
+                    size,
+                    plan.divisor,
+                    plan.patch if plan.mirror else plan.divisor,
+                    strict=True,
+                )
+            )
         starts = list(product(*plan_starts(plan, size, tile)))
         if len(starts) == 1:
             if step:
                 step(0.0)
-            return self._tile(volume, low, tile)[:, :size[0], :size[1], :size[2]].cpu()
+            return self._tile(volume, low, tile)[:, : size[0], : size[1], : size[2]].cpu()
         weights = blending_weights(tile, volume.image.device)
         total = torch.zeros((self.classes, *size))
         norm = torch.zeros(size)
@@ -179,8 +214,10 @@ class Predictor:
         """Probabilities (classes, *tile) of the box of that size at `start`."""
         plan, device = self.plan, volume.image.device
         pixels = volume.image
-        indices = [torch.arange(s - m, s + t + m, device=device)
-                   for s, t, m in zip(start, tile, plan.margin, strict=True)]
+        indices = [
+            torch.arange(s - m, s + t + m, device=device)
+            for s, t, m in zip(start, tile, plan.margin, strict=True)
+        ]
         for axis, index in enumerate(indices):
             first, last, n = int(start[axis]) - plan.margin[axis], len(index), volume.shape[axis]
             if first >= 0 and first + last <= n:
@@ -205,8 +242,9 @@ def within(index: torch.Tensor, n: int, mirror: bool) -> torch.Tensor:
     return torch.where(index < n, index, 2 * n - 1 - index)
 
 
-def finish(probabilities: torch.Tensor, shape: Triple,
-           planes: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+def finish(
+    probabilities: torch.Tensor, shape: Triple, planes: int = 16
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Labels and uncertainty on the original grid, a few planes at a time.
 
     probabilities: float32 (classes, k, j, i) on the working grid.  shape: original (k, j, i).
@@ -218,8 +256,11 @@ def finish(probabilities: torch.Tensor, shape: Triple,
     uncertainty = torch.empty(shape, dtype=torch.uint8)
     for first in range(0, shape[0], planes):
         last = min(first + planes, shape[0])
-        part = _enlarge(probabilities, shape, first, last) if coarse != tuple(shape) \
+        part = (
+            _enlarge(probabilities, shape, first, last)
+            if coarse != tuple(shape)
             else probabilities[:, first:last]
+        )
         top = part.topk(2, dim=0)
         labels[first:last] = top.indices[0].to(torch.uint8)
         margin = (top.values[0] - top.values[1]).clamp(0, 1)
@@ -235,5 +276,8 @@ def _enlarge(probabilities: torch.Tensor, shape: Triple, first: int, last: int) 
     above = (below + 1).clamp_max(coarse - 1)
     share = (at - below).clamp(0, 1)[None, :, None, None]
     rows = probabilities[:, below] * (1 - share) + probabilities[:, above] * share
-    return F.interpolate(rows, size=shape[1:], mode="bilinear", align_corners=False) \
-        if tuple(rows.shape[2:]) != tuple(shape[1:]) else rows
+    return (
+        F.interpolate(rows, size=shape[1:], mode="bilinear", align_corners=False)
+        if tuple(rows.shape[2:]) != tuple(shape[1:])
+        else rows
+    )

@@ -29,9 +29,13 @@ def load_model(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
     try:
         tensors, about = read_tensors(Path(path), KEY)
     except ValueError as error:
-        raise InputError(f"{path} is not a SparseSegNet model ({error}). Give a file that "
-                         "SparseSegNet has saved.") from error
+        raise InputError(
+            f"{path} is not a SparseSegNet model ({error}). Give a file that "
+            "SparseSegNet has saved."
+        ) from error
     if about["schema"] > SCHEMA:
-        raise InputError(f"the model {path} was written by a newer SparseSegNet (schema "
-                         f"{about['schema']}, this one reads up to {SCHEMA}): update SparseSegNet.")
+        raise InputError(
+            f"the model {path} was written by a newer SparseSegNet (schema "
+            f"{about['schema']}, this one reads up to {SCHEMA}): update SparseSegNet."
+        )
     return tensors, about

@@ -17,8 +17,9 @@ SOFT = 0.04  # difference in distance, in standard deviations, that makes a clas
 FAR = 1e4
 
 
-def probabilities(image: torch.Tensor, spacing: tuple[float, float, float], labels: torch.Tensor,
-           classes: int) -> torch.Tensor:
+def probabilities(
+    image: torch.Tensor, spacing: tuple[float, float, float], labels: torch.Tensor, classes: int
+) -> torch.Tensor:
     """Class probabilities float32 (classes, k, j, i) from labels uint8 (k, j, i).
 
     image: float32 (c, k, j, i), normalised.  spacing: mm along k, j, i.
@@ -27,8 +28,9 @@ def probabilities(image: torch.Tensor, spacing: tuple[float, float, float], labe
     return torch.softmax(-near / SOFT, dim=0)
 
 
-def distances(image: torch.Tensor, spacing: tuple[float, float, float], labels: torch.Tensor,
-              classes: int) -> torch.Tensor:
+def distances(
+    image: torch.Tensor, spacing: tuple[float, float, float], labels: torch.Tensor, classes: int
+) -> torch.Tensor:
     """Distance float32 (classes, k, j, i) to each class's labelled voxels."""
     kinds = torch.arange(classes, device=labels.device, dtype=labels.dtype)
     known = labels == kinds[:, None, None, None]
@@ -46,13 +48,14 @@ def distances(image: torch.Tensor, spacing: tuple[float, float, float], labels: 
     return near
 
 
-def _sweep(near: torch.Tensor, pixels: torch.Tensor, mm: list[float], planes: range,
-           before: int) -> None:
+def _sweep(
+    near: torch.Tensor, pixels: torch.Tensor, mm: list[float], planes: range, before: int
+) -> None:
     """Shorten distances (plane, classes, h, w) from each plane to the next, in place."""
     neighbours = []
     for down, right in product((-1, 0, 1), repeat=2):
         a, b = _overlap(near.shape[2], down), _overlap(near.shape[3], right)
-        length = LENGTH * (mm[0]**2 + (down * mm[1])**2 + (right * mm[2])**2) ** 0.5
+        length = LENGTH * (mm[0] ** 2 + (down * mm[1]) ** 2 + (right * mm[2]) ** 2) ** 0.5
         neighbours.append(((slice(None), a[0], b[0]), (slice(None), a[1], b[1]), length))
     for plane in planes:
         mine, other = near[plane], near[plane + before]

@@ -18,8 +18,9 @@ NEAR = 0.5  # a slice this near counts four times as much as one at a distance o
 SHRINK = 0.5  # beyond the last slice a structure shrinks by this much per unit of distance
 
 
-def signed_distance(mask: np.ndarray, spacing: tuple[float, float],
-                    empty: float = 0.0) -> np.ndarray:
+def signed_distance(
+    mask: np.ndarray, spacing: tuple[float, float], empty: float = 0.0
+) -> np.ndarray:
     """Distance to the contour of a 2D mask, positive inside; float32.
 
     empty: minus what to give everywhere when the mask is empty, or plus when it is full.
@@ -31,8 +32,12 @@ def signed_distance(mask: np.ndarray, spacing: tuple[float, float],
     return (inside - outside).astype(np.float32)
 
 
-def interpolate(labels: np.ndarray, slices: list[AnnotatedSlice],
-                spacing: tuple[float, float, float], classes: int) -> torch.Tensor:
+def interpolate(
+    labels: np.ndarray,
+    slices: list[AnnotatedSlice],
+    spacing: tuple[float, float, float],
+    classes: int,
+) -> torch.Tensor:
     """How far inside each segment every voxel lies, from the annotated slices alone.
 
     labels: uint8 (k, j, i), complete in `slices`.  spacing: mm along k, j, i.  classes: with
@@ -48,8 +53,12 @@ def interpolate(labels: np.ndarray, slices: list[AnnotatedSlice],
         if not at:
             continue
         plane = tuple(s / unit for a, s in enumerate(spacing) if a != axis)
-        known = torch.from_numpy(np.stack([_distances(labels.take(at, axis), axis, c, plane)
-                                           for c in range(1, classes)], axis=1))
+        known = torch.from_numpy(
+            np.stack(
+                [_distances(labels.take(at, axis), axis, c, plane) for c in range(1, classes)],
+                axis=1,
+            )
+        )
         step = spacing[axis] / unit
         below, above, share, distance = _neighbours(at, shape[axis], step)
         values = torch.lerp(known[below], known[above], share[:, None, None, None])
@@ -65,8 +74,9 @@ def interpolate(labels: np.ndarray, slices: list[AnnotatedSlice],
     return total / weights
 
 
-def _distances(planes: np.ndarray, axis: int, value: int, spacing: tuple[float, float]
-               ) -> np.ndarray:
+def _distances(
+    planes: np.ndarray, axis: int, value: int, spacing: tuple[float, float]
+) -> np.ndarray:
     """Signed distances (n, h, w) of one class in parallel slices.
 
     Where a slice does not show the class, it ends about half-way to one that does: the distance
@@ -75,9 +85,12 @@ def _distances(planes: np.ndarray, axis: int, value: int, spacing: tuple[float, 
     masks = np.moveaxis(planes, axis, 0) == value
     found = [signed_distance(mask, spacing) for mask in masks]
     deepest = max((float(d.max()) for d in found), default=0.0)
-    return np.stack([signed_distance(m, spacing, max(1.0, deepest))
-                     if m.all() or not m.any() else d
-                     for m, d in zip(masks, found, strict=True)])
+    return np.stack(
+        [
+            signed_distance(m, spacing, max(1.0, deepest)) if m.all() or not m.any() else d
+            for m, d in zip(masks, found, strict=True)
+        ]
+    )
 
 
 def _neighbours(at: list[int], size: int, step: float) -> tuple[torch.Tensor, ...]:

@@ -34,27 +34,37 @@ class PriorMaker:
     they are registered, and between the ways of a suggestion; it may raise to break off.
     """
 
-    def __init__(self, volume: WorkingVolume, classes: int, seconds: float | None = None,
-                 step: Callable[[float], None] = lambda share: None):
+    def __init__(
+        self,
+        volume: WorkingVolume,
+        classes: int,
+        seconds: float | None = None,
+        step: Callable[[float], None] = lambda share: None,
+    ):
         self.volume, self.classes, self.step = volume, classes, step
         self.spacing = tuple(volume.spacing.tolist())
         axes = sorted({array_axis(s.axis) for s in volume.slices})
         with torch.inference_mode():
             finest = 1 if seconds is None else self._finest(axes, seconds)
-            self.propagation = None if finest is None or not axes else Propagation(
-                volume.image, self.spacing, axes, finest, step)
+            self.propagation = (
+                None
+                if finest is None or not axes
+                else Propagation(volume.image, self.spacing, axes, finest, step)
+            )
             self.walk = self._walk(seconds)
 
     def _finest(self, axes: list[int], seconds: float) -> int | None:
         """The finest scale at which all slices are registered in that time; None: not even the
         coarsest. Measured on some of them."""
         planes = self.volume.image.movedim(1, 0)
-        middle = planes[len(planes) // 2:][:TIMED_PAIRS + 1]
+        middle = planes[len(planes) // 2 :][: TIMED_PAIRS + 1]
         if len(middle) < 2:
             return 1
         register(middle[1:2], middle[:1])  # the first time includes what happens only once
-        per_pixel = seconds_taken(lambda: register(middle[1:], middle[:-1]), middle.device) \
+        per_pixel = (
+            seconds_taken(lambda: register(middle[1:], middle[:-1]), middle.device)
             / middle[1:, 0].numel()
+        )
         whole = per_pixel * 2 * len(axes) * math.prod(self.volume.shape)
         return next((scale for scale in reversed(SCALES) if whole / scale**2 <= seconds), None)
 
@@ -63,8 +73,9 @@ class PriorMaker:
         if seconds is None:
             return RandomWalk(self.volume.image, self.spacing)
         coarse = RandomWalk(self.volume.image, self.spacing, 4)
-        taken = seconds_taken(lambda: coarse.probabilities(self.volume.labels, self.classes),
-                              self.volume.image.device)
+        taken = seconds_taken(
+            lambda: coarse.probabilities(self.volume.labels, self.classes), self.volume.image.device
+        )
         # Each finer grid has up to eight times the voxels.
         for finest, cost in ((1, 64), (2, 8)):
             if taken * cost <= WALK_SHARE * seconds:
@@ -84,15 +95,19 @@ class PriorMaker:
             Class probabilities float32 (priors, classes, k, j, i), in the order of PRIOR_NAMES.
         """
         self.step(1.0)
-        shapes = interpolate(labels.cpu().numpy(), slices, self.spacing,
-                             self.classes).to(labels.device)
+        shapes = interpolate(labels.cpu().numpy(), slices, self.spacing, self.classes).to(
+            labels.device
+        )
         soft = torch.sigmoid(SHARPNESS * shapes)
         background = (1 - soft.amax(dim=0, keepdim=True)).clamp_min(1e-3)
         interpolated = torch.cat((background, soft))
         interpolated = interpolated / interpolated.sum(dim=0)
         self.step(1.0)
-        propagated = interpolated if self.propagation is None else \
-            self.propagation.propagate(labels, slices, self.classes)
+        propagated = (
+            interpolated
+            if self.propagation is None
+            else self.propagation.propagate(labels, slices, self.classes)
+        )
         self.step(1.0)
         walk = self.walk.probabilities(labels, self.classes)
         self.step(1.0)

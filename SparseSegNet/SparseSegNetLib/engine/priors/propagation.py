@@ -26,8 +26,10 @@ def _gaussian(fields: torch.Tensor) -> torch.Tensor:
     x = torch.arange(-4, 5, dtype=torch.float32, device=fields.device)
     kernel = torch.exp(-0.5 * (x / SMOOTH) ** 2)
     kernel = (kernel / kernel.sum()).repeat(fields.shape[1], 1)
-    for form, pad in ((kernel[:, None, :, None], (0, 0, 4, 4)),
-                      (kernel[:, None, None, :], (4, 4, 0, 0))):
+    for form, pad in (
+        (kernel[:, None, :, None], (0, 0, 4, 4)),
+        (kernel[:, None, None, :], (4, 4, 0, 0)),
+    ):
         fields = F.conv2d(F.pad(fields, pad, "replicate"), form, groups=fields.shape[1])
     return fields
 
@@ -38,8 +40,7 @@ def warp(images: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
     y = torch.arange(height, dtype=torch.float32, device=fields.device)[:, None] + fields[:, 0]
     x = torch.arange(width, dtype=torch.float32, device=fields.device) + fields[:, 1]
     grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border",
-                         align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _enlarged(field: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -51,8 +52,10 @@ def _enlarged(field: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 def _slopes(images: torch.Tensor) -> list[torch.Tensor]:
     """Derivatives of images (n, c, h, w) along h and w; 0 along an axis of one pixel."""
-    return [torch.gradient(images, dim=axis)[0] if images.shape[axis] > 1
-            else torch.zeros_like(images) for axis in (2, 3)]
+    return [
+        torch.gradient(images, dim=axis)[0] if images.shape[axis] > 1 else torch.zeros_like(images)
+        for axis in (2, 3)
+    ]
 
 
 def register(fixed: torch.Tensor, moving: torch.Tensor, finest: int = 1) -> torch.Tensor:
@@ -91,9 +94,14 @@ class Propagation:
     share done while the slices are registered; it may raise to break off.
     """
 
-    def __init__(self, image: torch.Tensor, spacing: tuple[float, float, float],
-                 axes: Sequence[int] = (0, 1, 2), finest: int = 1,
-                 step: Callable[[float], None] = lambda share: None):
+    def __init__(
+        self,
+        image: torch.Tensor,
+        spacing: tuple[float, float, float],
+        axes: Sequence[int] = (0, 1, 2),
+        finest: int = 1,
+        step: Callable[[float], None] = lambda share: None,
+    ):
         self.shape, self.spacing = tuple(image.shape[1:]), spacing
         self._fields: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         for number, axis in enumerate(axes):
@@ -102,15 +110,16 @@ class Propagation:
             size = max(1, BATCH_PIXELS // planes[0].numel())
             for first in range(0, len(planes) - 1, size):
                 step((number + first / len(planes)) / len(axes))
-                here = planes[first:min(first + size, len(planes) - 1)]
-                following = planes[first + 1:first + 1 + len(here)]
+                here = planes[first : min(first + size, len(planes) - 1)]
+                following = planes[first + 1 : first + 1 + len(here)]
                 up.append(register(following, here, finest))
                 down.append(register(here, following, finest))
             empty = image.new_zeros((0, 2, *planes.shape[2:]))
             self._fields[axis] = (torch.cat(up or [empty]), torch.cat(down or [empty]))
 
-    def propagate(self, labels: torch.Tensor, slices: list[AnnotatedSlice],
-              classes: int) -> torch.Tensor:
+    def propagate(
+        self, labels: torch.Tensor, slices: list[AnnotatedSlice], classes: int
+    ) -> torch.Tensor:
         """Class probabilities float32 (classes, k, j, i) from `slices` alone.
 
         labels: uint8 (k, j, i), complete in the slices, on the image's device. Where several
@@ -127,8 +136,9 @@ class Propagation:
             size = self.shape[axis]
             step = self.spacing[axis] / min(self.spacing)
             found, weight = total.movedim(axis + 1, 0), weights.movedim(axis, 0)
-            start = torch.stack([F.one_hot(known.select(axis, n), classes).movedim(-1, 0).float()
-                                 for n in at])
+            start = torch.stack(
+                [F.one_hot(known.select(axis, n), classes).movedim(-1, 0).float() for n in at]
+            )
             for n, plane in zip(at, start, strict=True):
                 found[n] += plane * NEAR**-2
                 weight[n] += NEAR**-2
@@ -136,8 +146,11 @@ class Propagation:
             for fields, sign, stops in ((up, 1, ends[0]), (down, -1, ends[1])):
                 current, alive = start, list(range(len(at)))
                 for distance in range(1, size):
-                    keep = [m for m, a in enumerate(alive)
-                            if (stops[a] - at[a] - sign * distance) * sign > 0]
+                    keep = [
+                        m
+                        for m, a in enumerate(alive)
+                        if (stops[a] - at[a] - sign * distance) * sign > 0
+                    ]
                     if not keep:
                         break
                     current, alive = current[keep], [alive[m] for m in keep]

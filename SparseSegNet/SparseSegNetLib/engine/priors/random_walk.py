@@ -39,16 +39,20 @@ class RandomWalk:
             if size in seen:
                 continue
             seen.add(size)
-            coarse = image if size == self.shape else \
-                F.interpolate(image[None], size=size, mode="area")[0]
+            coarse = (
+                image
+                if size == self.shape
+                else F.interpolate(image[None], size=size, mode="area")[0]
+            )
             mm = [s * n / m for s, n, m in zip(spacing, self.shape, size, strict=True)]
             self._levels.append((size, _conductances(coarse, mm)))
 
     def probabilities(self, labels: torch.Tensor, classes: int) -> torch.Tensor:
         """Class probabilities float32 (classes, k, j, i) from labels uint8 (k, j, i)."""
         found = None
-        for (size, conductances), steps in zip(self._levels, STEPS[-len(self._levels):],
-                                               strict=True):
+        for (size, conductances), steps in zip(
+            self._levels, STEPS[-len(self._levels) :], strict=True
+        ):
             seeds = _seeds(labels, classes, size)
             known = seeds.sum(dim=0) > 0
             if found is None:
@@ -56,15 +60,17 @@ class RandomWalk:
                 start = seeds[:, known].mean(dim=1) if known.any() else seeds.new_zeros(classes)
                 found = start[:, None, None, None].expand(classes, *size)
             else:
-                found = F.interpolate(found[None], size=size, mode="trilinear",
-                                      align_corners=False)[0]
+                found = F.interpolate(
+                    found[None], size=size, mode="trilinear", align_corners=False
+                )[0]
             # The classes' probabilities sum to one, so the background's is not solved for.
             found = torch.where(known, seeds, found)
             found[1:] = _solve(found[1:].contiguous(), known, conductances, steps)
             found[0] = 1 - found[1:].sum(dim=0)
         if found.shape[1:] != self.shape:
-            found = F.interpolate(found[None], size=self.shape, mode="trilinear",
-                                  align_corners=False)[0]
+            found = F.interpolate(
+                found[None], size=self.shape, mode="trilinear", align_corners=False
+            )[0]
         # What is left of the residual can lie outside 0 to 1.
         found = found.clamp_min(0)
         return found / found.sum(dim=0).clamp_min(1e-6)
@@ -73,8 +79,10 @@ class RandomWalk:
 def _reduced(shape, spacing, scale: int) -> tuple[int, int, int]:
     """The grid at a scale: axes become equally coarse before thick ones are reduced at all."""
     wanted = scale * min(spacing)
-    return tuple(n if s >= wanted else max(min(n, SMALLEST), round(n * s / wanted))
-                 for n, s in zip(shape, spacing, strict=True))
+    return tuple(
+        n if s >= wanted else max(min(n, SMALLEST), round(n * s / wanted))
+        for n, s in zip(shape, spacing, strict=True)
+    )
 
 
 def _conductances(image: torch.Tensor, spacing) -> list[torch.Tensor]:
@@ -93,8 +101,10 @@ def _seeds(labels: torch.Tensor, classes: int, size) -> torch.Tensor:
     """Shares of the classes among a coarse voxel's labelled voxels, (classes, *size)."""
     at = torch.nonzero(labels != UNLABELLED)
     values = labels[tuple(at.T)].long()
-    scale = [coarse_index(at[:, a], n, m) for a, (m, n) in
-             enumerate(zip(size, labels.shape, strict=True))]
+    scale = [
+        coarse_index(at[:, a], n, m)
+        for a, (m, n) in enumerate(zip(size, labels.shape, strict=True))
+    ]
     flat = (scale[0] * size[1] + scale[1]) * size[2] + scale[2]
     total = size[0] * size[1] * size[2]
     counts = torch.zeros(classes * total, device=labels.device)
@@ -114,8 +124,9 @@ def _flow(x: torch.Tensor, conductances: list[torch.Tensor]) -> torch.Tensor:
     return out
 
 
-def _solve(x: torch.Tensor, known: torch.Tensor, conductances: list[torch.Tensor],
-           steps: int) -> torch.Tensor:
+def _solve(
+    x: torch.Tensor, known: torch.Tensor, conductances: list[torch.Tensor], steps: int
+) -> torch.Tensor:
     """Conjugate gradients for L x = 0 off the seeds, with the diagonal as preconditioner."""
     free = (~known).float()
     diagonal = torch.zeros_like(free)

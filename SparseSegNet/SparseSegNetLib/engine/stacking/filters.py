@@ -24,16 +24,18 @@ def count(channels: int) -> int:
     return channels * (1 + PER_SCALE * len(SCALES) + SIDES * len(SCALES[AROUND]))
 
 
-def responses(image: torch.Tensor, spacing: tuple[float, float, float],
-              dtype: torch.dtype = torch.float32,
-              step: Callable[[], None] = lambda: None) -> torch.Tensor:
+def responses(
+    image: torch.Tensor,
+    spacing: tuple[float, float, float],
+    dtype: torch.dtype = torch.float32,
+    step: Callable[[], None] = lambda: None,
+) -> torch.Tensor:
     """`dtype` (count(c), k, j, i) of an image float32 (c, k, j, i); spacing: mm along k, j, i.
 
     step: called after each scale of each channel; it may raise to break off.
     """
     units, around = [s / min(spacing) for s in spacing], SCALES[AROUND]
-    found = torch.empty((len(image), count(1), *image.shape[1:]), dtype=dtype,
-                        device=image.device)
+    found = torch.empty((len(image), count(1), *image.shape[1:]), dtype=dtype, device=image.device)
     for channel, of_channel in zip(image, found, strict=True):
         of_channel[0] = channel
         own, beside = of_channel[1:].split((PER_SCALE * len(SCALES), SIDES * len(around)))
@@ -53,8 +55,9 @@ def responses(image: torch.Tensor, spacing: tuple[float, float, float],
 def _of_one_scale(smooth: torch.Tensor, units: list[float], scale: float) -> list[torch.Tensor]:
     """Responses of a smoothed image, with derivatives in units of the scale."""
     slopes = [_slope(smooth, axis) * (scale / unit) for axis, unit in enumerate(units)]
-    second = {(a, b): _slope(slopes[a], b) * (scale / units[b])
-              for a in range(3) for b in range(a, 3)}
+    second = {
+        (a, b): _slope(slopes[a], b) * (scale / units[b]) for a in range(3) for b in range(a, 3)
+    }
     size = torch.sqrt(sum(s * s for s in slopes))
     values = eigenvalues(second)
     return [smooth, size, sum(values), *values]
@@ -86,8 +89,10 @@ def _smooth(x: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
     radius, n = max(1, math.ceil(REACH * sigma)), x.shape[axis]
     at = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (at / sigma) ** 2)
-    ends = [x.narrow(axis, place, 1).expand(*[radius if a == axis else -1 for a in range(3)])
-            for place in (0, n - 1)]
+    ends = [
+        x.narrow(axis, place, 1).expand(*[radius if a == axis else -1 for a in range(3)])
+        for place in (0, n - 1)
+    ]
     padded = torch.cat((ends[0], x, ends[1]), dim=axis)
     # Sums of shifted volumes: several times faster on a CPU than conv1d with one channel.
     found = torch.zeros_like(x)

@@ -52,15 +52,21 @@ class FoldModels:
         check: Called now and then; it may raise to break off.
     """
 
-    def __init__(self, folds: list[FoldData], classes: int, seed: int, dtype: str,
-                 check: Callable[[], None]):
+    def __init__(
+        self, folds: list[FoldData], classes: int, seed: int, dtype: str, check: Callable[[], None]
+    ):
         self.folds = folds
-        self._fitter = ClassifierFitter([f.rows for f in folds], [f.truth for f in folds], classes,
-                                        seed, dtype, check)
+        self._fitter = ClassifierFitter(
+            [f.rows for f in folds], [f.truth for f in folds], classes, seed, dtype, check
+        )
 
-    def fit(self, seconds: float | None, seconds_alone: float | None, begun: float,
-            inputs: Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor]
-            ) -> tuple[list[VoxelClassifier], bool]:
+    def fit(
+        self,
+        seconds: float | None,
+        seconds_alone: float | None,
+        begun: float,
+        inputs: Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor],
+    ) -> tuple[list[VoxelClassifier], bool]:
         """Fits a model on all folds, then those that leave folds out.
 
         Args:
@@ -77,8 +83,13 @@ class FoldModels:
         every = range(len(self.folds))
 
         def fitted(models: int, steps: int) -> list[VoxelClassifier]:
-            return self._fitter.fit([every, *([n for n in every if n not in out]
-                                              for out in left_out(len(every), models))], steps)
+            return self._fitter.fit(
+                [
+                    every,
+                    *([n for n in every if n not in out] for out in left_out(len(every), models)),
+                ],
+                steps,
+            )
 
         if seconds is None:
             return fitted(len(every), self._fitter.steps), True
@@ -87,13 +98,19 @@ class FoldModels:
             least = self._fitter.seconds_per_step(2)
             pace = [least + (most - least) * n / (len(every) - 1) for n in every]
             models, whole, steps = settings_in_time(
-                seconds - (time.monotonic() - begun), seconds_alone - (time.monotonic() - begun),
-                pace, predicting, self._fitter.steps)
+                seconds - (time.monotonic() - begun),
+                seconds_alone - (time.monotonic() - begun),
+                pace,
+                predicting,
+                self._fitter.steps,
+            )
             return fitted(models, steps), whole
 
-    def seconds_to_predict(self, model: VoxelClassifier,
-                           inputs: Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor]
-                           ) -> float:
+    def seconds_to_predict(
+        self,
+        model: VoxelClassifier,
+        inputs: Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor],
+    ) -> float:
         """Estimates the seconds that a model takes for a whole volume, from a part of it."""
         fold = self.folds[0]
         planes = len(fold.distance)
@@ -106,8 +123,9 @@ class FoldModels:
         return seconds_taken(predict, fold.distance.device) * planes / part.stop
 
 
-def settings_in_time(left: float, left_alone: float, pace: list[float], predicting: float,
-                     wished: int) -> tuple[int, bool, int]:
+def settings_in_time(
+    left: float, left_alone: float, pace: list[float], predicting: float, wished: int
+) -> tuple[int, bool, int]:
     """Decides how many models leave folds out, what they predict and for how long they train.
 
     There is one such model at least: priors and shallow model must be weighed, or the ensemble may

@@ -53,6 +53,7 @@ def planes_of(item: AnnotatedSlice, volume: WorkingVolume) -> tuple:
 
 def complete_slices(labels: torch.Tensor, slices: list[AnnotatedSlice]) -> list[AnnotatedSlice]:
     """Those that are labelled nearly everywhere."""
+
     def share(item: AnnotatedSlice) -> float:
         plane = labels.select(array_axis(item.axis), item.index)
         return float((plane != UNLABELLED).float().mean())
@@ -73,8 +74,12 @@ def labels_of(folds: Sequence[Fold], labels: torch.Tensor, volume: WorkingVolume
     return kept
 
 
-def make_folds(labels: torch.Tensor, volume: WorkingVolume, slices: list[AnnotatedSlice],
-               most: int | None = None) -> list[Fold]:
+def make_folds(
+    labels: torch.Tensor,
+    volume: WorkingVolume,
+    slices: list[AnnotatedSlice],
+    most: int | None = None,
+) -> list[Fold]:
     """Folds of about equal size; none where the annotation cannot be divided into two.
 
     labels: uint8 (k, j, i), 255 = unlabelled.  slices: the complete ones.  most: folds at most.
@@ -104,8 +109,9 @@ def make_folds(labels: torch.Tensor, volume: WorkingVolume, slices: list[Annotat
     return [fold for fold in folds if fold.slices or fold.parts]
 
 
-def parts_of(labels: torch.Tensor, volume: WorkingVolume, slices: list[AnnotatedSlice]
-             ) -> list[np.ndarray]:
+def parts_of(
+    labels: torch.Tensor, volume: WorkingVolume, slices: list[AnnotatedSlice]
+) -> list[np.ndarray]:
     """What is labelled outside of the complete slices, divided into parts: flat indices (k, j, i).
 
     Each class is in two parts at least (or in a part and a slice) where it has voxels enough.
@@ -137,20 +143,25 @@ def parts_of(labels: torch.Tensor, volume: WorkingVolume, slices: list[Annotated
     return _divided(parts, left.ravel(), shown, volume)
 
 
-def _slice_parts(known: np.ndarray, volume: WorkingVolume, slices: list[AnnotatedSlice]
-                 ) -> list[np.ndarray]:
+def _slice_parts(
+    known: np.ndarray, volume: WorkingVolume, slices: list[AnnotatedSlice]
+) -> list[np.ndarray]:
     """The voxels of slices that are annotated in part, taken out of `known` (k, j, i), boolean.
 
     Slices that lie side by side cover a region that is thick in all directions; it is no slice.
     """
+
     def ranges(item: AnnotatedSlice) -> tuple[int, int]:
         place = planes_of(item, volume)[array_axis(item.axis)]
         return (place, place + 1) if isinstance(place, int) else (place.start, place.stop)
 
     found = []
     planes = {(s.axis, n) for s in slices for n in range(*ranges(s))}
-    alone = [s for s in slices if (s.axis, ranges(s)[0] - 1) not in planes
-             and (s.axis, ranges(s)[1]) not in planes]
+    alone = [
+        s
+        for s in slices
+        if (s.axis, ranges(s)[0] - 1) not in planes and (s.axis, ranges(s)[1]) not in planes
+    ]
     size = {item: int(np.count_nonzero(known[planes_of(item, volume)])) for item in alone}
     places = np.arange(known.size).reshape(known.shape)
     for item in sorted(alone, key=lambda s: (-size[s], s)):
@@ -163,8 +174,9 @@ def _slice_parts(known: np.ndarray, volume: WorkingVolume, slices: list[Annotate
     return found
 
 
-def _divided(parts: list[np.ndarray], flat: np.ndarray, shown: list[set[int]],
-             volume: WorkingVolume) -> list[np.ndarray]:
+def _divided(
+    parts: list[np.ndarray], flat: np.ndarray, shown: list[set[int]], volume: WorkingVolume
+) -> list[np.ndarray]:
     """Parts so divided that each class is in two places, and that there are parts enough."""
     parts = list(parts)
     for value in np.unique(flat[np.concatenate(parts)]):
@@ -195,8 +207,9 @@ def _halved(part: np.ndarray, of: np.ndarray | None, volume: WorkingVolume) -> l
     return [half for half in (part[low], part[~low]) if half.size]
 
 
-def scorable_voxels(labels: torch.Tensor, volume: WorkingVolume, slices: list[AnnotatedSlice]
-                  ) -> torch.Tensor:
+def scorable_voxels(
+    labels: torch.Tensor, volume: WorkingVolume, slices: list[AnnotatedSlice]
+) -> torch.Tensor:
     """Boolean (k, j, i): the labelled voxels on which a score tells something of the volume.
 
     Those of complete slices, and of parts in which a region is annotated with its borders. Strokes

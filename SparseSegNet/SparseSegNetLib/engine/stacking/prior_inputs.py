@@ -14,11 +14,10 @@ def prior_channels(classes: int) -> int:
     return classes - 1
 
 
-def prior_of(volume: WorkingVolume, classes: int,
-             at: tuple = ()) -> torch.Tensor:
+def prior_of(volume: WorkingVolume, classes: int, at: tuple = ()) -> torch.Tensor:
     """Class probabilities float32 (classes, k, j, i) that a stack gave a volume; with `at`, an
     index expression for (k, j, i), such as a slice's selector, (classes, ...) there alone."""
-    found = volume.image[-prior_channels(classes):][(slice(None), *at)]
+    found = volume.image[-prior_channels(classes) :][(slice(None), *at)]
     return torch.cat((1 - found.sum(dim=0, keepdim=True), found))
 
 

@@ -14,8 +14,9 @@ BORDER = 0.3  # how steeply the weight falls with the squared difference over it
 ACROSS = 0.1  # weight that is left across the strongest borders
 
 
-def smooth_probabilities(probabilities: torch.Tensor, image: torch.Tensor,
-             spacing: tuple[float, float, float]) -> torch.Tensor:
+def smooth_probabilities(
+    probabilities: torch.Tensor, image: torch.Tensor, spacing: tuple[float, float, float]
+) -> torch.Tensor:
     """Class probabilities float32 (classes, k, j, i) as weighted means over each voxel and its
     six neighbours, taken `ROUNDS` times.
 

@@ -66,10 +66,16 @@ class Stacker:
             after it; None for no longer.
     """
 
-    def __init__(self, maker: PriorMaker, seed: int = 0, seconds: float | None = None,
-                 dtype: str = "float32", step: Callable[[float], None] = lambda share: None,
-                 preview: Callable[[torch.Tensor], None] | None = None,
-                 seconds_alone: float | None = None):
+    def __init__(
+        self,
+        maker: PriorMaker,
+        seed: int = 0,
+        seconds: float | None = None,
+        dtype: str = "float32",
+        step: Callable[[float], None] = lambda share: None,
+        preview: Callable[[torch.Tensor], None] | None = None,
+        seconds_alone: float | None = None,
+    ):
         self.maker, self.volume, self.classes = maker, maker.volume, maker.classes
         self.seed, self.seconds, self.dtype, self.step = seed, seconds, dtype, step
         self.preview = preview
@@ -80,8 +86,12 @@ class Stacker:
     def bytes_per_voxel(channels: int, classes: int) -> float:
         """Estimates the memory of stacking in bytes per voxel of the working volume."""
         fold = 2 * (len(PRIOR_NAMES) + 1) * classes + 4 * (channels + classes) + 8
-        return (LEAVE_ONE_OUT + 1) * fold + 2 * (feature_count(channels) + 1) \
-            + 4 * (len(PRIOR_NAMES) + 2) * classes + 48
+        return (
+            (LEAVE_ONE_OUT + 1) * fold
+            + 2 * (feature_count(channels) + 1)
+            + 4 * (len(PRIOR_NAMES) + 2) * classes
+            + 48
+        )
 
     def stack(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> Stack:
         """Makes the training volumes of the folds, and the volume to predict.
@@ -102,8 +112,11 @@ class Stacker:
         in_time = self.seconds is None or FEWEST_TIMES * once <= self.seconds_alone
         folds = self._folds(labels, slices, once) if in_time else []
         if len(folds) < 2:
-            return Stack([], self._with_prior(self._mean_of_priors(priors), labels, slices),
-                         missing="annotation" if in_time else "time")
+            return Stack(
+                [],
+                self._with_prior(self._mean_of_priors(priors), labels, slices),
+                missing="annotation" if in_time else "time",
+            )
         shown = torch.unique(torch.cat([f.truth for f in folds])).tolist()
         prior_only = tuple(c for c in range(1, self.classes) if c not in shown)
         (model, *others), whole = self._fit(folds, begun)
@@ -119,16 +132,33 @@ class Stacker:
         ensemble = self._keep_priors_of(prior_only, weighted_mean(every, weights), priors)
         weights = self._weights_of_other_folds(rows, truths)
         # Without predictions of whole volumes a network has nothing to train on.
-        training = [self._with_prior(weighted_mean(p, w), f.labels, f.slices)
-                    for p, w, f in zip(predictions, weights, folds, strict=True)] if whole else []
-        scored = [prior_of(volume, self.classes, (f.known,))[:, s]
-                  for volume, f, s in zip(training, folds, scorable, strict=True)] if whole else \
-            [weighted_mean(r, w) for r, w in zip(rows, weights, strict=True)]
-        return Stack(training, self._with_prior(ensemble, labels, slices), prior_only,
-                     self._scores(scored, rows, truths), missing="" if whole else "time")
+        training = (
+            [
+                self._with_prior(weighted_mean(p, w), f.labels, f.slices)
+                for p, w, f in zip(predictions, weights, folds, strict=True)
+            ]
+            if whole
+            else []
+        )
+        scored = (
+            [
+                prior_of(volume, self.classes, (f.known,))[:, s]
+                for volume, f, s in zip(training, folds, scorable, strict=True)
+            ]
+            if whole
+            else [weighted_mean(r, w) for r, w in zip(rows, weights, strict=True)]
+        )
+        return Stack(
+            training,
+            self._with_prior(ensemble, labels, slices),
+            prior_only,
+            self._scores(scored, rows, truths),
+            missing="" if whole else "time",
+        )
 
-    def _ensemble_weights(self, rows: list[torch.Tensor], truths: list[torch.Tensor]
-                          ) -> torch.Tensor:
+    def _ensemble_weights(
+        self, rows: list[torch.Tensor], truths: list[torch.Tensor]
+    ) -> torch.Tensor:
         """Weights fitted on folds, half way to the default ones; these where nothing is scorable.
 
         rows: per fold class probabilities (priors + 1, classes, voxels).
@@ -140,24 +170,30 @@ class Stacker:
         fitted = fit_ensemble_weights(torch.cat(rows, dim=2), torch.cat(truths))
         return SHRINKAGE * fitted + (1 - SHRINKAGE) * default
 
-    def _weights_of_other_folds(self, rows: list[torch.Tensor], truths: list[torch.Tensor]
-                                ) -> list[torch.Tensor]:
+    def _weights_of_other_folds(
+        self, rows: list[torch.Tensor], truths: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
         """For each fold weights fitted on the others, so that they can be scored on it."""
         if len(rows) == 1:
             return [self._ensemble_weights(rows, truths)]
-        return [self._ensemble_weights(rows[:n] + rows[n + 1:], truths[:n] + truths[n + 1:])
-                for n in range(len(rows))]
+        return [
+            self._ensemble_weights(rows[:n] + rows[n + 1 :], truths[:n] + truths[n + 1 :])
+            for n in range(len(rows))
+        ]
 
-    def _scores(self, predictions: list[torch.Tensor], rows: list[torch.Tensor],
-                truths: list[torch.Tensor]) -> list[dict] | None:
+    def _scores(
+        self, predictions: list[torch.Tensor], rows: list[torch.Tensor], truths: list[torch.Tensor]
+    ) -> list[dict] | None:
         """IoU and Dice per segment of each fold's prediction with weights fitted on the others;
         None where nothing is scorable."""
         if len(predictions) == 1:  # then weights are fitted on one half and scored on the other
             half = len(truths[0]) // 2
             rows = [rows[0][:, :, :half], rows[0][:, :, half:]]
             truths = [truths[0][:half], truths[0][half:]]
-            predictions = [weighted_mean(r, w) for r, w in
-                           zip(rows, self._weights_of_other_folds(rows, truths), strict=True)]
+            predictions = [
+                weighted_mean(r, w)
+                for r, w in zip(rows, self._weights_of_other_folds(rows, truths), strict=True)
+            ]
         found, truth = torch.cat([p.argmax(dim=0) for p in predictions]), torch.cat(truths)
         if not len(truth):
             return None
@@ -181,8 +217,9 @@ class Stacker:
         weights = self.default_weights[:-1]
         return weighted_mean(priors, weights / weights.sum())
 
-    def _keep_priors_of(self, classes: tuple[int, ...], ensemble: torch.Tensor,
-                        priors: torch.Tensor) -> torch.Tensor:
+    def _keep_priors_of(
+        self, classes: tuple[int, ...], ensemble: torch.Tensor, priors: torch.Tensor
+    ) -> torch.Tensor:
         """The ensemble, in which classes that the shallow model was not fitted on have the
         probabilities that the priors give them."""
         if not classes:
@@ -194,12 +231,16 @@ class Stacker:
         ensemble[list(classes)] = kept
         return ensemble
 
-    def _folds(self, labels: torch.Tensor, slices: list[AnnotatedSlice],
-               once: float) -> list[FoldData]:
+    def _folds(
+        self, labels: torch.Tensor, slices: list[AnnotatedSlice], once: float
+    ) -> list[FoldData]:
         """once: seconds for one set of priors; from a fold's share of the labels less, it takes
         that share less."""
-        most = None if self.seconds is None else \
-            max(2, 1 + int(self.seconds_alone / 2 // max(once, 1e-9)))
+        most = (
+            None
+            if self.seconds is None
+            else max(2, 1 + int(self.seconds_alone / 2 // max(once, 1e-9)))
+        )
         parts, found = make_folds(labels, self.volume, slices, most), []
         for part in parts:
             self.step(len(found) / (2 * len(parts) + 1))
@@ -215,24 +256,30 @@ class Stacker:
             priors = self.maker.make(shown, complete).half()
             distance = self._distance(shown, complete)
             rows = self._inputs(priors, distance)[:, known].T
-            found.append(FoldData(own, list(part.slices), known, priors, distance, rows,
-                                  own[known]))
+            found.append(
+                FoldData(own, list(part.slices), known, priors, distance, rows, own[known])
+            )
         return found
 
     def _fit(self, folds: list[FoldData], begun: float) -> tuple[list[VoxelClassifier], bool]:
         """See `FoldModels.fit`."""
+
         def check() -> None:
             self.step(len(folds) / (2 * len(folds) + 1))
 
         models = FoldModels(folds, self.classes, self.seed, self.dtype, check)
         return models.fit(self.seconds, self.seconds_alone, begun, self._inputs)
 
-    def _out_of_fold(self, folds: list[FoldData], models: list[VoxelClassifier], whole: bool
-                     ) -> tuple[list[FoldData], list[torch.Tensor]]:
+    def _out_of_fold(
+        self, folds: list[FoldData], models: list[VoxelClassifier], whole: bool
+    ) -> tuple[list[FoldData], list[torch.Tensor]]:
         """The folds that are predicted, and out-of-fold predictions for each: float16
         (priors + 1, classes, k, j, i), or (priors + 1, classes, voxels) of its known voxels."""
-        predicting = {number: model for model, out in zip(
-            models, left_out(len(folds), len(models)), strict=True) for number in out}
+        predicting = {
+            number: model
+            for model, out in zip(models, left_out(len(folds), len(models)), strict=True)
+            for number in out
+        }
         predicted, predictions = [folds[number] for number in sorted(predicting)], []
         for number, fold in zip(sorted(predicting), predicted, strict=True):
             self.step((len(folds) + number + 1) / (2 * len(folds) + 1))
@@ -242,28 +289,35 @@ class Stacker:
             predictions.append(torch.cat((priors, shallow[None].half())))
         return predicted, predictions
 
-    def _inputs(self, priors: torch.Tensor, distance: torch.Tensor,
-                part: slice = slice(None)) -> torch.Tensor:
+    def _inputs(
+        self, priors: torch.Tensor, distance: torch.Tensor, part: slice = slice(None)
+    ) -> torch.Tensor:
         """float16 (f, planes, j, i): all features of the shallow model. part: planes along k."""
-        return torch.cat((self.features[:, part], distance[None, part],
-                          priors[:, 1:, part].flatten(0, 1)))
+        return torch.cat(
+            (self.features[:, part], distance[None, part], priors[:, 1:, part].flatten(0, 1))
+        )
 
     def _distance(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> torch.Tensor:
         """float16 (k, j, i): distance to the nearest slice and, where there are labels outside of
         complete slices, to the nearest of these."""
         distance = log_distance_to(slices, self.volume, self.maker.spacing)
-        rest = torch.where(labels_of([Fold(slices)], labels, self.volume) == UNLABELLED, labels,
-                           UNLABELLED)
+        rest = torch.where(
+            labels_of([Fold(slices)], labels, self.volume) == UNLABELLED, labels, UNLABELLED
+        )
         if not bool((rest != UNLABELLED).any()):
             return distance
         return torch.minimum(distance, log_distance_to_labels(rest, self.maker.spacing))
 
-    def _with_prior(self, probabilities: torch.Tensor, labels: torch.Tensor,
-                    slices: list[AnnotatedSlice]) -> WorkingVolume:
+    def _with_prior(
+        self, probabilities: torch.Tensor, labels: torch.Tensor, slices: list[AnnotatedSlice]
+    ) -> WorkingVolume:
         """The volume with these class probabilities, smoothed, as further channels."""
-        return replace(self.volume,
-                       image=torch.cat((self.volume.image, self._smoothed(probabilities)[1:])),
-                       labels=labels, slices=slices)
+        return replace(
+            self.volume,
+            image=torch.cat((self.volume.image, self._smoothed(probabilities)[1:])),
+            labels=labels,
+            slices=slices,
+        )
 
     def _smoothed(self, probabilities: torch.Tensor) -> torch.Tensor:
         return smooth_probabilities(probabilities, self.volume.image, self.maker.spacing)

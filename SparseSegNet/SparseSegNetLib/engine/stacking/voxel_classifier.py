@@ -42,8 +42,14 @@ class VoxelClassifier:
     check: called now and then; it may raise to break off.
     """
 
-    def __init__(self, layers: list[tuple[torch.Tensor, torch.Tensor]], mean: torch.Tensor,
-                 sd: torch.Tensor, cast: torch.autocast, check: Callable[[], None]):
+    def __init__(
+        self,
+        layers: list[tuple[torch.Tensor, torch.Tensor]],
+        mean: torch.Tensor,
+        sd: torch.Tensor,
+        cast: torch.autocast,
+        check: Callable[[], None],
+    ):
         self.layers, self.mean, self.sd, self.check = layers, mean, sd, check
         self._cast = cast
 
@@ -54,10 +60,10 @@ class VoxelClassifier:
         found = torch.empty((self.layers[-1][0].shape[-1], flat.shape[1]), device=flat.device)
         for first in range(0, flat.shape[1], AT_ONCE):
             self.check()
-            part = normalised(flat[:, first:first + AT_ONCE].T, self.mean, self.sd)
+            part = normalised(flat[:, first : first + AT_ONCE].T, self.mean, self.sd)
             with self._cast:
                 logits = forward(self.layers, part)
-            found[:, first:first + AT_ONCE] = logits.float().softmax(dim=1).T
+            found[:, first : first + AT_ONCE] = logits.float().softmax(dim=1).T
         return found.view(-1, *features.shape[1:])
 
 
@@ -69,9 +75,15 @@ class ClassifierFitter:
     check: called now and then while models learn and predict; it may raise to break off.
     """
 
-    def __init__(self, features: Sequence[torch.Tensor], labels: Sequence[torch.Tensor],
-                 classes: int, seed: int = 0, dtype: str = "float32",
-                 check: Callable[[], None] = lambda: None):
+    def __init__(
+        self,
+        features: Sequence[torch.Tensor],
+        labels: Sequence[torch.Tensor],
+        classes: int,
+        seed: int = 0,
+        dtype: str = "float32",
+        check: Callable[[], None] = lambda: None,
+    ):
         self.classes, self.seed, self.check = classes, seed, check
         self.device, kind = features[0].device, getattr(torch, dtype)
         self._cast = torch.autocast(self.device.type, kind, enabled=dtype != "float32")
@@ -82,7 +94,8 @@ class ClassifierFitter:
         self.rows = normalised(rows, self.mean, self.sd).to(kind)
         self.labels = torch.cat([group[at] for group, at in zip(labels, drawn, strict=True)]).long()
         self._groups = torch.arange(len(self.labels), device=self.device).split(
-            [len(at) for at in drawn])
+            [len(at) for at in drawn]
+        )
 
     @property
     def steps(self) -> int:
@@ -104,8 +117,9 @@ class ClassifierFitter:
             at = torch.rand(len(parts), BATCH, generator=random, device=self.device)
             at = joined[first + (at * sizes).long().clamp_max(sizes - 1)]
             x, labels = self.rows[at], self.labels[at]
-            x = x + NOISE * torch.randn(x.shape[1:], generator=random, device=self.device,
-                                        dtype=x.dtype)
+            x = x + NOISE * torch.randn(
+                x.shape[1:], generator=random, device=self.device, dtype=x.dtype
+            )
             with self._cast:
                 logits = forward(layers, x)
             # Each model's own weighted mean, and their sum: none gets a gradient from another.
@@ -116,8 +130,16 @@ class ClassifierFitter:
             rate, beta = one_cycle(number, steps)
             optimiser.param_groups[0].update(lr=RATE * rate, betas=(beta, 0.999))
             optimiser.step()
-        return [VoxelClassifier([(w.detach()[n], b.detach()[n]) for w, b in layers], self.mean,
-                                self.sd, self._cast, self.check) for n in range(len(parts))]
+        return [
+            VoxelClassifier(
+                [(w.detach()[n], b.detach()[n]) for w, b in layers],
+                self.mean,
+                self.sd,
+                self._cast,
+                self.check,
+            )
+            for n in range(len(parts))
+        ]
 
     def seconds_per_step(self, models: int) -> float:
         """What a step of so many models takes, by trying."""
@@ -133,9 +155,21 @@ class ClassifierFitter:
         linear layers begin."""
         sizes, layers = (self.rows.shape[1], HIDDEN, HIDDEN, self.classes), []
         for inputs, outputs in pairwise(sizes):
-            layers.append(tuple(
-                ((2 * torch.rand(models, wide, outputs, generator=random, device=self.device) - 1)
-                 / math.sqrt(inputs)).requires_grad_() for wide in (inputs, 1)))
+            layers.append(
+                tuple(
+                    (
+                        (
+                            2
+                            * torch.rand(
+                                models, wide, outputs, generator=random, device=self.device
+                            )
+                            - 1
+                        )
+                        / math.sqrt(inputs)
+                    ).requires_grad_()
+                    for wide in (inputs, 1)
+                )
+            )
         return layers
 
 

@@ -24,8 +24,11 @@ def feature_count(channels: int) -> int:
 
 
 @torch.no_grad()
-def voxel_features(volume: WorkingVolume, spacing: tuple[float, float, float],
-            step: Callable[[], None] = lambda: None) -> torch.Tensor:
+def voxel_features(
+    volume: WorkingVolume,
+    spacing: tuple[float, float, float],
+    step: Callable[[], None] = lambda: None,
+) -> torch.Tensor:
     """float16 (f, k, j, i), half the memory of float32: filter responses, position, and waves.
 
     step: called now and then; it may raise to break off.
@@ -33,8 +36,13 @@ def voxel_features(volume: WorkingVolume, spacing: tuple[float, float, float],
     image, shape = volume.image, volume.shape
     voxels = [torch.arange(n, device=image.device) for n in shape]
     position = grid_positions(voxels, shape)
-    return torch.cat((filters.responses(image, spacing, torch.half, step), position.half(),
-                      *waves(position, volume.slices)))
+    return torch.cat(
+        (
+            filters.responses(image, spacing, torch.half, step),
+            position.half(),
+            *waves(position, volume.slices),
+        )
+    )
 
 
 def waves(position: torch.Tensor, slices: list[AnnotatedSlice]) -> list[torch.Tensor]:
@@ -48,13 +56,15 @@ def waves(position: torch.Tensor, slices: list[AnnotatedSlice]) -> list[torch.Te
         for halves in WAVES:
             if halves < across:
                 angle = math.pi / 2 * halves * (line + 1)
-                found += [wave(angle).half().expand_as(along)[None]
-                          for wave in (torch.sin, torch.cos)]
+                found += [
+                    wave(angle).half().expand_as(along)[None] for wave in (torch.sin, torch.cos)
+                ]
     return found
 
 
-def log_distance_to(slices: list[AnnotatedSlice], volume: WorkingVolume,
-                spacing: tuple[float, float, float]) -> torch.Tensor:
+def log_distance_to(
+    slices: list[AnnotatedSlice], volume: WorkingVolume, spacing: tuple[float, float, float]
+) -> torch.Tensor:
     """float16 (k, j, i): logarithm of the distance to the nearest slice in units of the finest
     spacing; near a slice the priors deserve more trust."""
     far = torch.full(volume.shape, 1e4, device=volume.image.device)
@@ -68,9 +78,12 @@ def log_distance_to(slices: list[AnnotatedSlice], volume: WorkingVolume,
     return torch.log1p(far).half()
 
 
-def log_distance_to_labels(labels: torch.Tensor, spacing: tuple[float, float, float]) -> torch.Tensor:
+def log_distance_to_labels(
+    labels: torch.Tensor, spacing: tuple[float, float, float]
+) -> torch.Tensor:
     """As `distance_to`, to the nearest labelled voxel. labels: uint8 (k, j, i)."""
     unit = min(spacing)
-    away = ndimage.distance_transform_edt((labels == UNLABELLED).cpu().numpy(),
-                                          sampling=[mm / unit for mm in spacing])
+    away = ndimage.distance_transform_edt(
+        (labels == UNLABELLED).cpu().numpy(), sampling=[mm / unit for mm in spacing]
+    )
     return torch.log1p(torch.from_numpy(away).to(labels.device)).half()

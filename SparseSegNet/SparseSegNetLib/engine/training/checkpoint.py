@@ -28,10 +28,11 @@ def save_state(paths: tuple[Path, Path], tensors: dict[str, torch.Tensor], about
     os.replace(fresh, newest)
 
 
-def load_state(paths: tuple[Path, Path],
-               check: Callable[[dict[str, torch.Tensor], dict], None] | None = None,
-               told: Callable[[str], None] | None = None
-               ) -> tuple[dict[str, torch.Tensor], dict] | None:
+def load_state(
+    paths: tuple[Path, Path],
+    check: Callable[[dict[str, torch.Tensor], dict], None] | None = None,
+    told: Callable[[str], None] | None = None,
+) -> tuple[dict[str, torch.Tensor], dict] | None:
     """The newest state that is whole: tensors on the CPU and what goes with them; None when there
     is none.
 
@@ -57,5 +58,3 @@ def load_state(paths: tuple[Path, Path],
     if damaged and told is not None:
         told(f"{'; '.join(damaged)}: training begins anew.")
     return None
-
-

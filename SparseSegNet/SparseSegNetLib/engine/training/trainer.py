@@ -76,8 +76,15 @@ class Trainer:
     volume; without it their inputs are empty, which is enough to measure the time.
     """
 
-    def __init__(self, plan: Plan, volumes: list[WorkingVolume], classes: int,
-                 split: Split | None, seed: int, stack: Stack | None = None):
+    def __init__(
+        self,
+        plan: Plan,
+        volumes: list[WorkingVolume],
+        classes: int,
+        split: Split | None,
+        seed: int,
+        stack: Stack | None = None,
+    ):
         torch.manual_seed(seed)
         self.plan, self.classes = plan, classes
         if stack is None and plan.priors:
@@ -91,8 +98,9 @@ class Trainer:
         if stack is not None:
             self.network.leave_to_prior(stack.prior_only)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.sampler = Sampler(self.training_set.training_volumes(), classes, plan,
-                               torch.Generator().manual_seed(seed))
+        self.sampler = Sampler(
+            self.training_set.training_volumes(), classes, plan, torch.Generator().manual_seed(seed)
+        )
         self.optimiser = make_optimiser(plan, self.network)
         self._weigh_classes()
         self.rate = 1.0  # lowered after a step that was not finite
@@ -115,8 +123,9 @@ class Trainer:
         self._class_weights = balancing_weights(known, self.classes, 1.0)
         self.loss = make_loss(self.plan.loss, self._class_weights)
 
-    def change_labels(self, number: int, labels: torch.Tensor, slices: list[AnnotatedSlice]
-                      ) -> None:
+    def change_labels(
+        self, number: int, labels: torch.Tensor, slices: list[AnnotatedSlice]
+    ) -> None:
         """Go on with other labels of a volume; what is new among them is taught more often for a
         while. See `TrainingSet.change`."""
         news = self.training_set.change(number, labels, slices)
@@ -155,8 +164,7 @@ class Trainer:
         loss = self.loss(logits, labels)
         self.optimiser.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(),
-                                              self.plan.clip or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip or math.inf)
         self.steps += 1
         value, size = torch.stack((loss.detach(), norm)).tolist()  # waits for the device once
         if not (math.isfinite(value) and math.isfinite(size)):
@@ -178,14 +186,18 @@ class Trainer:
         # The average forgets its beginning quickly while the weights still move fast.
         share = 1 - min(self.plan.ema, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()),
-                                 [p.detach() for p in self.network.parameters()], share)
+            torch._foreach_lerp_(
+                list(self.average.parameters()),
+                [p.detach() for p in self.network.parameters()],
+                share,
+            )
             for mine, other in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 if mine.is_floating_point():
                     mine.lerp_(other, share)
 
-    def train(self, done: Callable[[int], float],
-              report: Callable[[Report], None] = lambda report: None) -> None:
+    def train(
+        self, done: Callable[[int], float], report: Callable[[Report], None] = lambda report: None
+    ) -> None:
         """Train until `done(steps)`, the share of the training that is done, reaches 1.
 
         report is called after every step; it may raise `Stopped`, upon which the weights that
@@ -206,8 +218,9 @@ class Trainer:
     def step_or_shrink(self, fraction: float) -> str | None:
         """A step, with less where memory runs out in it: what was made smaller."""
         recovered: list[str] = []
-        loss = retry_smaller(lambda: self.step(fraction), self._shrink, recovered.append, self.device,
-                         "training")
+        loss = retry_smaller(
+            lambda: self.step(fraction), self._shrink, recovered.append, self.device, "training"
+        )
         if loss is not None:
             self.losses.append(loss)
         return "; ".join(recovered) or None
@@ -240,17 +253,29 @@ class Trainer:
         inside = {s: split.scored[s.selector()] for s in split.slices}
         if self.training_set.stack is not None:
             before = {s: prior_of(scored, self.classes, s.selector()).cpu() for s in split.slices}
-            rows = torch.cat([torch.stack((before[s], planes[s]))[:, :, torch.from_numpy(inside[s])]
-                              for s in split.slices], dim=2)
-            known = torch.cat([torch.from_numpy(truth[s.selector()][inside[s]])
-                               for s in split.slices])
+            rows = torch.cat(
+                [
+                    torch.stack((before[s], planes[s]))[:, :, torch.from_numpy(inside[s])]
+                    for s in split.slices
+                ],
+                dim=2,
+            )
+            known = torch.cat(
+                [torch.from_numpy(truth[s.selector()][inside[s]]) for s in split.slices]
+            )
             self.network_share = self._share(rows, known)
             # Scored with shares that were fitted on the other half of the voxels.
             half = len(known) // 2
-            found = torch.cat([torch.lerp(*mine, self._share(*others)).argmax(dim=0)
-                               for mine, others in (
-                (rows[:, :, :half], (rows[:, :, half:], known[half:])),
-                (rows[:, :, half:], (rows[:, :, :half], known[:half]))) if mine.shape[2]])
+            found = torch.cat(
+                [
+                    torch.lerp(*mine, self._share(*others)).argmax(dim=0)
+                    for mine, others in (
+                        (rows[:, :, :half], (rows[:, :, half:], known[half:])),
+                        (rows[:, :, half:], (rows[:, :, :half], known[:half])),
+                    )
+                    if mine.shape[2]
+                ]
+            )
             return metrics.overlap(found.numpy(), known.numpy(), self.classes - 1)
         for item, found in planes.items():
             predicted[item.selector()] = found.argmax(dim=0).numpy()
@@ -263,9 +288,12 @@ class Trainer:
             return DEFAULT_NETWORK_SHARE
         return SHRINKAGE * max(0.0, float(fit_ensemble_weights(rows, known)[1]) - OPTIMISM)
 
-    def probabilities(self, volume: WorkingVolume | None = None,
-                      step: Callable[[float], None] | None = None,
-                      tile: Triple | None = None) -> torch.Tensor:
+    def probabilities(
+        self,
+        volume: WorkingVolume | None = None,
+        step: Callable[[float], None] | None = None,
+        tile: Triple | None = None,
+    ) -> torch.Tensor:
         """Class probabilities float32 (classes, k, j, i) of a volume; without one, and blended
         with its prior where there is one, of `target`. tile: another than the plan's."""
         if volume is None:
@@ -288,8 +316,9 @@ class Trainer:
         prior = prior_of(self.target, self.classes, item.selector()).cpu()
         if not self.steps:
             return prior
-        return torch.lerp(prior, self.predictor().slice_probabilities(volume, item),
-                          self.network_share)
+        return torch.lerp(
+            prior, self.predictor().slice_probabilities(volume, item), self.network_share
+        )
 
     def move(self, device: torch.device) -> None:
         """Take everything to another device, and leave nothing on the one before."""

@@ -25,8 +25,13 @@ class TrainingSet:
     fresh: the fold of what was drawn since the stack was made, or None.
     """
 
-    def __init__(self, volumes: list[WorkingVolume], split: Split | None, stack: Stack | None,
-                 holding_out: bool):
+    def __init__(
+        self,
+        volumes: list[WorkingVolume],
+        split: Split | None,
+        stack: Stack | None,
+        holding_out: bool,
+    ):
         self.stack, self.split = stack, split
         self.volumes = [stack.target] if stack is not None else list(volumes)
         self.holding_out = holding_out and split is not None
@@ -46,8 +51,9 @@ class TrainingSet:
     def training_volumes(self) -> list[WorkingVolume]:
         """What is trained on now."""
         if self.stack is not None and self.stack.folds:
-            folds = [f for f in self.stack.folds
-                     if not self.holding_out or f is not self.split.fold]
+            folds = [
+                f for f in self.stack.folds if not self.holding_out or f is not self.split.fold
+            ]
             return folds if self.fresh is None else [*folds, self.fresh]
         if not self.holding_out:
             return self.volumes
@@ -69,22 +75,27 @@ class TrainingSet:
             if volume is None:
                 return None
             if id(volume) not in moved:  # a volume that is two things stays one
-                moved[id(volume)] = replace(volume, image=volume.image.to(device),
-                                            labels=volume.labels.to(device))
+                moved[id(volume)] = replace(
+                    volume, image=volume.image.to(device), labels=volume.labels.to(device)
+                )
             return moved[id(volume)]
 
         before = (self.volumes, self.stack, self.split)  # alive, so that no id comes twice
         self.volumes = [there(v) for v in self.volumes]
         if self.stack is not None:
-            self.stack = replace(self.stack, folds=[there(f) for f in self.stack.folds],
-                                 target=there(self.stack.target))
+            self.stack = replace(
+                self.stack,
+                folds=[there(f) for f in self.stack.folds],
+                target=there(self.stack.target),
+            )
         if self.split is not None:
             self.split = replace(self.split, fold=there(self.split.fold))
         self.fresh = there(self.fresh)
         del before
 
-    def change(self, number: int, labels: torch.Tensor, slices: list[AnnotatedSlice]
-               ) -> torch.Tensor:
+    def change(
+        self, number: int, labels: torch.Tensor, slices: list[AnnotatedSlice]
+    ) -> torch.Tensor:
         """Put other labels in the place of a volume's, from its number in `volumes` on.
 
         labels: uint8 (k, j, i), 255 = unlabelled.
@@ -117,7 +128,10 @@ class TrainingSet:
         drawn &= labels != UNLABELLED
         if bool(drawn.any()):
             known = {s for fold in folds for s in fold.slices}
-            self.fresh = replace(volume, labels=torch.where(drawn, labels, nothing),
-                                 slices=[s for s in volume.slices if s not in known])
+            self.fresh = replace(
+                volume,
+                labels=torch.where(drawn, labels, nothing),
+                slices=[s for s in volume.slices if s not in known],
+            )
         else:
             self.fresh = None

@@ -28,19 +28,44 @@ from .trainer import Trainer
 PARTS = ("network", "average")
 RANDOM = ("random.sampler", "random.torch")
 SIZES = rows(whole(1, 1 << 20), 3, 3)
-STATE = record({
-    "steps": whole(0), "scorings": whole(0), "rate": number(0), "losses": rows(number()),
-    "network_share": number(0, 1), "held": flag(), "held_slices": optional(rows(text())),
-    "best": optional(number()), "batch": whole(1, 1 << 16), "patch": SIZES,
-    "optimiser": record({"state": mapping(mapping(anything())),
-                         "groups": rows(mapping(anything()), 1)}),
-    "plan": of_type(Plan), "seconds": number(0), "began": number(0)})
-PLAN = record({
-    "shape": SIZES, "patch": SIZES, "tile": SIZES, "batch": whole(1, 1 << 16),
-    "spacing": rows(number(1e-12), 3, 3), "width": whole(1, 1 << 12),
-    "strides": rows(SIZES, 0, 16), "kernels": rows(SIZES, 1, 17)},
-    {"network": choice(*PRESETS), "loss": choice(*LOSSES), "dtype": choice("bfloat16", "float32"),
-     "optimiser": choice("adamw", "adam", "sgd")})
+STATE = record(
+    {
+        "steps": whole(0),
+        "scorings": whole(0),
+        "rate": number(0),
+        "losses": rows(number()),
+        "network_share": number(0, 1),
+        "held": flag(),
+        "held_slices": optional(rows(text())),
+        "best": optional(number()),
+        "batch": whole(1, 1 << 16),
+        "patch": SIZES,
+        "optimiser": record(
+            {"state": mapping(mapping(anything())), "groups": rows(mapping(anything()), 1)}
+        ),
+        "plan": of_type(Plan),
+        "seconds": number(0),
+        "began": number(0),
+    }
+)
+PLAN = record(
+    {
+        "shape": SIZES,
+        "patch": SIZES,
+        "tile": SIZES,
+        "batch": whole(1, 1 << 16),
+        "spacing": rows(number(1e-12), 3, 3),
+        "width": whole(1, 1 << 12),
+        "strides": rows(SIZES, 0, 16),
+        "kernels": rows(SIZES, 1, 17),
+    },
+    {
+        "network": choice(*PRESETS),
+        "loss": choice(*LOSSES),
+        "dtype": choice("bfloat16", "float32"),
+        "optimiser": choice("adamw", "adam", "sgd"),
+    },
+)
 
 
 def check_state(tensors: dict[str, torch.Tensor], about: dict) -> None:
@@ -48,7 +73,9 @@ def check_state(tensors: dict[str, torch.Tensor], about: dict) -> None:
     STATE(about, "")
     PLAN(about["plan"], "plan")
     if len(about["plan"]["kernels"]) != len(about["plan"]["strides"]) + 1:
-        raise ValidationError("plan.kernels", "one more than strides", len(about["plan"]["kernels"]))
+        raise ValidationError(
+            "plan.kernels", "one more than strides", len(about["plan"]["kernels"])
+        )
     for name in RANDOM:
         if name not in tensors or tensors[name].dtype != torch.uint8:
             raise ValueError(f"the state of the random numbers '{name}' is missing")
@@ -70,12 +97,17 @@ def state_of(trainer: Trainer) -> tuple[dict[str, torch.Tensor], dict]:
     tensors["random.torch"] = torch.get_rng_state()
     split = trainer.split
     return tensors, {
-        "steps": trainer.steps, "scorings": trainer.scorings, "rate": trainer.rate,
-        "losses": list(trainer.losses), "network_share": trainer.network_share,
+        "steps": trainer.steps,
+        "scorings": trainer.scorings,
+        "rate": trainer.rate,
+        "losses": list(trainer.losses),
+        "network_share": trainer.network_share,
         "held": trainer.training_set.holding_out,
         "held_slices": None if split is None else split.names(),
         "best": None if trainer.best is None else trainer.best[0],
-        "batch": trainer.plan.batch, "patch": list(trainer.plan.patch), "optimiser": optimiser,
+        "batch": trainer.plan.batch,
+        "patch": list(trainer.plan.patch),
+        "optimiser": optimiser,
     }
 
 
@@ -85,9 +117,13 @@ def restore(trainer: Trainer, tensors: dict[str, torch.Tensor], about: dict) -> 
     Slices stay held out only if they are the same ones now; others the network has seen. Raises
     ValueError when the state belongs to another network.
     """
+
     def part(name: str) -> dict[str, torch.Tensor]:
-        return {key[len(name) + 1:]: value.to(trainer.device)
-                for key, value in tensors.items() if key.startswith(name + ".")}
+        return {
+            key[len(name) + 1 :]: value.to(trainer.device)
+            for key, value in tensors.items()
+            if key.startswith(name + ".")
+        }
 
     try:
         for name in PARTS:
@@ -129,6 +165,6 @@ def unflatten(tensors: dict[str, torch.Tensor], rest: dict, prefix: str) -> dict
     state: dict[int, dict] = {int(n): dict(v) for n, v in rest["state"].items()}
     for name, value in tensors.items():
         if name.startswith(prefix):
-            number, entry = name[len(prefix):].split(".", 1)
+            number, entry = name[len(prefix) :].split(".", 1)
             state.setdefault(int(number), {})[entry] = value
     return {"state": state, "param_groups": rest["groups"]}
