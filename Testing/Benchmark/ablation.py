@@ -38,7 +38,8 @@ from SparseSegNetLib.engine.stacking import voxel_features as features
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
 from SparseSegNetLib.engine.stacking.stack import Stack
 from SparseSegNetLib.engine.stacking.stacker import Stacker
-from SparseSegNetLib.engine.training.trainer import Trainer, by_time
+from SparseSegNetLib.engine.training.report import by_time
+from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.runfolder.folder import RunInput
 
 STRONG = Strength(

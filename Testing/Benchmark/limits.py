@@ -23,7 +23,8 @@ from SparseSegNetLib.engine.compute import metrics
 from SparseSegNetLib.engine.compute.threads import prepare_threads
 from SparseSegNetLib.engine.plan import Fingerprint
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
-from SparseSegNetLib.engine.training.trainer import Trainer, by_time
+from SparseSegNetLib.engine.training.report import by_time
+from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
 from SparseSegNetLib.runfolder.options import Options
 

@@ -35,7 +35,8 @@ from SparseSegNetLib.engine.networks import build
 from SparseSegNetLib.engine.plan import Fingerprint, Plan
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.prediction.inference import Predictor
-from SparseSegNetLib.engine.training.trainer import Trainer, by_steps
+from SparseSegNetLib.engine.training.report import by_steps
+from SparseSegNetLib.engine.training.trainer import Trainer
 
 WARM_UP = 3  # steps that are not counted
 TURNS = 3

@@ -71,7 +71,7 @@ class Diagnosis:
 
     def __init__(self, device: str = "auto", folder: Path | str | None = None):
         self._folder = Path(folder or tempfile.gettempdir())
-        self._said, self._last_stderr = b"", b""
+        self._stdout, self._stderr = b"", b""
         self._until = time.monotonic() + PATIENCE
         self.report: dict | None = None
         try:
@@ -84,11 +84,11 @@ class Diagnosis:
         while self.report is None and (chunk := self._transport.receive()) is not None:
             stream, data = chunk
             if stream == "out":
-                self._said += data
+                self._stdout += data
             elif stream == "err":
-                self._last_stderr += data
+                self._stderr += data
             else:
-                self.report = report_of(data, self._said, self._last_stderr, self._folder)
+                self.report = report_of(data, self._stdout, self._stderr, self._folder)
         if self.report is None and time.monotonic() > self._until:
             self._transport.kill()
             self.report = failed(

@@ -1,10 +1,9 @@
-"""A training run as its user sees it: state, progress, metrics, commands, result."""
+"""A training run in its client: state, progress, metrics, commands, result."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 
 import numpy as np
 
@@ -13,29 +12,29 @@ from ..errors import EngineError, InputError
 from ..runfolder.changes import Changes
 from ..runfolder.exit_codes import CANCELLED
 from ..runfolder.folder import RunFolder
-from ..runfolder.links import open_to_append
 from ..runfolder.messages import ProtocolError, check_message
 from ..runfolder.protocol import LineBuffer, decode, encode
+from .engine_log import EngineLog
+from .failures import SILENCE, protocol_error, protocol_warning, reported_error, silence
 from .processes import explain_end, interrupted_end, kill_tree
+from .states import ENDED, state_of_phase
 from .transport import start
 
 WORKER = "SparseSegNetLib.engine.worker"
-ENDED = ("done", "failed", "cancelled")
-STATE_OF_PHASE = {
-    "correcting bias": "preparing",
-    "probing": "preparing",
-    "predicting": "finishing",
-    "paused": "paused",
-}
-ENDING = 8.0  # seconds that an engine whose client has left may take to end, and some more
-SILENCE = 15.0  # seconds without a word from the engine until the client says so
+ENDING = 8.0  # seconds that an engine whose client has ended may take to end, and some more
 LONGEST_POLL = 0.005  # seconds that `poll` takes in what has come; the rest comes with the next
 
 
 def worker_arguments(
     folder: RunFolder, changes: str | None = None, patience: float = 0.0
 ) -> list[str]:
-    """Python's arguments for an engine that has a client."""
+    """Arguments of Python for an engine that has a client.
+
+    Args:
+        folder: The run folder.
+        changes: A folder of `Changes` that the engine writes into the run folder.
+        patience: Seconds that the engine waits for another one on this folder to end.
+    """
     return [
         "-m",
         WORKER,
@@ -49,13 +48,21 @@ def worker_arguments(
 class EngineRun:
     """Starts the engine on a run folder and follows it.
 
-    state: preparing, training, paused, finishing, done, failed or cancelled.
-    progress: the newest ``progress`` event (step, loss, seconds, remaining, fraction, phase).
-    metrics: all ``metrics`` events.  plan: the engine's plan once known.  silent: whether the
-    engine has not been heard of for a while.
-    error: EngineError when failed.  Observers are called with each event, a dictionary, from
-    within `poll`, in the thread that calls it. Two events are the client's own: ``silent``
-    (seconds, text) and ``ended`` (state).
+    Args:
+        folder: The run folder.
+        transport: Runs the engine; None starts one that fits this process.
+        changes: Labels and options to resume with; the engine writes them once it owns the folder.
+        patience: Seconds that the engine waits for another one on this folder to end.
+
+    Attributes:
+        state: preparing, training, paused, finishing, done, failed or cancelled.
+        progress: The newest ``progress`` event (step, loss, seconds, remaining, fraction, phase).
+        metrics: All ``metrics`` events.
+        warnings: Messages of the engine to the user.
+        plan: The engine's plan once known.
+        summary: The ``done`` event of a run that is done.
+        error: EngineError of a run that failed, else None.
+        silent: Whether the engine has not been heard of for a while.
     """
 
     def __init__(
@@ -65,8 +72,6 @@ class EngineRun:
         changes: Changes | None = None,
         patience: float = 0.0,
     ):
-        """changes: what to go on with; the engine writes it, once it owns the folder.  patience:
-        seconds that the engine waits for another one on this folder to end."""
         self.folder = folder
         self.state = "preparing"
         self.progress: dict = {}
@@ -78,9 +83,7 @@ class EngineRun:
         self.silent = False
         self._observers: list[Callable[[dict], None]] = []
         self._lines = LineBuffer()
-        self._last_stderr = ""
-        self._last_stdout = ""
-        self._complaint_lines = LineBuffer()
+        self._log = EngineLog(folder.log_path)
         self._done: dict | None = None
         self._reported: EngineError | None = None
         self._protocol_error = ""
@@ -90,7 +93,7 @@ class EngineRun:
         self._kill_at: float | None = None
         self._trained = False
         self._pid: int | None = None
-        self._heard = time.monotonic()
+        self._last_heard = time.monotonic()
         self._changes = None if changes is None else changes.handed()
         try:
             self._transport = transport or start(
@@ -101,18 +104,24 @@ class EngineRun:
             raise
 
     def observe(self, observer: Callable[[dict], None]) -> None:
+        """Has a function called with each event of the engine, a dictionary.
+
+        It is called from within `poll`, in the thread that calls it. Two events are the client's
+        own: ``silent`` (seconds, text) and ``ended`` (state).
+        """
         self._observers.append(observer)
 
     @property
     def ended(self) -> bool:
+        """True once the run is done, failed or cancelled."""
         return self.state in ENDED
 
     def poll(self) -> str:
-        """Take in what the engine has said so far, without waiting. Returns the state."""
+        """Handles the engine's events so far, without waiting. Returns the state."""
         return self._read_output(0.0)
 
     def wait(self, timeout: float | None = None) -> str:
-        """Follow the run until it ends or `timeout` seconds have passed. Returns the state."""
+        """Follows the run until it ends or `timeout` seconds have passed. Returns the state."""
         end = None if timeout is None else time.monotonic() + timeout
         while not self.ended and (end is None or time.monotonic() < end):
             # Short waits, so that Ctrl-C is answered on every platform.
@@ -120,29 +129,36 @@ class EngineRun:
         return self.state
 
     def stop(self) -> None:
-        """End training now, keep the best result so far: predict, then finish as done."""
-        self._say("stop")
+        """Ends training now and keeps the best result so far: predicts, and ends as done."""
+        self._send("stop")
 
     def pause(self) -> None:
-        """Let the engine rest, and free the GPU's memory, until `resume`. Its time stands still."""
-        self._say("pause")
+        """Pauses the training until `resume`: frees the GPU's memory and stops the clock."""
+        self._send("pause")
 
     def resume(self) -> None:
-        """Go on after `pause`."""
-        self._say("resume")
+        """Resumes after `pause`."""
+        self._send("resume")
 
     def set_time_budget(self, seconds: float) -> None:
-        """Change the time that the run may take in all, while it trains."""
-        self._say("set", time_budget=float(seconds))
+        """Changes the time budget of the whole run while it trains."""
+        self._send("set", time_budget=float(seconds))
 
     def change_labels(
         self, labels: np.ndarray, slices: Iterable[AnnotatedSlice], number: int = 1
     ) -> None:
-        """Train on other labels of input `number` from now on, without beginning anew.
+        """Trains on other labels from now on, without beginning anew.
 
-        labels: uint8 (k, j, i), 255 = unlabelled.  slices: the annotated ones. Raises InputError
-        when they do not fit the run, OSError when they cannot be written. Until the engine owns
-        the run folder they are kept here.
+        Until the engine owns the run folder they are kept here.
+
+        Args:
+            labels: uint8 (k, j, i), 255 = unlabelled.
+            slices: The annotated ones.
+            number: Of the input, from 1.
+
+        Raises:
+            InputError: They do not fit the run.
+            OSError: They cannot be written.
         """
         if self.ended:
             raise InputError(f"the labels of a run that is {self.state} cannot be changed.")
@@ -151,10 +167,10 @@ class EngineRun:
             self._unsent[number] = labels.copy(), list(slices)
             return
         self.folder.write_labels(number, labels, list(slices))
-        self._say("labels-changed", input=number)
+        self._send("labels-changed", input=number)
 
     def _send_labels(self) -> None:
-        """The engine owns the folder now: what was changed before can be written."""
+        """Writes labels that were changed before the engine owned the folder."""
         self._owner = True
         unsent, self._unsent = self._unsent, {}
         for number, (labels, slices) in unsent.items():
@@ -166,49 +182,63 @@ class EngineRun:
                 )
 
     def preview(self, planes: Sequence[str] | None = None, number: int = 1) -> None:
-        """Ask for the newest prediction: of these slices ('k:10', 'i:5,7'), or of everything.
-        A ``preview`` event tells when it lies in the run folder."""
-        self._say("preview", input=number, **({} if planes is None else {"planes": list(planes)}))
+        """Requests the newest prediction; a ``preview`` event tells when it is in the run folder.
+
+        Args:
+            planes: The wanted slices, such as ['k:10', 'i:5,7']; None for the whole volume.
+            number: Of the input, from 1.
+        """
+        self._send("preview", input=number, **({} if planes is None else {"planes": list(planes)}))
 
     def cancel(self, patience: float = 3.0) -> None:
-        """Give the run up. The engine is asked first and killed after `patience` seconds."""
+        """Cancels the run and waits for its end; kills the engine after `patience` seconds."""
         self.begin_cancel(patience)
         self.wait(2 * patience)
 
     def begin_cancel(self, patience: float = 3.0) -> None:
-        """Give the run up without waiting: `poll` sees it end, and kills the engine when it has
-        not ended by itself after `patience` seconds."""
+        """Cancels the run without waiting.
+
+        `poll` notices its end, and kills the engine after `patience` seconds.
+        """
         if self.ended or self._cancelling:
             return
         self._cancelling = True
         self._kill_at = time.monotonic() + patience
-        self._say("cancel")
+        self._send("cancel")
         self._transport.close_input()
 
     def interrupt(self, patience: float = 10.0) -> None:
-        """Have the engine write a checkpoint and end, without waiting: `poll` sees it end, and
-        kills it after `patience` seconds. The run is failed then, its error 'interrupted'."""
+        """Has the engine write a checkpoint and end, without waiting.
+
+        `poll` notices its end, and kills it after `patience` seconds. The run has failed then, with
+        the error 'interrupted'.
+        """
         if self.ended or self._cancelling or self._interrupting:
             return
         self._interrupting = True
         self._kill_at = time.monotonic() + patience
-        self._say("interrupt")
+        self._send("interrupt")
 
     def kill(self) -> None:
-        """End the engine at once, and what it or a launcher before it has started."""
+        """Kills the engine, and what it or a launcher before it has started."""
         self._transport.kill()
         if self._pid is not None and not self.ended:
             kill_tree(self._pid)
 
     def result(self, number: int = 1) -> np.ndarray:
-        """Dense labels uint8 (k, j, i) of input `number`; raises the run's error if it failed."""
+        """Reads the dense labels uint8 (k, j, i) of input `number`.
+
+        Raises:
+            EngineError: The run failed.
+            InputError: The run has no result.
+        """
         if self.error is not None:
             raise self.error
         if self.state != "done":
             raise InputError(f"the run has no result: it is {self.state}.")
         return self.folder.read_result(number)
 
-    def _say(self, command: str, **data) -> None:
+    def _send(self, command: str, **data) -> None:
         if not self.ended:
             self._transport.send(encode("command", command, **data))
 
@@ -219,62 +249,35 @@ class EngineRun:
             self.kill()
         while not self.ended and (chunk := self._transport.receive(timeout)) is not None:
             timeout = 0.0
-            self._heard, self.silent = time.monotonic(), False
+            self._last_heard, self.silent = time.monotonic(), False
             stream, data = chunk
             if stream == "end":
                 self._end(data)
             elif stream == "err":
-                self._read_stderr(data)
+                self._log.write_stderr(data)
             else:
                 for line in self._lines.feed(data):
                     event = decode(line, "event")
                     if event is None:
-                        self._last_stdout = self._write_log([line]) or self._last_stdout
+                        self._log.write_stdout(line)
                     else:
                         self._handle_event(event, line)
             if time.monotonic() > until:
                 break
-        if not (self.ended or self.silent) and time.monotonic() - self._heard > SILENCE:
+        if not (self.ended or self.silent) and time.monotonic() - self._last_heard > SILENCE:
             self.silent = True
-            self._tell(
-                {
-                    "event": "silent",
-                    "seconds": SILENCE,
-                    "text": (
-                        f"the engine has not been heard of for {SILENCE:.0f} s. It may be busy, "
-                        f"or hang: wait, or cancel the run. The log is {self.folder.log_path}."
-                    ),
-                }
-            )
+            self._notify(silence(self.folder.log_path))
         return self.state
 
-    def _read_stderr(self, data: bytes) -> None:
-        self._last_stderr = self._write_log(self._complaint_lines.feed(data)) or self._last_stderr
-
-    def _write_log(self, lines: list[bytes]) -> str:
-        """Whole lines only, since two streams share the log. Returns the last that says
-        something."""
-        # A full disk must not hide why the engine failed. Opened each time, since a run may be let
-        # go of at any moment, and Windows deletes no folder with an open file.
-        with suppress(OSError, InputError), open_to_append(self.folder.log_path) as log:
-            log.writelines(line + b"\n" for line in lines)
-        said = (line[:1000].decode("utf-8", "replace").strip() for line in reversed(lines))
-        return next(filter(None, said), "")
-
     def _handle_event(self, event: dict, line: bytes) -> None:
-        """Handle an event; one of another form than agreed goes into the log, and is told."""
+        """Handles an event; one that breaks the protocol goes into the log, with a warning."""
         try:
             check_message(event, "event", len(self.folder.segments))
         except ProtocolError as error:
-            self._write_log([line])
+            self._log.append([line])
             if not self._protocol_error:
                 self._protocol_error = str(error)
-                self._handle(
-                    {
-                        "event": "warning",
-                        "text": f"{error}. Client and engine may be of different versions.",
-                    }
-                )
+                self._handle(protocol_warning(self._protocol_error))
             return
         self._handle(event)
 
@@ -283,13 +286,14 @@ class EngineRun:
         if kind in ("started", "ready"):
             self._pid = event["pid"]
             if kind == "ready":
-                self._write_log([])  # a log that is named anywhere is there, if empty
+                self._log.append([])  # a log that is named anywhere is there, if empty
                 self._send_labels()
         elif kind == "plan":
             self.plan = event
         elif kind == "progress":
             self.progress = event
-            self.state = self._state_in(event["phase"])
+            self.state = state_of_phase(event["phase"], self._trained)
+            self._trained |= self.state == "training"
         elif kind == "metrics":
             self.metrics.append(event)
         elif kind in ("warning", "oom-recovered"):
@@ -301,23 +305,11 @@ class EngineRun:
         elif kind == "interrupted":
             self._reported = EngineError(kind, event["cause"], event["remedy"])
         elif kind == "error":
-            remedy = event.get("remedy", "")
-            if event["code"] not in ("input", "locked"):
-                remedy = f"{remedy} The log is {self.folder.log_path}.".strip()
-            self._reported = EngineError(event["code"], event["cause"], remedy)
-        self._tell(event)
-
-    def _state_in(self, phase: str) -> str:
-        """Slices are compared before training, and again where labels have changed."""
-        if phase == "comparing slices":
-            return "training" if self._trained else "preparing"
-        state = STATE_OF_PHASE.get(phase, "training")
-        self._trained = self._trained or state == "training"
-        return state
+            self._reported = reported_error(event, self.folder.log_path)
+        self._notify(event)
 
     def _end(self, code: int) -> None:
-        if not self._complaint_lines.empty:
-            self._read_stderr(b"\n")
+        self._log.close()
         self._transport.close_input()
         self._drop_changes()
         if code == 0 and self._done is not None:
@@ -335,34 +327,23 @@ class EngineRun:
                     interrupted_end(self.folder.path)
                     if self._interrupting
                     else explain_end(
-                        code, self._last_output(), self.folder.path, self.folder.log_path
+                        code, self._log.last_output, self.folder.path, self.folder.log_path
                     )
                 )
             )
             self.state = "failed"
-        self._tell({"event": "ended", "state": self.state})
+        self._notify({"event": "ended", "state": self.state})
 
     def _not_understood(self, code: int) -> EngineError | None:
-        """Why a run has no result whose engine ended well, or said why not."""
+        """The error of a run whose engine ended well, but whose events broke the protocol."""
         if not self._protocol_error or code < 0:
             return None
-        return EngineError(
-            "protocol",
-            f"{self._protocol_error}.",
-            "Install SparseSegNet again, "
-            "so that client and engine are of the same version. The log is "
-            f"{self.folder.log_path}.",
-        )
+        return protocol_error(self._protocol_error, self.folder.log_path)
 
     def _drop_changes(self) -> None:
         if self._changes is not None:
             self._changes.cleanup()
 
-    def _last_output(self) -> str:
-        # Which of two pipes is read first is chance, but the reason of a death is on stderr.
-        said = self._last_stderr or self._last_stdout
-        return f"'{said[:300]}'." if said else "none."
-
-    def _tell(self, event: dict) -> None:
+    def _notify(self, event: dict) -> None:
         for observer in self._observers:
             observer(event)

@@ -1,16 +1,14 @@
-"""One run from its folder to its result: prepare, probe, train, predict."""
+"""A run from its folder to its result: prepare, probe, train, predict."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
 
-from ..annotation.composition import UNLABELLED
 from ..errors import EngineError
 from ..runfolder.folder import RunFolder
 from ..runfolder.lock import FolderLock
@@ -23,39 +21,36 @@ from .data.preprocessing import WorkingVolume
 from .interaction.callback import TrainingCallback, pause
 from .interaction.clock import Clock
 from .interaction.commands import Commands
-from .interaction.export import final_labels, labels_with_annotation, predict, save_trained_model
+from .interaction.ensemble_stage import EnsembleStage
+from .interaction.export import predict, save_trained_model, write_result
 from .interaction.reporter import Reporter
-from .plan import LEAST_SLICES, Plan
-from .planning.feasibility import STACK_ALONE, STACK_SHARE
-from .planning.planner import LEAST_TRAINING, Planner
-from .prediction.disagreements import disagreements
-from .priors.maker import PriorMaker
-from .stacking.prior_inputs import prior_of
+from .interaction.training_progress import TrainingProgress
+from .plan import Plan
+from .planning.planner import Planner
 from .stacking.stack import Stack
-from .stacking.stacker import Stacker
-from .stopping import Cancelled, Stopped
+from .stopping import Cancelled, PlanAnew, Stopped
 from .training.checkpoint import load_state, save_state
 from .training.held_out import Split, hold_out, hold_out_fold
-from .training.trainer import Report, Trainer
+from .training.report import Report
+from .training.trainer import Trainer
 from .training.training_state import check_state, restore, state_of
 
-WORTH_TRAINING = 5.0  # seconds, where the slices alone already gave a result
-WORTH_PLANNING = 10.0  # seconds, to begin anew since priors have become possible
-PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
-RESTACK_SHARE = 0.3  # of the time left, at most, for making the priors again
 TOO_LITTLE = (
     "The annotation cannot be divided into two parts that both show a segment: annotate "
     "each segment in a second slice or place."
 )
 
 
-class PlanAnew(Exception):
-    """So much has been annotated since that another plan is better."""
-
-
 class Job:
-    """commands: what the client wants.  emit: sends an event to the client.
-    begun: time.monotonic() at which the time budget began.  lock: the folder's, if held already."""
+    """Carries out a run.
+
+    Args:
+        path: The run folder.
+        commands: Commands of the client.
+        emit: Sends an event to the client.
+        begun: time.monotonic() at which the time budget began.
+        lock: The folder's lock if it is held already.
+    """
 
     def __init__(self, path: str, commands: Commands, emit: Callable, begun: float, lock=None):
         self.commands, self.emit, self._lock = commands, emit, lock
@@ -68,7 +63,13 @@ class Job:
         self._aside: dict[str, float] = {}
 
     def run(self) -> None:
-        """Do it all. Raises InputError, EngineError or Cancelled where it cannot be done."""
+        """Prepares, trains and predicts.
+
+        Raises:
+            InputError: The inputs cannot be trained on.
+            EngineError: Something else makes it impossible.
+            Cancelled: The client gave the run up, or stopped it before there was a result.
+        """
         with self._lock or FolderLock(self.folder.path):
             self.folder.sweep()
             threads = prepare_threads()
@@ -93,6 +94,15 @@ class Job:
                 lambda: self._check("probing"),
                 self.reporter.warn,
             )
+            self.ensemble = EnsembleStage(
+                self.inputs,
+                self.options,
+                self.classes,
+                self.commands,
+                self.clock,
+                self.reporter,
+                self._check,
+            )
             state = load_state(self.folder.state_paths, check_state, self.reporter.warn)
             while True:
                 try:
@@ -103,7 +113,7 @@ class Job:
             self._predict(plan)
 
     def _check(self, phase: str, fraction: float = 0.0) -> None:
-        """Say how far it is; pause or break off where the client asked for it."""
+        """Reports the phase; pauses, stops or cancels where the client asked for it."""
         self.reporter.progress(phase, fraction)
         if self.commands.paused:
             self.clock.pause()
@@ -115,7 +125,7 @@ class Job:
             raise Stopped
 
     def _trained(self, state: tuple[dict, dict] | None) -> Plan:
-        """Prepare and train, from a checkpoint's state if there is one. Returns the plan."""
+        """Prepares and trains, from a checkpoint if there is one. Returns the plan."""
         if state is not None:
             # The preparation is repeated, but its time was counted already.
             self.clock.seconds = state[1]["seconds"]
@@ -135,7 +145,7 @@ class Job:
         return plan
 
     def _restored(self, state: tuple[dict, dict], began: float) -> float:
-        """Put the trainer where a checkpoint left it; when its training began."""
+        """Restores the training from a checkpoint; returns when it began."""
         tensors, about = state
         try:
             restore(self.trainer, tensors, about)
@@ -149,7 +159,7 @@ class Job:
         return began
 
     def _prepare(self, known: Plan | None) -> Plan:
-        """Make the plan unless it is known, the annotated working volumes and the stack."""
+        """Makes the plan unless it is known, the working volumes, the stack and the trainer."""
         first = self.inputs.trained[0]
         if known is not None:
             plan, volume = known, self.inputs.volume(first, known.shape, self.device)
@@ -177,8 +187,10 @@ class Job:
         }
         self.folder.save_plan({"device": str(self.device), **plan.to_json()}, versions)
         self.emit("plan", device=str(self.device), **plan.to_json())
-        # On going on the priors take what they took: the weights were trained with them.
-        stack = self._stack(plan, volume, self.clock.left if known is None else self.clock.budget)
+        # On resuming priors may take as long as before: the weights were trained with them.
+        stack = self.ensemble.make(
+            plan, volume, self.clock.left if known is None else self.clock.budget
+        )
         split = self._split(plan, volume, stack)
         # The trainer alone holds on to the volumes, so that a pause can free the device.
         self.trainer = Trainer(plan, volumes, self.classes, split, self.options.seed, stack)
@@ -186,7 +198,7 @@ class Job:
         return plan
 
     def _less(self, known: Plan | None) -> str | None:
-        """Memory ran out while preparing: a coarser grid, or the CPU. None: neither is left."""
+        """Memory ran out while preparing: a coarser grid, or the CPU; None when neither is left."""
         self.trainer = None
         grid = self.planner.coarser() if known is None else None
         if grid is not None:
@@ -194,100 +206,14 @@ class Job:
         return self._to_cpu()
 
     def _to_cpu(self) -> str | None:
-        """Go on with the CPU where the device's memory does not suffice."""
+        """Continues on the CPU where the device's memory does not suffice."""
         if self.device.type == "cpu":
             return None
-        said = f"the CPU instead of {self.device}"
+        message = f"the CPU instead of {self.device}"
         self.device = torch.device("cpu")
         if self.trainer is not None:
             self.trainer.move(self.device)
-        return said
-
-    def _stack(self, plan: Plan, volume: WorkingVolume, left: float | None) -> Stack | None:
-        """What the slices alone say, which is also the first preview. left: seconds."""
-        if not plan.priors:
-            return None
-        if self.options.max_steps:
-            left = None
-        number = self.inputs.trained[0]
-
-        def show(probabilities: torch.Tensor) -> None:
-            drawn = self.inputs.items[number].labels
-            self.reporter.preview(number, labels_with_annotation(probabilities, volume, drawn))
-
-        try:
-            stack = self._stacker(
-                plan, volume, left, lambda share: self._check("comparing slices"), show, STACK_ALONE
-            ).stack(volume.labels, volume.slices)
-        except Stopped:
-            self.reporter.warn(
-                "stopped before the first training step: the result is what the slices alone say."
-            )
-            stack = self._stacker(plan, volume, 0.0, self._unless_cancelled).stack(
-                volume.labels, volume.slices
-            )
-        show(prior_of(stack.target, self.classes))
-        self._report_scores(stack)
-        return stack
-
-    def _stacker(
-        self,
-        plan: Plan,
-        volume: WorkingVolume,
-        left: float | None,
-        step: Callable[[float], None],
-        early: Callable[[torch.Tensor], None] | None = None,
-        alone: float = STACK_SHARE,
-    ) -> Stacker:
-        """alone: the share of `left` for the shallow model where no network can come after it;
-        while one is trained already, such a stack would be thrown away."""
-        learning = STACK_SHARE if plan.seconds_to_predict < self.options.time_budget else 0.0
-        registering, learning, most = (
-            None if left is None else share * left for share in (PRIORS_SHARE, learning, alone)
-        )
-        return Stacker(
-            PriorMaker(volume, self.classes, registering, step),
-            self.options.seed,
-            learning,
-            plan.dtype,
-            step,
-            early,
-            most,
-        )
-
-    def _unless_cancelled(self, share: float) -> None:
-        if self.commands.cancel.is_set():
-            raise Cancelled("asked to")
-
-    def _report_scores(self, stack: Stack) -> None:
-        if stack.scores is not None:
-            self.reporter.scores(
-                replace(self.reporter.newest, phase="comparing slices", held_out=stack.scores)
-            )
-
-    def _remake_stack(self, step: Callable[[], None]) -> None:
-        """Make the priors again from the labels as they are now, if there is time."""
-        trainer, left = self.trainer, self.clock.left - self.trainer.plan.seconds_to_predict
-        volume = trainer.training_set.target
-        if not trainer.plan.priors:
-            if (
-                self.options.network == "auto"
-                and len(self.inputs.items) == 1
-                and len(volume.slices) >= LEAST_SLICES
-                and left >= WORTH_PLANNING
-            ):
-                raise PlanAnew
-            return
-        if RESTACK_SHARE * left < WORTH_TRAINING / 2:
-            return
-        channels = volume.image.shape[0] - (self.classes - 1)
-        plain = replace(volume, image=volume.image[:channels])
-        stack = self._stacker(
-            trainer.plan, plain, RESTACK_SHARE * left, lambda share: step()
-        ).stack(plain.labels, plain.slices)
-        if stack.folds:  # else the time did not suffice, and the old ones are better
-            trainer.replace_stack(stack)
-            self._report_scores(stack)
+        return message
 
     def _split(self, plan: Plan, volume: WorkingVolume, stack: Stack | None) -> Split | None:
         if not self.options.hold_out:
@@ -312,22 +238,9 @@ class Job:
         return split if plan.held_out_share > 0 else None
 
     def _train(self, plan: Plan, began: float) -> None:
-        """began: the clock's seconds at which training began."""
+        """Trains until time or steps are used up. began: the clock's seconds when it began."""
         trainer, clock = self.trainer, self.clock
-
-        def done(steps: int) -> float:
-            stack = trainer.training_set.stack
-            if stack is not None and not stack.folds:
-                return 1.0  # a network would only learn to copy priors that have seen the labels
-            if self.options.max_steps:
-                return steps / self.options.max_steps
-            until = clock.budget - plan.seconds_to_predict
-            least = LEAST_TRAINING
-            if stack is not None:
-                if until - began < WORTH_TRAINING:
-                    return 1.0  # the priors and the shallow model are the result
-                least = 0.0
-            return (clock.seconds - began) / max(until - began, least, 1e-3)
+        done = TrainingProgress(trainer, self.options, clock, began)
 
         def save() -> None:
             tensors, about = state_of(trainer)
@@ -339,7 +252,13 @@ class Job:
             save_trained_model(self.trainer, self.inputs, self.folder)
 
         callback = TrainingCallback(
-            trainer, self.inputs, self.commands, clock, self.reporter, save, self._remake_stack
+            trainer,
+            self.inputs,
+            self.commands,
+            clock,
+            self.reporter,
+            save,
+            lambda step: self.ensemble.remake(trainer, step),
         )
         try:
             callback.check()
@@ -380,29 +299,27 @@ class Job:
     def _predict(self, plan: Plan) -> None:
         wanted = [n for n, item in enumerate(self.inputs.items) if item.predict != []]
         for done, number in enumerate(wanted):
+            item = self.inputs.items[number]
 
             def step(share: float, done: int = done) -> None:
-                self._unless_cancelled(share)
+                self.ensemble.raise_if_cancelled(share)
                 self.reporter.progress("predicting", (done + share) / len(wanted))
 
-            def attempt(number: int = number, step=step) -> tuple[np.ndarray, np.ndarray]:
+            def attempt(
+                number: int = number, item=item, step=step
+            ) -> tuple[np.ndarray, np.ndarray]:
                 trained = dict(
                     zip(self.inputs.trained, self.trainer.training_set.volumes, strict=True)
                 )
                 volume = trained.get(number) or self.inputs.volume_like(
                     number, plan, self.trainer.device
                 )
-                return predict(self.trainer, volume, self.inputs.items[number].predict, step)
+                return predict(self.trainer, volume, item.predict, step)
 
             labels, uncertainty = retry_smaller(
                 attempt, self._to_cpu, self.reporter.recovered, self.device, "predicting"
             )
-            drawn = self.folder.read_labels(number + 1)  # what was drawn last wins
-            uncertainty[drawn != UNLABELLED] = 0
-            self.folder.write_disagreements(number + 1, disagreements(labels, drawn))
-            whole = self.inputs.items[number].predict is None
-            labels = final_labels(labels, drawn, whole and self.options.largest_component)
-            self.folder.write_result(number + 1, labels, uncertainty)
+            write_result(self.folder, number, labels, uncertainty, item.predict is None)
         scored = self.reporter.scored()
         split = self.trainer.split
         self.emit(

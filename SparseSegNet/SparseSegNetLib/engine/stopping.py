@@ -13,3 +13,7 @@ class Stopped(Exception):
 
 class Interrupted(Exception):
     """Something is asked for that is more urgent than what is being done."""
+
+
+class PlanAnew(Exception):
+    """So much has been annotated since that another plan is better."""

@@ -47,7 +47,7 @@ class Panel:
         self._nodes: tuple = ()
         self._offered = None  # the volume for which a segmentation was looked for
         self._nodesAt = 0.0
-        self._last_stderr = ""
+        self._lastError = ""
 
     def setup(self) -> None:
         uiWidget = slicer.util.loadUI(self.owner.resourcePath("UI/SparseSegNet.ui"))
@@ -105,8 +105,8 @@ class Panel:
         try:
             self.tick()
         except Exception as error:
-            if repr(error) != self._last_stderr:
-                self._last_stderr = repr(error)
+            if repr(error) != self._lastError:
+                self._lastError = repr(error)
                 logging.exception("SparseSegNet: an internal error")
                 self.controller.showMessage(
                     _("An internal error: {error}. The application's log has the details.").format(

@@ -8,7 +8,7 @@ import time
 from slicer.i18n import tr as _
 
 from ..annotation.slices import format_slices
-from ..client.engine_run import ENDED
+from ..client.states import ENDED
 from ..errors import EngineError, InputError
 from ..scene import logic
 from ..scene.scene_run import SceneRun

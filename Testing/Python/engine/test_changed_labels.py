@@ -18,7 +18,8 @@ from SparseSegNetLib.engine.stacking import voxel_classifier
 from SparseSegNetLib.engine.stacking.stacker import Stacker
 from SparseSegNetLib.engine.training.checkpoint import load_state, save_state
 from SparseSegNetLib.engine.training.held_out import hold_out_fold
-from SparseSegNetLib.engine.training.trainer import Trainer, by_steps
+from SparseSegNetLib.engine.training.report import by_steps
+from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.engine.training.training_state import restore, state_of
 from SparseSegNetLib.runfolder.folder import RunInput
 

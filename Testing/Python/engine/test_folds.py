@@ -18,8 +18,10 @@ from SparseSegNetLib.engine.stacking import stacker as stacking
 from SparseSegNetLib.engine.stacking import voxel_classifier
 from SparseSegNetLib.engine.stacking.ensemble import fit_ensemble_weights, weighted_mean
 from SparseSegNetLib.engine.stacking.folds import complete_slices, labels_of, make_folds, planes_of
+from SparseSegNetLib.engine.training import validation
 from SparseSegNetLib.engine.training.held_out import hold_out, hold_out_fold
-from SparseSegNetLib.engine.training.trainer import Trainer, by_steps
+from SparseSegNetLib.engine.training.report import by_steps
+from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.runfolder.folder import RunInput
 
 SHAPE = (30, 36, 40)
@@ -290,7 +292,7 @@ def test_the_stack_reports_the_score_of_weights_from_other_folds(monkeypatch):
     assert dice[0] > dice[1] + 0.05
 
 
-def test_the_networks_share_is_scored_on_other_voxels_than_it_was_fitted_on():
+def test_the_networks_share_is_scored_on_other_voxels_than_it_was_fitted_on(monkeypatch):
     """The network is right in one half of the held-out voxels alone, its prior in the other."""
     truth, volume = drawn(np.zeros(SHAPE, bool), spread_slices((2, 2, 2), SHAPE))
     stack = stacked(volume)
@@ -302,13 +304,13 @@ def test_the_networks_share_is_scored_on_other_voxels_than_it_was_fitted_on():
     )
     trainer = Trainer(plan, [volume], 3, split, 0, stack)
     seen = []
-    share = trainer._share
+    share = validation.fit_network_share
 
     def watched(rows, known):
         seen.append(len(known))
         return share(rows, known)
 
-    trainer._share = watched
+    monkeypatch.setattr(validation, "fit_network_share", watched)
     scores = trainer.score_held_out()
     whole = int(split.scored.sum())
     assert seen == [whole, whole - whole // 2, whole // 2], "all for the result, halves for scores"

@@ -165,8 +165,8 @@ def test_a_loop_of_attempts():
         "CUDA out of memory. Tried to allocate 2.00 GiB",
         "HIP out of memory",
         "MPS backend out of memory (MPS allocated: 9 GB)",
-        "[enforce fail at alloc_cpu.cpp:115] data. DefaultCPUAllocator: not enough memory: you tried"
-        " to allocate 8 bytes.",
+        "[enforce fail at alloc_cpu.cpp:115] data. DefaultCPUAllocator: not enough memory: you"
+        " tried to allocate 8 bytes.",
         "DefaultCPUAllocator: can't allocate memory",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",

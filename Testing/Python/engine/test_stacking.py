@@ -22,7 +22,9 @@ from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
 from SparseSegNetLib.engine.stacking.stacker import SHRINKAGE, Stacker
 from SparseSegNetLib.engine.stacking.voxel_classifier import FEW_STEPS, ClassifierFitter
 from SparseSegNetLib.engine.training.held_out import hold_out_fold
-from SparseSegNetLib.engine.training.trainer import OPTIMISM, Trainer, by_steps
+from SparseSegNetLib.engine.training.report import by_steps
+from SparseSegNetLib.engine.training.trainer import Trainer
+from SparseSegNetLib.engine.training.validation import OPTIMISM
 
 
 def stacked(volume, classes=3, **options):

@@ -17,7 +17,8 @@ from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.prediction.model_file import load_model, save_model
 from SparseSegNetLib.engine.stopping import Stopped
 from SparseSegNetLib.engine.training.held_out import hold_out
-from SparseSegNetLib.engine.training.trainer import Trainer, by_steps
+from SparseSegNetLib.engine.training.report import by_steps
+from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.runfolder.folder import RunInput
 

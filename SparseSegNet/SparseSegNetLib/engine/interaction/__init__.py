@@ -1,0 +1,1 @@
+"""During a run: commands, previews, checkpoints, reports, results."""

@@ -1,4 +1,4 @@
-"""What happens between the steps of a training: the client's wishes, previews, checkpoints."""
+"""Between the steps of a training: commands of the client, previews, checkpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from ..compute.problems import out_of_memory
 from ..data.inputs import Inputs
 from ..data.preprocessing import coarse_index
 from ..stopping import Cancelled, Interrupted, Stopped
-from ..training.trainer import Report, Trainer
+from ..training.report import Report
+from ..training.trainer import Trainer
 from .clock import Clock
 from .commands import Commands
 from .export import labels_with_annotation
@@ -30,8 +31,8 @@ CHECKPOINT_EVERY = (3.0, 15.0)  # seconds, at least and at most
 CHECKPOINT_SHARE = 0.01  # of the time, where that allows more than the least
 PREVIEW_EVERY = 5.0  # seconds, at least
 PREVIEW_SHARE = 0.03  # of the time, at most, goes into previews that nobody asked for
-PREVIEW_TILE = 48**3  # voxels: between two tiles the engine listens
-LEARN_FIRST = 1.0  # seconds on new labels before they are shown
+PREVIEW_TILE = 48**3  # voxels: commands are looked at between two tiles
+TRAIN_FIRST = 1.0  # seconds on new labels before they are shown
 QUIET = 3.0  # seconds without new labels before the priors are made again
 PRIORS_PAUSE = 3.0  # times what it took, until they are made again
 HEARTBEAT = 5.0  # seconds between signs of life while paused
@@ -40,8 +41,18 @@ HEARTBEAT = 5.0  # seconds between signs of life while paused
 class TrainingCallback:
     """Called after each step of a training.
 
-    save: writes a checkpoint.  restack: makes the priors again from the labels as they are, with
-    a function to call in between; whether it did.
+    Args:
+        trainer: The training.
+        inputs: The run's volumes.
+        commands: Commands of the client.
+        clock: The run's time.
+        reporter: Gets reports, previews and warnings.
+        save: Writes a checkpoint.
+        restack: Makes the priors again from the labels as they are; it is given a function to
+            call in between.
+
+    Attributes:
+        aside: Seconds of the training that went into something else, for the benchmarks.
     """
 
     def __init__(
@@ -55,7 +66,7 @@ class TrainingCallback:
         restack: Callable[[Callable[[], None]], None],
     ):
         self.trainer, self.inputs, self.commands = trainer, inputs, commands
-        self.clock, self.reporter, self.save, self.replace_stack = clock, reporter, save, restack
+        self.clock, self.reporter, self.save, self.restack = clock, reporter, save, restack
         self._saved = self._previewed = clock.seconds
         self._checkpoint_cost = 0.0
         self._preview_cost = trainer.plan.seconds_to_predict
@@ -63,11 +74,15 @@ class TrainingCallback:
         self._answer_from = 0.0
         self._restack_from: float | None = None
         self._restack_not_before = 0.0
-        # Seconds of the training that went into something else, for the benchmarks.
         self.aside = {"checkpoints": 0.0, "previews": 0.0, "priors": 0.0}
 
     def after_step(self, report: Report) -> None:
-        """Serve the client; raises Stopped or Cancelled when it wants an end."""
+        """Carries out commands of the client, makes previews and checkpoints.
+
+        Raises:
+            Stopped: The client wants the best result so far.
+            Cancelled: The client gave the run up, or it is interrupted.
+        """
         self.reporter.step(report)
         self.check()
         for message in self.commands.take():
@@ -94,7 +109,7 @@ class TrainingCallback:
             self.aside[what] += time.monotonic() - begun
 
     def check(self) -> None:
-        """Pause, or break off, where the client asked for it."""
+        """Pauses, stops or cancels where the client asked for it, as `after_step`."""
         if self.commands.paused:
             self._pause()
         if self.commands.cancel.is_set():
@@ -105,7 +120,7 @@ class TrainingCallback:
             raise Stopped
 
     def checkpoint(self) -> None:
-        """Write all that is needed to go on from here."""
+        """Writes a checkpoint to resume from."""
         self._saved, begun = self.clock.seconds, time.monotonic()
         saved = self.reporter.trying("the checkpoint", self.save)
         self._checkpoint_cost = time.monotonic() - begun
@@ -160,7 +175,7 @@ class TrainingCallback:
         if not np.array_equal(labels, before):
             self._teach(number)
             self._make_priors_from(self.clock.seconds + QUIET)
-        self._answer_from = self.clock.seconds + LEARN_FIRST
+        self._answer_from = self.clock.seconds + TRAIN_FIRST
         self.reporter.emit(
             "labels",
             input=number + 1,
@@ -201,13 +216,13 @@ class TrainingCallback:
         for number, slices in list(self._wanted.items()):
             if slices is None:
                 if not self._show_all(number, asked=True):
-                    return  # interrupted: the wish stays
+                    return  # interrupted: it is answered later
             else:
                 self._show_slices(number, slices)
             self._wanted.pop(number, None)
 
     def _show_all(self, number: int, asked: bool = False) -> bool:
-        """Predict a whole volume as a preview; False when something more urgent came."""
+        """Predicts a whole volume as a preview; False when something more urgent came."""
         begun = time.monotonic()
         before = ("labels-changed",) if asked else ("labels-changed", "preview")
         trainer = self.trainer
@@ -226,14 +241,14 @@ class TrainingCallback:
         return True
 
     def _small_tile(self) -> tuple[int, int, int] | None:
-        """On a CPU whole tiles take seconds, in which nobody would be heard."""
+        """On a CPU whole tiles take seconds, in which no command would be noticed."""
         plan = self.trainer.plan
         if self.trainer.device.type != "cpu" or plan.planar or any(plan.margin):
             return None
         return round_up(box_within(plan.tile, plan.spacing, PREVIEW_TILE), plan.divisor)
 
     def _show_slices(self, number: int, slices: list[AnnotatedSlice]) -> None:
-        """Predict single slices, given on the original grid."""
+        """Predicts single slices, given on the original grid."""
         volume = self.trainer.training_set.volumes[self.inputs.trained.index(number)]
         item = self.inputs.items[number]
         shown = {}
@@ -268,7 +283,7 @@ class TrainingCallback:
             self._let_in("labels-changed")
 
         try:
-            self.replace_stack(step)
+            self.restack(step)
         except Interrupted:
             self._make_priors_from(self.clock.seconds + QUIET)
         except (RuntimeError, MemoryError) as error:
@@ -283,7 +298,7 @@ class TrainingCallback:
 
 
 def pause(commands: Commands, reporter: Reporter) -> None:
-    """Wait while the client wants a pause, with a sign of life now and then."""
+    """Waits while the client wants a pause, with a progress event now and then."""
     reporter.emit("paused", step=reporter.newest.step)
     while commands.paused:
         reporter.progress("paused", now=True)

@@ -1,4 +1,4 @@
-"""The time that a run has used of its budget."""
+"""The time that a run has used of its time budget."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import time
 
 
 class Clock:
-    """Counts seconds, except while it is paused.
+    """Counts seconds, except while it is paused, whatever happens to the time of day.
 
-    budget: seconds that the run may take; it may be changed while it runs.  begun: time.monotonic()
-    at which counting began; a clock that only goes forward, whatever happens to the time of day.
+    Args:
+        budget: Seconds that the run may take.
+        begun: time.monotonic() at which counting began; None for now.
+
+    Attributes:
+        budget: It may be changed while the clock runs.
     """
 
     def __init__(self, budget: float, begun: float | None = None):
@@ -33,10 +37,12 @@ class Clock:
         return max(0.0, self.budget - self.seconds)
 
     def pause(self) -> None:
+        """Stops counting."""
         if self._paused is None:
             self._paused = time.monotonic()
 
     def resume(self) -> None:
+        """Counts again."""
         if self._paused is not None:
             self._begun += time.monotonic() - self._paused
             self._paused = None

@@ -1,4 +1,4 @@
-"""What the client has asked for: a thread reads stdin, the training looks in between steps."""
+"""Commands of the client: a thread reads stdin, the training looks at them between steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ GONE_AFTER = 4.0  # seconds that the engine has to end by itself when its client
 
 
 class Commands:
-    """stop, cancel: events, set once asked for.  interrupted: the cancel is to leave a checkpoint
-    of this moment.  paused: whether the client wants a pause.
+    """Commands that the client has sent.
 
-    Other commands are kept until `take`: of those that say the same, the newest alone, so that
-    nothing grows however often a client repeats itself.
+    Commands other than stop, cancel and pause are kept until `take`, the newest alone of each kind,
+    so that nothing grows however often a client repeats itself.
+
+    Attributes:
+        stop: An event, set once the client wants the best result so far.
+        cancel: An event, set once the client gives the run up.
+        interrupted: Whether the cancel is to leave a checkpoint of this moment.
     """
 
     def __init__(self):
@@ -31,22 +35,23 @@ class Commands:
 
     @property
     def paused(self) -> bool:
+        """True while the client wants a pause and no end."""
         return self._pause and not (self.stop.is_set() or self.cancel.is_set())
 
     def urgent(self, *names: str) -> bool:
-        """Whether an end, a pause or one of these commands is asked for."""
+        """Tells whether an end, a pause or one of these commands is wanted."""
         with self._news:
             wanted = any(name in names for name, _ in self._waiting)
         return wanted or self.paused or self.stop.is_set() or self.cancel.is_set()
 
     def interrupt(self, number: int, frame: object) -> None:
-        """A signal's handler: the system wants the process to end."""
+        """Handles a signal: the system wants the process to end."""
         self.interrupted = True
         # In a thread, since the one that the signal broke into may hold a lock that is needed.
         threading.Thread(target=self.put, args=({"command": "interrupt"},), daemon=True).start()
 
     def listen(self, descriptor: int) -> None:
-        """Take commands from a client's file descriptor from now on, in a thread."""
+        """Reads commands from a client's file descriptor from now on, in a thread."""
         threading.Thread(target=self._listen, args=(descriptor,), daemon=True).start()
 
     def _listen(self, descriptor: int) -> None:
@@ -65,7 +70,7 @@ class Commands:
         timer.start()
 
     def put(self, message: dict) -> bool:
-        """Take in a command; False when there is none of that name and form."""
+        """Accepts a command; False when there is none of that name and form."""
         try:
             check_message(message, "command")
         except ProtocolError:
@@ -89,13 +94,13 @@ class Commands:
         return True
 
     def take(self) -> list[dict]:
-        """The commands that wait, oldest first."""
+        """Takes the commands that wait, oldest first."""
         with self._news:
             taken = list(self._waiting.values())
             self._waiting.clear()
         return taken
 
     def wait(self, seconds: float) -> None:
-        """Sleep until something is asked for, at most so long."""
+        """Sleeps until a command arrives, at most so long."""
         with self._news:
             self._news.wait(seconds)

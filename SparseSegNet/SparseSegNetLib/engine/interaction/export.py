@@ -1,4 +1,4 @@
-"""What a training leaves: predictions and the model file."""
+"""Results of a training: predictions and the model file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ...runfolder.folder import RunFolder
 from ..data.inputs import Inputs
 from ..data.preprocessing import WorkingVolume
 from ..prediction.connected_components import keep_main_components
+from ..prediction.disagreements import disagreements
 from ..prediction.inference import finish
 from ..prediction.model_file import save_model
 from ..training.trainer import Trainer
@@ -24,10 +25,17 @@ def predict(
     slices: list[AnnotatedSlice] | None,
     step: Callable[[float], None],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and uncertainty, uint8 (k, j, i), on the volume's original grid.
+    """Predicts a volume on its original grid.
 
-    slices: those that are wanted, None for all; outside them labels are 255, and of slices
-    alone the uncertainty is not told.
+    Args:
+        trainer: Its averaged weights predict.
+        volume: The working volume.
+        slices: The slices that are wanted, None for all.
+        step: Called with the share done; it may raise to stop.
+
+    Returns:
+        Labels and uncertainty, uint8 (k, j, i). Outside the wanted slices labels are 255; for
+        slices the uncertainty is 0.
     """
     if slices is None or volume.shape != volume.full_shape:
         found = trainer.probabilities(volume, step)
@@ -43,9 +51,34 @@ def predict(
     return labels, np.zeros(volume.shape, np.uint8)
 
 
+def write_result(
+    folder: RunFolder, number: int, labels: np.ndarray, uncertainty: np.ndarray, whole: bool
+) -> None:
+    """Writes the result of a volume: labels, uncertainty, and where the model disagrees.
+
+    Args:
+        folder: The run folder, whose labels are the annotation as it was drawn last.
+        number: Of the input, from 0.
+        labels: Predicted, uint8 (k, j, i); changed in place.
+        uncertainty: uint8 (k, j, i); changed in place.
+        whole: Whether the whole volume was predicted, and not some slices alone.
+    """
+    drawn = folder.read_labels(number + 1)
+    uncertainty[drawn != UNLABELLED] = 0
+    folder.write_disagreements(number + 1, disagreements(labels, drawn))
+    labels = final_labels(labels, drawn, whole and folder.options.largest_component)
+    folder.write_result(number + 1, labels, uncertainty)
+
+
 def final_labels(labels: np.ndarray, drawn: np.ndarray, largest_component: bool) -> np.ndarray:
-    """Predicted labels as they are given out, uint8 (k, j, i), in place: drawn voxels as they were
-    drawn, and on request no loose pieces."""
+    """Puts the annotation into predicted labels, in place.
+
+    Args:
+        labels: uint8 (k, j, i).
+        drawn: Annotation, uint8 (k, j, i), 255 = unlabelled.
+        largest_component: Whether to remove components that touch neither the largest one nor an
+            annotation.
+    """
     keep_drawn(labels, drawn)
     if largest_component:
         keep_main_components(labels, drawn)
@@ -55,13 +88,13 @@ def final_labels(labels: np.ndarray, drawn: np.ndarray, largest_component: bool)
 def labels_with_annotation(
     probabilities: torch.Tensor, volume: WorkingVolume, drawn: np.ndarray
 ) -> np.ndarray:
-    """Labels uint8 (k, j, i) on the volume's original grid, drawn voxels as they were drawn."""
+    """Labels uint8 (k, j, i) on the original grid, with every drawn voxel as it was drawn."""
     labels, _ = finish(probabilities.cpu(), volume.full_shape)
     return keep_drawn(labels.numpy(), drawn)
 
 
 def save_trained_model(trainer: Trainer, inputs: Inputs, folder: RunFolder) -> None:
-    """Write the averaged weights with all that is needed to use them again."""
+    """Writes the averaged weights with all that is needed to use them again."""
     first = inputs.items[0]
     save_model(
         folder.model_path,

@@ -1,4 +1,4 @@
-"""What the engine tells the client and the run folder."""
+"""Events to the client, and records in the run folder."""
 
 from __future__ import annotations
 
@@ -10,15 +10,26 @@ from ...annotation.slices import AnnotatedSlice
 from ...runfolder.folder import RunFolder
 from ..compute import metrics
 from ..compute.problems import out_of_memory
-from ..training.trainer import Report
+from ..training.report import Report
 from .clock import Clock
 
 PROGRESS_EVERY = 0.25  # seconds
 
 
 class Reporter:
-    """Writes down and sends on. What cannot be written down while training goes on (a full disk)
-    is said once and costs no training; results are another matter."""
+    """Writes records to the run folder and sends events to the client.
+
+    What cannot be written during training (a full disk) is reported once and ends no training.
+
+    Args:
+        emit: Sends an event to the client.
+        folder: The run folder.
+        clock: The run's time.
+        by_steps: Whether the training ends by steps and not by time.
+
+    Attributes:
+        newest: The newest report of the training.
+    """
 
     def __init__(self, emit: Callable[..., None], folder: RunFolder, clock: Clock, by_steps: bool):
         self.emit, self.folder, self.clock, self.by_steps = emit, folder, clock, by_steps
@@ -27,10 +38,11 @@ class Reporter:
         self._complained: set[str] = set()
 
     def warn(self, text: str) -> None:
+        """Sends a warning to the user."""
         self.emit("warning", text=text)
 
     def trying(self, what: str, action: Callable[[], None]) -> bool:
-        """Do something that writes to the disk; whether it succeeded."""
+        """Does something that writes to the disk; True if it succeeded."""
         try:
             action()
         except (OSError, RuntimeError, MemoryError) as error:
@@ -49,7 +61,7 @@ class Reporter:
         return True
 
     def progress(self, phase: str, fraction: float = 0.0, now: bool = False) -> None:
-        """The newest step's progress in a phase, at most four times a second unless `now`."""
+        """Reports the progress of a phase, at most four times a second unless `now`."""
         seconds = self.clock.seconds
         if not now and abs(seconds - self._last) < PROGRESS_EVERY:
             return
@@ -73,7 +85,7 @@ class Reporter:
         )
 
     def step(self, report: Report) -> None:
-        """After each training step."""
+        """Reports a training step."""
         previous, self.newest = self.newest, report
         if report.recovered:
             self.recovered(report.recovered)
@@ -82,7 +94,7 @@ class Reporter:
         self.progress(report.phase, report.fraction)
 
     def recovered(self, smaller: str) -> None:
-        """Memory ran out, and something was made smaller."""
+        """Reports that memory ran out and something was made smaller."""
         self.emit(
             "oom-recovered",
             step=self.newest.step,
@@ -90,6 +102,7 @@ class Reporter:
         )
 
     def scores(self, report: Report) -> None:
+        """Records the scores of a report."""
         rows = report.held_out
         record = {
             "step": report.step,
@@ -103,18 +116,20 @@ class Reporter:
         self.emit("metrics", **record)
 
     def scored(self) -> list[dict]:
-        """The reports with scores so far; what of them is damaged is said."""
+        """The records with scores so far; warns of damaged ones."""
         found = [m for m in self.folder.read_metrics() if m.get("held_out")]
         for text in self.folder.notes:
             self.warn(text)
         return found
 
     def preview(self, number: int, labels: np.ndarray) -> None:
-        """labels: dense, uint8 (k, j, i), of input `number` (from 0)."""
+        """Shows dense labels uint8 (k, j, i) of input `number` (from 0)."""
         if self.trying("the preview", lambda: self.folder.write_preview(number + 1, labels)):
             self._previewed(number)
 
     def preview_slices(self, number: int, slices: dict[AnnotatedSlice, np.ndarray]) -> None:
+        """Shows the labels of single slices of input `number` (from 0)."""
+
         def write() -> None:
             for item, labels in slices.items():
                 self.folder.write_preview_slice(number + 1, item, labels)

@@ -22,9 +22,13 @@ TILE_VOXELS = 128**3  # per tile of the prediction
 def make_plan(
     fingerprint: Fingerprint, device: str = "cpu", width: int = 16, shape: Triple | None = None
 ) -> Plan:
-    """A plan for a volume, before anything was measured.
+    """Makes a plan before anything was measured.
 
-    device: its type.  width: channels at the finest level.  shape: a working grid, else the full.
+    Args:
+        fingerprint: Of the first annotated volume.
+        device: Its type, such as 'cpu'.
+        width: Channels at the finest level.
+        shape: The working grid (k, j, i), else the volume's.
     """
     shape = shape or fingerprint.shape
     patch_voxels, batch = BATCHES[device]
@@ -80,7 +84,7 @@ def _kernel(size: list[int], mm: list[float]) -> Triple:
 
 
 def held_out_share(slices: int) -> float:
-    """For how much of the training time slices can be held out for an honest score.
+    """Share of the training time during which slices can be held out for a validation score.
 
     With three or four slices every one is dear, so the score is only taken early; with fewer
     there is none.

@@ -1,7 +1,8 @@
-"""What there is time for: on a CPU a network is not always worth its probe, nor a coarser grid.
+"""Estimates whether stacking and the network fit the time budget on a CPU.
 
-How long the slices' suggestions take is measured on a coarse grid. All else that is made of them
-takes as many times longer as it took on eight volumes (docs/lab/short-budgets.md).
+A network is not always worth its probe, nor a coarser grid. The time that priors take is measured
+on a coarse grid. All else takes as many times longer as it took on eight volumes
+(docs/lab/short-budgets.md).
 """
 
 from __future__ import annotations
@@ -23,16 +24,20 @@ WORTH_PROBING = 10.0  # seconds left below which no network would be worth its p
 SAMPLED = 300_000  # voxels of the coarse grid
 LARGE = 3_000_000  # voxels; what is smaller is not measured where time is short
 REGISTERED = 1.0  # seconds for registering the coarse grid's slices
-# What one suggestion takes, times this, is what is needed
-FOR_A_NETWORK = 10  # before a network can learn: all folds, shallow models of whole volumes
+# Times the seconds of one set of priors, needed
+FOR_A_NETWORK = 10  # before a network can train: all folds, shallow models of whole volumes
 FOR_A_RESULT = 5  # for a good result without one
 FOR_PRIORS = 1.5  # for any result
 
 
 @dataclass(frozen=True)
 class Feasibility:
-    """grid: (k, j, i) on which what the slices alone say can be made in the time.
-    network: whether one is worth its probe; the grid is not made coarser for it."""
+    """An estimate of what fits the time budget.
+
+    Attributes:
+        grid: (k, j, i) on which the prior ensemble can be made in time.
+        network: Whether one is worth its probe; the grid is not made coarser for it.
+    """
 
     grid: Triple
     network: bool = True
@@ -46,8 +51,16 @@ def assess_feasibility(
     left: float,
     check: Callable[[], None],
 ) -> Feasibility:
-    """What there is time for on a CPU. make_volume: makes the working volume of a given shape.
-    left: seconds.  check: called in between; it may raise to break off."""
+    """Estimates whether stacking and the network fit the CPU time budget.
+
+    Args:
+        grid: The finest working grid (k, j, i).
+        spacing: mm along k, j, i on that grid.
+        make_volume: Makes the working volume of a given shape.
+        classes: Labels with background.
+        left: Seconds of the time budget.
+        check: Called in between; it may raise to stop.
+    """
     voxels = math.prod(grid)
     if left < WORTH_PROBING and voxels < LARGE:
         return Feasibility(grid, network=False)

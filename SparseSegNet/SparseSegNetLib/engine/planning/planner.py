@@ -1,4 +1,4 @@
-"""Makes a run's plan: how it trains, and the grid that it works on, as memory and time allow."""
+"""The plan of a run: how it trains, and its working grid, as memory and time allow."""
 
 from __future__ import annotations
 
@@ -29,12 +29,19 @@ LEAST_VOXELS = 8**3  # of a grid that is made coarser since memory ran out
 
 
 class Planner:
-    """Plans for the first annotated volume of a run.
+    """Makes plans for the first annotated volume of a run.
 
-    left: gives the seconds that are left of the time budget.
-    check: called in between; it may raise Stopped or Cancelled.
-    warn: called with what the user should know.
-    most_voxels: of the working grid, at most; lowered by `coarser`.
+    Args:
+        inputs: The run's volumes.
+        options: The run's options.
+        classes: Labels with background.
+        left: Gives the seconds that are left of the time budget.
+        check: Called in between; it may raise Stopped or Cancelled.
+        warn: Called with messages to the user.
+
+    Attributes:
+        most_voxels: Most voxels of the working grid; lowered by `coarser`.
+        fingerprint: Of the annotation when it was planned last.
     """
 
     def __init__(
@@ -53,11 +60,15 @@ class Planner:
 
     @property
     def wanted_shape(self) -> Triple:
-        """The grid (k, j, i) that would be worked on with enough time and memory."""
+        """Working grid (k, j, i) with enough time and memory."""
         return resampled_shape(self.fingerprint, self.options)
 
     def coarser(self) -> Triple | None:
-        """Plan for half of the voxels from now on. Returns the grid, None when it is small."""
+        """Plans for half of the voxels from now on.
+
+        Returns:
+            The grid (k, j, i); None when it is small already.
+        """
         grid = self._within(self.wanted_shape, self.most_voxels)
         smaller = self._within(grid, math.prod(grid) / 2)
         if math.prod(smaller) < LEAST_VOXELS or smaller == grid:
@@ -69,7 +80,11 @@ class Planner:
         return working_shape(grid, self.fingerprint.spacing_on(grid), voxels)
 
     def plan(self, device: torch.device) -> tuple[Plan, WorkingVolume]:
-        """The plan for the annotation as it is now, and the volume on its working grid."""
+        """Makes the plan for the annotation as it is now.
+
+        Returns:
+            The plan, and the volume on its working grid.
+        """
         self.fingerprint = self.inputs.fingerprint(self.classes)
         if not self.options.max_steps:
             return self._probed(device)
@@ -125,7 +140,7 @@ class Planner:
         return plan, volume
 
     def _without_network(self, grid: Triple, device: torch.device) -> Plan:
-        """A plan that nobody measured, for the ensemble of priors and shallow model."""
+        """A plan without measurements, for the ensemble of priors and shallow model."""
         return replace(
             make_plan(self.fingerprint, device.type, shape=grid),
             seconds_to_predict=self.options.time_budget,

@@ -1,4 +1,4 @@
-"""The measured probe: how fast is this network, on this device, with this data?"""
+"""The measured probe: the speed of a network on this device with this data, and a plan for it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,13 @@ TILE_MEMORY = 2500.0  # bytes per voxel of a tile of `fcn3d` while predicting (c
 
 @dataclass
 class Measured:
-    """plan: the one that was measured, with what was made smaller to fit into memory."""
+    """Measured seconds of a plan.
+
+    Attributes:
+        seconds_per_step: Of a training step.
+        seconds_per_tile: Of the prediction of a tile.
+        plan: The one that was measured, with what was made smaller to fit into memory.
+    """
 
     seconds_per_step: float
     seconds_per_tile: float
@@ -49,9 +55,13 @@ class Measured:
 def measure(
     plan: Plan, volume: WorkingVolume, classes: int, check: Callable[[], None] = lambda: None
 ) -> Measured:
-    """Time a training step and the prediction of one tile with the real data.
+    """Measures a training step and the prediction of one tile with the real data.
 
-    check: called in between; it may raise to break off.
+    Args:
+        plan: The plan to measure.
+        volume: The working volume without priors.
+        classes: Labels with background.
+        check: Called in between; it may raise to stop.
     """
     device = volume.image.device
     trainer = Trainer(plan, [volume], classes, None, seed=0)
@@ -70,9 +80,11 @@ def measure(
 
 
 def tiles(plan: Plan, across: tuple[int, ...] = (0,)) -> int:
-    """How many tiles a prediction of the whole working volume takes.
+    """Number of tiles that a prediction of the whole working volume takes.
 
-    across: for a network that works on slices, the axes that it works along.
+    Args:
+        plan: The plan.
+        across: For a network that works on slices, the axes that it works along.
     """
     size = [t - 2 * m for t, m in zip(plan.tile, plan.margin, strict=True)]
     total = 0
@@ -92,11 +104,20 @@ def choose_plan(
     whole: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> tuple[Plan, WorkingVolume]:
-    """The plan for a time budget, from measurements on the device.
+    """Chooses the plan for a time budget, from measurements on the device.
 
-    make_volume: makes the working volume of a given shape.  seconds: what is left of the budget.
-    shape: the finest grid (k, j, i) that fits into memory.  whole: whether to work at it even if
-    that leaves little time for the network.  Returns the plan and its working volume.
+    Args:
+        fingerprint: Of the first annotated volume.
+        options: The run's options.
+        make_volume: Makes the working volume of a given shape (k, j, i).
+        device: Where it trains.
+        seconds: Left of the time budget.
+        shape: The finest grid (k, j, i) that fits into memory.
+        whole: Whether to work at that grid even if it leaves little time for the network.
+        check: Called in between; it may raise to stop.
+
+    Returns:
+        The plan and its working volume.
     """
     volume = make_volume(shape)
     check()
@@ -137,7 +158,7 @@ def choose_plan(
 
 
 def resampled_shape(fingerprint: Fingerprint, options: Options) -> Triple:
-    """The grid (k, j, i) with the spacing that was asked for; the volume's own without one."""
+    """Grid (k, j, i) with the spacing that was asked for; the volume's own without one."""
     if options.resample is None:
         return fingerprint.shape
     return tuple(
@@ -156,8 +177,11 @@ def _choose_published_plan(
     seconds: float,
     check: Callable[[], None],
 ) -> tuple[Plan, WorkingVolume]:
-    """The network is given and its tiles are large: one tile of a prediction is all that is
-    timed, in the number format that a small convolution is fastest in."""
+    """The plan of a published network, whose tiles are large.
+
+    One tile of a prediction is all that is timed, in the number format that a small convolution is
+    fastest in.
+    """
     device = volume.image.device
     dtype = min(convolution_times(device))[1]
     across = tuple(sorted({array_axis(s.axis) for s in volume.slices})) or (0, 1, 2)

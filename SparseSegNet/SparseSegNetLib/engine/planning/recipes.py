@@ -1,4 +1,4 @@
-"""The published trainings: what the papers say, and what we put where they are silent."""
+"""The published trainings: the papers' figures, and ours where they are silent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .auto_plan import held_out_share
 
 @dataclass(frozen=True)
 class Recipe:
-    """batch: patches per step.  The other fields are the plan's."""
+    """A published training; batch counts patches per step, the other fields are the plan's."""
 
     batch: int
     norm: str
@@ -87,10 +87,14 @@ RECIPES = {
 def published_plan(
     fingerprint: Fingerprint, options: Options, shape: Triple | None = None, tile_voxels: float = 0
 ) -> Plan:
-    """The plan of a published network.
+    """Makes the plan of a published network.
 
-    shape: the working grid, else the volume's.  tile_voxels: how large a tile may be while
-    predicting where the paper takes more than the patch (`fcn3d`: all of x and y).
+    Args:
+        fingerprint: Of the first annotated volume.
+        options: Name the network, and may change tile, width, kernel and normalisation.
+        shape: The working grid (k, j, i), else the volume's.
+        tile_voxels: Most voxels of a tile while predicting, where the paper takes more than the
+            patch (`fcn3d`: all of x and y).
     """
     about, recipe = preset(options.network), RECIPES[options.network]
     shape = shape or fingerprint.shape

@@ -1,0 +1,1 @@
+"""Stacking: priors and a shallow model as an ensemble, out of fold."""

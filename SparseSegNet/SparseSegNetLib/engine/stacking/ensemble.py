@@ -1,4 +1,4 @@
-"""What several predictors say, weighed by how well each explains what it had not seen."""
+"""Ensemble weights: a mixture of predictions, fitted by EM on out-of-fold voxels."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import torch
 
 from ..compute.losses import balancing_weights
 
-MOST_ROWS = 50_000  # voxels on which the weights are settled
+MOST_ROWS = 50_000  # voxels on which the weights are fitted
 ROUNDS = 40  # of expectation and maximisation
 
 
 def fit_ensemble_weights(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Weights float32 (n,) that sum to 1 with which n predictions explain the truth best.
+    """Fits the weights of a mixture of predictions.
 
-    rows: class probabilities (n, classes, voxels) by predictors that had not seen these voxels.
-    truth: uint8 (voxels,).  The likelihood of the mixture, with classes counting by the square
-    root of their frequency, is maximised by expectation and maximisation (Dempster 1977).
+    The likelihood of the mixture, with classes counting by the square root of their frequency, is
+    maximised by expectation and maximisation (Dempster 1977).
+
+    Args:
+        rows: Class probabilities (n, classes, voxels) by n predictors that had not seen these
+            voxels.
+        truth: uint8 (voxels,).
+
+    Returns:
+        float32 (n,), which sum to 1.
     """
     if len(truth) > MOST_ROWS:
         every = torch.linspace(0, len(truth) - 1, MOST_ROWS, device=truth.device).long()
@@ -32,7 +39,7 @@ def fit_ensemble_weights(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tenso
 
 
 def weighted_mean(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean float32 of class probabilities (n, classes, ...)."""
+    """Weighted mean, float32, of class probabilities (n, classes, ...)."""
     total = torch.zeros(maps.shape[1:], device=maps.device)
     for weight, part in zip(weights.tolist(), maps, strict=True):
         total += weight * part

@@ -1,8 +1,8 @@
 """Filter responses that tell textures, borders and surroundings apart, at several scales.
 
 The usual set of interactive pixel classification (Sommer 2011): the Gaussian, its gradient's
-magnitude, the Laplacian and the Hessian's eigenvalues. Further what lies beside a voxel: the
-smoothed image some way off in six directions, as forests for anatomy look at it (Criminisi 2013).
+magnitude, the Laplacian and the Hessian's eigenvalues. Further the surroundings of a voxel: the
+smoothed image some way off in six directions, as forests for anatomy use it (Criminisi 2013).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 
 SCALES = (0.5, 1.0, 2.0, 4.0, 8.0)  # standard deviations in units of the finest spacing
 PER_SCALE = 6  # responses
-AROUND = slice(1, 4)  # of the scales, at which it is also told what lies beside a voxel
+AROUND = slice(1, 4)  # of the scales, at which the surroundings are features too
 SIDES = 6
-REACH = 3.0  # standard deviations: how far a kernel reaches, and what lies beside is looked for
+REACH = 3.0  # standard deviations: of kernels, and from a voxel to its surroundings
 
 
 def count(channels: int) -> int:
-    """How many responses there are for an image of so many channels."""
+    """Number of responses for an image with so many channels."""
     return channels * (1 + PER_SCALE * len(SCALES) + SIDES * len(SCALES[AROUND]))
 
 
@@ -30,9 +30,16 @@ def responses(
     dtype: torch.dtype = torch.float32,
     step: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """`dtype` (count(c), k, j, i) of an image float32 (c, k, j, i); spacing: mm along k, j, i.
+    """Computes all filter responses of an image.
 
-    step: called after each scale of each channel; it may raise to break off.
+    Args:
+        image: float32 (c, k, j, i).
+        spacing: mm along k, j, i.
+        dtype: Of the responses.
+        step: Called after each scale of each channel; it may raise to stop.
+
+    Returns:
+        (count(c), k, j, i).
     """
     units, around = [s / min(spacing) for s in spacing], SCALES[AROUND]
     found = torch.empty((len(image), count(1), *image.shape[1:]), dtype=dtype, device=image.device)
@@ -64,7 +71,7 @@ def _of_one_scale(smooth: torch.Tensor, units: list[float], scale: float) -> lis
 
 
 def _beside(smooth: torch.Tensor, units: list[float], scale: float) -> Iterator[torch.Tensor]:
-    """What lies `REACH` scales off along each axis; the border's value goes on beyond it."""
+    """The image `REACH` scales off along each axis; beyond the border its last value."""
     for axis, unit in enumerate(units):
         n = smooth.shape[axis]
         away = max(1, round(REACH * scale / unit))
@@ -83,7 +90,7 @@ def _slope(x: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def _smooth(x: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
-    """A Gaussian along one axis; the border's value goes on beyond it."""
+    """A Gaussian along one axis; beyond the border its last value."""
     if sigma < 0.2 or x.shape[axis] < 2:
         return x
     radius, n = max(1, math.ceil(REACH * sigma)), x.shape[axis]
@@ -102,8 +109,11 @@ def _smooth(x: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
 
 
 def eigenvalues(of: dict[tuple[int, int], torch.Tensor]) -> list[torch.Tensor]:
-    """Of symmetric 3x3 matrices, largest first, given their upper triangles; closed form
-    (Smith 1961)."""
+    """Eigenvalues of symmetric 3x3 matrices, largest first, in closed form (Smith 1961).
+
+    Args:
+        of: The upper triangles, by row and column.
+    """
     mean = (of[0, 0] + of[1, 1] + of[2, 2]) / 3
     a, b, c = of[0, 0] - mean, of[1, 1] - mean, of[2, 2] - mean
     d, e, f = of[0, 1], of[0, 2], of[1, 2]

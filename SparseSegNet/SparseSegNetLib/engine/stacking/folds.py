@@ -31,15 +31,22 @@ SMALLEST_PART = 4  # voxels of a class, below which they are not divided
 
 @dataclass(eq=False)
 class Fold:
-    """slices: complete ones.  parts: flat indices into (k, j, i) of what is labelled elsewhere."""
+    """What is held out together.
+
+    Attributes:
+        slices: Complete slices.
+        parts: Flat indices into (k, j, i) of what is labelled elsewhere.
+    """
 
     slices: list[AnnotatedSlice] = field(default_factory=list)
     parts: list[np.ndarray] = field(default_factory=list)
 
 
 def planes_of(item: AnnotatedSlice, volume: WorkingVolume) -> tuple:
-    """An index expression of all voxels (k, j, i) whose labels come from this slice's plane of the
-    original grid: several planes where the working grid is finer."""
+    """Index expression of all voxels (k, j, i) whose labels come from this slice's plane.
+
+    These are several planes where the working grid is finer than the original one.
+    """
     axis = array_axis(item.axis)
     size, full = volume.shape[axis], volume.full_shape[axis]
     if size <= full:
@@ -52,7 +59,7 @@ def planes_of(item: AnnotatedSlice, volume: WorkingVolume) -> tuple:
 
 
 def complete_slices(labels: torch.Tensor, slices: list[AnnotatedSlice]) -> list[AnnotatedSlice]:
-    """Those that are labelled nearly everywhere."""
+    """Those of the slices that are labelled nearly everywhere."""
 
     def share(item: AnnotatedSlice) -> float:
         plane = labels.select(array_axis(item.axis), item.index)
@@ -80,11 +87,19 @@ def make_folds(
     slices: list[AnnotatedSlice],
     most: int | None = None,
 ) -> list[Fold]:
-    """Folds of about equal size; none where the annotation cannot be divided into two.
+    """Divides the annotation into folds of about equal size.
 
-    labels: uint8 (k, j, i), 255 = unlabelled.  slices: the complete ones.  most: folds at most.
     Slices are dealt out in their order, so that neighbours are apart and each fold has slices of
     all axes. Parts go where their rarest class is shown least.
+
+    Args:
+        labels: uint8 (k, j, i), 255 = unlabelled.
+        volume: The working volume.
+        slices: The complete ones.
+        most: Number of folds, at most.
+
+    Returns:
+        Two folds or more; none where the annotation cannot be divided.
     """
     parts = parts_of(labels, volume, slices)
     units = len(slices) + len(parts)
@@ -112,9 +127,12 @@ def make_folds(
 def parts_of(
     labels: torch.Tensor, volume: WorkingVolume, slices: list[AnnotatedSlice]
 ) -> list[np.ndarray]:
-    """What is labelled outside of the complete slices, divided into parts: flat indices (k, j, i).
+    """Divides what is labelled outside of the complete slices into parts.
 
     Each class is in two parts at least (or in a part and a slice) where it has voxels enough.
+
+    Returns:
+        Flat indices into (k, j, i) of each part.
     """
     rest = labels.clone()
     for item in slices:
@@ -194,8 +212,10 @@ def _divided(
 
 
 def _halved(part: np.ndarray, of: np.ndarray | None, volume: WorkingVolume) -> list[np.ndarray]:
-    """A part cut in two across the longest extent of the voxels `of` it (None: of all), at their
-    middle one; as it is where these are too few."""
+    """A part cut in two across the longest extent of the voxels `of` it, at their middle one.
+
+    of: None for all. Where these are too few the part stays as it is.
+    """
     of = part if of is None else of
     if len(of) < 2 * SMALLEST_PART:
         return [part]
@@ -210,7 +230,7 @@ def _halved(part: np.ndarray, of: np.ndarray | None, volume: WorkingVolume) -> l
 def scorable_voxels(
     labels: torch.Tensor, volume: WorkingVolume, slices: list[AnnotatedSlice]
 ) -> torch.Tensor:
-    """Boolean (k, j, i): the labelled voxels on which a score tells something of the volume.
+    """Boolean (k, j, i): the labelled voxels whose score is representative of the volume.
 
     Those of complete slices, and of parts in which a region is annotated with its borders. Strokes
     are drawn where the class is plain, and of each class about as much, so that nearly all of their
@@ -229,7 +249,9 @@ def scorable_voxels(
 
 
 def left_out(folds: int, models: int) -> list[range]:
-    """The numbers of the folds that each model is not trained on: all folds between them, but
-    one model alone leaves every other fold out."""
+    """Numbers of the folds that each model is not trained on.
+
+    Between them they are all folds; one model alone leaves every other fold out.
+    """
     parts = max(2, models)
     return [range(part, folds, parts) for part in range(models)]

@@ -10,18 +10,23 @@ from ..data.preprocessing import WorkingVolume
 
 
 def prior_channels(classes: int) -> int:
-    """How many inputs a stack adds: the probabilities of the foreground classes."""
+    """Number of channels that a stack adds: probabilities of the foreground classes."""
     return classes - 1
 
 
 def prior_of(volume: WorkingVolume, classes: int, at: tuple = ()) -> torch.Tensor:
-    """Class probabilities float32 (classes, k, j, i) that a stack gave a volume; with `at`, an
-    index expression for (k, j, i), such as a slice's selector, (classes, ...) there alone."""
+    """Class probabilities float32 (classes, k, j, i) that a stack gave a volume.
+
+    Args:
+        volume: With the channels of a prior.
+        classes: Labels with background.
+        at: An index expression for (k, j, i), such as a slice's selector; then (classes, ...).
+    """
     found = volume.image[-prior_channels(classes) :][(slice(None), *at)]
     return torch.cat((1 - found.sum(dim=0, keepdim=True), found))
 
 
 def with_empty_prior(volume: WorkingVolume, classes: int) -> WorkingVolume:
-    """The volume with inputs for a prior that says background."""
+    """The volume with the channels of a prior that is background everywhere."""
     empty = volume.image.new_zeros((prior_channels(classes), *volume.shape))
     return replace(volume, image=torch.cat((volume.image, empty)))

@@ -1,8 +1,8 @@
-"""Class probabilities evened out between neighbouring voxels, less across borders of the image.
+"""Anisotropic diffusion of class probabilities (Perona and Malik 1990).
 
-What is said of each voxel by itself is noisy. A few steps of diffusion that image borders hold up
-(Perona and Malik 1990) let neighbours that look alike agree; diffusing the probabilities instead
-of the image leaves thin structures alone where the image shows their borders.
+Predictions voxel by voxel are noisy. A few steps of diffusion that borders of the image hold up let
+neighbours that look alike agree; diffusing the probabilities instead of the image keeps thin
+structures where the image shows their borders.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ ACROSS = 0.1  # weight that is left across the strongest borders
 def smooth_probabilities(
     probabilities: torch.Tensor, image: torch.Tensor, spacing: tuple[float, float, float]
 ) -> torch.Tensor:
-    """Class probabilities float32 (classes, k, j, i) as weighted means over each voxel and its
-    six neighbours, taken `ROUNDS` times.
+    """Takes weighted means over each voxel and its six neighbours, `ROUNDS` times.
 
-    image: float32 (c, k, j, i), normalised.  spacing: mm along k, j, i; neighbours that are
-    farther away than along the finest axis count less, by the square of the distance.
+    Args:
+        probabilities: float32 (classes, k, j, i).
+        image: float32 (c, k, j, i), normalised.
+        spacing: mm along k, j, i; neighbours that are farther away than along the finest axis
+            count less, by the square of the distance.
+
+    Returns:
+        float32 (classes, k, j, i).
     """
     links = [_links(image, axis) * (min(spacing) / mm) ** 2 for axis, mm in enumerate(spacing)]
     total = torch.ones(image.shape[1:], device=image.device)

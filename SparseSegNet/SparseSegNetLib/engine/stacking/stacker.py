@@ -184,8 +184,10 @@ class Stacker:
     def _scores(
         self, predictions: list[torch.Tensor], rows: list[torch.Tensor], truths: list[torch.Tensor]
     ) -> list[dict] | None:
-        """IoU and Dice per segment of each fold's prediction with weights fitted on the others;
-        None where nothing is scorable."""
+        """IoU and Dice per segment of each fold's prediction with weights fitted on the others.
+
+        None where nothing is scorable.
+        """
         if len(predictions) == 1:  # then weights are fitted on one half and scored on the other
             half = len(truths[0]) // 2
             rows = [rows[0][:, :, :half], rows[0][:, :, half:]]
@@ -220,8 +222,10 @@ class Stacker:
     def _keep_priors_of(
         self, classes: tuple[int, ...], ensemble: torch.Tensor, priors: torch.Tensor
     ) -> torch.Tensor:
-        """The ensemble, in which classes that the shallow model was not fitted on have the
-        probabilities that the priors give them."""
+        """The ensemble with the priors' probabilities of some classes.
+
+        classes: those that the shallow model was not fitted on.
+        """
         if not classes:
             return ensemble
         kept = SHOWN_ONCE * self._mean_of_priors(priors[:, list(classes)])
@@ -234,8 +238,10 @@ class Stacker:
     def _folds(
         self, labels: torch.Tensor, slices: list[AnnotatedSlice], once: float
     ) -> list[FoldData]:
-        """once: seconds for one set of priors; from a fold's share of the labels less, it takes
-        that share less."""
+        """The folds, as many as there is time for, with priors made from the other folds.
+
+        once: seconds for one set of priors; from fewer labels they take the same share less.
+        """
         most = (
             None
             if self.seconds is None
@@ -273,8 +279,11 @@ class Stacker:
     def _out_of_fold(
         self, folds: list[FoldData], models: list[VoxelClassifier], whole: bool
     ) -> tuple[list[FoldData], list[torch.Tensor]]:
-        """The folds that are predicted, and out-of-fold predictions for each: float16
-        (priors + 1, classes, k, j, i), or (priors + 1, classes, voxels) of its known voxels."""
+        """The folds that are predicted, and out-of-fold predictions for each.
+
+        float16 (priors + 1, classes, k, j, i), or (priors + 1, classes, voxels) of its known
+        voxels if not `whole`.
+        """
         predicting = {
             number: model
             for model, out in zip(models, left_out(len(folds), len(models)), strict=True)
@@ -298,8 +307,10 @@ class Stacker:
         )
 
     def _distance(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> torch.Tensor:
-        """float16 (k, j, i): distance to the nearest slice and, where there are labels outside of
-        complete slices, to the nearest of these."""
+        """float16 (k, j, i): logarithm of the distance to the nearest annotation.
+
+        To the nearest slice and, where there are labels outside of complete slices, to these.
+        """
         distance = log_distance_to(slices, self.volume, self.maker.spacing)
         rest = torch.where(
             labels_of([Fold(slices)], labels, self.volume) == UNLABELLED, labels, UNLABELLED

@@ -1,10 +1,10 @@
-"""Shallow models: each classifies voxels by what filters say about them, learnt in seconds.
+"""Shallow models, which classify voxels by their features and are fitted in seconds.
 
-What a random forest on filter responses is in ilastik or Labkit (Sommer 2011), here a small
-perceptron, so that it runs on the engine's device: on textures it is hard to beat for the first
-half minute, and it takes voxel coordinates and priors as further evidence. Models that differ
-only in which voxels they learn from are taught at once, in batched products: their steps are so
-small that most of what one costs is the same for one model as for five.
+They do what a random forest on filter responses does in ilastik or Labkit (Sommer 2011), with a
+small perceptron, so that they run on the engine's device: on textures it is hard to beat for the
+first half minute, and it takes voxel coordinates and priors as further features. Models that differ
+only in the voxels that they are fitted on are fitted at once, in batched products: their steps are
+so small that most of the time for one is the same for one model as for five.
 """
 
 from __future__ import annotations
@@ -27,19 +27,22 @@ STEPS = (100, 1600)  # least and most
 FEW_STEPS = 400  # a good model already, for when time is short
 PASSES = 60  # through the labelled voxels, where that needs fewer steps than the most
 RATE = 5e-3
-NOISE = 0.05  # of the evidence's standard deviation, against learning voxels by heart
+NOISE = 0.05  # of the features' standard deviation, against overfitting
 MOST_ROWS = 400_000  # labelled voxels; of more, some of each group are drawn
-CHECKED = 20  # steps between looks at whether to break off
-TRIED = 4  # steps by which their time is told
+CHECKED = 20  # steps between two calls of `check`
+TRIED = 4  # steps that are timed
 AT_ONCE = 1 << 16  # voxels per prediction
 
 
 class VoxelClassifier:
-    """Says what class a voxel is of, from evidence.
+    """A fitted shallow model.
 
-    layers: weight float32 (inputs, outputs) and bias (1, outputs) of each layer.
-    mean, sd: float32 (f,) of the evidence that was learnt from.
-    check: called now and then; it may raise to break off.
+    Args:
+        layers: Weight float32 (inputs, outputs) and bias (1, outputs) of each layer.
+        mean: float32 (f,), of the features that it was fitted on.
+        sd: float32 (f,), their standard deviation.
+        cast: The number format of its products.
+        check: Called now and then; it may raise to stop.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class VoxelClassifier:
 
     @torch.no_grad()
     def probabilities(self, features: torch.Tensor) -> torch.Tensor:
-        """float32 (classes, ...) for evidence (f, ...)."""
+        """Predicts class probabilities float32 (classes, ...) from features (f, ...)."""
         flat = features.flatten(1)
         found = torch.empty((self.layers[-1][0].shape[-1], flat.shape[1]), device=flat.device)
         for first in range(0, flat.shape[1], AT_ONCE):
@@ -68,11 +71,15 @@ class VoxelClassifier:
 
 
 class ClassifierFitter:
-    """Teaches classifiers, each from some of the groups that the labelled voxels come in.
+    """Fits classifiers, each on some of the groups that the labelled voxels come in.
 
-    evidence: per group float (voxels, f).  labels: uint8 (voxels,).  classes: with background.
-    dtype: of the matrix products, 'bfloat16' or 'float32'.
-    check: called now and then while models learn and predict; it may raise to break off.
+    Args:
+        features: Per group, float (voxels, f).
+        labels: Per group, uint8 (voxels,).
+        classes: Labels with background.
+        seed: Random seed.
+        dtype: Of the matrix products, 'bfloat16' or 'float32'.
+        check: Called now and then while models are fitted and predict; it may raise to stop.
     """
 
     def __init__(
@@ -99,11 +106,16 @@ class ClassifierFitter:
 
     @property
     def steps(self) -> int:
-        """How many the labelled voxels ask for."""
+        """Number of steps that suits the number of labelled voxels."""
         return min(max(STEPS[0], PASSES * len(self.labels) // BATCH), STEPS[1])
 
     def fit(self, used: Sequence[Sequence[int]], steps: int) -> list[VoxelClassifier]:
-        """One model for each entry of `used`, the numbers of the groups that it learns from."""
+        """Fits several models at once.
+
+        Args:
+            used: For each model the numbers of the groups that it is fitted on.
+            steps: Optimisation steps.
+        """
         random = torch.Generator(self.device).manual_seed(self.seed)
         parts = [torch.cat([self._groups[n] for n in numbers]) for numbers in used]
         joined, sizes = torch.cat(parts), torch.tensor([[len(p)] for p in parts]).to(self.device)
@@ -142,7 +154,7 @@ class ClassifierFitter:
         ]
 
     def seconds_per_step(self, models: int) -> float:
-        """What a step of so many models takes, by trying."""
+        """Measures the seconds of a step of so many models."""
         used = [range(len(self._groups))] * models
         self.fit(used, 1)
         return seconds_taken(lambda: self.fit(used, TRIED), self.device) / TRIED
@@ -151,8 +163,10 @@ class ClassifierFitter:
         return torch.linspace(0, voxels - 1, kept, dtype=torch.float64).long().to(self.device)
 
     def _layers(self, models: int, random: torch.Generator) -> list:
-        """Weights (models, inputs, outputs) and biases (models, 1, outputs), begun as torch's own
-        linear layers begin."""
+        """Weights (models, inputs, outputs) and biases (models, 1, outputs).
+
+        They are initialised as torch's own linear layers are.
+        """
         sizes, layers = (self.rows.shape[1], HIDDEN, HIDDEN, self.classes), []
         for inputs, outputs in pairwise(sizes):
             layers.append(
@@ -174,11 +188,12 @@ class ClassifierFitter:
 
 
 def normalised(features: torch.Tensor, mean: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
+    """Features float32 (voxels, f) in standard deviations, clipped to -5 … 5."""
     return ((features.float() - mean) / sd).clamp(-5, 5)
 
 
 def forward(layers: list, x: torch.Tensor) -> torch.Tensor:
-    """What the layers make of (voxels, f), or models' layers of (models, voxels, f)."""
+    """Applies the layers to (voxels, f), or several models' layers to (models, voxels, f)."""
     for number, (weight, bias) in enumerate(layers):
         x = torch.baddbmm(bias, x, weight) if x.dim() == 3 else torch.addmm(bias, x, weight)
         if number + 1 < len(layers):
@@ -188,9 +203,18 @@ def forward(layers: list, x: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def fastest_threads(fitter: ClassifierFitter, models: int) -> Iterator[float]:
-    """Within, as many threads as teach so many models fastest: all, or one. Gives the seconds
-    that a step takes so. Its operations are so small that beside busy programs threads wait for
-    each other most of the time."""
+    """Uses as many threads as fit the models fastest: all, or one.
+
+    The operations are so small that beside busy programs threads wait for each other most of the
+    time.
+
+    Args:
+        fitter: Of the models.
+        models: Number of models.
+
+    Yields:
+        Seconds that a step takes then.
+    """
     usual = torch.get_num_threads()
 
     def seconds(threads: int) -> float:

@@ -1,4 +1,4 @@
-"""What a shallow model gets to see at each voxel: filter responses, and where the voxel lies."""
+"""Features of the shallow model at each voxel: filter responses and position."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAVES = (1, 2, 4)
 
 
 def feature_count(channels: int) -> int:
-    """How many channels there are at most for an image of so many."""
+    """Number of features, at most, for an image with so many channels."""
     return filters.count(channels) + 3 + 2 * 3 * len(WAVES)
 
 
@@ -29,9 +29,15 @@ def voxel_features(
     spacing: tuple[float, float, float],
     step: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """float16 (f, k, j, i), half the memory of float32: filter responses, position, and waves.
+    """Computes filter responses, position, and sines and cosines of the position.
 
-    step: called now and then; it may raise to break off.
+    Args:
+        volume: The working volume.
+        spacing: mm along k, j, i.
+        step: Called now and then; it may raise to stop.
+
+    Returns:
+        float16 (f, k, j, i), half the memory of float32.
     """
     image, shape = volume.image, volume.shape
     voxels = [torch.arange(n, device=image.device) for n in shape]
@@ -46,9 +52,18 @@ def voxel_features(
 
 
 def waves(position: torch.Tensor, slices: list[AnnotatedSlice]) -> list[torch.Tensor]:
-    """Each float16 (1, k, j, i): sines and cosines of a position float32 (3, k, j, i) from -1 to
-    1, which changes along its own axis alone, so that one line of it is enough. Along an axis only
-    waves with fewer halves than slices, which could not tell finer ones."""
+    """Computes sines and cosines of a position, as positional encoding.
+
+    Along an axis there are only waves with fewer halves than slices, which could not tell finer
+    ones apart.
+
+    Args:
+        position: float32 (3, k, j, i) from -1 to 1; each changes along its own axis alone.
+        slices: The annotated ones.
+
+    Returns:
+        Features, each float16 (1, k, j, i).
+    """
     found = []
     for axis, along in enumerate(position):
         line = along[tuple(slice(None if a == axis else 1) for a in range(3))]
@@ -65,8 +80,11 @@ def waves(position: torch.Tensor, slices: list[AnnotatedSlice]) -> list[torch.Te
 def log_distance_to(
     slices: list[AnnotatedSlice], volume: WorkingVolume, spacing: tuple[float, float, float]
 ) -> torch.Tensor:
-    """float16 (k, j, i): logarithm of the distance to the nearest slice in units of the finest
-    spacing; near a slice the priors deserve more trust."""
+    """Logarithm of the distance to the nearest slice; near a slice priors deserve more trust.
+
+    Returns:
+        float16 (k, j, i), log(1 + distance in units of the finest spacing).
+    """
     far = torch.full(volume.shape, 1e4, device=volume.image.device)
     for item in slices:
         axis = array_axis(item.axis)
@@ -81,7 +99,7 @@ def log_distance_to(
 def log_distance_to_labels(
     labels: torch.Tensor, spacing: tuple[float, float, float]
 ) -> torch.Tensor:
-    """As `distance_to`, to the nearest labelled voxel. labels: uint8 (k, j, i)."""
+    """As `log_distance_to`, to the nearest labelled voxel of uint8 (k, j, i)."""
     unit = min(spacing)
     away = ndimage.distance_transform_edt(
         (labels == UNLABELLED).cpu().numpy(), sampling=[mm / unit for mm in spacing]

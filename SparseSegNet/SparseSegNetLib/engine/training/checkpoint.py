@@ -1,4 +1,4 @@
-"""All that a training needs to go on where it was broken off, in two generations.
+"""Checkpoints: all that a training needs to resume, in two generations.
 
 Never pickle: tensors as .safetensors, everything else as JSON in its header.
 """
@@ -18,7 +18,16 @@ from ..compute.tensors_file import read_tensors, save_tensors
 
 
 def save_state(paths: tuple[Path, Path], tensors: dict[str, torch.Tensor], about: dict) -> None:
-    """Write a state; the one before becomes the second of `paths`. about: JSON-able."""
+    """Writes a checkpoint; the one before becomes the second generation.
+
+    Args:
+        paths: Of the newest checkpoint and of the one before.
+        tensors: Weights and other tensors by name.
+        about: Everything else, JSON-able.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     newest, previous = paths
     fresh = newest.with_name("state-next.safetensors")
     save_tensors(fresh, tensors, {KEY: json.dumps({"schema": SCHEMA, **about}, allow_nan=False)})
@@ -31,13 +40,17 @@ def save_state(paths: tuple[Path, Path], tensors: dict[str, torch.Tensor], about
 def load_state(
     paths: tuple[Path, Path],
     check: Callable[[dict[str, torch.Tensor], dict], None] | None = None,
-    told: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> tuple[dict[str, torch.Tensor], dict] | None:
-    """The newest state that is whole: tensors on the CPU and what goes with them; None when there
-    is none.
+    """Reads the newest checkpoint that is whole.
 
-    check: raises ValueError for a state that is not one.  told: called with what the user should
-    know of damaged ones.
+    Args:
+        paths: Of the newest checkpoint and of the one before.
+        check: Raises ValueError for a checkpoint of another form.
+        warn: Called with a message about damaged ones.
+
+    Returns:
+        Tensors on the CPU and what goes with them; None when there is no whole checkpoint.
     """
     damaged = []
     for path in paths:
@@ -52,9 +65,9 @@ def load_state(
         except ValueError as error:
             damaged.append(f"the checkpoint {path} is damaged ({error})")
             continue
-        if damaged and told is not None:
-            told(f"{damaged[0]}: training goes on from the one before.")
+        if damaged and warn is not None:
+            warn(f"{damaged[0]}: training goes on from the one before.")
         return tensors, about
-    if damaged and told is not None:
-        told(f"{'; '.join(damaged)}: training begins anew.")
+    if damaged and warn is not None:
+        warn(f"{'; '.join(damaged)}: training begins anew.")
     return None

@@ -1,4 +1,4 @@
-"""Validation slices: what is held out while training, to score on what the network never saw."""
+"""Validation slices: what is held out from training, to score on what the network never saw."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ MOST_PLANES = 6  # in which a part that is no slice is scored
 
 @dataclass(frozen=True)
 class Split:
-    """training: labels uint8 (k, j, i) without the held-out voxels.  mask: boolean (k, j, i), the
-    held-out voxels.  slices: the planes in which these are scored.  fold: the one of a stack that
-    they are.  whole: whether the held-out voxels are those of annotated slices.  judged: boolean
-    (k, j, i), see `folds.scorable_voxels`; None: all."""
+    """A division of the labels into training and validation.
+
+    Attributes:
+        training: Labels uint8 (k, j, i) without the held-out voxels.
+        mask: Boolean (k, j, i), the held-out voxels.
+        slices: The planes in which these are scored.
+        fold: The fold of a stack that they are, or None.
+        whole: Whether the held-out voxels are those of annotated slices.
+        scorable: Boolean (k, j, i), see `folds.scorable_voxels`; None for all.
+    """
 
     training: np.ndarray
     mask: np.ndarray
@@ -32,26 +38,36 @@ class Split:
 
     @property
     def scored(self) -> np.ndarray:
-        """Boolean (k, j, i): the held-out voxels that lie in `slices`. Where the working grid is
-        finer than the image an annotated slice is several planes, of which one is scored."""
+        """Boolean (k, j, i): the held-out voxels that are scored, in `slices`.
+
+        Where the working grid is finer than the image an annotated slice is several planes, of
+        which one is scored.
+        """
         inside = np.zeros(self.mask.shape, bool)
         for item in self.slices:
             inside[item.selector()] = True
         return inside & self.mask if self.scorable is None else inside & self.mask & self.scorable
 
     def names(self) -> list[str]:
-        """What is held out, so that a resumed training can tell whether it is the same."""
+        """Names of what is held out; a resumed training compares them."""
         slices = [str(s) for s in self.slices]
         return slices if self.whole else [*slices, f"voxels {zlib.crc32(self.mask.tobytes()):x}"]
 
 
 def hold_out(volume: WorkingVolume, seed: int) -> Split | None:
-    """Hold out about every fourth annotated slice, at most one per axis, or where slices cannot be
-    held out about a fourth of the parts of the annotation; None when that cannot be done.
+    """Holds out about every fourth annotated slice, at most one per axis.
 
-    Voxels that a held-out slice shares with another annotated slice stay in training and are not
-    scored. Nothing is held out when a class would lose its last labelled voxels, nor what shows
-    no segment (its Dice says nothing).
+    Where slices cannot be held out, about a fourth of the parts of the annotation are. Voxels that
+    a held-out slice shares with another annotated slice stay in training and are not scored.
+    Nothing is held out when a class would lose its last labelled voxels, nor what shows no segment
+    (its Dice would mean nothing).
+
+    Args:
+        volume: The working volume with all labels.
+        seed: Random seed of the choice.
+
+    Returns:
+        The split; None when nothing can be held out.
     """
     labels = volume.labels.cpu().numpy()
     return _hold_out_slices(labels, volume, seed) or _hold_out_parts(labels, volume, seed)
@@ -89,8 +105,10 @@ def _hold_out_slices(labels: np.ndarray, volume: WorkingVolume, seed: int) -> Sp
 
 
 def _side_by_side(slices: list[AnnotatedSlice]) -> bool:
-    """Whether most slices have a neighbour: then they cover a region, and one that is held out
-    would be scored beside what is trained on."""
+    """Tells whether most slices have a neighbour.
+
+    Then they cover a region, and one that is held out would be scored beside training voxels.
+    """
     places = {(s.axis, s.index) for s in slices}
     beside = sum((s.axis, s.index + 1) in places for s in slices)
     return 2 * beside > len(slices)
@@ -117,9 +135,12 @@ def _hold_out_parts(labels: np.ndarray, volume: WorkingVolume, seed: int) -> Spl
 
 
 def hold_out_fold(folds: list[WorkingVolume], labels: np.ndarray, seed: int) -> Split | None:
-    """Hold out one fold of a stack, under the conditions of `hold_out`.
+    """Holds out one fold of a stack, under the conditions of `hold_out`.
 
-    labels: uint8 (k, j, i), all that is annotated.
+    Args:
+        folds: The training volumes of a stack.
+        labels: uint8 (k, j, i), all that is annotated.
+        seed: Random seed of the choice.
     """
     needed = set(np.unique(labels)) - {UNLABELLED}
     for number in np.random.default_rng(seed).permutation(len(folds)):
@@ -139,8 +160,13 @@ def hold_out_fold(folds: list[WorkingVolume], labels: np.ndarray, seed: int) -> 
 
 
 def scoring_planes(mask: np.ndarray) -> tuple[AnnotatedSlice, ...]:
-    """A few planes through held-out voxels that lie in no slice: along the axis with the fewest
-    planes that hold some, evenly spread over these. mask: boolean (k, j, i)."""
+    """Chooses a few planes through held-out voxels that lie in no slice.
+
+    They are evenly spread along the axis with the fewest planes that hold such voxels.
+
+    Args:
+        mask: Boolean (k, j, i), the held-out voxels.
+    """
     hit = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     axis = min(range(3), key=lambda a: len(hit[a]))
     few = hit[axis][np.unique(np.linspace(0, len(hit[axis]) - 1, MOST_PLANES).round().astype(int))]

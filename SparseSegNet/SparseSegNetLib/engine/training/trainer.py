@@ -1,15 +1,13 @@
-"""Training on labelled voxels: steps, averaged weights, schedule by time, held-out score."""
+"""Training of one network on labelled voxels: steps, averaged weights, schedule, device."""
 
 from __future__ import annotations
 
 import copy
 import math
-import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
 
 from ...annotation.composition import UNLABELLED
@@ -28,52 +26,38 @@ from ..data.sampling import Sampler
 from ..networks import build
 from ..plan import Plan
 from ..prediction.inference import Predictor
-from ..stacking.ensemble import fit_ensemble_weights
 from ..stacking.prior_inputs import prior_of, with_empty_prior
 from ..stacking.stack import Stack
-from ..stacking.stacker import SHRINKAGE
 from .held_out import Split
+from .report import Report
 from .training_set import TrainingSet
+from .validation import DEFAULT_NETWORK_SHARE, score_held_out
 
-# Of the network in a blend with its prior, until a score says otherwise.
-DEFAULT_NETWORK_SHARE = 0.1
-# The network learns to correct priors made from fewer slices, and is scored beside them. They are
-# worse than the one that it corrects in the end, so the share that the score says is too large.
-OPTIMISM = 0.2
 HELD_OUT_SCORES = 8  # how often the held-out slices are scored
-
-
-@dataclass
-class Report:
-    """step, loss (averaged over the last steps), fraction of training done (0 to 1), phase
-    ('held out' or 'all slices'), held_out: one dictionary per segment after a scoring.
-    recovered: what was made smaller when memory ran out in this step."""
-
-    step: int
-    loss: float | None
-    fraction: float
-    phase: str
-    held_out: list[dict] | None = None
-    recovered: str | None = None
-
-
-def by_steps(count: int) -> Callable[[int], float]:
-    """For `Trainer.train`: so many steps."""
-    return lambda steps: steps / count
-
-
-def by_time(seconds: float) -> Callable[[int], float]:
-    """For `Trainer.train`: so long from now."""
-    begun = time.monotonic()
-    return lambda steps: (time.monotonic() - begun) / seconds
 
 
 class Trainer:
     """Trains one network on the labelled voxels of working volumes.
 
-    volumes: at least one.  split: the held-out voxels of the first volume, or None.
-    classes: labels with background.  stack: where the plan has priors, what they say of the first
-    volume; without it their inputs are empty, which is enough to measure the time.
+    Args:
+        plan: The plan of the training.
+        volumes: At least one.
+        classes: Labels with background.
+        split: The held-out voxels of the first volume, or None.
+        seed: Random seed of weights, patches and augmentation.
+        stack: The ensemble of the first volume where the plan has priors; without it the inputs
+            for a prior are empty, which is enough to measure the time.
+
+    Attributes:
+        plan: As it is now; memory that runs out makes batch, patch or tile smaller.
+        training_set: Volumes and labels that are trained on, and what is held out.
+        network: The network with the newest weights.
+        average: The same with exponentially averaged weights, which predict.
+        network_share: Ensemble weight of the network beside its prior.
+        steps: Steps taken.
+        losses: Of the last steps.
+        best: The best mean Dice on held-out slices and the averaged weights then, or None.
+        on_smaller: Called with a message when memory ran out while predicting.
     """
 
     def __init__(
@@ -107,15 +91,16 @@ class Trainer:
         self.steps = self.scorings = 0
         self.losses: deque[float] = deque(maxlen=20)
         self.best: tuple[float, dict] | None = None
-        # Told what was made smaller when memory ran out while predicting.
         self.on_smaller: Callable[[str], None] = lambda smaller: None
 
     @property
     def target(self) -> WorkingVolume:
+        """The first volume, which is scored and shown."""
         return self.training_set.target
 
     @property
     def split(self) -> Split | None:
+        """The held-out voxels, or None."""
         return self.training_set.split
 
     def _weigh_classes(self) -> None:
@@ -126,8 +111,10 @@ class Trainer:
     def change_labels(
         self, number: int, labels: torch.Tensor, slices: list[AnnotatedSlice]
     ) -> None:
-        """Go on with other labels of a volume; what is new among them is taught more often for a
-        while. See `TrainingSet.change`."""
+        """Continues with other labels of a volume, see `TrainingSet.change`.
+
+        Patches around labels that are new are drawn more often for a while.
+        """
         news = self.training_set.change(number, labels, slices)
         self.sampler.set_volumes(self.training_set.training_volumes())
         self.sampler.favour(news, None if self.training_set.stack is not None else number)
@@ -135,13 +122,13 @@ class Trainer:
         self.best = None
 
     def add_volume(self, volume: WorkingVolume) -> None:
-        """Train on one more volume from now on (not with priors, which know one alone)."""
+        """Trains on one more volume from now on (without priors, which know one alone)."""
         self.training_set.volumes.append(volume)
         self.sampler.set_volumes(self.training_set.training_volumes())
         self._weigh_classes()
 
     def replace_stack(self, stack: Stack) -> None:
-        """Go on with other priors."""
+        """Continues with a new ensemble of priors and shallow model."""
         self.training_set.replace_stack(stack)
         for network in (self.network, self.average):
             network.leave_to_prior(stack.prior_only)
@@ -151,10 +138,11 @@ class Trainer:
         self.best = None
 
     def step(self, fraction: float) -> float | None:
-        """One optimisation step at `fraction` of the schedule.
+        """Takes one optimisation step at `fraction` of the schedule.
 
-        Returns the loss, or None when it or its gradient was not finite: then the step is not
-        taken, the weights go back to their average and the learning rate is halved.
+        Returns:
+            The loss; None when it or its gradient was not finite: then the step is not taken, the
+            weights go back to their average and the learning rate is halved.
         """
         self.network.train()
         pixels, labels = self.sampler.batch(self.plan.batch)
@@ -198,11 +186,14 @@ class Trainer:
     def train(
         self, done: Callable[[int], float], report: Callable[[Report], None] = lambda report: None
     ) -> None:
-        """Train until `done(steps)`, the share of the training that is done, reaches 1.
+        """Trains until `done` reaches 1.
 
-        report is called after every step; it may raise `Stopped`, upon which the weights that
-        `predictor` uses are the best so far. While slices are held out the best weights are
-        those with the highest held-out score; afterwards the newest average.
+        While slices are held out the best weights are those with the highest validation score;
+        afterwards they are the newest average.
+
+        Args:
+            done: Gives the share of the training that is done from the number of steps.
+            report: Called after every step; it may raise `Stopped`.
         """
         fraction = done(self.steps)
         while fraction < 1.0:
@@ -216,7 +207,11 @@ class Trainer:
             report(Report(self.steps, mean, min(1.0, fraction), phase, scores, recovered))
 
     def step_or_shrink(self, fraction: float) -> str | None:
-        """A step, with less where memory runs out in it: what was made smaller."""
+        """Takes a step, with smaller batches or patches where memory runs out in it.
+
+        Returns:
+            A message about what was made smaller, or None.
+        """
         recovered: list[str] = []
         loss = retry_smaller(
             lambda: self.step(fraction), self._shrink, recovered.append, self.device, "training"
@@ -235,58 +230,22 @@ class Trainer:
         return scores
 
     def end_held_out(self) -> None:
-        """Train on everything from now on."""
+        """Trains on the held-out slices too from now on."""
         self.training_set.holding_out, self.best = False, None
         self.sampler.set_volumes(self.training_set.training_volumes())
 
     def score_held_out(self) -> list[dict]:
-        """IoU and Dice per segment on the held-out voxels, with the averaged weights: a validation
-        score, since the best weights are chosen by it.
+        """Computes validation scores with the averaged weights, see `validation.score_held_out`.
 
-        Where there is a prior, this also settles how much the network and how much the prior
-        counts; the score is of shares fitted on other voxels than those that are scored.
+        With a prior it also fits the share of the network in the ensemble.
+
+        Returns:
+            IoU and Dice per segment on the held-out voxels.
         """
-        predictor, split, scored = self.predictor(), self.split, self.training_set.scored
-        truth = self.target.labels.cpu().numpy()
-        predicted = np.zeros_like(truth)
-        planes = {s: predictor.slice_probabilities(scored, s) for s in split.slices}
-        inside = {s: split.scored[s.selector()] for s in split.slices}
-        if self.training_set.stack is not None:
-            before = {s: prior_of(scored, self.classes, s.selector()).cpu() for s in split.slices}
-            rows = torch.cat(
-                [
-                    torch.stack((before[s], planes[s]))[:, :, torch.from_numpy(inside[s])]
-                    for s in split.slices
-                ],
-                dim=2,
-            )
-            known = torch.cat(
-                [torch.from_numpy(truth[s.selector()][inside[s]]) for s in split.slices]
-            )
-            self.network_share = self._share(rows, known)
-            # Scored with shares that were fitted on the other half of the voxels.
-            half = len(known) // 2
-            found = torch.cat(
-                [
-                    torch.lerp(*mine, self._share(*others)).argmax(dim=0)
-                    for mine, others in (
-                        (rows[:, :, :half], (rows[:, :, half:], known[half:])),
-                        (rows[:, :, half:], (rows[:, :, :half], known[:half])),
-                    )
-                    if mine.shape[2]
-                ]
-            )
-            return metrics.overlap(found.numpy(), known.numpy(), self.classes - 1)
-        for item, found in planes.items():
-            predicted[item.selector()] = found.argmax(dim=0).numpy()
-        return metrics.overlap(predicted, truth, self.classes - 1, split.scored)
-
-    def _share(self, rows: torch.Tensor, known: torch.Tensor) -> float:
-        """How much the network counts beside its prior. rows: probabilities of prior and network
-        (2, classes, voxels) for voxels that are `known`, uint8 (voxels,)."""
-        if not len(known):
-            return DEFAULT_NETWORK_SHARE
-        return SHRINKAGE * max(0.0, float(fit_ensemble_weights(rows, known)[1]) - OPTIMISM)
+        scores, share = score_held_out(self.training_set, self.classes, self.predictor())
+        if share is not None:
+            self.network_share = share
+        return scores
 
     def probabilities(
         self,
@@ -294,8 +253,14 @@ class Trainer:
         step: Callable[[float], None] | None = None,
         tile: Triple | None = None,
     ) -> torch.Tensor:
-        """Class probabilities float32 (classes, k, j, i) of a volume; without one, and blended
-        with its prior where there is one, of `target`. tile: another than the plan's."""
+        """Predicts class probabilities float32 (classes, k, j, i) of a volume.
+
+        Args:
+            volume: A working volume; None for `target`, whose probabilities are those of the
+                ensemble with its prior.
+            step: Called with the share done; it may raise to stop.
+            tile: Another tile than the plan's.
+        """
         if volume is None:
             volume = self.target
         predictor = self.predictor()
@@ -309,8 +274,7 @@ class Trainer:
         return torch.lerp(prior, predictor.probabilities(volume, step=step), self.network_share)
 
     def slice_probabilities(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
-        """Class probabilities float32 (classes, two axes) of one slice, on the CPU; as
-        `probabilities` has them."""
+        """Predicts float32 (classes, two axes) of one slice, on the CPU, as `probabilities`."""
         if self.training_set.stack is None or volume is not self.target:
             return self.predictor().slice_probabilities(volume, item)
         prior = prior_of(self.target, self.classes, item.selector()).cpu()
@@ -321,7 +285,7 @@ class Trainer:
         )
 
     def move(self, device: torch.device) -> None:
-        """Take everything to another device, and leave nothing on the one before."""
+        """Moves everything to another device, and leaves nothing on the one before."""
         before = list(self.network.parameters())
         self.network.to(device)
         self.average.to(device)
@@ -346,25 +310,27 @@ class Trainer:
         self.optimiser.state.clear()
 
     def _shrink(self) -> str | None:
-        """After memory ran out: half the patches per step, and when that is one, half the patch
-        along its longest axis. Returns what was done, None when nothing is left to do."""
+        """After memory ran out: half the patches per step, then half the patch along an axis.
+
+        Returns a message, None when nothing can be made smaller.
+        """
         self.optimiser.zero_grad()
         plan = self.plan
         fewer = replace(plan, batch=plan.batch // 2)
         patch = None if any(plan.margin) else halved(plan.patch, plan.divisor)
         if plan.batch > 1 and fewer.trainable:
             self.plan = fewer
-            said = f"{self.plan.batch} patches per step instead of {plan.batch}"
+            message = f"{self.plan.batch} patches per step instead of {plan.batch}"
         elif patch is not None and replace(plan, patch=patch).trainable:
             self.plan = replace(plan, patch=patch)
-            said = f"patches of {times(patch)} voxels instead of {times(plan.patch)}"
+            message = f"patches of {times(patch)} voxels instead of {times(plan.patch)}"
         else:
             return None
         self.sampler.plan = self.plan
-        return said
+        return message
 
     def predictor(self) -> Predictor:
-        """Predicts with the averaged weights."""
+        """A predictor with the averaged weights."""
         return Predictor(self.average, self.classes, self.plan, self._predict_smaller)
 
     def _predict_smaller(self, tile: Triple) -> None:
@@ -372,6 +338,6 @@ class Trainer:
         self.on_smaller(f"tiles of {times(tile)} voxels")
 
     def use_best(self) -> None:
-        """Put the best weights so far where `predictor` takes them from."""
+        """Uses the best weights so far for predictions."""
         if self.best is not None:
             self.average.load_state_dict(self.best[1])

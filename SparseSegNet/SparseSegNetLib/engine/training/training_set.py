@@ -1,8 +1,8 @@
-"""What a network is taught: which volumes, with which labels, and what is held out from it.
+"""The training set of a network: volumes, labels, and what is held out.
 
-Labels may change while it is taught. With a stack (see `stacking`) every voxel is taught with a
-prior that has not seen its label. Labels that are drawn later come as a fold of their own: the
-prior of the whole volume was made without them.
+Labels may change during training. With a stack every voxel is trained on with a prior that was made
+without its label. Labels that are drawn later are a fold of their own: the prior of the whole
+volume was made without them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,20 @@ from .held_out import Split
 
 
 class TrainingSet:
-    """volumes: the annotated ones; with a stack the first is the stack's target.
-    split: held out from the first volume, as long as `held`.
-    fresh: the fold of what was drawn since the stack was made, or None.
+    """Volumes and labels that a network is trained on.
+
+    Args:
+        volumes: The annotated ones.
+        split: Voxels to hold out from the first volume, or None.
+        stack: The ensemble of the first volume, or None.
+        holding_out: Whether to hold out the split at first.
+
+    Attributes:
+        volumes: The annotated ones; with a stack the first is the stack's target.
+        split: The held-out voxels.
+        stack: The ensemble.
+        holding_out: Whether the split is held out now.
+        fresh: The fold of what was drawn since the stack was made, or None.
     """
 
     def __init__(
@@ -44,12 +55,11 @@ class TrainingSet:
 
     @property
     def scored(self) -> WorkingVolume:
-        """The first volume as the held-out slices are predicted from: their labels have reached
-        none of its inputs."""
+        """The first volume with inputs that were made without the labels of held-out slices."""
         return self.split.fold or self.target
 
     def training_volumes(self) -> list[WorkingVolume]:
-        """What is trained on now."""
+        """The volumes that are trained on now, with their labels."""
         if self.stack is not None and self.stack.folds:
             folds = [
                 f for f in self.stack.folds if not self.holding_out or f is not self.split.fold
@@ -62,13 +72,15 @@ class TrainingSet:
         return [replace(self.target, labels=labels, slices=slices), *self.volumes[1:]]
 
     def replace_stack(self, stack: Stack) -> None:
-        """Take what priors say of the labels as they are now. What was held out has been seen
-        by then, so nothing is any more."""
+        """Uses an ensemble that was made from the labels as they are now.
+
+        The network may have seen what was held out by then, so nothing is held out any more.
+        """
         self.stack, self.volumes = stack, [stack.target]
         self.holding_out, self.split, self.fresh = False, None, None
 
     def move(self, device: torch.device) -> None:
-        """Take all volumes to another device."""
+        """Moves all volumes to another device."""
         moved: dict[int, WorkingVolume] = {}
 
         def there(volume: WorkingVolume | None) -> WorkingVolume | None:
@@ -96,10 +108,15 @@ class TrainingSet:
     def change(
         self, number: int, labels: torch.Tensor, slices: list[AnnotatedSlice]
     ) -> torch.Tensor:
-        """Put other labels in the place of a volume's, from its number in `volumes` on.
+        """Replaces the labels of a volume.
 
-        labels: uint8 (k, j, i), 255 = unlabelled.
-        Returns the voxels that are newly or differently labelled, boolean (k, j, i).
+        Args:
+            number: Of the volume, in `volumes`.
+            labels: uint8 (k, j, i), 255 = unlabelled.
+            slices: The annotated ones.
+
+        Returns:
+            Boolean (k, j, i), the voxels that are newly or differently labelled.
         """
         before = self.volumes[number]
         self.volumes[number] = replace(before, labels=labels, slices=slices)

@@ -1,4 +1,4 @@
-"""A training taken apart for a checkpoint, and put together again, to the bit."""
+"""The state of a trainer as a checkpoint, and a trainer restored from it, to the bit."""
 
 from __future__ import annotations
 
@@ -69,7 +69,11 @@ PLAN = record(
 
 
 def check_state(tensors: dict[str, torch.Tensor], about: dict) -> None:
-    """Raise ValueError unless this is what `state_of` and the job write into a checkpoint."""
+    """Checks the form of a checkpoint.
+
+    Raises:
+        ValueError: It is not what `state_of` and the job write.
+    """
     STATE(about, "")
     PLAN(about["plan"], "plan")
     if len(about["plan"]["kernels"]) != len(about["plan"]["strides"]) + 1:
@@ -85,7 +89,7 @@ def check_state(tensors: dict[str, torch.Tensor], about: dict) -> None:
 
 
 def state_of(trainer: Trainer) -> tuple[dict[str, torch.Tensor], dict]:
-    """All that `restore` needs, as tensors and as JSON-able values."""
+    """All that `restore` needs, as tensors by name and as JSON-able values."""
     tensors, optimiser = flatten(trainer.optimiser.state_dict(), "optimiser.")
     for part in PARTS:
         for name, value in getattr(trainer, part).state_dict().items():
@@ -112,10 +116,17 @@ def state_of(trainer: Trainer) -> tuple[dict[str, torch.Tensor], dict]:
 
 
 def restore(trainer: Trainer, tensors: dict[str, torch.Tensor], about: dict) -> None:
-    """Put a fresh trainer where another one was when `state_of` was taken.
+    """Restores the state of a training in a fresh trainer.
 
-    Slices stay held out only if they are the same ones now; others the network has seen. Raises
-    ValueError when the state belongs to another network.
+    Slices stay held out only if they are the same ones now; others the network has seen.
+
+    Args:
+        trainer: Made from the same plan.
+        tensors: From `state_of`.
+        about: From `state_of`.
+
+    Raises:
+        ValueError: The state belongs to another network.
     """
 
     def part(name: str) -> dict[str, torch.Tensor]:
@@ -149,7 +160,7 @@ def restore(trainer: Trainer, tensors: dict[str, torch.Tensor], about: dict) -> 
 
 
 def flatten(state: dict, prefix: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """An optimiser's state_dict as tensors by name, and the rest of it as JSON."""
+    """Divides an optimiser's state_dict into tensors by name and a JSON-able rest."""
     tensors, rest = {}, {}
     for index, entries in state["state"].items():
         for name, value in entries.items():

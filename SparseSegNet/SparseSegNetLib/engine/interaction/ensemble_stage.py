@@ -1,0 +1,162 @@
+"""The stage before a network: priors and shallow model, stacked in the time that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from ...runfolder.options import Options
+from ..data.inputs import Inputs
+from ..data.preprocessing import WorkingVolume
+from ..plan import LEAST_SLICES, Plan
+from ..planning.feasibility import STACK_ALONE, STACK_SHARE
+from ..priors.maker import PriorMaker
+from ..stacking.prior_inputs import prior_of
+from ..stacking.stack import Stack
+from ..stacking.stacker import Stacker
+from ..stopping import Cancelled, PlanAnew, Stopped
+from ..training.trainer import Trainer
+from .clock import Clock
+from .commands import Commands
+from .export import labels_with_annotation
+from .reporter import Reporter
+
+WORTH_TRAINING = 5.0  # seconds, where the ensemble already gave a result
+WORTH_PLANNING = 10.0  # seconds, to begin anew since priors have become possible
+PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
+RESTACK_SHARE = 0.3  # of the time left, at most, for making the priors again
+PHASE = "comparing slices"  # as progress events name it
+
+
+class EnsembleStage:
+    """Makes the stack of a run's first annotated volume, and makes it again from new labels.
+
+    Args:
+        inputs: The run's volumes.
+        options: The run's options.
+        classes: Labels with background.
+        commands: Commands of the client.
+        clock: The run's time.
+        reporter: Gets previews, scores and warnings.
+        check: Called with the phase in between; it may raise Stopped or Cancelled.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        options: Options,
+        classes: int,
+        commands: Commands,
+        clock: Clock,
+        reporter: Reporter,
+        check: Callable[[str], None],
+    ):
+        self.inputs, self.options, self.classes = inputs, options, classes
+        self.commands, self.clock, self.reporter, self.check = commands, clock, reporter, check
+
+    def make(self, plan: Plan, volume: WorkingVolume, left: float | None) -> Stack | None:
+        """Makes the stack, whose ensemble is also the first preview.
+
+        Args:
+            plan: The run's plan.
+            volume: The working volume without priors.
+            left: Seconds that are left; None for as long as it takes.
+
+        Returns:
+            The stack; None where the plan has no priors.
+        """
+        if not plan.priors:
+            return None
+        if self.options.max_steps:
+            left = None
+        number = self.inputs.trained[0]
+
+        def show(probabilities: torch.Tensor) -> None:
+            drawn = self.inputs.items[number].labels
+            self.reporter.preview(number, labels_with_annotation(probabilities, volume, drawn))
+
+        try:
+            stack = self._stacker(
+                plan, volume, left, lambda share: self.check(PHASE), show, STACK_ALONE
+            ).stack(volume.labels, volume.slices)
+        except Stopped:
+            self.reporter.warn(
+                "stopped before the first training step: the result is the prior ensemble."
+            )
+            stack = self._stacker(plan, volume, 0.0, self.raise_if_cancelled).stack(
+                volume.labels, volume.slices
+            )
+        show(prior_of(stack.target, self.classes))
+        self._report_scores(stack)
+        return stack
+
+    def remake(self, trainer: Trainer, step: Callable[[], None]) -> None:
+        """Makes the stack again from the labels as they are now, if there is time.
+
+        Args:
+            trainer: Trained with the stack from then on.
+            step: Called in between; it may raise to stop.
+
+        Raises:
+            PlanAnew: Priors have become possible, and there is time for another plan.
+        """
+        left = self.clock.left - trainer.plan.seconds_to_predict
+        volume = trainer.training_set.target
+        if not trainer.plan.priors:
+            if (
+                self.options.network == "auto"
+                and len(self.inputs.items) == 1
+                and len(volume.slices) >= LEAST_SLICES
+                and left >= WORTH_PLANNING
+            ):
+                raise PlanAnew
+            return
+        if RESTACK_SHARE * left < WORTH_TRAINING / 2:
+            return
+        channels = volume.image.shape[0] - (self.classes - 1)
+        plain = replace(volume, image=volume.image[:channels])
+        stack = self._stacker(
+            trainer.plan, plain, RESTACK_SHARE * left, lambda share: step()
+        ).stack(plain.labels, plain.slices)
+        if stack.folds:  # else the time did not suffice, and the old one is better
+            trainer.replace_stack(stack)
+            self._report_scores(stack)
+
+    def raise_if_cancelled(self, share: float) -> None:
+        """Raises Cancelled where the client wants it; a request to stop is not looked at."""
+        if self.commands.cancel.is_set():
+            raise Cancelled("asked to")
+
+    def _stacker(
+        self,
+        plan: Plan,
+        volume: WorkingVolume,
+        left: float | None,
+        step: Callable[[float], None],
+        preview: Callable[[torch.Tensor], None] | None = None,
+        share_alone: float = STACK_SHARE,
+    ) -> Stacker:
+        """A stacker for the time that is left.
+
+        share_alone: of `left`, for the shallow model where no network can come after it; while
+        one is trained already, such a stack would be thrown away.
+        """
+        fitting = STACK_SHARE if plan.seconds_to_predict < self.options.time_budget else 0.0
+        registering, seconds, seconds_alone = (
+            None if left is None else share * left for share in (PRIORS_SHARE, fitting, share_alone)
+        )
+        return Stacker(
+            PriorMaker(volume, self.classes, registering, step),
+            self.options.seed,
+            seconds,
+            plan.dtype,
+            step,
+            preview,
+            seconds_alone,
+        )
+
+    def _report_scores(self, stack: Stack) -> None:
+        if stack.scores is not None:
+            self.reporter.scores(replace(self.reporter.newest, phase=PHASE, held_out=stack.scores))

@@ -1,0 +1,39 @@
+"""The share of a training that is done, by its steps or by its time budget."""
+
+from __future__ import annotations
+
+from ...runfolder.options import Options
+from ..planning.planner import LEAST_TRAINING
+from ..training.trainer import Trainer
+from .clock import Clock
+from .ensemble_stage import WORTH_TRAINING
+
+
+class TrainingProgress:
+    """Tells `Trainer.train` how much of the training is done.
+
+    Args:
+        trainer: The training.
+        options: Of the run; `max_steps` ends it by steps.
+        clock: The run's time.
+        began: The clock's seconds at which training began.
+    """
+
+    def __init__(self, trainer: Trainer, options: Options, clock: Clock, began: float):
+        self.trainer, self.options, self.clock, self.began = trainer, options, clock, began
+        self._seconds_to_predict = trainer.plan.seconds_to_predict
+
+    def __call__(self, steps: int) -> float:
+        """Share of the training that is done after so many steps; 1 or more ends it."""
+        stack = self.trainer.training_set.stack
+        if stack is not None and not stack.folds:
+            return 1.0  # a network would only learn to copy priors that have seen the labels
+        if self.options.max_steps:
+            return steps / self.options.max_steps
+        until = self.clock.budget - self._seconds_to_predict
+        least = LEAST_TRAINING
+        if stack is not None:
+            if until - self.began < WORTH_TRAINING:
+                return 1.0  # the ensemble of priors and shallow model is the result
+            least = 0.0
+        return (self.clock.seconds - self.began) / max(until - self.began, least, 1e-3)
