@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint fuzz benchmark benchmark-accuracy benchmark-ablation benchmark-bits benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed clean
+.PHONY: demo test lint docs fuzz benchmark benchmark-accuracy benchmark-ablation benchmark-bits benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -19,11 +19,18 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mkdocs build --quiet
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --quiet
 
 fuzz: $(STAMP)
 	$(BIN)/python Testing/Fuzz/fuzz.py $(ARGS)
@@ -66,7 +73,7 @@ benchmark-busy: $(STAMP)
 	$(BIN)/python Testing/Benchmark/busy.py
 
 # The stamp keeps `make` from asking pip each time; it is remade when a requirement changes.
-$(STAMP): pyproject.toml requirements-dev.txt
+$(STAMP): pyproject.toml requirements-dev.txt requirements-lint.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed; name one with make PYTHON=...')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip

@@ -59,8 +59,14 @@ class Job:
         self.clock = Clock(self.options.time_budget, begun)
         self.reporter = Reporter(emit, self.folder, self.clock, self.options.max_steps > 0)
         self.classes = len(self.folder.segments) + 1
-        self.trainer: Trainer | None = None
+        self._trainer: Trainer | None = None
         self._aside: dict[str, float] = {}
+
+    @property
+    def trainer(self) -> Trainer:
+        """The training, once it is prepared."""
+        assert self._trainer is not None
+        return self._trainer
 
     def run(self) -> None:
         """Prepares, trains and predicts.
@@ -193,13 +199,13 @@ class Job:
         )
         split = self._split(plan, volume, stack)
         # The trainer alone holds on to the volumes, so that a pause can free the device.
-        self.trainer = Trainer(plan, volumes, self.classes, split, self.options.seed, stack)
+        self._trainer = Trainer(plan, volumes, self.classes, split, self.options.seed, stack)
         self.trainer.on_smaller = self.reporter.recovered
         return plan
 
     def _less(self, known: Plan | None) -> str | None:
         """Memory ran out while preparing: a coarser grid, or the CPU; None when neither is left."""
-        self.trainer = None
+        self._trainer = None
         grid = self.planner.coarser() if known is None else None
         if grid is not None:
             return f"a working grid of {times(grid)} voxels"
@@ -211,8 +217,8 @@ class Job:
             return None
         message = f"the CPU instead of {self.device}"
         self.device = torch.device("cpu")
-        if self.trainer is not None:
-            self.trainer.move(self.device)
+        if self._trainer is not None:
+            self._trainer.move(self.device)
         return message
 
     def _split(self, plan: Plan, volume: WorkingVolume, stack: Stack | None) -> Split | None:
