@@ -1,0 +1,1 @@
+"""Volumes, segmentations and runs in Slicer's MRML scene, without qt and torch."""

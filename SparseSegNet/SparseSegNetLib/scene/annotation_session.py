@@ -1,6 +1,6 @@
-"""Annotating a volume: which slices are annotated, what is in them, what painting changes.
+"""Annotation of a volume: its annotated slices, their contents, and changes by painting.
 
-The panel drives it; it knows nothing of Qt.
+The panel drives it; it does not depend on Qt.
 """
 
 from __future__ import annotations
@@ -22,16 +22,22 @@ from .slice_list import listedSlices, listSlices
 from .volumes import refuseTransformed, volumeGeometry
 
 SOLID = (
-    "What you painted is several voxels thick, so no slice was noted. Paint with a flat brush "
-    "(3D sphere brush off) in views that lie in the volume's planes, or mark the slices that "
-    "are complete by hand."
+    "The stroke is several voxels thick, so no slice was marked as annotated. Paint with a flat "
+    "brush (3D sphere brush off) in views that are aligned with the volume, or mark complete "
+    "slices by hand."
 )
 
 
 @dataclass
 class PaintChanges:
-    """What a look found.  changed: whether labels or slices are others now.  added, dropped:
-    slices.  warning: what the user should know, or empty."""
+    """Changes of the annotation between two calls of `AnnotationSession.look`.
+
+    Attributes:
+        changed: True if labels or slices changed.
+        added: Slices that are annotated now.
+        dropped: Slices that are annotated no longer.
+        warning: A warning for the user, or empty.
+    """
 
     changed: bool = False
     added: list[AnnotatedSlice] = field(default_factory=list)
@@ -41,7 +47,13 @@ class PaintChanges:
 
 @dataclass(frozen=True)
 class Row:
-    """One annotated slice: voxels drawn per segment ID, and whether the user stated it."""
+    """One annotated slice as the panel lists it.
+
+    Attributes:
+        slice: The slice.
+        stated: True if the user marked it as complete, False if it was detected from painting.
+        voxels: Number of drawn voxels per segment ID.
+    """
 
     slice: AnnotatedSlice
     stated: bool
@@ -49,10 +61,20 @@ class Row:
 
 
 class AnnotationSession:
-    """The annotation of one volume in one segmentation, as the scene has it.
+    """The annotation of one volume in one segmentation of the scene.
 
-    slices: the annotated slices, each with whether the user stated it; kept with the
-    segmentation node.  Raises InputError when the nodes cannot be used together.
+    Args:
+        volumeNode: The volume that is annotated.
+        segmentationNode: The segmentation that is drawn in.
+
+    Attributes:
+        shape: The volume's shape (k, j, i).
+        slices: The annotated slices, each with True if the user marked it as complete (False: it
+            was detected from painting). They are stored with the segmentation node.
+        warning: A warning about the annotation at the start, or empty.
+
+    Raises:
+        InputError: If the nodes cannot be used together.
     """
 
     def __init__(self, volumeNode, segmentationNode):
@@ -71,7 +93,7 @@ class AnnotationSession:
                 self.warning = solid_warning(
                     segmentationNode.GetName(),
                     len(cover),
-                    "take those that are not complete from the list",
+                    "remove those that are not complete from the list",
                 )
             listed = dict.fromkeys(cover, False)
         self.slices: dict[AnnotatedSlice, bool] = listed or {}
@@ -79,17 +101,19 @@ class AnnotationSession:
             self._keep()
 
     def close(self) -> None:
-        """Observe the nodes no longer."""
+        """Stops observing the nodes."""
         self._watch.close()
 
     @property
     def alive(self) -> bool:
-        """Whether both nodes are still in the scene."""
+        """True if both nodes are still in the scene."""
         return self._volume.alive and self._node.alive
 
     def fits(self) -> bool:
-        """Whether the nodes can still be used together: there, on the same grid, and not under a
-        transform."""
+        """Tells whether the nodes can still be used together.
+
+        They must be in the scene, on the same grid, and not under a transform.
+        """
         try:
             refuseTransformed(self._node.get(), "segmentation")
             return volumeGeometry(self._volume.get()).shape == self.shape
@@ -98,25 +122,33 @@ class AnnotationSession:
 
     @property
     def dirtySince(self) -> float | None:
-        """When the newest change was noticed that was not looked at (time.monotonic())."""
+        """Time (time.monotonic()) of the newest change that `look` has not read, or None."""
         return self._watch.dirtySince
 
     def look(self, shown: Collection[AnnotatedSlice] = ()) -> PaintChanges:
-        """Take in what was painted since the last look. shown: the voxel planes in the views."""
+        """Reads what was painted since the last call and updates the annotated slices.
+
+        Args:
+            shown: The voxel planes that the slice views show.
+
+        Returns:
+            The changes of labels and slices.
+        """
         change = self._watch.look()
         if change is None:
             return PaintChanges(changed=self._watch.reordered)
-        if change.added.any():
-            noticed = self._painted(change, shown)
-        else:
-            noticed = self._erased(change)
-        # Also an empty list is kept: what was painted while we looked on is never taken for
-        # slices later, by finding them anew.
+        changes = self._painted(change, shown) if change.added.any() else self._erased(change)
+        # An empty list is stored, too: otherwise slices would later be detected anew from strokes
+        # that were painted during this session.
         self._keep()
-        return noticed
+        return changes
 
     def mark(self, item: AnnotatedSlice) -> None:
-        """State that a slice is complete (what no segment covers there is background)."""
+        """Marks a slice as complete: voxels of it that no segment covers are background.
+
+        Raises:
+            InputError: If the slice lies outside the volume.
+        """
         check_slices([item], self.shape)
         for known in [s for s in self.slices if (s.axis, s.index) == (item.axis, item.index)]:
             del self.slices[known]
@@ -124,12 +156,23 @@ class AnnotationSession:
         self._keep()
 
     def unmark(self, item: AnnotatedSlice) -> None:
-        """No longer take a slice for complete; what is drawn in it stays drawn."""
+        """Removes a slice from the annotated ones; the voxels drawn in it stay."""
         self.slices.pop(item, None)
         self._keep()
 
     def restrict(self, item: AnnotatedSlice, box: tuple | None) -> AnnotatedSlice:
-        """Let a slice count inside an in-plane box alone; None for all of it. Returns it."""
+        """Restricts an annotated slice to an in-plane box.
+
+        Args:
+            item: The slice.
+            box: The box as in AnnotatedSlice; None for the whole slice.
+
+        Returns:
+            The restricted slice, which replaces the old one.
+
+        Raises:
+            InputError: If the box lies outside the volume.
+        """
         restricted = replace(item, box=box)
         check_slices([restricted], self.shape)
         self.slices.pop(item, None)
@@ -138,13 +181,13 @@ class AnnotationSession:
         return restricted
 
     def rows(self) -> list[Row]:
-        """The annotated slices in order, with what is drawn in each."""
-        watch, found = self._watch, []
+        """The annotated slices in order, with the voxels drawn in each."""
+        watch, rows = self._watch, []
         for item, stated in sorted(self.slices.items()):
             counts = np.bincount(
                 watch.labels[item.selector()].ravel(), minlength=len(watch.ids) + 1
             )
-            found.append(
+            rows.append(
                 Row(
                     item,
                     stated,
@@ -155,15 +198,23 @@ class AnnotationSession:
                     },
                 )
             )
-        return found
+        return rows
 
     def share(self) -> float:
-        """The share of the volume's voxels that are labelled."""
+        """The fraction of the volume's voxels that are labelled."""
         labels = self._watch.labels
         return count_labelled(labels, self.slices) / max(1, labels.size)
 
     def next(self, item: AnnotatedSlice | None, step: int) -> AnnotatedSlice | None:
-        """The annotated slice after (step 1) or before (-1) one of them, in a ring."""
+        """The annotated slice after or before one of them, cyclically.
+
+        Args:
+            item: The present slice, or None.
+            step: 1 for the next slice, -1 for the previous one.
+
+        Returns:
+            The slice, or None if no slice is annotated.
+        """
         order = sorted(self.slices)
         if not order:
             return None
@@ -172,7 +223,7 @@ class AnnotationSession:
         return order[(order.index(item) + step) % len(order)]
 
     def _foreground(self, where=...) -> np.ndarray:
-        """A copy of what is drawn there, without Background segments."""
+        """A copy of the drawn labels there, without Background segments."""
         numbers = np.arange(len(self._watch.ids) + 1, dtype=np.uint8)
         numbers[self._watch.background()] = 0
         return numbers[self._watch.labels[where]]
@@ -190,8 +241,10 @@ class AnnotationSession:
         return PaintChanges(True, added=added)
 
     def _without_corrections(self, change: Change) -> Change | None:
-        """The change without voxels that were taken over from a corrected result; None when there
-        are no others. Undo and redo draw them again, and they are no strokes in a slice."""
+        """The change without corrected voxels of a result; None when there are no others.
+
+        Undo and redo draw those voxels again, and they are no strokes in a slice.
+        """
         corrected = self._corrected()
         if not corrected.size:
             return change
@@ -215,7 +268,7 @@ class AnnotationSession:
         return correctedVoxels(self._node.get(), self.shape)
 
     def _erased(self, change: Change) -> PaintChanges:
-        """A slice that was only noticed, and in which nothing is left, is dropped (an undo)."""
+        """Drops slices that were detected from painting and are empty now (an undo)."""
         dropped = []
         for axis in range(3):
             item = AnnotatedSlice(AXES[2 - axis], change.offset[axis])

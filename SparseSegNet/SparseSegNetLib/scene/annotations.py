@@ -1,4 +1,4 @@
-"""What is labelled in the scene: segments and annotated slices as the engine's label array."""
+"""The annotation in the scene, segments and annotated slices, as a label array for training."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ REMEDY = "name the slices that are completely annotated"
 
 @dataclass
 class NodeAnnotation:
-    """labels: uint8 (k, j, i) on the volume's grid, 255 = unlabelled.  slices: the annotated
-    ones.  warnings: what the user should know."""
+    """The annotation of a segmentation node.
+
+    Attributes:
+        labels: uint8 (k, j, i) on the volume's grid: 0 background, 1..K segments, 255 unlabelled.
+        segments: The segments, without Background.
+        slices: The annotated slices.
+        warnings: Warnings for the user.
+    """
 
     labels: np.ndarray
     segments: list[Segment]
@@ -31,11 +37,20 @@ class NodeAnnotation:
 def annotationOf(
     segmentationNode, volumeNode, slices: list[AnnotatedSlice] | None
 ) -> NodeAnnotation:
-    """What was drawn in a segmentation node. slices: None for those that are listed with
-    the node or, where none ever were, for the smallest set that covers what was drawn (corrected
-    voxels of a result apart, which are no slices).
+    """The annotation drawn in a segmentation node, as labels for training.
 
-    Raises InputError when nodes, slices or labels cannot be used.
+    Args:
+        segmentationNode: The segmentation.
+        volumeNode: The volume whose grid is used.
+        slices: The annotated slices. None for those listed with the node or, without a list, for
+            the smallest set that covers what was drawn (corrected voxels of a result do not count:
+            they do not make their slices complete).
+
+    Returns:
+        Labels, segments, slices and warnings.
+
+    Raises:
+        InputError: If nodes, slices or labels cannot be used.
     """
     drawn = drawnSegments(segmentationNode, volumeNode)
     if slices is None and (listed := listedSlices(segmentationNode)) is not None:

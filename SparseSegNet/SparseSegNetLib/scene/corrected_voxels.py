@@ -1,4 +1,4 @@
-"""The voxels that corrections of a result made drawn, kept with the segmentation in the scene."""
+"""Voxels annotated by correcting a result, stored with the segmentation node."""
 
 from __future__ import annotations
 
@@ -15,34 +15,50 @@ ATTRIBUTE = "SparseSegNet.CorrectedVoxels"
 
 
 def correctedVoxels(segmentationNode, shape: tuple[int, int, int]) -> np.ndarray:
-    """Flat indices, int64 and rising, into an array (k, j, i) of that shape; empty where nothing
-    was ever corrected, or where that was on a grid of another shape.
+    """The corrected voxels that are stored with a segmentation node.
 
-    Raises InputError when the attribute of the node cannot be understood.
+    Args:
+        segmentationNode: The segmentation.
+        shape: The volume's shape (k, j, i).
+
+    Returns:
+        Flat indices, int64 and ascending, into an array (k, j, i) of that shape. Empty if nothing
+        was corrected, or if that was on a grid of another shape.
+
+    Raises:
+        InputError: If the node's attribute cannot be parsed.
     """
     text = segmentationNode.GetAttribute(ATTRIBUTE)
-    nothing = np.zeros(0, np.int64)
+    none = np.zeros(0, np.int64)
     if text is None:
-        return nothing
+        return none
     try:
-        about = json.loads(text)
-        steps = np.frombuffer(zlib.decompress(base64.b64decode(about["voxels"])), "<i8")
-        found = np.cumsum(steps)
-        if tuple(about["shape"]) != tuple(shape):
-            return nothing
-        if found.size and not 0 <= found.min() <= found.max() < np.prod(shape, dtype=np.int64):
+        stored = json.loads(text)
+        steps = np.frombuffer(zlib.decompress(base64.b64decode(stored["voxels"])), "<i8")
+        voxels = np.cumsum(steps)
+        if tuple(stored["shape"]) != tuple(shape):
+            return none
+        if voxels.size and not 0 <= voxels.min() <= voxels.max() < np.prod(shape, dtype=np.int64):
             raise ValueError("a voxel lies outside the volume")
     except (ValueError, KeyError, TypeError, binascii.Error, zlib.error) as error:
         raise InputError(
             f"the list of corrected voxels of '{segmentationNode.GetName()}' cannot be read "
             f"({error}): remove the node's attribute {ATTRIBUTE}; slices with corrections may then "
-            "be taken for complete ones, so look at the list of slices."
+            "be listed as complete ones, so check the list of slices."
         ) from error
-    return found
+    return voxels
 
 
 def addCorrectedVoxels(segmentationNode, changed: np.ndarray) -> None:
-    """Remember more corrected voxels. changed: boolean (k, j, i)."""
+    """Adds corrected voxels to those stored with a segmentation node.
+
+    Args:
+        segmentationNode: The segmentation.
+        changed: Boolean (k, j, i), the voxels to add.
+
+    Raises:
+        InputError: If the node's attribute cannot be parsed.
+    """
     known = correctedVoxels(segmentationNode, changed.shape)
     voxels = np.union1d(known, np.flatnonzero(changed)).astype("<i8")
     packed = zlib.compress(np.diff(voxels, prepend=np.int64(0)).astype("<i8").tobytes())

@@ -1,4 +1,4 @@
-"""Corrections of a result become drawn voxels of the annotation."""
+"""Transfer of a result's corrections into the annotation."""
 
 from __future__ import annotations
 
@@ -16,22 +16,33 @@ GREY = (0.5, 0.5, 0.5)
 def takeCorrections(
     resultNode, delivered: np.ndarray, segmentIds: list[str], drawnNode, volumeNode
 ) -> int:
-    """Draw into the annotation what the user changed in a result. Returns how many voxels.
+    """Copies voxels that the user changed in a result into the annotation.
 
     Corrections are single voxels: the slices that they lie in do not become complete. They are
-    remembered with the annotation, and who watches it is told that these writes are ours.
+    stored with the annotation, and its observers do not report these writes as painting. Erased
+    voxels become Background, in a segment of that name that is added if it is missing, since a
+    voxel without a segment would count as unlabelled.
 
-    delivered: uint8 (k, j, i), the result as the engine gave it, n = the n-th of `segmentIds`.
-    What was erased becomes Background, in a segment of that name that is made where it is needed:
-    a voxel without a segment would mean that nothing is known of it. Raises InputError when a
-    segment of the result is missing.
+    Args:
+        resultNode: The result that the user corrected.
+        delivered: uint8 (k, j, i), the result as the engine returned it, n = the n-th of
+            `segmentIds`.
+        segmentIds: Segment IDs of the result.
+        drawnNode: The segmentation with the annotation.
+        volumeNode: The volume whose grid is used.
+
+    Returns:
+        The number of corrected voxels.
+
+    Raises:
+        InputError: If a segment of the result is missing.
     """
     segmentation = resultNode.GetSegmentation()
     missing = [i for i in segmentIds if segmentation.GetSegment(i) is None]
     if missing:
         raise InputError(
             f"the segment '{missing[0]}' of the result '{resultNode.GetName()}' was "
-            "removed: its corrections cannot be told."
+            "removed: its corrections cannot be determined."
         )
     now = mergedSegments(segmentation, segmentIds, volumeNode)
     changed = now != delivered
@@ -46,7 +57,7 @@ def takeCorrections(
 def _draw(
     drawnNode, volumeNode, segmentIds: list[str], changed: np.ndarray, now: np.ndarray
 ) -> None:
-    """Make the changed voxels of the annotation what they are `now` (uint8 (k, j, i))."""
+    """Sets the changed voxels of the annotation to their labels in `now` (uint8 (k, j, i))."""
     drawn = drawnNode.GetSegmentation()
     erased = changed & (now == 0)
     background = backgroundSegment(drawnNode, make=bool(erased.any()))
@@ -66,7 +77,12 @@ def _draw(
 
 
 def backgroundSegment(segmentationNode, make: bool = False) -> str | None:
-    """The ID of the Background segment, made if asked for; None when there is none."""
+    """The ID of the Background segment, None without one.
+
+    Args:
+        segmentationNode: The segmentation.
+        make: True adds the segment if it is missing.
+    """
     segmentation = segmentationNode.GetSegmentation()
     for segmentId in segmentation.GetSegmentIDs():
         if isBackground(segmentation, segmentId):

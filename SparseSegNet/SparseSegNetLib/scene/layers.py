@@ -1,5 +1,8 @@
-"""The layers of a segmentation as one array, read where they lie: no copy of the node, no
-resampling. For segmentations drawn on the volume's own grid, which is nearly all of them."""
+"""The layers of a segmentation as one array, read in place.
+
+Neither copies the node nor resamples: for segmentations drawn on the volume's own grid, which is
+nearly all of them.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,16 @@ NEAR = 1e-3  # voxels by which a layer's corners may be off the volume's grid
 
 
 def mergedLayers(segmentation, ids: Sequence[str], volumeNode) -> np.ndarray | None:
-    """uint8 (k, j, i) on the volume's grid: n where the n-th of `ids` (at most 255) covers, 0
-    where none does, the later one where several do. None when a layer lies on another grid, or
-    when there is no binary labelmap to read.
+    """Merges segments into one label array on the volume's grid.
+
+    Args:
+        segmentation: The vtkSegmentation.
+        ids: Segment IDs, at most 255; where segments overlap the later one counts.
+        volumeNode: The volume whose grid is used.
+
+    Returns:
+        uint8 (k, j, i): n where the n-th of `ids` covers, 0 where none does. None if a layer lies
+        on another grid, or if a segment has no binary labelmap.
     """
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     columns, rows, planes = volumeNode.GetImageData().GetDimensions()
@@ -39,7 +49,7 @@ def mergedLayers(segmentation, ids: Sequence[str], volumeNode) -> np.ndarray | N
 
 
 def onGrid(segmentation, ids: Sequence[str], volumeNode) -> bool:
-    """Whether something is drawn, and all of it on the volume's own grid."""
+    """True if the segments are not all empty and all their layers lie on the volume's grid."""
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     layers = {segmentation.GetSegment(i).GetRepresentation(name) for i in ids} - {None}
     drawn = [layer for layer in layers if not layer.IsEmpty()]
@@ -47,7 +57,7 @@ def onGrid(segmentation, ids: Sequence[str], volumeNode) -> bool:
 
 
 def _offset(layer, volumeNode) -> tuple[int, int, int] | None:
-    """Where voxel (0, 0, 0) of a layer lies on the volume's grid (i, j, k), None off the grid."""
+    """The (i, j, k) of a layer's voxel (0, 0, 0) on the volume's grid; None on another grid."""
     ours, theirs, inverse = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     volumeNode.GetRASToIJKMatrix(inverse)
     layer.GetImageToWorldMatrix(theirs)
@@ -63,7 +73,7 @@ def _offset(layer, volumeNode) -> tuple[int, int, int] | None:
 
 
 def _paste(merged: np.ndarray, layer, start: tuple[int, int, int], numbers: dict[int, int]) -> None:
-    """Write a layer into the merged array, clipped to it."""
+    """Writes a layer into the merged array, clipped to it."""
     extent = layer.GetExtent()
     low = [start[axis] + extent[2 * axis] for axis in (2, 1, 0)]
     shape = [extent[2 * axis + 1] - extent[2 * axis] + 1 for axis in (2, 1, 0)]

@@ -1,4 +1,4 @@
-"""What Slicer's Python console calls and the panel drives. Plain methods, no qt, no torch."""
+"""Functions for Slicer's Python console and the panel, without qt and torch."""
 
 from __future__ import annotations
 
@@ -39,25 +39,42 @@ def densify(
     largestComponent: bool = False,
     runFolder: Path | str | None = None,
 ) -> SceneRun:
-    """Learn from the annotated slices of a volume and segment all of it. Returns at once.
+    """Trains on the annotated slices of a volume and segments the whole volume; returns at once.
 
         run = densify(volumeNode, segmentationNode, timeBudget=120)
         run.wait()
-        run.result          # a new segmentation node; the one that was drawn stays as it is
+        run.result          # a new segmentation node; the annotated one stays as it is
 
-    volumeNode: a scalar volume, or a list of volumes on one grid (channels).
-    segmentationNode: drawn in a few slices, each completely: what no segment covers in an
-    annotated slice is background. A segment called 'Background' marks background anywhere.
-    slices: the annotated slices, such as "k:10,20 i:5" (voxel indices from 0); when left out,
-    those listed with the segmentation, or else found from what was drawn.  timeBudget: seconds
-    from start to result.  maxSteps: end after so many steps instead.
-    network: 'auto', or a published one ('unet3d', 'fcn3d', 'vnet', 'unet2d'), as published unless
-    tile (voxels along i, j, k), kernel, width (channels of its first level) or batchNorm=False
-    say otherwise.  n4: correct the bias field first.  resample: mm along i, j, k to work at.
-    largestComponent: of each segment keep only the largest connected piece, and the pieces of
-    which something was drawn.
-    runFolder: where to keep inputs, weights and log; a temporary folder otherwise.
-    Raises InputError when volume, segmentation or options cannot be used.
+    Args:
+        volumeNode: A scalar volume, or a list of volumes on one grid (channels).
+        segmentationNode: The segmentation, drawn in a few slices, each completely: voxels of an
+            annotated slice that no segment covers are background. A segment called 'Background'
+            marks background anywhere.
+        timeBudget: Seconds from start to result.
+        slices: The annotated slices, such as "k:10,20 i:5" (voxel indices from 0). By default
+            those listed with the segmentation; without a list they are detected from what was
+            drawn.
+        network: 'auto', or a published one ('unet3d', 'fcn3d', 'vnet', 'unet2d') with its published
+            settings, of which tile, kernel, width and batchNorm change some.
+        device: 'auto', or the device to train on ('cuda', 'mps', 'cpu').
+        seed: The random seed.
+        maxSteps: Ends training after this number of steps instead of by time (0: by time).
+        tile: Input size of the network, voxels along i, j, k.
+        kernel: Kernel size of the convolutions, voxels.
+        width: Channels of the network's first level.
+        batchNorm: False leaves out batch normalisation.
+        n4: Corrects the bias field first.
+        resample: Spacing of the working grid, mm along i, j, k.
+        largestComponent: Keeps of each segment only the largest connected component and the
+            components that contain annotated voxels.
+        runFolder: Folder for inputs, weights and log; a temporary folder by default.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: If volume, segmentation or options cannot be used.
+        EngineError: If the engine cannot be started.
     """
     volumes = list(volumeNode) if isinstance(volumeNode, (list, tuple)) else [volumeNode]
     options = Options(
@@ -123,16 +140,31 @@ def resume(
     *,
     slices: Sequence[AnnotatedSlice] | str | None = None,
 ) -> SceneRun:
-    """Go on with a run from its last checkpoint, or teach a finished one some more.
+    """Resumes a run from its last checkpoint, or continues the training of a finished one.
 
         run = resume(run.folder, volumeNode, segmentationNode, moreTime=60)
 
-    The annotation is taken as it is now. slices: as for `densify`; when left out, those that were
-    named when the run began, if any were.  timeBudget: seconds in all; moreTime: seconds beside
-    those that the run has taken already. Neither: what was left of its budget. An engine of this
-    run that is ending is waited for, some seconds, without blocking the caller; where another one
-    works on the folder the run fails as 'locked' and nothing there is changed. Raises InputError
-    when the nodes are not those that the run began with, or the folder cannot be used.
+    The run uses the annotation as it is now. If an engine of this run is just ending, the new one
+    waits for it, some seconds, without blocking the caller. If another engine works on the folder,
+    the run fails as 'locked' and nothing there is changed.
+
+    Args:
+        runFolder: The run's folder.
+        volumeNode: The (first) volume that the run began with.
+        segmentationNode: The segmentation that the run began with.
+        timeBudget: Seconds in all. Without timeBudget and moreTime the run takes what was left of
+            its budget.
+        moreTime: Seconds in addition to those that the run has taken already.
+        slices: The annotated slices as for `densify`; by default those that were named when the
+            run began, if any were.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: If the nodes are not those that the run began with, or the folder cannot be
+            used.
+        EngineError: If the engine cannot be started.
     """
     folder = RunFolder.open(runFolder)
     geometry = volumeGeometry(volumeNode)
@@ -147,7 +179,7 @@ def resume(
     annotation = annotationOf(segmentationNode, volumeNode, slices)
     if [s.id for s in annotation.segments] != [s.id for s in folder.segments]:
         raise InputError(
-            f"the segments of '{segmentationNode.GetName()}' are others than when "
+            f"the segments of '{segmentationNode.GetName()}' have changed since "
             "the run began: begin a new one."
         )
     if moreTime:
@@ -179,12 +211,12 @@ def _listed(slices: Sequence[AnnotatedSlice] | str | None) -> list[AnnotatedSlic
 
 
 def secondsTaken(folder: RunFolder) -> float:
-    """The seconds that a run has worked so far, as far as its reports tell."""
+    """The seconds that a run has taken so far, by its last recorded metrics."""
     return max((m.get("seconds") or 0.0 for m in folder.read_metrics()), default=0.0)
 
 
 def currentRun() -> SceneRun | None:
-    """The run that was begun last in this session, by the panel or from the console."""
+    """The newest run of this session, started by the panel or the console; None without one."""
     return None if _begun is None else _begun()
 
 

@@ -1,4 +1,4 @@
-"""Notices what is painted: observes a segmentation node and compares what was drawn."""
+"""Detection of painting: observes a segmentation node and compares its label arrays."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ _watches: weakref.WeakSet[PaintObserver] = weakref.WeakSet()
 
 @dataclass
 class Change:
-    """What changed between two looks, cut to the smallest box that holds it.
+    """The change between two calls of `PaintObserver.look`, cropped to its bounding box.
 
-    offset: where the box begins (k, j, i).  changed, added: boolean (k, j, i) of the box, all
-    voxels that changed and those that a segment (other than Background) covers now.
+    Attributes:
+        offset: First voxel (k, j, i) of the box.
+        changed: Boolean (k, j, i) of the box, all voxels that changed.
+        added: Boolean (k, j, i) of the box, changed voxels that a segment other than Background
+            covers now.
     """
 
     offset: tuple[int, int, int]
@@ -34,12 +37,19 @@ class Change:
 
 
 class PaintObserver:
-    """What a segmentation covers on a volume's grid, and what changed since the last look.
+    """The labels of a segmentation on a volume's grid, and their changes between calls of `look`.
 
-    ids, labels: the segments' IDs, and uint8 (k, j, i), n where the n-th covers; as of the last
-    look.  reordered: whether segments came, went or moved before the last look.
-    dirtySince: when the newest change was noticed (time.monotonic()), None when there was none
-    since the last look.
+    Args:
+        segmentationNode: The segmentation that is observed.
+        volumeNode: The volume whose grid is used.
+
+    Attributes:
+        ids: Segment IDs as of the last call of `look`.
+        labels: uint8 (k, j, i), n where the n-th of `ids` covers, as of the last call of `look`.
+        reordered: True if segments were added, removed or moved before the last call of `look`.
+
+    Raises:
+        InputError: If the segments cannot be read on the volume's grid.
     """
 
     def __init__(self, segmentationNode, volumeNode):
@@ -70,7 +80,7 @@ class PaintObserver:
         ]
 
     def close(self) -> None:
-        """Observe no longer."""
+        """Stops observing."""
         self._release()
         _watches.discard(self)
 
@@ -81,11 +91,12 @@ class PaintObserver:
 
     @property
     def dirtySince(self) -> float | None:
+        """Time (time.monotonic()) of the newest change, None without one since the last `look`."""
         self._followNode()
         return self._dirtySince
 
     def _followNode(self) -> None:
-        """Observe the segmentation that the node has now: a node may be given another one."""
+        """Observes the node's present segmentation: a node may be given another one."""
         if not self._tags or not self._node.alive:
             return
         now = self._node.get().GetSegmentation()
@@ -95,15 +106,15 @@ class PaintObserver:
             self._dirtySince = time.monotonic()
 
     def watches(self, segmentationNode) -> bool:
-        """Whether it is this node that is observed."""
+        """True if this node is the one that is observed."""
         return bool(self._tags) and self._node.alive and self._node.get() is segmentationNode
 
     def background(self) -> np.ndarray:
-        """Which numbers of `labels` are Background segments: boolean, one per number from 0."""
+        """Boolean mask over the numbers of `labels`, from 0: True for Background segments."""
         return np.array([False] + [isBackground(self._segmentation, i) for i in self.ids])
 
     def look(self) -> Change | None:
-        """Read what is drawn now. None when nothing changed."""
+        """Reads the labels as they are now; returns their change, None without one."""
         self._followNode()
         before, old = self.labels, self.ids
         self._read()
@@ -121,11 +132,14 @@ class PaintObserver:
         return Change(tuple(s.start for s in box), changed, changed & drawn[self.labels[box]])
 
     def takeIn(self, before: np.ndarray, ids: list[str], dirtySince: float | None) -> None:
-        """What changed since `before` was not painted: it is not reported by the next look. What
-        had changed earlier and was not looked at yet is.
+        """Accepts the changes since `before` as not painted: the next `look` does not report them.
 
-        before: uint8 (k, j, i), what was drawn then, n where the n-th of `ids` covered.
-        dirtySince: as it was then.
+        Earlier changes that `look` has not read yet are still reported.
+
+        Args:
+            before: uint8 (k, j, i), the labels before, n where the n-th of `ids` covered.
+            ids: Segment IDs before.
+            dirtySince: The value of `dirtySince` before.
         """
         seen, old = self.labels, self.ids
         self._followNode()
@@ -136,14 +150,16 @@ class PaintObserver:
         self._dirtySince = dirtySince
 
     def drawn(self) -> tuple[np.ndarray, list[str]]:
-        """What is drawn now, whether it was looked at or not: labels and IDs."""
+        """The labels, uint8 (k, j, i), and segment IDs as they are in the node now."""
         self._followNode()
         ids = orderedSegments(self._segmentation)
         return mergedSegments(self._segmentation, ids, self._volume), ids
 
     def _renumbered(self, labels: np.ndarray, ids: list[str]) -> np.ndarray:
-        """Labels by the numbers that segments have now: a segment that came, went or moved is
-        not painting."""
+        """Labels renumbered to the present segments.
+
+        A segment that was added, removed or moved is not painting.
+        """
         if ids == self.ids:
             return labels
         table = np.zeros(len(ids) + 1, np.uint8)
@@ -163,8 +179,13 @@ class PaintObserver:
 
 @contextmanager
 def ownWrites(segmentationNode) -> Iterator[None]:
-    """What is written into the segmentation inside this context was not painted by the user: no
-    watch of it reports that as painting. What the user has painted just before is reported."""
+    """Context in which changes of the segmentation are not reported as painting.
+
+    For writes by the program. What the user painted just before is still reported.
+
+    Args:
+        segmentationNode: The segmentation that is written to.
+    """
     watching = [w for w in list(_watches) if w.watches(segmentationNode)]
     before = [(*w.drawn(), w.dirtySince) for w in watching]
     try:

@@ -1,4 +1,4 @@
-"""MRML segmentations out: the dense result as a node of its own."""
+"""Results as MRML nodes: the dense segmentation and the uncertainty volume."""
 
 from __future__ import annotations
 
@@ -17,10 +17,21 @@ HEAT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 def createResultNode(
     labels: np.ndarray, segmentIds: Sequence[str], sourceSegmentationNode, volumeNode, name: str
 ):
-    """A new segmentation node with the segments of `sourceSegmentationNode` (same IDs, names,
-    colours, terminology and other tags) and dense content.
+    """Creates a segmentation node with the segments of another one and dense content.
 
-    labels: uint8 (k, j, i) on the volume's grid, n = the n-th of `segmentIds`.
+    Args:
+        labels: uint8 (k, j, i) on the volume's grid, n = the n-th of `segmentIds`.
+        segmentIds: IDs of segments of the source.
+        sourceSegmentationNode: The source of IDs, names, colours, terminology and other tags.
+        volumeNode: The volume whose grid is used.
+        name: The new node's name; a number is appended if it is in use.
+
+    Returns:
+        The new node.
+
+    Raises:
+        ValueError: If the labels do not have the volume's shape.
+        RuntimeError: If Slicer does not accept the labels.
     """
     scene = volumeNode.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
@@ -36,10 +47,17 @@ def createResultNode(
 
 
 def updateResultNode(node, labels: np.ndarray, segmentIds: Sequence[str], volumeNode) -> None:
-    """Replace the content of all segments at once, as one shared layer.
+    """Replaces the content of all segments at once, as one shared layer.
 
-    labels: uint8 (k, j, i) on the volume's grid.
-    Raises ValueError when the labels do not have the volume's shape.
+    Args:
+        node: The segmentation node.
+        labels: uint8 (k, j, i) on the volume's grid, n = the n-th of `segmentIds`.
+        segmentIds: IDs of the node's segments.
+        volumeNode: The volume whose grid is used.
+
+    Raises:
+        ValueError: If the labels do not have the volume's shape.
+        RuntimeError: If Slicer does not accept the labels.
     """
     shape = volumeGeometry(volumeNode).shape
     if labels.shape != shape:
@@ -63,9 +81,15 @@ def updateResultNode(node, labels: np.ndarray, segmentIds: Sequence[str], volume
 
 
 def createUncertaintyNode(uncertainty: np.ndarray, volumeNode, name: str):
-    """A scalar volume node on the volume's grid, to be laid over it.
+    """Creates a scalar volume node with an uncertainty map, to be shown as an overlay.
 
-    uncertainty: uint8 (k, j, i), 0 certain, 255 undecided.
+    Args:
+        uncertainty: uint8 (k, j, i) on the volume's grid, 0 certain, 255 undecided.
+        volumeNode: The volume whose grid is used.
+        name: The new node's name; a number is appended if it is in use.
+
+    Returns:
+        The new node.
     """
     scene = volumeNode.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
@@ -79,7 +103,7 @@ def createUncertaintyNode(uncertainty: np.ndarray, volumeNode, name: str):
         display.SetAndObserveColorNodeID(HEAT)
     display.SetAutoWindowLevel(False)
     display.SetWindowLevelMinMax(0, 255)
-    # What is certain stays clear.
+    # Voxels of low uncertainty are transparent.
     display.SetApplyThreshold(True)
     display.SetAutoThreshold(False)
     display.SetThreshold(26, 255)

@@ -1,4 +1,4 @@
-"""The shipped sample: kidney-like tubules, a few slices of them annotated. Needs no network."""
+"""The shipped sample: kidney-like tubules with a few annotated slices; needs no internet."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ VOLUME, DRAWN = "SparseSegNet kidney", "SparseSegNet kidney drawn"
 
 
 def registerSample(folder: Path | str, icon: Path | str | None = None) -> None:
-    """Offer the sample in Slicer's Sample Data module and to `SampleData.downloadSample`.
+    """Registers the sample in Slicer's Sample Data module and for `SampleData.downloadSample`.
 
-    folder: where its files lie. They are "downloaded" from there by file URIs, since Slicer asks a
-    downloader of ours only in its panel, not in scripts. The checksums replace an older copy in
-    Slicer's cache.
+    The files are "downloaded" by file URIs, since Slicer calls a custom downloader only in its
+    panel, not in scripts. The checksums replace an older copy in Slicer's cache.
+
+    Args:
+        folder: The folder of the sample's files.
+        icon: The thumbnail's file.
     """
     import SampleData
 
@@ -44,9 +47,16 @@ def registerSample(folder: Path | str, icon: Path | str | None = None) -> None:
 
 
 def loadSample(folder: Path | str) -> tuple:
-    """Load it into the scene; returns the volume and the segmentation drawn in eight slices.
+    """Loads the sample into the scene.
 
-    Raises RuntimeError when a file cannot be read.
+    Args:
+        folder: The folder of the sample's files.
+
+    Returns:
+        The volume node and the segmentation node, annotated in eight slices.
+
+    Raises:
+        RuntimeError: If a file cannot be read.
     """
     folder, scene = Path(folder), slicer.mrmlScene
     volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(VOLUME))
@@ -60,7 +70,17 @@ def loadSample(folder: Path | str) -> tuple:
 
 
 def sampleTruth(folder: Path | str) -> np.ndarray:
-    """The dense truth, uint8 (k, j, i), 1 for the wall and 2 for the lumen."""
+    """The dense ground truth of the sample.
+
+    Args:
+        folder: The folder of the sample's files.
+
+    Returns:
+        uint8 (k, j, i): 0 background, 1 wall, 2 lumen.
+
+    Raises:
+        RuntimeError: If the file cannot be read.
+    """
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "truth")
     try:
         _read("vtkMRMLVolumeArchetypeStorageNode", Path(folder) / "kidney-labels.nrrd", node)

@@ -1,4 +1,4 @@
-"""A training run that began in the scene and ends there. No qt, no torch."""
+"""A training run on nodes of the scene, without qt and torch."""
 
 from __future__ import annotations
 
@@ -17,15 +17,24 @@ from .node_reference import NodeReference
 from .results import createResultNode, createUncertaintyNode, updateResultNode
 from .volumes import volumeGeometry
 
-# Runs that go on although nobody holds them: in the console the result of a call is easily not
-# assigned, and a run that is collected takes its engine with it.
+# Keeps runs alive that nobody refers to: in the console the result of a call is easily not
+# assigned, and a run that is garbage-collected ends its engine.
 _active: set[SceneRun] = set()
 
 
 class SceneRun:
-    """A run that began in the scene and ends there.
+    """A training run on a volume and a segmentation of the scene.
 
-    Nodes are held weakly: they may be gone, or changed, when the result comes.
+    Nodes are referred to weakly: they may be removed or changed before the result arrives.
+
+    Args:
+        run: The run of the engine.
+        volumeNode: The (first) volume.
+        segmentationNode: The segmentation that is annotated.
+        geometry: The volume's grid when the run began.
+        temporary: True deletes the run folder when this object is garbage-collected.
+        warnings: Warnings about the annotation.
+        slices: The annotated slices that were named; None if they come from the segmentation.
     """
 
     def __init__(
@@ -54,12 +63,15 @@ class SceneRun:
 
     @property
     def state(self) -> str:
-        """preparing, training, paused, finishing, done, failed or cancelled; as of now."""
+        """The present state.
+
+        One of preparing, training, paused, finishing, done, failed or cancelled.
+        """
         return self.poll()
 
     @property
     def progress(self) -> dict:
-        """The newest progress: step, loss, seconds, remaining (seconds), fraction, phase."""
+        """The newest progress event: step, loss, seconds, remaining seconds, fraction, phase."""
         self.poll()
         return self._run.progress
 
@@ -71,38 +83,38 @@ class SceneRun:
 
     @property
     def warnings(self) -> list[str]:
-        """What was noticed about the annotation, and what the engine has warned of so far."""
+        """Warnings about the annotation, from the engine and from the run folder so far."""
         self.poll()
         return [*self._warnings, *self._run.warnings, *self._run.folder.notes]
 
     @property
     def volumeNode(self):
-        """The (first) volume; None when it has gone from the scene."""
+        """The (first) volume; None if it was removed from the scene."""
         return self._volume.get() if self._volume.alive else None
 
     @property
     def segmentationNode(self):
-        """The segmentation that was drawn; None when it has gone from the scene."""
+        """The annotated segmentation; None if it was removed from the scene."""
         return self._segmentation.get() if self._segmentation.alive else None
 
     @property
     def slices(self) -> list[AnnotatedSlice]:
-        """The slices that count as annotated, as the engine was told last."""
+        """The annotated slices as they were last sent to the engine."""
         return self._run.folder.read_slices()
 
     @property
     def options(self):
-        """The options of the run (run.options.Options)."""
+        """The options of the run (runfolder.options.Options)."""
         return self._run.folder.options
 
     @property
     def plan(self) -> dict | None:
-        """The engine's plan once it is known: device, patch, network and more."""
+        """The engine's plan: device, patch, network and more; None until it is known."""
         return self._run.plan
 
     @property
     def error(self):
-        """EngineError when the run failed, else None."""
+        """The EngineError of a run that failed, else None."""
         return self._run.error
 
     @property
@@ -111,39 +123,54 @@ class SceneRun:
         return self._run.folder.path
 
     def observe(self, observer) -> None:
-        """Have `observer(event)` called with each event from within `poll` and `wait`."""
+        """Registers `observer(event)`, which `poll` and `wait` call with each event."""
         self._run.observe(observer)
 
     def poll(self) -> str:
-        """Take in what the engine has said, without waiting. Returns the state."""
+        """Processes the engine's new events without waiting; returns the state."""
         return self._settled(self._run.poll())
 
     def wait(self, timeout: float | None = None) -> str:
-        """Wait for the end, at most `timeout` seconds. Returns the state."""
+        """Waits for the end of the run.
+
+        Args:
+            timeout: Seconds to wait at most; None waits without limit.
+
+        Returns:
+            The state.
+        """
         return self._settled(self._run.wait(timeout))
 
     def stop(self) -> None:
-        """End training now and keep the best result so far."""
+        """Stops training now and keeps the best result so far."""
         self._run.stop()
 
     def pause(self) -> None:
-        """Let the engine rest and free the GPU's memory; its time stands still."""
+        """Pauses training and frees the GPU's memory; paused time does not count."""
         self._run.pause()
 
     def resume(self) -> None:
-        """Go on after `pause`."""
+        """Resumes training after `pause`."""
         self._run.resume()
 
     def setTimeBudget(self, seconds: float) -> None:
-        """Change the time that the run may take in all, while it trains."""
+        """Changes the time budget of the whole run while it trains.
+
+        Args:
+            seconds: The new budget, from the run's start to its result.
+        """
         self._run.set_time_budget(seconds)
 
     def updateLabels(self, slices: Sequence[AnnotatedSlice] | str | None = None) -> None:
-        """Train on what is drawn in the segmentation now, without beginning anew.
+        """Sends the present annotation to the engine, which continues training on it.
 
-        slices: the annotated slices now; None as at the beginning: those that were named then, or
-        found from what is drawn. Raises InputError when segments were added or removed, or when
-        nothing could be learnt.
+        Args:
+            slices: The annotated slices. None as at the start: those that were named then, or
+                those that belong to the segmentation (listed with it, or detected).
+
+        Raises:
+            InputError: If segments were added, removed or moved, or if the annotation cannot be
+                trained on.
         """
         if slices is not None:
             self._slices = parse_slices([slices]) if isinstance(slices, str) else list(slices)
@@ -159,13 +186,23 @@ class SceneRun:
         self._run.change_labels(annotation.labels, annotation.slices)
 
     def requestPreview(self, slices: str | None = None) -> None:
-        """Ask for the newest prediction, of slices ('k:10 j:5') or of everything. An event
-        'preview' tells when `updatePreview` will show it."""
+        """Requests a new prediction; the event 'preview' reports that `updatePreview` can show it.
+
+        Args:
+            slices: The slices to predict, such as 'k:10 j:5'; None for the whole volume.
+        """
         self._run.preview(None if slices is None else slices.split())
 
     def updatePreview(self):
-        """The newest dense prediction as a segmentation node, which each call brings up to date;
-        None while there is none."""
+        """Shows the newest prediction in a segmentation node, which each call updates.
+
+        Returns:
+            The node, or None while there is no prediction.
+
+        Raises:
+            InputError: If volume, segmentation or a segment was removed from the scene, or the
+                volume's grid was changed.
+        """
         labels = self._run.folder.read_preview()
         if labels is None:
             return None
@@ -181,8 +218,11 @@ class SceneRun:
         return self._preview.get()
 
     def cancel(self, wait: bool = True) -> None:
-        """Give up; nothing in the scene changes, and a run folder that was named keeps its
-        checkpoint. wait=False: `poll` sees it end."""
+        """Cancels the run without changing the scene; a named run folder keeps its checkpoint.
+
+        Args:
+            wait: False returns at once; `poll` then reports the end.
+        """
         if wait:
             self._run.cancel()
         else:
@@ -190,17 +230,29 @@ class SceneRun:
         self._settled(self.state)
 
     def saveModel(self, path: Path | str) -> Path:
-        """Copy the trained model (.safetensors) to `path`."""
+        """Copies the trained model (.safetensors).
+
+        Args:
+            path: The file to write.
+
+        Returns:
+            The file written.
+
+        Raises:
+            InputError: If the run is not done.
+        """
         if self.state != "done":
             raise InputError(f"there is no trained model: the run is {self.state}.")
         return Path(shutil.copyfile(self._run.folder.model_path, path))
 
     @property
     def result(self):
-        """The dense segmentation as a node of its own, made when first asked for.
+        """The dense segmentation as a new node, created at the first access.
 
-        Raises the run's error when it failed; InputError when it is not done, or when the
-        volume or the segmentation has gone from the scene.
+        Raises:
+            EngineError: If the run failed.
+            InputError: If the run is not done, volume, segmentation or a segment was removed from
+                the scene, or the volume's grid was changed.
         """
         kept = f"The result is kept in {self.folder} as long as this run object lives."
         if self._result is not None:
@@ -214,8 +266,10 @@ class SceneRun:
 
     @property
     def uncertainty(self):
-        """How sure the model is, as a scalar volume node of its own, made when first asked for:
-        0 certain, 255 undecided between the two likeliest segments; 0 where it was drawn."""
+        """The model's uncertainty as a scalar volume node, created at the first access.
+
+        0 certain, 255 undecided between the two most probable segments; 0 in annotated voxels.
+        """
         self._run.result()
         volume = self._volume.get()
         if self._uncertainty is None or not self._uncertainty.alive:
@@ -227,14 +281,23 @@ class SceneRun:
 
     @property
     def disagreements(self) -> list[dict]:
-        """Where the model says otherwise than was drawn, the most conspicuous first: voxels,
-        voxel (k, j, i) to look at, drawn and model (names of segments, or 'background')."""
+        """Regions where the model's prediction disagrees with the annotation, most severe first.
+
+        Each is a dict: voxels (their number), voxel (k, j, i) to look at, drawn and model (names
+        of segments, or 'background').
+        """
         return self._run.folder.read_disagreements()
 
     def takeCorrections(self) -> int:
-        """Draw into the annotation what was changed in the result since it came; how many voxels.
+        """Copies the user's corrections of the result into the annotation.
 
-        What was erased in the result becomes a Background segment of the annotation.
+        Voxels that were erased in the result are added to a Background segment of the annotation.
+
+        Returns:
+            The number of corrected voxels.
+
+        Raises:
+            InputError: If a segment of the result was removed, or there is no result.
         """
         return takeCorrections(
             self.result,
@@ -247,7 +310,7 @@ class SceneRun:
     def _checkGrid(self, volume, kept: str) -> None:
         if (difference := self._geometry.difference(volumeGeometry(volume))) is not None:
             raise InputError(
-                f"the volume '{volume.GetName()}' was changed while it was learnt: "
+                f"the volume '{volume.GetName()}' was changed during training: "
                 f"{difference} (then against now). {kept}".strip()
             )
 
@@ -257,7 +320,7 @@ class SceneRun:
         if missing:
             raise InputError(
                 f"the segment '{missing[0]}' was removed from '{source.GetName()}' "
-                f"while it was learnt. The result is kept in {self.folder}."
+                f"during training. The result is kept in {self.folder}."
             )
         return createResultNode(labels, [s.id for s in segments], source, volume, name)
 

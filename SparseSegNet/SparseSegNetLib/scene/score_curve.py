@@ -1,4 +1,4 @@
-"""The validation score as a Slicer plot: a table, a series and a chart that grow in training."""
+"""The validation score as a Slicer plot: table, series and chart, extended during training."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ COLOR = (0.10, 0.50, 0.35)
 
 
 class ScoreCurve:
-    """Dice on validation slices against seconds. The nodes are not saved with the scene: the run
-    folder keeps the scores."""
+    """A plot of Dice on validation slices against seconds.
+
+    The nodes are not saved with the scene: the run folder keeps the scores.
+
+    Args:
+        scene: The MRML scene.
+
+    Attributes:
+        chart: The plot chart node.
+        points: (seconds, Dice) as shown.
+    """
 
     def __init__(self, scene):
         self._table = _node(scene, "vtkMRMLTableNode", NAME)
@@ -36,7 +45,7 @@ class ScoreCurve:
         self.points: list[tuple[float, float]] = []
 
     def show(self, metrics: list[dict]) -> None:
-        """Show these ``metrics`` events; those without a score are left out."""
+        """Shows `metrics` events; those without a score are left out."""
         points = [
             (m["seconds"], m["held_out_dice"])
             for m in metrics
@@ -55,17 +64,26 @@ class ScoreCurve:
 
     @property
     def alive(self) -> bool:
+        """True if the plot's nodes are still in the scene."""
         return self.chart.GetScene() is not None and self._table.GetScene() is not None
 
     def remove(self) -> None:
-        """Take the nodes out of the scene."""
+        """Removes the nodes from the scene."""
         for node in (self.chart, self._series, self._table):
             if node.GetScene() is not None:
                 node.GetScene().RemoveNode(node)
 
     def plotView(self, scene, ownerNode):
-        """A plot view node for a widget of ours. With `ownerNode` as its layout's owner, Slicer's
-        own layouts take no notice of it."""
+        """The plot view node of the panel's plot widget, created if it does not exist.
+
+        Args:
+            scene: The MRML scene.
+            ownerNode: The parent layout node, because of which Slicer's own layouts ignore the
+                view.
+
+        Returns:
+            The view node, showing this chart.
+        """
         view = scene.GetSingletonNode("SparseSegNet", "vtkMRMLPlotViewNode")
         if view is None:
             view = scene.CreateNodeByClass("vtkMRMLPlotViewNode")

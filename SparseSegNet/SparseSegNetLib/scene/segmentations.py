@@ -1,4 +1,4 @@
-"""MRML segmentations in: what was drawn, on a volume's grid. The node is never changed."""
+"""Label arrays of MRML segmentation nodes on a volume's grid; the nodes are never changed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ from .volumes import refuseTransformed, volumeGeometry
 
 @dataclass
 class Drawn:
-    """labelmap: uint8 (k, j, i), 0 where nothing was drawn, n for the n-th of `segments`; where
-    segments overlap the later one wins.  background: boolean (k, j, i), what a segment called
-    'Background' covers and no other, or None.
+    """The content of a segmentation node on a volume's grid.
+
+    Attributes:
+        labelmap: uint8 (k, j, i), 0 where nothing was drawn, n for the n-th of `segments`; where
+            segments overlap the later one wins.
+        segments: The segments, without Background.
+        background: Boolean (k, j, i), voxels that a segment called 'Background' covers and no
+            other; None without such a segment.
     """
 
     labelmap: np.ndarray
@@ -30,10 +35,18 @@ class Drawn:
 
 
 def drawnSegments(segmentationNode, volumeNode) -> Drawn:
-    """What a segmentation node covers, on the grid of `volumeNode` (nearest neighbour where the
-    grids differ).
+    """Reads the content of a segmentation node on a volume's grid.
 
-    Raises InputError: no node, no segments, more than 254, under a transform.
+    Args:
+        segmentationNode: The segmentation, or None.
+        volumeNode: The volume whose grid is used; nearest neighbour where the grids differ.
+
+    Returns:
+        Label map, segments and background.
+
+    Raises:
+        InputError: If there is no node, or it has no segments, more than 254, or only Background,
+            or if a node is under a transform or cannot be used otherwise.
     """
     if segmentationNode is None:
         raise InputError("no segmentation is chosen: choose or create one.")
@@ -77,8 +90,11 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
 
 
 def segmentationsOf(volumeNode) -> list:
-    """The segmentation nodes that belong to a volume: those that name it as their reference, and
-    of those without a reference the ones that are drawn on its grid."""
+    """The segmentation nodes that belong to a volume.
+
+    Those that refer to it as their reference geometry and, of those without a reference, the ones
+    that are drawn on its grid.
+    """
     role, found = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole(), []
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         reference = node.GetNodeReference(role)
@@ -98,13 +114,12 @@ def _drawnOn(segmentationNode, volumeNode) -> bool:
 
 
 def isBackground(segmentation, segmentId: str) -> bool:
-    """Whether a segment marks background: it is called so."""
+    """True if a segment marks background, by its name."""
     return is_background(_nameOf(segmentation, segmentId))
 
 
 def orderedSegments(segmentation) -> list[str]:
-    """The segments' IDs in the order in which they are laid over each other: of two that overlap
-    the later one counts (see `painting_order`)."""
+    """Segment IDs in painting order: where two overlap the later counts (see `painting_order`)."""
     ids = list(segmentation.GetSegmentIDs())
     return [ids[n] for n in painting_order([_nameOf(segmentation, i) for i in ids])]
 
@@ -114,9 +129,20 @@ def _nameOf(segmentation, segmentId: str) -> str:
 
 
 def mergedSegments(segmentation, ids: list[str], volumeNode) -> np.ndarray:
-    """uint8 (k, j, i): n where the n-th of `ids` covers, on the volume's grid; the later one
-    where several do. Raises InputError when the segments cannot be put on that grid, or are more
-    than a label array can tell apart."""
+    """Merges segments into one label array on the volume's grid, resampling where necessary.
+
+    Args:
+        segmentation: The vtkSegmentation.
+        ids: Segment IDs; where segments overlap the later one counts.
+        volumeNode: The volume whose grid is used.
+
+    Returns:
+        uint8 (k, j, i): n where the n-th of `ids` covers, 0 where none does.
+
+    Raises:
+        InputError: If the segments cannot be resampled to that grid, or are more than a label
+            array can distinguish.
+    """
     if len(ids) > MAX_SEGMENTS + 1:
         raise InputError(
             f"the segmentation has {len(ids)} segments: at most {MAX_SEGMENTS} and "
@@ -133,8 +159,8 @@ def mergedSegments(segmentation, ids: list[str], volumeNode) -> np.ndarray:
 def _resampled(segmentation, ids: list[str], volumeNode) -> np.ndarray:
     """Label n for the n-th ID, flat, resampled to the volume's grid.
 
-    It works on a copy outside the scene: the user's node keeps its representations and layers,
-    whatever happens here, and no label value of a shared layer is relied upon.
+    Works on a copy outside the scene, so that the user's node keeps its representations and
+    layers, and does not rely on label values of shared layers.
     """
     copy = slicer.vtkMRMLSegmentationNode()
     copy.GetSegmentation().DeepCopy(segmentation)

@@ -1,4 +1,4 @@
-"""The annotated slices of a segmentation, kept with it in the scene (and so in .mrb files)."""
+"""The list of annotated slices, stored with the segmentation node (and so in .mrb files)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ ATTRIBUTE = "SparseSegNet.AnnotatedSlices"
 
 
 def listedSlices(segmentationNode) -> dict[AnnotatedSlice, bool] | None:
-    """The slices that are listed as annotated, in the order of axis and index, each with whether
-    the user stated it (rather than that painting in it was noticed). None when none were ever
-    listed for this segmentation.
+    """The annotated slices that are stored with a segmentation node.
 
-    Raises InputError when the attribute of the node cannot be understood.
+    Args:
+        segmentationNode: The segmentation.
+
+    Returns:
+        The slices in the order of axis and index, each with True if the user marked it as complete
+        (False: it was detected from painting). None if no list was ever stored.
+
+    Raises:
+        InputError: If the node's attribute cannot be parsed.
     """
     text = segmentationNode.GetAttribute(ATTRIBUTE)
     if text is None:
@@ -31,13 +37,19 @@ def listedSlices(segmentationNode) -> dict[AnnotatedSlice, bool] | None:
     except (ValueError, TypeError) as error:
         raise InputError(
             f"the list of annotated slices of '{segmentationNode.GetName()}' cannot be read "
-            f"({error}): remove the node's attribute {ATTRIBUTE}, and the slices will be found "
+            f"({error}): remove the node's attribute {ATTRIBUTE}, and the slices will be detected "
             "from what is drawn."
         ) from error
 
 
 def listSlices(segmentationNode, slices: dict[AnnotatedSlice, bool] | None) -> None:
-    """Keep the list with the node; None forgets it, so that slices are found again."""
+    """Stores the list of annotated slices with the node.
+
+    Args:
+        segmentationNode: The segmentation.
+        slices: The slices, each with True if the user marked it as complete. None removes the
+            list, so that slices are detected again.
+    """
     text = (
         None
         if slices is None

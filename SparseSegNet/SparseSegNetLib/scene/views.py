@@ -1,4 +1,4 @@
-"""Slice views and the planes of a volume's voxel grid."""
+"""Slice views in relation to the planes of a volume's voxel grid."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ def mappedNodes(volumeNode) -> list:
 
 
 def alignViews(volumeNode) -> None:
-    """Turn every slice view to the nearest plane of the volume's voxel grid, and onto voxel
-    centres: a brush in a plane between two smears into both.
+    """Rotates every slice view to the nearest voxel plane of the volume and centres it on voxels.
 
-    Views that were turned differently stay different: the nearest plane may be the same for two
-    of them where a volume lies at 45 degrees.
+    Centred, since a brush in a position between two planes paints into both. Views of different
+    orientations stay different: for a volume at 45 degrees the nearest plane may be the same for
+    two of them.
+
+    Args:
+        volumeNode: The volume.
     """
     volumeNode.GetIJKToRASMatrix(toRas := vtk.vtkMatrix4x4())
     taken: dict[str, np.ndarray] = {}  # the normal that each axis' first view had before
@@ -47,7 +50,7 @@ def alignViews(volumeNode) -> None:
 
 
 def shownPlane(sliceNode, volumeNode) -> AnnotatedSlice | None:
-    """The voxel plane that a view shows; None when it is not a voxel plane or lies outside."""
+    """The voxel plane that a view shows; None if it is not aligned or outside the volume."""
     axis = shownAxis(sliceNode, volumeNode)
     if axis is None:
         return None
@@ -64,7 +67,7 @@ def shownPlanes(volumeNode) -> dict[str, AnnotatedSlice | None]:
 
 
 def shownAxis(sliceNode, volumeNode) -> str | None:
-    """'i', 'j' or 'k': the voxel axis across a view's plane; None when the view is turned."""
+    """The voxel axis ('i', 'j' or 'k') normal to a view's plane; None if it is not aligned."""
     volumeNode.GetIJKToRASDirectionMatrix(matrix := vtk.vtkMatrix4x4())
     directions = _matrix(matrix)[:3, :3]
     normal = _matrix(sliceNode.GetSliceToRAS())[:3, 2]
@@ -73,8 +76,16 @@ def shownAxis(sliceNode, volumeNode) -> str | None:
 
 
 def visibleBox(sliceNode, volumeNode) -> tuple | None:
-    """What a view shows of its voxel plane, as the box of an AnnotatedSlice; None when the view
-    shows the whole plane, none of it, or no voxel plane."""
+    """The visible part of a view's voxel plane.
+
+    Args:
+        sliceNode: The slice view's node.
+        volumeNode: The volume.
+
+    Returns:
+        The box of an AnnotatedSlice; None if the view shows the whole plane, nothing of it, or no
+        voxel plane.
+    """
     plane = shownPlane(sliceNode, volumeNode)
     if plane is None:
         return None
@@ -101,7 +112,7 @@ def visibleBox(sliceNode, volumeNode) -> tuple | None:
 
 
 def jumpToSlice(volumeNode, item: AnnotatedSlice) -> None:
-    """Show a slice in the views of its axis; the other views stay where they are."""
+    """Shows a slice in the views of its axis; the other views stay where they are."""
     size = volumeNode.GetImageData().GetDimensions()
     centre = [(n - 1) / 2 for n in size]
     centre[AXES.index(item.axis)] = item.index
@@ -111,7 +122,7 @@ def jumpToSlice(volumeNode, item: AnnotatedSlice) -> None:
 
 
 def jumpToVoxel(volumeNode, voxel: tuple[int, int, int]) -> None:
-    """Show a voxel (k, j, i) in all views."""
+    """Shows a voxel (k, j, i) in all views."""
     position = _ras(volumeNode, tuple(reversed(voxel)))
     for node in sliceNodes(volumeNode.GetScene()):
         node.JumpSliceByOffsetting(*position)
@@ -137,8 +148,15 @@ def _matrix(matrix) -> np.ndarray:
 
 
 def axisNames(volumeNode) -> dict[str, str]:
-    """How anatomy calls the slices of each voxel axis: axial, coronal and sagittal, by the
-    directions of the body that fit the three together best."""
+    """Anatomical names of the slices along each voxel axis.
+
+    Args:
+        volumeNode: The volume.
+
+    Returns:
+        'sagittal', 'coronal' or 'axial' per axis, each once: the assignment that fits the volume's
+        directions best.
+    """
     directions = [[0.0] * 3 for _ in range(3)]
     volumeNode.GetIJKToRASDirections(directions)
     along = np.abs(np.array(directions))  # rows R, A, S; columns i, j, k

@@ -1,4 +1,4 @@
-"""MRML volumes in: their grid and their voxels."""
+"""Grid and voxels of MRML volume nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ FLIP = (-1.0, -1.0, 1.0)
 def volumeGeometry(volumeNode) -> Geometry:
     """The voxel grid of a volume node, in LPS.
 
-    Raises InputError for a node that is no volume, has no voxels or is under a transform.
+    Args:
+        volumeNode: The node, or None.
+
+    Returns:
+        The grid.
+
+    Raises:
+        InputError: If the node is None or no volume, has no voxels, or is under a transform.
     """
     if volumeNode is not None and not volumeNode.IsA("vtkMRMLVolumeNode"):
         raise InputError(
@@ -45,10 +52,17 @@ def volumeGeometry(volumeNode) -> Geometry:
 
 
 def volumeArray(volumeNodes: Sequence) -> np.ndarray:
-    """The voxels (c, k, j, i) of one or several volume nodes; a vector volume gives its
-    components as channels. A copy, in the nodes' own type.
+    """The voxels of one or several volume nodes.
 
-    Raises InputError when the nodes lie on different grids.
+    Args:
+        volumeNodes: Volume nodes on one grid; a vector volume gives its components as channels.
+
+    Returns:
+        A copy, (c, k, j, i), in the nodes' own type.
+
+    Raises:
+        InputError: If a node cannot be used (see `volumeGeometry`), the nodes lie on different
+            grids, or voxels are not finite.
     """
     channels = []
     first = volumeGeometry(volumeNodes[0] if volumeNodes else None)
@@ -71,7 +85,15 @@ def volumeArray(volumeNodes: Sequence) -> np.ndarray:
 
 
 def refuseTransformed(node, kind: str) -> None:
-    """Raise InputError when a node is under a transform: its voxels are not where they seem."""
+    """Refuses a node under a transform, whose voxels are not where its own matrix puts them.
+
+    Args:
+        node: The node.
+        kind: Its kind, for the message, such as 'volume'.
+
+    Raises:
+        InputError: If the node is under a transform.
+    """
     if node.GetParentTransformNode() is not None:
         raise InputError(
             f"the {kind} '{node.GetName()}' is under the transform "

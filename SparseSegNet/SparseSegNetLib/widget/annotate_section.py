@@ -1,4 +1,4 @@
-"""The section Annotate: the editor, and the slices that are annotated."""
+"""The section Annotate: the editor and the annotated slices."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from .editor import Editor
 from .run_controller import RunController
 from .slice_table import SliceTable
 
-QUIET = 0.3  # seconds without a change until it is looked at what was painted
-VIEWS_EVERY = 0.5  # seconds between two looks at the views
+QUIET = 0.3  # seconds without a change until painting is read
+VIEWS_EVERY = 0.5  # seconds between two checks of the views
 # In the 3D U-Net paper the score rose up to (5, 5, 3) slices, 8.9 % of the voxels (Table 2).
 ENOUGH = 0.05
 
 
 class AnnotateSection:
-    """Draws, lists slices, marks them, and warns of strokes that would not lie in a slice."""
+    """The editor, the table of annotated slices, and warnings of strokes across slices.
+
+    Args:
+        panel: The panel.
+        controller: The run's controller.
+    """
 
     def __init__(self, panel, controller: RunController):
         self.panel, self.controller, self.ui = panel, controller, panel.ui
@@ -35,13 +40,13 @@ class AnnotateSection:
         self.ui.previousButton.clicked.connect(self.onPrevious)
         self.ui.nextButton.clicked.connect(self.onNext)
         self._shortcuts = []
-        self._said = ""  # of the last stroke
+        self._strokeWarning = ""  # of the last stroke
         self._viewsAt = 0.0
         self._planes: dict[str, AnnotatedSlice | None] = {}
-        self._turned: list[str] = []  # views that lie in no plane of the volume
+        self._turned: list[str] = []  # views that are not aligned with the volume
 
     def enter(self) -> None:
-        """Keys work, and the views lie in the volume's planes."""
+        """Activates the editor and keyboard shortcuts, and aligns the views with the volume."""
         self.editor.enter()
         window = slicer.util.mainWindow()
         if window is not None and not self._shortcuts:
@@ -57,6 +62,7 @@ class AnnotateSection:
         self.onAlign()
 
     def exit(self) -> None:
+        """Deactivates the editor and keyboard shortcuts."""
         self.editor.exit()
         for shortcut in self._shortcuts:
             shortcut.enabled = False
@@ -64,7 +70,7 @@ class AnnotateSection:
         self._shortcuts = []
 
     def update(self) -> None:
-        """Show what the scene holds."""
+        """Shows the annotation of the chosen nodes."""
         session = self.panel.session
         for name in ("markButton", "viewCombo", "segmentEditor", "previousButton", "nextButton"):
             getattr(self.ui, name).enabled = session is not None
@@ -82,7 +88,11 @@ class AnnotateSection:
         self._updateButtons()
 
     def tick(self) -> bool:
-        """Look at the views and at what was painted. Returns whether labels changed."""
+        """Checks views and painting.
+
+        Returns:
+            True if labels or slices changed.
+        """
         session, now = self.panel.session, time.monotonic()
         if session is None:
             return False
@@ -95,13 +105,17 @@ class AnnotateSection:
         return self.look()
 
     def look(self) -> bool:
-        """Take in what was painted. Returns whether labels or slices changed."""
+        """Reads what was painted.
+
+        Returns:
+            True if labels or slices changed.
+        """
         shown = [p for p in self._planes.values() if p is not None]
-        noticed = self.panel.session.look(shown)
-        self._said = noticed.warning
+        changes = self.panel.session.look(shown)
+        self._strokeWarning = changes.warning
         self.update()
         self._showWarning()
-        return noticed.changed
+        return changes.changed
 
     def _showSlices(self, session, parameters) -> None:
         rows = session.rows()
@@ -112,8 +126,8 @@ class AnnotateSection:
         if not rows and not hint:
             hint = _(
                 "Draw each segment completely in a few slices: two or three of each "
-                "direction, spread over the structure. What you leave out in such a slice "
-                "counts as background."
+                "direction, spread over the structure. The rest of such a slice counts as "
+                "background."
             )
         self.ui.annotateHint.text = hint
         self.ui.annotateHint.visible = bool(hint)
@@ -126,16 +140,13 @@ class AnnotateSection:
         if not rows:
             text = ""
         elif len(directions) < 3:
-            text += " " + _(
-                "Draw slices of all three directions: each shows what the others cannot."
-            )
+            text += " " + _("Annotate slices of all three directions: they complement each other.")
         elif share < ENOUGH and len(rows) < 13:
             text += " " + _(
-                "5 to 13 slices are usually enough; where the preview is wrong, one "
-                "more helps most."
+                "5 to 13 slices are usually enough; add them where the prediction is wrong."
             )
         else:
-            text += " " + _("That is usually enough. More helps where the preview is wrong.")
+            text += " " + _("This is usually enough. Add slices where the prediction is wrong.")
         self.ui.countLabel.text = text
 
     def _lookAtViews(self) -> None:
@@ -144,7 +155,7 @@ class AnnotateSection:
         texts = [
             f"{name}: {plane.axis} {plane.index}"
             if plane
-            else _("{view}: no voxel plane").format(view=name)
+            else _("{view}: not aligned").format(view=name)
             for name, plane in self._planes.items()
         ]
         combo = self.ui.viewCombo
@@ -159,14 +170,14 @@ class AnnotateSection:
         self._showWarning()
 
     def _showWarning(self) -> None:
-        text = self._said
+        text = self._strokeWarning
         if self._turned:
             text = _(
-                "The view {names} does not lie in a plane of the volume: what is painted "
-                "there spreads over several slices."
+                "The view {names} is not aligned with the volume: strokes in it spread over "
+                "several slices."
             ).format(names=", ".join(self._turned))
         elif self.editor.sphere:
-            text = _("A 3D sphere brush is chosen: what it paints is no complete slice.")
+            text = _("The 3D sphere brush paints across slices: its strokes mark no slice.")
         self.ui.alignButton.visible = bool(self._turned)
         self.ui.viewWarningLabel.text = text
         self.ui.viewWarning.visible = bool(text)
@@ -178,26 +189,27 @@ class AnnotateSection:
         self.ui.boxButton.checked = current is not None and current.box is not None
 
     def onChosen(self, item) -> None:
-        """A row was selected: show its slice."""
+        """Shows the slice of the selected row."""
         if item is not None and self.panel.session is not None:
             views.jumpToSlice(self.panel.parameters.volume, item)
         self._updateButtons()
 
     def onAlign(self) -> None:
+        """Aligns the views with the volume's voxel planes."""
         volume = None if self.panel.parameters is None else self.panel.parameters.volume
         if volume is not None and self.panel.session is not None:
             views.alignViews(volume)
             self._viewsAt = 0.0
 
     def onMark(self) -> None:
-        """The slice in the chosen view is complete."""
+        """Marks the slice in the chosen view as complete."""
         self._lookAtViews()
         names = list(self._planes)
         if names:
             self._mark(names[max(0, self.ui.viewCombo.currentIndex)])
 
     def onMarkUnderMouse(self) -> None:
-        """The slice in the view under the mouse is complete."""
+        """Marks the slice in the view under the mouse as complete."""
         if self.panel.session is None:
             return
         self._lookAtViews()
@@ -212,8 +224,8 @@ class AnnotateSection:
         if plane is None:
             self.controller.showMessage(
                 _(
-                    "The view {name} shows no voxel plane of the volume: align the views "
-                    "or scroll into the volume."
+                    "The view {name} is not aligned with the volume or outside of it: align "
+                    "the views, or scroll into the volume."
                 ).format(name=name)
             )
             return
@@ -221,12 +233,13 @@ class AnnotateSection:
         self.table.select(plane)
 
     def onUnmark(self) -> None:
+        """Removes the selected slice from the annotated ones."""
         current = self.table.current
         if current is not None:
             self._changed(lambda: self.panel.session.unmark(current))
 
     def onBox(self) -> None:
-        """Restrict the selected slice to what its view shows, or let all of it count again."""
+        """Restricts the selected slice to the visible part, or lets the whole slice count again."""
         current, volume = self.table.current, self.panel.parameters.volume
         if current is None:
             return
@@ -236,16 +249,16 @@ class AnnotateSection:
             if box is None:
                 self.controller.showMessage(
                     _(
-                        "A view shows all of slice {slice}: zoom in until it shows only "
-                        "what you annotated."
+                        "The whole slice {slice} is visible: zoom in until its view shows only "
+                        "the part that you annotated."
                     ).format(slice=current)
                 )
                 self._updateButtons()
                 return
-        found = []
-        self._changed(lambda: found.append(self.panel.session.restrict(current, box)))
-        if found:
-            self.table.select(found[0])
+        restricted = []
+        self._changed(lambda: restricted.append(self.panel.session.restrict(current, box)))
+        if restricted:
+            self.table.select(restricted[0])
         self._updateButtons()
 
     def _boxShown(self, item, volume):
@@ -256,9 +269,11 @@ class AnnotateSection:
         return None
 
     def onPrevious(self) -> None:
+        """Shows the previous annotated slice."""
         self._step(-1)
 
     def onNext(self) -> None:
+        """Shows the next annotated slice."""
         self._step(1)
 
     def _step(self, step: int) -> None:
@@ -276,7 +291,7 @@ class AnnotateSection:
 
 
 def viewUnderMouse() -> str | None:
-    """The name of the slice view that the mouse was in last."""
+    """The name of the slice view that the mouse was in last, or None."""
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     node = None if crosshair is None else crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0])
     return None if node is None else node.GetName()

@@ -1,4 +1,4 @@
-"""The learning curve in the panel: a Slicer plot view of our own."""
+"""The validation curve in the panel, in a plot view of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ HEIGHT = 160  # pixels
 
 
 class CurveView:
-    """A plot widget that is made when there is something to show."""
+    """A plot widget that is created with the first score.
+
+    Args:
+        frame: The QFrame that holds it.
+    """
 
     def __init__(self, frame):
         self._frame = frame
@@ -20,11 +24,12 @@ class CurveView:
 
     @property
     def points(self) -> list:
-        """(seconds, Dice) as shown."""
+        """The points (seconds, Dice) as shown."""
         return [] if self._curve is None else self._curve.points
 
     @property
     def visible(self) -> bool:
+        """True if the curve is shown."""
         return self._frame.visible
 
     @visible.setter
@@ -32,7 +37,12 @@ class CurveView:
         self._frame.visible = visible
 
     def show(self, metrics: list[dict], ownerNode) -> None:
-        """Show the scores among these ``metrics`` events. ownerNode: of the plot view."""
+        """Shows the scores among `metrics` events.
+
+        Args:
+            metrics: The events.
+            ownerNode: The parent layout node of the plot view.
+        """
         if not any(m.get("held_out_dice") is not None for m in metrics):
             return
         scene = slicer.mrmlScene
@@ -53,13 +63,14 @@ class CurveView:
         self._widget.setMRMLPlotViewNode(viewNode)
 
     def clear(self) -> None:
-        """Forget the curve: the scene closes, or a new run begins."""
+        """Removes the curve, before the scene closes or a new run begins."""
         if self._curve is not None:
             self._curve.remove()
         self._curve = None
         self._frame.visible = False
 
     def cleanup(self) -> None:
+        """Removes the curve and disconnects the widget from the scene."""
         self.clear()
         if self._widget is not None:
             self._widget.setMRMLPlotViewNode(None)

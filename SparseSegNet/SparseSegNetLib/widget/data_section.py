@@ -1,4 +1,4 @@
-"""The section Data: which volume, further channels, which segmentation."""
+"""The section Data: volume, further channels and segmentation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from ..scene.volumes import volumeGeometry
 from ..units import duration
 from .parameters import TIMES
 
-# From the accuracy runs: two cores, whose test convolution covers 1.7 million voxels a second,
-# gained little after half a minute on volumes of a million voxels.
+# From the accuracy benchmark: on two cores, whose test convolution processes 1.7 million voxels a
+# second, accuracy rose little after half a minute on volumes of a million voxels.
 USUAL_SECONDS, USUAL_VOXELS, USUAL_SPEED = 30.0, 1e6, 1.7e6
 
 
 class DataSection:
-    """Volume and segmentation selectors, and what is worth knowing of them."""
+    """Selectors of volume and segmentation, with the volume's size and the usual training time.
+
+    Args:
+        panel: The panel.
+    """
 
     def __init__(self, panel):
         self.panel, self.ui = panel, panel.ui
@@ -27,7 +31,7 @@ class DataSection:
         self._showing = False
 
     def update(self) -> None:
-        """Show what the parameters say."""
+        """Shows the chosen nodes."""
         parameters = self.panel.parameters
         volume = None if parameters is None else parameters.volume
         self.ui.newSegmentationButton.enabled = volume is not None
@@ -43,7 +47,7 @@ class DataSection:
         self.ui.dataInfoLabel.text = text
 
     def _showChannels(self, parameters) -> None:
-        """Check the further channels; the volume itself is none."""
+        """Checks the further channels in their selector; the volume itself cannot be checked."""
         self._showing = True
         chosen = [] if parameters is None else list(parameters.channels)
         selector = self.ui.channelSelector
@@ -67,13 +71,13 @@ class DataSection:
         )
         speed = self.panel.torchCard.speed
         if speed:
-            text += " " + _("On this computer about {time} of learning usually suffices.").format(
+            text += " " + _("Training usually takes about {time} on this computer.").format(
                 time=duration(suggestedTime(voxels, speed))
             )
         return text
 
     def onNewSegmentation(self) -> None:
-        """Add a segmentation with two named, coloured segments, and choose it."""
+        """Adds a segmentation with two named, coloured segments, and chooses it."""
         parameters = self.panel.parameters
         volume = parameters.volume
         node = slicer.mrmlScene.AddNewNodeByClass(
@@ -87,7 +91,7 @@ class DataSection:
         parameters.segmentation = node
 
     def onChannels(self) -> None:
-        """Further channels were checked or unchecked."""
+        """Stores the further channels that the user checked."""
         parameters = self.panel.parameters
         if self._showing or parameters is None:
             return
@@ -97,9 +101,14 @@ class DataSection:
 
 
 def suggestedTime(voxels: int, speed: float) -> float:
-    """Seconds of learning that usually suffice, as one of the slider's times.
+    """The time budget that usually suffices.
 
-    speed: voxels a second of the doctor's convolution on this machine.
+    Args:
+        voxels: Number of voxels of the volume.
+        speed: Voxels per second of the doctor's convolution on this machine.
+
+    Returns:
+        Seconds, one of the slider's times.
     """
     seconds = USUAL_SECONDS * max(0.3, voxels / USUAL_VOXELS) * USUAL_SPEED / speed
     return next((t for t in TIMES if t >= seconds), TIMES[-1])

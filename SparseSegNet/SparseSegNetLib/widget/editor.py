@@ -1,4 +1,4 @@
-"""Slicer's Segment Editor, embedded with an editor node of our own."""
+"""Slicer's Segment Editor, embedded with an editor node of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ EFFECTS = [
 class Editor:
     """Wraps a qMRMLSegmentEditorWidget, in the order of calls that it needs.
 
-    Its own editor node leaves the user's settings in the Segment Editor module alone.
+    The node of its own leaves the user's settings in the Segment Editor module alone.
+
+    Args:
+        widget: The qMRMLSegmentEditorWidget.
+
+    Attributes:
+        widget: The widget.
+        node: The editor node, None after `release` and `cleanup`.
     """
 
     def __init__(self, widget):
@@ -40,7 +47,7 @@ class Editor:
         self._factory.connect("effectRegistered(QString)", self._onEffect)
 
     def selectNode(self) -> None:
-        """Use the scene's editor node of ours; make it where there is none."""
+        """Uses the panel's editor node of the scene, created if it does not exist."""
         scene = slicer.mrmlScene
         node = scene.GetSingletonNode(TAG, "vtkMRMLSegmentEditorNode")
         if node is None:
@@ -55,7 +62,7 @@ class Editor:
             self.widget.setMRMLSegmentEditorNode(node)
 
     def edit(self, segmentationNode, volumeNode) -> None:
-        """Draw into this segmentation, on this volume."""
+        """Sets the segmentation that is drawn in and the volume that it is drawn on."""
         if self.node is None:
             return
         if self.widget.segmentationNode() is not segmentationNode:
@@ -64,34 +71,37 @@ class Editor:
             self.widget.setSourceVolumeNode(volumeNode)
 
     def saveStateForUndo(self) -> None:
-        """Before the segmentation in the editor is written to by us."""
+        """Saves the undo state; to be called before the program writes to the segmentation."""
         if self.widget.segmentationNode() is not None:
             self.widget.saveStateForUndo()
 
     @property
     def sphere(self) -> bool:
-        """Whether a 3D brush is chosen."""
+        """True if the 3D sphere brush is chosen."""
         return self.node is not None and self.node.GetAttribute("BrushSphere") == "1"
 
     def enter(self) -> None:
+        """Activates views and keyboard shortcuts when the module is shown."""
         self.selectNode()
         self.widget.setupViewObservations()
         self.widget.installKeyboardShortcuts()
         self.widget.updateWidgetFromMRML()
 
     def exit(self) -> None:
+        """Deactivates effect, views and keyboard shortcuts when another module is shown."""
         self.widget.setActiveEffect(None)
         self.widget.uninstallKeyboardShortcuts()
         self.widget.removeViewObservations()
 
     def release(self) -> None:
-        """Before the scene closes."""
+        """Lets go of the scene's nodes; to be called before the scene closes."""
         self.widget.setActiveEffect(None)
         self.widget.setSegmentationNode(None)
         self.widget.removeViewObservations()
         self.node = None
 
     def cleanup(self) -> None:
+        """Disconnects the widget from the scene."""
         self._factory.disconnect("effectRegistered(QString)", self._onEffect)
         self.widget.setSegmentationNode(None)
         self.widget.setMRMLScene(None)

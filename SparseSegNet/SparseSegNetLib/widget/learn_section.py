@@ -1,4 +1,4 @@
-"""The section Learn: time, device, Train and what goes on."""
+"""The section Train: time budget, device, buttons and progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ OUT_OF_FOLD = "comparing slices"  # the engine's name of that phase
 
 
 class LearnSection:
-    """Shows the run and steers it; the panel holds it."""
+    """Shows the run's progress and controls it.
+
+    Args:
+        panel: The panel.
+        controller: The run's controller.
+    """
 
     def __init__(self, panel, controller: RunController):
         self.panel, self.controller, self.ui = panel, controller, panel.ui
@@ -27,9 +32,9 @@ class LearnSection:
         ui.timeSlider.maximum = len(TIMES) - 1
         names = {
             "auto": _("Automatic"),
-            "cuda": _("Graphics card (CUDA)"),
-            "mps": _("Apple graphics (MPS)"),
-            "cpu": _("Processor"),
+            "cuda": _("GPU (CUDA)"),
+            "mps": _("Apple GPU (MPS)"),
+            "cpu": _("CPU"),
         }
         for device in DEVICES:
             ui.deviceCombo.addItem(names[device], device)
@@ -48,7 +53,7 @@ class LearnSection:
         self._showing = False
 
     def update(self) -> None:
-        """Show parameters, run and buttons."""
+        """Shows parameters, run and buttons."""
         ui, parameters, run = self.ui, self.panel.parameters, self.controller.run
         state = "" if run is None else self.controller.state
         active = state in ("preparing", "training", "paused", "finishing")
@@ -59,7 +64,7 @@ class LearnSection:
         )
         ui.trainButton.enabled = ready and not active
         ui.pauseButton.enabled = state in ("training", "paused")
-        ui.pauseButton.text = _("Go on") if state == "paused" else _("Pause")
+        ui.pauseButton.text = _("Resume") if state == "paused" else _("Pause")
         ui.stopButton.enabled = state in ("preparing", "training", "paused")
         ui.cancelButton.enabled = active
         ui.resumeButton.visible = (
@@ -114,25 +119,27 @@ class LearnSection:
                 "correcting bias": _("Correcting the bias field"),
             }.get(phase, _("Starting")) + on
         if state == "training":
-            text = _("Learning, step {step}").format(step=progress.get("step", 0)) + on
+            text = _("Training, step {step}").format(step=progress.get("step", 0)) + on
             return ". ".join(filter(None, (text, self.score())))
         return {
-            "paused": _("Paused. Its time stands still."),
+            "paused": _("Paused."),
             "finishing": _("Predicting the whole volume") + on,
             "done": _("Done."),
-            "cancelled": _("Cancelled. Nothing was changed."),
+            "cancelled": _("Cancelled. The scene was not changed."),
             "failed": self.controller.failure,
             "": self._idle(),
         }[state]
 
     def _idle(self) -> str:
         if self.panel.torchCard.state == "ready":
-            return _("Ready, computes on: {device}").format(device=self.panel.torchCard.device)
+            return _("Ready. Device: {device}").format(device=self.panel.torchCard.device)
         return ""
 
     def score(self) -> str:
-        """The newest score in words, empty when there is none yet: of priors and shallow model
-        out of fold, or of the network on validation slices, by which its best weights are chosen.
+        """The newest score as a text for the user, empty without one.
+
+        Either of priors and shallow model out of fold, or of the network on validation slices, by
+        which its best weights are chosen.
         """
         scored = [m for m in self.controller.metrics if m.get("held_out_dice") is not None]
         if not scored:
@@ -145,31 +152,36 @@ class LearnSection:
         return text.format(score=f"{scored[-1]['held_out_dice']:.2f}")
 
     def onTime(self, index: int) -> None:
+        """Stores the chosen time budget and passes it to the run."""
         if self._showing or self.panel.parameters is None:
             return
         self.panel.parameters.timeBudget = float(TIMES[index])
         self.controller.changeTime(float(TIMES[index]))
 
     def onDevice(self, index: int) -> None:
+        """Stores the chosen device."""
         if not self._showing and self.panel.parameters is not None:
             self.panel.parameters.device = self.ui.deviceCombo.itemData(index)
 
     def onNetwork(self, index: int) -> None:
+        """Stores the chosen network."""
         if not self._showing and self.panel.parameters is not None:
             self.panel.parameters.network = self.ui.networkCombo.itemData(index)
 
     def onPause(self) -> None:
+        """Pauses or resumes the run."""
         run = self.controller.run
         if run is not None:
             run.resume() if self.controller.state == "paused" else run.pause()
 
     def onStop(self) -> None:
+        """Stops the run and keeps its best result."""
         if self.controller.run is not None:
             self.controller.run.stop()
             self.controller.showMessage(_("Stopping: the best result so far is kept."))
 
     def showRuns(self) -> None:
-        """How many runs are kept."""
+        """Shows number and size of the stored runs."""
         folder = "" if self.panel.parameters is None else self.panel.parameters.runFolder
         kept = self.panel.runs.kept(folder)
         self.ui.deleteRunsButton.enabled = bool(kept)
@@ -182,11 +194,12 @@ class LearnSection:
         )
 
     def onDeleteRuns(self) -> None:
+        """Asks the user, then deletes all stored runs but the present one."""
         kept = self.panel.runs.kept(self.panel.parameters.runFolder)
         if kept and slicer.util.confirmOkCancelDisplay(
             _(
                 "Delete {count} runs with their weights? Scenes that were saved with one of "
-                "them cannot resume it then."
+                "them cannot resume it afterwards."
             ).format(count=len(kept)),
             _("Delete old runs"),
         ):
@@ -194,7 +207,7 @@ class LearnSection:
         self.showRuns()
 
     def onCopyScript(self) -> None:
-        """The present choices as a program for the Python console."""
+        """Copies a script with the present choices for the Python console to the clipboard."""
         parameters = self.panel.parameters
         if self.panel.session is None:
             self.controller.showMessage(_("Choose a volume and a segmentation first."))

@@ -1,4 +1,4 @@
-"""The panel: its sections, its heartbeat, and what happens to the scene."""
+"""The panel: its sections, its timer, and its reactions to changes of the scene."""
 
 from __future__ import annotations
 
@@ -23,33 +23,44 @@ from .run_store import RunStore
 from .torch_card import TorchCard
 
 HEARTBEAT = 100  # milliseconds
-NODES_EVERY = 1.0  # seconds between two looks at the nodes
-LAST_WORDS = 3.0  # seconds that an engine has to end by itself when Slicer quits
+NODES_EVERY = 1.0  # seconds between two checks of the nodes
+QUIT_PATIENCE = 3.0  # seconds that an engine has to end by itself when Slicer quits
 
 
 class Panel:
-    """Owns what the sections share: parameters, annotation session and the run's controller.
+    """Owns the state that the sections share: parameters, annotation session, run controller.
 
-    owner: the module's widget, a ScriptedLoadableModuleWidget with VTKObservationMixin.
-    One timer drives everything: it takes in what the engine says, looks at what was painted, and
+    One timer drives everything: it processes the engine's events, reads what was painted, and
     never waits.
+
+    Args:
+        owner: The module's widget, a ScriptedLoadableModuleWidget with VTKObservationMixin.
+
+    Attributes:
+        parameters: The scene's parameters, None while there are none.
+        session: The annotation of the chosen nodes, None without usable nodes.
+        problem: Why the nodes cannot be annotated, or empty.
+        correcting: True while the editor holds the result.
+        runs: The store of run folders.
+        controller: The controller of the run.
     """
 
     def __init__(self, owner):
         self.owner = owner
         self.parameters: Parameters | None = None
         self.session: AnnotationSession | None = None
-        self.problem = ""  # why the nodes cannot be annotated
-        self.correcting = False  # whether the editor holds the result
+        self.problem = ""
+        self.correcting = False
         self.runs = RunStore()
         self.controller = RunController(self)
         self._connection = None
         self._nodes: tuple = ()
-        self._offered = None  # the volume for which a segmentation was looked for
+        self._offered = None  # the volume for which a segmentation was chosen automatically
         self._nodesAt = 0.0
         self._lastError = ""
 
     def setup(self) -> None:
+        """Loads the widgets, creates the sections and starts the timer."""
         uiWidget = slicer.util.loadUI(self.owner.resourcePath("UI/SparseSegNet.ui"))
         self.owner.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
@@ -71,10 +82,10 @@ class Panel:
         self._timer.start()
 
     def cleanup(self) -> None:
-        """The module is reloaded or Slicer ends: no process, timer or observer stays."""
+        """Ends every process, timer and observer, before the module is reloaded or Slicer ends."""
         self._timer.stop()
         slicer.app.disconnect("aboutToQuit()", self.onQuit)
-        self.controller.endAll(LAST_WORDS)
+        self.controller.endAll(QUIT_PATIENCE)
         self.torchCard.cleanup()
         self._disconnect()
         self.annotate.exit()
@@ -84,12 +95,13 @@ class Panel:
         self.owner.removeObservers()
 
     def onQuit(self) -> None:
-        """Slicer quits."""
+        """Ends every process when Slicer quits."""
         self._timer.stop()
-        self.controller.endAll(LAST_WORDS)
+        self.controller.endAll(QUIT_PATIENCE)
         self.torchCard.cleanup()
 
     def enter(self) -> None:
+        """Prepares the panel when the module is shown."""
         self.selectParameters()
         self._chooseFirstVolume()
         self.annotate.enter()
@@ -98,10 +110,11 @@ class Panel:
         self.learn.showRuns()
 
     def exit(self) -> None:
+        """Releases views and keyboard when another module is shown."""
         self.annotate.exit()
 
     def onTimer(self) -> None:
-        """The heartbeat; an error of ours is told once, and the panel lives on."""
+        """Calls `tick`; an internal error is reported once, and the panel keeps working."""
         try:
             self.tick()
         except Exception as error:
@@ -115,11 +128,11 @@ class Panel:
                 )
 
     def tick(self) -> None:
-        """Take in what children say and what was painted."""
+        """Processes the events of child processes and what was painted."""
         self.torchCard.tick()
         if slicer.mrmlScene.IsBatchProcessing():
             return  # a scene is being opened or closed
-        self._lookAtNodes()
+        self._checkNodes()
         try:
             if self.annotate.tick():
                 self.controller.labelsChanged()
@@ -129,8 +142,8 @@ class Panel:
             self.update()
         self.controller.follow()
 
-    def _lookAtNodes(self) -> None:
-        """Now and then: can what could not be annotated be annotated now, or no longer?"""
+    def _checkNodes(self) -> None:
+        """Checks now and then whether the chosen nodes have become usable or unusable."""
         now, parameters = time.monotonic(), self.parameters
         if parameters is not None and self._nodes != (parameters.volume, parameters.segmentation):
             self.update()  # the scene was busy when they were chosen
@@ -142,7 +155,7 @@ class Panel:
             self.update()
 
     def update(self) -> None:
-        """Show what parameters, scene and run are now."""
+        """Updates all sections to the present parameters, scene and run."""
         self._pairNodes()
         self.data.update()
         self.annotate.update()
@@ -151,12 +164,12 @@ class Panel:
 
     @property
     def edited(self):
-        """The segmentation that the editor holds."""
+        """The segmentation that the editor holds: the annotation, or the result to correct."""
         result = self.parameters.result
         return result if self.correcting and result is not None else self.parameters.segmentation
 
     def selectParameters(self) -> None:
-        """Use the scene's parameter node."""
+        """Connects the panel to the scene's parameter node."""
         node = self.owner.logic.getParameterNode()
         if self.parameters is not None and self.parameters.parameterNode is node:
             return
@@ -175,10 +188,11 @@ class Panel:
         self.parameters = None
 
     def onParameters(self, caller=None, event=None) -> None:
+        """Updates the panel after a parameter changed."""
         self.update()
 
     def _chooseFirstVolume(self) -> None:
-        """With one volume in the scene there is nothing to choose."""
+        """Chooses the volume if the scene has only one."""
         volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         volumes = [v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode")]
         if self.parameters.volume is None and len(volumes) == 1:
@@ -187,22 +201,24 @@ class Panel:
         self.update()
 
     def _chooseSegmentation(self, volume) -> None:
-        """A volume was chosen and no segmentation yet: take the only one that belongs to it. Asked
-        once per volume, so that a selector which the user has emptied stays empty."""
+        """Chooses the only segmentation that belongs to the volume if none is chosen yet.
+
+        Done once per volume, so that a selector which the user has emptied stays empty.
+        """
         if volume is None or volume is self._offered:
             return
         self._offered, parameters = volume, self.parameters
         if parameters.segmentation is None:
-            found = [
+            candidates = [
                 n
                 for n in segmentationsOf(volume)
                 if n not in (parameters.result, parameters.preview)
             ]
-            if len(found) == 1:
-                parameters.segmentation = found[0]
+            if len(candidates) == 1:
+                parameters.segmentation = candidates[0]
 
     def _pairNodes(self) -> None:
-        """Annotate the chosen segmentation on the chosen volume."""
+        """Starts an annotation session for the chosen volume and segmentation."""
         parameters = self.parameters
         volume = None if parameters is None else parameters.volume
         if not slicer.mrmlScene.IsBatchProcessing():
@@ -230,7 +246,7 @@ class Panel:
         self.session = session
 
     def onSceneStartClose(self, caller=None, event=None) -> None:
-        """Nothing of the old scene is touched any more; a run ends by itself, its folder stays."""
+        """Lets go of the old scene's nodes; a run ends by itself, and its folder stays."""
         self.controller.leave()
         self.annotate.editor.release()
         self._disconnect()
@@ -239,14 +255,16 @@ class Panel:
         self.learn.curve.clear()
 
     def onSceneEndClose(self, caller=None, event=None) -> None:
+        """Uses the parameters of the new scene."""
         self._afterScene()
 
     def onSceneEndImport(self, caller=None, event=None) -> None:
+        """Uses the parameters of the scene that was opened."""
         self._disconnect()
         self._afterScene()
 
     def _afterScene(self) -> None:
-        """A scene was closed or opened: use its own parameters."""
+        """Uses the scene's own parameters after a scene was closed or opened."""
         self.correcting = False
         self._nodes = ()
         self.selectParameters()
@@ -254,13 +272,13 @@ class Panel:
             self.annotate.enter()
 
     def onNodeRemoved(self, caller=None, event=None) -> None:
-        """A volume or segmentation in use may be gone."""
+        """Reacts to the removal of the volume or the segmentation in use."""
         if self.session is not None and not self.session.alive:
             if self.controller.active:
                 self.controller.showMessage(
                     _(
-                        "The volume or the segmentation was deleted while it was learnt: the "
-                        "run goes on and its folder keeps the result, but it cannot be shown."
+                        "The volume or the segmentation was deleted during training: the run "
+                        "continues and its folder keeps the result, but it cannot be shown."
                     )
                 )
             self.update()

@@ -1,4 +1,4 @@
-"""The panel's parameters: a typed parameter node, saved with the scene."""
+"""The panel's parameters, a typed parameter node that is saved with the scene."""
 
 from __future__ import annotations
 
@@ -12,12 +12,27 @@ TIMES = (20, 30, 60, 120, 300, 600, 1200, 1800, 2700, 3600, 5400, 7200)  # secon
 
 @parameterNodeWrapper
 class Parameters:
-    """volume, channels, segmentation: what is annotated.  result, preview, uncertainty: what
-    came of it.  timeBudget: seconds.  runFolder: of the newest run, empty without one.
+    """The panel's choices and the nodes of the newest run.
 
-    The annotated slices are kept with the segmentation (nodes.slice_list), so that each
-    segmentation has its own and the console knows them too. The volume's classes are named one by
-    one since they become the node types of its selector, which shows no derived ones.
+    The annotated slices are stored with the segmentation (scene.slice_list), so that each
+    segmentation has its own and the console can read them too. The volume's classes are listed one
+    by one since they become the node types of its selector, which shows no derived ones.
+
+    Attributes:
+        volume: The volume that is annotated.
+        channels: Further volumes on the same grid.
+        segmentation: The segmentation with the annotation.
+        result: The dense segmentation.
+        preview: The newest prediction during training.
+        uncertainty: The uncertainty of the result.
+        timeBudget: Seconds from start to result.
+        device: 'auto', or the device to train on.
+        network: 'auto', or a published network.
+        seed: The random seed.
+        largestComponent: True removes components without annotation except the largest.
+        livePreview: True shows predictions during training.
+        followEdits: True updates training with new annotations.
+        runFolder: The folder of the newest run, empty without one.
     """
 
     volume: Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, None]  # noqa: UP007

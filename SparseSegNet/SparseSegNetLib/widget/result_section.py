@@ -1,4 +1,4 @@
-"""The section Result: what was learnt, where it is unsure, where it disagrees, and going on."""
+"""The section Result: segmentation, uncertainty, disagreements, corrections."""
 
 from __future__ import annotations
 
@@ -20,12 +20,19 @@ OPACITY = 0.6
 
 
 class ResultSection:
-    """Works from the run folder, so that it also serves a scene that was saved and opened."""
+    """Shows the result of the newest run, and continues training on corrections of it.
+
+    Works from the run folder, so that it also serves a scene that was saved and opened.
+
+    Args:
+        panel: The panel.
+        controller: The run's controller.
+    """
 
     def __init__(self, panel, controller: RunController):
         self.panel, self.controller, self.ui = panel, controller, panel.ui
         table = self.ui.disagreementTable
-        table.setHorizontalHeaderLabels([_("You drew"), _("The model says"), _("Voxels")])
+        table.setHorizontalHeaderLabels([_("Annotation"), _("Prediction"), _("Voxels")])
         for column in (0, 1):
             table.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.Stretch)
         table.itemSelectionChanged.connect(self.onDisagreement)
@@ -37,7 +44,7 @@ class ResultSection:
         self._shown = None  # the run folder whose disagreements are listed
 
     def update(self) -> None:
-        """Show what there is."""
+        """Shows the result and enables the buttons that apply."""
         ui, parameters = self.ui, self.panel.parameters
         folder = None if parameters is None else finished(parameters.runFolder)
         result = None if parameters is None else parameters.result
@@ -51,11 +58,11 @@ class ResultSection:
         if not usable:
             ui.correctButton.checked = False
         if result is None:
-            ui.resultLabel.text = _("The dense segmentation appears here after learning.")
+            ui.resultLabel.text = _("The dense segmentation appears here after training.")
         else:
             score = self.panel.learn.score()
             ui.resultLabel.text = (
-                _("{name}: every voxel that you drew is in it as you drew it. {score}")
+                _("{name}: all annotated voxels are as you drew them. {score}")
                 .format(name=result.GetName(), score=score)
                 .strip()
             )
@@ -78,18 +85,19 @@ class ResultSection:
         ui.disagreementTable.visible = bool(self._regions)
         ui.disagreementLabel.visible = folder is not None
         ui.disagreementLabel.text = (
-            _("Where the model disagrees with you: look whether it is right.")
+            _("Where the prediction disagrees with your annotation:")
             if self._regions
-            else _("The model agrees with all that you drew.")
+            else _("The prediction agrees with your annotation.")
         )
 
     def onDisagreement(self) -> None:
+        """Shows the selected disagreement in all views."""
         row, volume = selectedRow(self.ui.disagreementTable), self.panel.parameters.volume
         if row is not None and volume is not None:
             jumpToVoxel(volume, tuple(self._regions[row]["voxel"]))
 
     def onUncertainty(self) -> None:
-        """Lay the uncertainty over the slices, or take it off."""
+        """Shows the uncertainty as an overlay on the slices, or hides it."""
         parameters = self.panel.parameters
         if self._overlaid():
             slicer.util.setSliceViewerLayers(foreground=None)
@@ -97,12 +105,12 @@ class ResultSection:
             node = parameters.uncertainty
             if node is None:
                 try:
-                    found = finished(parameters.runFolder).read_uncertainty()
+                    uncertainty = finished(parameters.runFolder).read_uncertainty()
                 except InputError as error:
                     self.controller.showMessage(str(error))
                     return
                 node = createUncertaintyNode(
-                    found,
+                    uncertainty,
                     parameters.volume,
                     _("{name} uncertainty").format(name=parameters.segmentation.GetName()),
                 )
@@ -120,7 +128,7 @@ class ResultSection:
         return any(c.GetForegroundVolumeID() == node.GetID() for c in composites)
 
     def onSaveModel(self) -> None:
-        """Ask for a file, and copy the trained model there."""
+        """Asks for a file, and copies the trained model there."""
         folder = finished(self.panel.parameters.runFolder)
         chosen = qt.QFileDialog.getSaveFileName(
             self.ui.saveModelButton,
@@ -143,17 +151,17 @@ class ResultSection:
         self.controller.showMessage(_("The model was saved as {path}.").format(path=path))
 
     def onCorrect(self) -> None:
-        """Open the result in the editor, or the annotation again."""
+        """Opens the result in the editor, or the annotation again."""
         self.panel.correcting = self.ui.correctButton.checked
         self.panel.annotate.update()
         self.controller.showMessage(
-            _("Correct the result with the editor above, then press Continue learning.")
+            _("Correct the result with the editor above, then press Continue training.")
             if self.panel.correcting
             else ""
         )
 
     def onContinue(self) -> None:
-        """Corrections become annotation, and learning goes on from where it ended."""
+        """Copies corrections into the annotation, and continues training."""
         parameters = self.panel.parameters
         folder = finished(parameters.runFolder)
         self.ui.correctButton.checked = False
@@ -174,7 +182,7 @@ class ResultSection:
         self.controller.continueRun(
             folder.path,
             moreTime=parameters.timeBudget,
-            message=_("{count} corrected voxels were taken over.").format(count=count)
+            message=_("{count} corrected voxels were added to the annotation.").format(count=count)
             if count
             else "",
         )

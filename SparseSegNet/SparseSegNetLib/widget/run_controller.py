@@ -1,4 +1,4 @@
-"""The run that the panel shows: started, followed, changed and ended."""
+"""Control of the run that the panel shows: start, progress, changes, end."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from ..scene.views import shownPlanes
 from .run_store import finished, resumable
 
 CALM = 1.0  # seconds without a change until new labels are sent
-LOOK_AGAIN = 3.0  # seconds between two previews that are asked for
-COMMAND = re.compile(r"'sparsesegnet resume \"[^\"]*\"' goes on")
+LOOK_AGAIN = 3.0  # seconds between two requests of a preview
+COMMAND = re.compile(r"'sparsesegnet resume \"[^\"]*\"'")
 
 
 class RunController:
     """Starts, follows and ends runs for the panel's sections.
 
     Args:
-        panel: Gives parameters, annotation session and run store, and shows what changed.
+        panel: The panel with parameters, annotation session and run store.
 
     Attributes:
         run: The run that is shown, or None.
-        state: Its state as of the last heartbeat, '' without a run.
+        state: Its state as of the timer's last tick, '' without a run.
         progress: Its newest progress event.
         metrics: Its scores so far.
-        warnings: What the engine warned of.
+        warnings: Warnings of the engine.
         message: The last message to the user.
         failure: Why the run failed, else ''.
-        device: The device that it is trained on, else ''.
+        device: The device that it trains on, '' until it is known.
     """
 
     def __init__(self, panel):
         self.panel = panel
         self._leaving: list[SceneRun] = []
         self._reset(None, "")
-        self._seen = None  # the newest run from the console that was looked at
+        self._seen = None  # the newest run that was shown, or refused, by the panel
 
     def _reset(self, run: SceneRun | None, state: str) -> None:
-        """Show this run, of which nothing was heard yet, or none."""
+        """Shows this run, of which no event has come yet, or none."""
         self.run, self.state, self.progress, self.metrics = run, state, {}, []
         self.warnings: list[str] = []
         self.message = self.failure = self.device = ""
@@ -52,22 +52,22 @@ class RunController:
         self._previewDue, self._lookedAt = False, time.monotonic()
 
     def _abandon(self) -> None:
-        """Have the run's engine end, without waiting for it."""
+        """Cancels the run without waiting for its engine."""
         self.run.cancel(wait=False)
         self._leaving.append(self.run)
 
     def showMessage(self, text: str) -> None:
-        """Show the user a message where the run is."""
+        """Shows a message in the section Train."""
         self.message = text[:1].upper() + text[1:]
         self.panel.learn.update()
 
     @property
     def active(self) -> bool:
-        """Whether the engine works, or rests, for the run that is shown."""
+        """True if the shown run has not ended, also while it is paused."""
         return self.run is not None and self.state not in (*ENDED, "")
 
     def train(self) -> None:
-        """Begin a run with the slices and choices as they are."""
+        """Starts a run with the present annotation and parameters."""
         parameters = self.panel.parameters
         if parameters is None or self.panel.session is None or self.active:
             return
@@ -90,11 +90,17 @@ class RunController:
         self.show(run)
 
     def resume(self) -> None:
-        """Go on with the run that the scene remembers."""
+        """Resumes the run that is stored with the scene."""
         self.continueRun(self.panel.parameters.runFolder)
 
     def continueRun(self, folder, moreTime: float = 0.0, message: str = "") -> None:
-        """Go on with a run from its last checkpoint."""
+        """Resumes a run from its last checkpoint.
+
+        Args:
+            folder: The run folder.
+            moreTime: Seconds in addition to those taken; 0 for the rest of the time budget.
+            message: A message to show.
+        """
         try:
             run = logic.resume(
                 folder,
@@ -109,7 +115,7 @@ class RunController:
         self.showMessage(message)
 
     def show(self, run: SceneRun) -> None:
-        """Show a run from now on."""
+        """Makes a run the shown one."""
         self._seen = run
         self._reset(run, "preparing")
         self.panel.learn.curve.clear()
@@ -118,7 +124,7 @@ class RunController:
         self.panel.update()
 
     def follow(self) -> None:
-        """Take in what engines have said; a part of the heartbeat."""
+        """Processes the events of engines; called by the timer."""
         self._leaving = [r for r in self._leaving if r.poll() not in ENDED]
         newest = logic.currentRun()
         if newest is not None and newest is not self._seen:
@@ -141,7 +147,7 @@ class RunController:
         self.panel.learn.update()
 
     def _showFromConsole(self, run: SceneRun) -> None:
-        """A run that was begun in the console on nodes of this scene is shown like our own."""
+        """Shows a run that was started from the console on nodes of this scene."""
         if (
             self.active
             or run.volumeNode is None
@@ -155,7 +161,7 @@ class RunController:
         self.show(run)
 
     def labelsChanged(self) -> None:
-        """Labels or slices are others now: the engine is to learn them once it is quiet."""
+        """Notes that labels or slices changed: they are sent once painting has paused."""
         self.message = ""
         if self.active and self.panel.parameters.followEdits:
             self._changedAt = time.monotonic()
@@ -174,7 +180,7 @@ class RunController:
             self.showMessage(str(error))
 
     def changeTime(self, seconds: float) -> None:
-        """The slider moved while it trains."""
+        """Changes the time budget of the run while it trains or is paused."""
         if self.active and self.state in ("training", "paused"):
             self.run.setTimeBudget(seconds)
 
@@ -185,7 +191,7 @@ class RunController:
             self.warnings.append(event["text"])
 
     def _preview(self) -> None:
-        """Ask for the planes in the views now and then, and show what came."""
+        """Requests predictions of the shown planes now and then, and shows those that came."""
         parameters, now = self.panel.parameters, time.monotonic()
         if not parameters.livePreview or self.state not in ("training", "preparing"):
             return
@@ -200,14 +206,14 @@ class RunController:
             try:
                 node = self.run.updatePreview()
             except InputError:
-                return  # a node has gone, which was said
+                return  # a node was removed, which was reported
             if node is not None and parameters.preview is not node:
                 node.GetDisplayNode().SetOpacity2DFill(0.35)
                 node.SetSaveWithScene(False)
                 parameters.preview = node
 
     def _ended(self) -> None:
-        """A run has ended: show its result, or why there is none."""
+        """Shows the result of a run that has ended, or why there is none."""
         run, parameters = self.run, self.panel.parameters
         self.message = ""
         self._removePreview()
@@ -224,10 +230,10 @@ class RunController:
         self.panel.learn.showRuns()
 
     def _reason(self, error: EngineError) -> str:
-        """Why a run failed, with the button's name where the command line's is meant."""
+        """The message of a failed run, with the button's name instead of the command line."""
         text = f"{error.cause[:1].upper()}{error.cause[1:]} {error.remedy}"
         if resumable(self.panel.parameters.runFolder):
-            text = COMMAND.sub(_("'Resume the last run' goes on"), text)
+            text = COMMAND.sub(_("'Resume the last run'"), text)
         return text.strip()
 
     def _removePreview(self) -> None:
@@ -237,7 +243,7 @@ class RunController:
             node.GetScene().RemoveNode(node)
 
     def cancel(self) -> None:
-        """Give the run up, without waiting for its end."""
+        """Cancels the run, without waiting for its end."""
         if not self.active:
             return
         self._abandon()
@@ -249,14 +255,18 @@ class RunController:
         self.panel.update()
 
     def leave(self) -> None:
-        """The scene closes: the run ends, and nothing of it is shown any more."""
+        """Cancels the run and no longer shows it, before the scene closes."""
         if self.active:
             self._abandon()
         self._reset(None, "")
 
     def endAll(self, patience: float) -> None:
-        """End every engine, waiting twice `patience` seconds at most: those that do not end by
-        themselves are killed in between."""
+        """Ends every engine; those that do not end by themselves are killed.
+
+        Args:
+            patience: Seconds that an engine has to end by itself; the call waits twice as long at
+                most.
+        """
         self.leave()
         end = time.monotonic() + 2 * patience
         while self._leaving and time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""Where runs are kept, so that they can be resumed after Slicer was closed."""
+"""Storage of run folders, so that runs can be resumed after Slicer was closed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from ..runfolder.lock import FolderLock
 
 
 class RunStore:
-    """The folder of run folders."""
+    """The folder that holds the panel's run folders."""
 
     def root(self, make: bool = True) -> Path:
-        """Beside Slicer's settings; a temporary folder where there are none.
+        """The folder of the runs, beside Slicer's settings or, without them, in a temporary one.
 
-        Raises InputError when it cannot be made."""
+        Args:
+            make: True creates the folder. False returns its parent if it does not exist.
+
+        Raises:
+            InputError: If the folder cannot be created.
+        """
         settings = slicer.app.slicerUserSettingsFilePath
         folder = Path(settings).parent if settings else Path(tempfile.gettempdir())
         path = folder / "SparseSegNet-runs"
@@ -32,14 +37,14 @@ class RunStore:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"the folder of the runs, {path}, cannot be made "
-                f"({error.strerror or error}): free some space, or allow writing "
+                f"the folder of the runs, {path}, cannot be created "
+                f"({error.strerror or error}): free some disk space, or allow writing "
                 "there."
             ) from error
         return path
 
     def new(self, name: str) -> Path:
-        """A path for a run that does not exist yet."""
+        """A path that does not exist yet, for a new run of this name."""
         clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:30] or "run"
         base = f"{time.strftime('%Y%m%d-%H%M%S')}-{clean}"
         root, path, number = self.root(), None, 1
@@ -49,7 +54,7 @@ class RunStore:
         return path
 
     def kept(self, but: str = "") -> list[Path]:
-        """Run folders, without the one named `but`."""
+        """The stored run folders, except the path `but`."""
         root = self.root(make=False)
         if root.name != "SparseSegNet-runs":
             return []
@@ -58,25 +63,25 @@ class RunStore:
         )
 
     def size(self, paths: list[Path]) -> int:
-        """Bytes on disk."""
+        """Size of run folders on disk in bytes."""
         return sum(f.stat().st_size for p in paths for f in p.rglob("*") if f.is_file())
 
     def delete(self, paths: list[Path]) -> int:
-        """Delete run folders that no process works on; how many."""
+        """Deletes run folders that no process works on; returns the number deleted."""
         gone = 0
         for path in paths:
             try:
                 with FolderLock(path):
                     pass
             except (EngineError, InputError, OSError):
-                continue  # somebody works on it, or its lock is no file
+                continue  # a process works on it, or its lock is no file
             shutil.rmtree(path, ignore_errors=True)
             gone += not path.exists()
         return gone
 
 
 def resumable(path: str) -> bool:
-    """Whether a run was begun there and has no result yet."""
+    """True if the folder holds a run with a readable checkpoint and no result."""
     folder = _opened(path)
     return (
         folder is not None
@@ -86,13 +91,13 @@ def resumable(path: str) -> bool:
 
 
 def finished(path: str) -> RunFolder | None:
-    """The run folder with a result, None where there is none."""
+    """The run folder at this path if it has a result, else None."""
     folder = _opened(path)
     return folder if folder is not None and folder.has_result() else None
 
 
 def _opened(path: str) -> RunFolder | None:
-    """The run folder there; None where there is none, or no path."""
+    """The run folder at this path; None if there is none, or the path is empty."""
     try:
         return RunFolder.open(path) if path else None
     except InputError:

@@ -1,4 +1,4 @@
-"""The list of annotated slices."""
+"""The table of annotated slices."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ SWATCH = 12  # pixels
 
 
 class SliceTable:
-    """Rows of annotated slices in a QTableWidget: which, what is in it, how it counts."""
+    """Annotated slices in a QTableWidget: slice, segments in it, extent that counts.
+
+    Args:
+        table: The QTableWidget.
+        onChosen: Called with the slice that the user selected, or None.
+    """
 
     def __init__(self, table, onChosen):
         self._table, self._onChosen = table, onChosen
-        table.setHorizontalHeaderLabels([_("Slice"), _("What is in it"), _("Counts")])
+        table.setHorizontalHeaderLabels([_("Slice"), _("Segments"), _("Extent")])
         table.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Stretch)
         table.itemSelectionChanged.connect(self._onSelection)
         self._slices: list[AnnotatedSlice] = []
@@ -24,17 +29,23 @@ class SliceTable:
 
     @property
     def current(self) -> AnnotatedSlice | None:
-        """The selected slice."""
+        """The selected slice, None without a selection."""
         row = selectedRow(self._table)
         return None if row is None else self._slices[row]
 
     def select(self, item: AnnotatedSlice | None) -> None:
-        """Select a slice, which shows it."""
+        """Selects a slice, which shows it in its views."""
         if item in self._slices:
             self._table.selectRow(self._slices.index(item))
 
     def show(self, rows, segmentation, volumeNode) -> None:
-        """rows: of annotating.Row.  segmentation: the vtkSegmentation with names and colours."""
+        """Fills the table.
+
+        Args:
+            rows: The annotated slices, scene.annotation_session.Row each.
+            segmentation: The vtkSegmentation with names and colours.
+            volumeNode: The volume, or None.
+        """
         chosen = self.current
         self._filling = True
         self._slices = [row.slice for row in rows]
@@ -45,8 +56,8 @@ class SliceTable:
             segments = [s for s in segments if s is not None]
             cells = (
                 f"{names[row.slice.axis]} {row.slice.axis} {row.slice.index}",
-                ", ".join(s.GetName() or "?" for s in segments) or _("nothing here"),
-                _("a part") if row.slice.box else _("all of it"),
+                ", ".join(s.GetName() or "?" for s in segments) or _("empty"),
+                _("part") if row.slice.box else _("whole"),
             )
             for column, text in enumerate(cells):
                 cell = qt.QTableWidgetItem(text)
@@ -65,7 +76,7 @@ class SliceTable:
 
 
 def selectedRow(table) -> int | None:
-    """The selected row of a table of which one can be selected."""
+    """The selected row of a table; None unless exactly one is selected."""
     rows = {item.row() for item in table.selectedItems()}
     return rows.pop() if len(rows) == 1 else None
 

@@ -1,4 +1,4 @@
-"""The card that says whether the engine can run here, and installs what it needs."""
+"""The card that checks the requirements of the engine and installs missing ones."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ EXTENSION = "PyTorch"
 
 
 class TorchCard:
-    """state: 'unknown', 'checking', 'ready', 'missing', 'broken', 'installing'.
+    """Checks in a child process whether the engine can run; never loads torch in this process.
 
-    device: what the engine would compute on.  speed: voxels a second of the doctor's convolution.
-    Nothing of torch is loaded in this process.
+    Args:
+        panel: The panel.
+
+    Attributes:
+        state: 'unknown', 'checking', 'ready', 'missing', 'broken' or 'installing'.
+        device: The device that the engine would use, '' until it is known.
+        speed: Voxels per second of the doctor's convolution, None until it is known.
     """
 
     def __init__(self, panel):
@@ -30,14 +35,14 @@ class TorchCard:
         self.ui.checkTorchButton.clicked.connect(self.check)
 
     def check(self) -> None:
-        """Look whether the engine can run: what is missing at once, the rest in a child."""
+        """Checks whether the engine can run: packages at once, the rest in a child process."""
         if self.state in ("checking", "installing"):
             return
         lacking = installing.missing()
         if lacking:
             self.state = "missing"
             self._text = _(
-                "To learn, SparseSegNet needs {names}. Everything else works without."
+                "For training, SparseSegNet needs {names}. Everything else works without."
             ).format(names=_(" and ").join(lacking))
         else:
             self.state = "checking"
@@ -45,7 +50,7 @@ class TorchCard:
         self.update()
 
     def tick(self) -> None:
-        """Take in what a child has said."""
+        """Processes the output of child processes; called by the timer."""
         if self._diagnosis is not None and (report := self._diagnosis.poll()) is not None:
             self._diagnosis = None
             self._examined(report)
@@ -53,6 +58,7 @@ class TorchCard:
             self._follow(self._installation)
 
     def cleanup(self) -> None:
+        """Ends child processes."""
         if self._diagnosis is not None:
             self._diagnosis.cancel()
         if self._installation is not None:
@@ -60,7 +66,7 @@ class TorchCard:
         self._diagnosis = self._installation = None
 
     def update(self) -> None:
-        """Show the state; nothing is shown while all is well."""
+        """Shows the state; the card is hidden unless something is missing or broken."""
         ui, busy = self.ui, self.state == "installing"
         ui.torchCard.visible = self.state in ("missing", "broken", "installing")
         ui.torchLabel.text = self._text
@@ -85,7 +91,7 @@ class TorchCard:
         self.update()
 
     def onInstall(self) -> None:
-        """Ask, then install what is missing or repair what is broken."""
+        """Asks the user, then installs missing packages or repairs broken ones."""
         extension = extensionArguments()
         if extension is None and not self._installExtension():
             return
@@ -93,11 +99,10 @@ class TorchCard:
         todo = installing.steps(installing.missing(), repair, extension)
         question = _(
             "torch and safetensors are downloaded from the Python package index and "
-            "PyTorch's server (up to 3 GB with support of a graphics card) and installed "
-            "in Slicer's Python."
+            "PyTorch's server (up to 3 GB with GPU support) and installed in Slicer's Python."
         )
         if repair:
-            question += " " + _("What there is of torch is removed first.")
+            question += " " + _("The present torch is removed first.")
         if not todo or not slicer.util.confirmOkCancelDisplay(question, _("Install torch")):
             return
         self._installation = installing.Installation(todo)
@@ -105,8 +110,11 @@ class TorchCard:
         self._follow(self._installation)
 
     def _installExtension(self) -> bool:
-        """torch is installed by means of the PyTorch extension: get it when it is not there.
-        Returns whether to go on without it."""
+        """Offers the PyTorch extension, by which torch is installed, if it is missing.
+
+        Returns:
+            True if torch is to be installed without it.
+        """
         manager = slicer.app.extensionsManagerModel()
         if manager is None or not hasattr(manager, "installExtensionFromServer"):
             return True
@@ -122,6 +130,7 @@ class TorchCard:
         return False
 
     def onCancel(self) -> None:
+        """Cancels the installation."""
         if self._installation is not None:
             self._installation.cancel()
 
@@ -146,7 +155,7 @@ class TorchCard:
         if state == "failed":
             self.state = "broken"
             self._text = (
-                _("The installation failed. The last that was said:")
+                _("The installation failed. Its last output:")
                 + "\n"
                 + "\n".join(list(installation.lines)[-5:])
             )
@@ -157,8 +166,11 @@ class TorchCard:
 
 
 def extensionArguments() -> list[str] | None:
-    """What the PyTorch extension would pass to light-the-torch, empty when it does not say; None
-    without the extension."""
+    """The arguments that the PyTorch extension would pass to light-the-torch.
+
+    Returns:
+        The arguments, empty if the extension does not offer them; None without the extension.
+    """
     try:
         from PyTorchUtils import PyTorchUtilsLogic
     except ImportError:

@@ -108,7 +108,7 @@ def test_the_engine_is_killed_and_the_run_resumed(user):
     assert (
         user.panel.controller.state == "failed" and "killed the engine" in user.ui.statusLabel.text
     )
-    assert "'Resume the last run' goes on" in user.ui.statusLabel.text
+    assert "'Resume the last run'" in user.ui.statusLabel.text
     assert "sparsesegnet resume" not in user.ui.statusLabel.text
     user.picture("8-killed")
     user.click("resumeButton")
@@ -171,7 +171,7 @@ def test_the_folder_of_runs_cannot_be_written(user, tmp_path):
     annotated(user)
     (tmp_path / "settings" / "SparseSegNet-runs").write_text("in the way")
     user.click("trainButton")
-    assert not user.panel.controller.active and "cannot be made" in user.ui.statusLabel.text
+    assert not user.panel.controller.active and "cannot be created" in user.ui.statusLabel.text
     assert "SparseSegNet-runs" in user.ui.statusLabel.text
 
 

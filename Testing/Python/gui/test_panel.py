@@ -74,7 +74,7 @@ def test_the_whole_way_from_an_empty_scene(user):
     user.picture("5-result")
     user.click("uncertaintyButton")
     assert not any(c.GetForegroundVolumeID() for c in composites)
-    # Corrections of the result become annotation, and learning goes on.
+    # Corrections of the result become annotation, and training continues.
     user.click("correctButton")
     assert user.ui.segmentEditor.segmentationNode() is result
     ids = list(result.GetSegmentation().GetSegmentIDs())
@@ -127,7 +127,7 @@ def test_correct_pause_rename_and_stop_while_training(user):
     assert "Renamed" in user.ui.sliceTable.item(0, 1).text()
     user.click("pauseButton")
     user.until(lambda: user.panel.controller.state == "paused")
-    assert user.ui.pauseButton.text == "Go on"
+    assert user.ui.pauseButton.text == "Resume"
     user.picture("6-paused")
     user.click("pauseButton")
     user.until(lambda: user.panel.controller.state == "training")
@@ -199,7 +199,7 @@ def test_slices_by_hand(user):
     user.click("markButton")
     slices = list(user.panel.session.slices.items())
     assert len(slices) == 1 and slices[0][0].axis == "k" and slices[0][1] is True
-    assert user.ui.sliceTable.item(0, 1).text() == "nothing here"
+    assert user.ui.sliceTable.item(0, 1).text() == "empty"
     # Only the visible part: first the view shows all of it.
     item = slices[0][0]
     views["Red"].SetFieldOfView(500, 500, 1)
@@ -212,7 +212,7 @@ def test_slices_by_hand(user):
     user.click("boxButton")
     boxed = next(iter(user.panel.session.slices))
     assert boxed.box is not None and user.ui.boxButton.checked
-    assert user.ui.sliceTable.item(0, 2).text() == "a part"
+    assert user.ui.sliceTable.item(0, 2).text() == "part"
     user.click("boxButton")
     assert next(iter(user.panel.session.slices)).box is None
     paintSlices(user, truth, (("j", 10),))
