@@ -24,10 +24,22 @@ from slicer.util import VTKObservationMixin
 
 
 def densify(volumeNode, segmentationNode, timeBudget=120.0, **options):
-    """Learn from the annotated slices and segment the whole volume; returns a run at once.
+    """Trains on the annotated slices and segments the whole volume; returns at once.
 
-    See SparseSegNetLib.scene.logic.densify for the options. Slicer's process never loads torch: the
-    engine is a process of its own.
+    Slicer's process never loads torch: the engine is a process of its own.
+
+    Args:
+        volumeNode: A scalar volume, or a list of volumes on one grid (channels).
+        segmentationNode: The segmentation, drawn in a few slices, each completely.
+        timeBudget: Seconds from start to result.
+        **options: Further options, see SparseSegNetLib.scene.logic.densify.
+
+    Returns:
+        The run, a SparseSegNetLib.scene.scene_run.SceneRun.
+
+    Raises:
+        InputError: If volume, segmentation or options cannot be used.
+        EngineError: If the engine cannot be started.
     """
     from SparseSegNetLib.scene import logic
 
@@ -35,9 +47,22 @@ def densify(volumeNode, segmentationNode, timeBudget=120.0, **options):
 
 
 def resume(runFolder, volumeNode, segmentationNode, timeBudget=None, moreTime=0.0, **options):
-    """Go on with a run from its last checkpoint, or teach a finished one some more.
+    """Resumes a run from its last checkpoint, or continues the training of a finished one.
 
-    See SparseSegNetLib.scene.logic.resume.
+    Args:
+        runFolder: The run's folder.
+        volumeNode: The (first) volume that the run began with.
+        segmentationNode: The segmentation that the run began with.
+        timeBudget: Seconds in all; without timeBudget and moreTime what was left of the budget.
+        moreTime: Seconds in addition to those that the run has taken already.
+        **options: Further options, see SparseSegNetLib.scene.logic.resume.
+
+    Returns:
+        The run, a SparseSegNetLib.scene.scene_run.SceneRun.
+
+    Raises:
+        InputError: If the nodes or the folder cannot be used.
+        EngineError: If the engine cannot be started.
     """
     from SparseSegNetLib.scene import logic
 
@@ -45,13 +70,19 @@ def resume(runFolder, volumeNode, segmentationNode, timeBudget=None, moreTime=0.
 
 
 def currentRun():
-    """The run that was begun last in this session, by the panel or from the console, or None."""
+    """The newest run of this session, started by the panel or the console; None without one."""
     from SparseSegNetLib.scene import logic
 
     return logic.currentRun()
 
 
 class SparseSegNet(ScriptedLoadableModule):
+    """The module's description, and registration of the sample.
+
+    Args:
+        parent: Slicer's module object.
+    """
+
     def __init__(self, parent):
         super().__init__(parent)
         self.parent.title = "SparseSegNet"
@@ -60,22 +91,29 @@ class SparseSegNet(ScriptedLoadableModule):
         self.parent.contributors = ["SparseSegNet developers"]
         self.parent.helpText = _(
             "Dense 3D segmentations from a few annotated slices: draw some orthogonal slices with "
-            "the Segment Editor, and a 3D network learns the rest of the volume from them."
+            "the Segment Editor; a 3D network is trained on them and segments the whole volume."
         )
         self.parent.acknowledgementText = _(
-            "The method is the 3D U-Net's (Cicek et al., MICCAI 2016)."
+            "The method is that of the 3D U-Net (Cicek et al., MICCAI 2016)."
         )
         slicer.app.connect("startupCompleted()", self.onStartupCompleted)
 
     def onStartupCompleted(self):
-        """Offer the sample; it is copied from the extension, not downloaded."""
+        """Registers the sample; it is copied from the extension, not downloaded."""
         from SparseSegNetLib.scene.sample import registerSample
 
         registerSample(self.resourcePath("Sample"), self.resourcePath("Icons/SparseSegNet.png"))
 
 
 class SparseSegNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel; SparseSegNetLib.widget.panel is what it does."""
+    """The module's widget, implemented by SparseSegNetLib.widget.panel.
+
+    Args:
+        parent: The parent widget.
+
+    Attributes:
+        panel: The panel, None before `setup` and after `cleanup`.
+    """
 
     def __init__(self, parent=None):
         self.panel = None
@@ -83,6 +121,7 @@ class SparseSegNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
 
     def setup(self):
+        """Creates the panel."""
         super().setup()
         from SparseSegNetLib.widget.panel import Panel
 
@@ -91,29 +130,33 @@ class SparseSegNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.setup()
 
     def enter(self):
+        """Prepares the panel when the module is shown."""
         if self.panel is not None:
             self.panel.enter()
 
     def exit(self):
+        """Releases views and keyboard when another module is shown."""
         if self.panel is not None:
             self.panel.exit()
 
     def cleanup(self):
+        """Ends processes, timers and observers of the panel."""
         if self.panel is not None:
             self.panel.cleanup()
             self.panel = None
 
     def onReload(self):
-        """Reload our library too: Slicer itself reloads this file alone."""
+        """Reloads SparseSegNetLib too: Slicer itself reloads this file alone."""
         for name in [n for n in sys.modules if n.partition(".")[0] == "SparseSegNetLib"]:
             del sys.modules[name]
         super().onReload()
 
 
 class SparseSegNetLogic(ScriptedLoadableModuleLogic):
-    """For scripts that expect a logic class."""
+    """The logic class, for scripts that expect one."""
 
     def densify(self, volumeNode, segmentationNode, timeBudget=120.0, **options):
+        """Calls the module's `densify`."""
         return densify(volumeNode, segmentationNode, timeBudget, **options)
 
 
@@ -121,13 +164,16 @@ class SparseSegNetTest(ScriptedLoadableModuleTest):
     """Densifies the shipped sample with the real engine; needs torch and safetensors."""
 
     def setUp(self):
+        """Clears the scene."""
         slicer.mrmlScene.Clear()
 
     def runTest(self):
+        """Runs the test from the module's developer section."""
         self.setUp()
         self.test_densify()
 
     def test_densify(self):
+        """Compares the result with the ground truth on voxels that were not annotated."""
         import numpy as np
 
         from SparseSegNetLib.client.installation import missing
