@@ -1,4 +1,4 @@
-"""Errors that a user may see: one line that says what, where and how to put it right."""
+"""Errors that a user may see: one line with cause, place and remedy."""
 
 
 class InputError(ValueError):
@@ -8,8 +8,10 @@ class InputError(ValueError):
 class EngineError(RuntimeError):
     """The engine process failed.
 
-    Attributes: ``code`` (a short stable word such as ``input``, ``out-of-memory``, ``internal``),
-    ``cause`` (what happened) and ``remedy`` (what to do about it).
+    Attributes:
+        code: A short stable word such as ``input``, ``out-of-memory``, ``internal``.
+        cause: What happened, as a sentence.
+        remedy: What the user can do about it; may be empty.
     """
 
     def __init__(self, code: str, cause: str, remedy: str = ""):

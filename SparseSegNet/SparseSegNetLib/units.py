@@ -1,17 +1,17 @@
-"""Numbers as people read them."""
+"""Formats times and sizes for people."""
 
 from __future__ import annotations
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, 75 -> 1:15; with hours from an hour on."""
+    """Formats seconds as minutes and seconds, 75 -> 1:15; with hours from an hour on."""
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def duration(seconds: float) -> str:
-    """A time span in its own unit: 20 s, 2 min, 1 h 30 min."""
+    """Formats a time span in seconds in a fitting unit: 20 s, 2 min, 1 h 30 min."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -22,7 +22,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes: 24.2 MB."""
+    """Formats a number of bytes: 24.2 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

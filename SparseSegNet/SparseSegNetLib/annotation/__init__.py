@@ -1,0 +1,1 @@
+"""Annotation: slices, segments and the label array that training starts from."""

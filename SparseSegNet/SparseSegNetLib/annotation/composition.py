@@ -1,4 +1,7 @@
-"""From what was drawn to the engine's label array: 0 background, 1..K segments, 255 unlabelled."""
+"""Composes the engine's label array from annotation: 0 background, 1..K segments, 255 unlabelled.
+
+UNLABELLED is the label of voxels that nobody annotated, MAX_SEGMENTS the largest K.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,19 @@ def compose_labels(
     slices: Iterable[AnnotatedSlice] = (),
     background: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Compose the label array of one volume.
+    """Composes the label array of one volume.
 
-    segments: integer (k, j, i), 0 where no segment covers, 1..K for the segments in order.
-    slices: the annotated slices; what no segment covers there is background.
-    background: optional boolean (k, j, i), voxels drawn as background (a *Background* segment);
-    where a segment covers as well, the segment wins.
-    Returns uint8 (k, j, i): 0 background, 1..K, 255 unlabelled.
-    Raises InputError for a slice outside the volume or more than 254 segments.
+    Args:
+        segments: Integer (k, j, i), 0 where no segment covers, 1..K for the segments in order.
+        slices: The annotated slices; what no segment covers there is background.
+        background: Boolean (k, j, i), voxels drawn as background (a *Background* segment);
+            where a segment covers as well, the segment wins.
+
+    Returns:
+        uint8 (k, j, i): 0 background, 1..K, 255 unlabelled.
+
+    Raises:
+        InputError: A slice lies outside the volume, or there are more than 254 segments.
     """
     slices = list(slices)
     check_slices(slices, segments.shape)
@@ -41,7 +49,7 @@ def compose_labels(
 
 
 def restrict_to_slices(labels: np.ndarray, slices: Iterable[AnnotatedSlice]) -> np.ndarray:
-    """A copy of a label array (k, j, i) in which only the given slices stay labelled."""
+    """Copies a label array (k, j, i) so that only the given slices stay labelled."""
     slices = list(slices)
     check_slices(slices, labels.shape)
     kept = np.full_like(labels, UNLABELLED)
@@ -51,15 +59,23 @@ def restrict_to_slices(labels: np.ndarray, slices: Iterable[AnnotatedSlice]) -> 
 
 
 def keep_drawn(result: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Put every labelled voxel of `labels` into `result` (both uint8 (k, j, i)), in place."""
+    """Copies every labelled voxel of `labels` into `result`, in place.
+
+    Both are uint8 (k, j, i). Returns `result`.
+    """
     np.copyto(result, labels, where=labels != UNLABELLED)
     return result
 
 
 def check_trainable(labels: np.ndarray, names: list[str] | None = None) -> None:
-    """Raise InputError when a label array (255 = unlabelled) cannot teach anything.
+    """Checks that a label array (255 = unlabelled) holds at least two classes to train on.
 
-    names: the segments' names, to say which class it is that stands alone.
+    Args:
+        labels: The label array.
+        names: The segments' names, for the message.
+
+    Raises:
+        InputError: No voxel or only one class is labelled.
     """
     present = np.unique(labels)
     present = present[present != UNLABELLED]
@@ -71,9 +87,9 @@ def check_trainable(labels: np.ndarray, names: list[str] | None = None) -> None:
     if present.size == 1:
         value = int(present[0])
         named = names[value - 1] if names and 0 < value <= len(names) else f"label {value}"
-        what = "background (0)" if value == 0 else f"'{named}'"
+        label = "background (0)" if value == 0 else f"'{named}'"
         raise InputError(
-            f"only one class is labelled, {what}: at least two are needed. Annotate "
+            f"only one class is labelled, {label}: at least two are needed. Annotate "
             + (
                 "a slice that shows the structure."
                 if value == 0

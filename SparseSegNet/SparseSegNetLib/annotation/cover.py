@@ -1,4 +1,4 @@
-"""Which slices were annotated? The smallest set of planes that explains the labelled voxels."""
+"""Detects annotated slices: the smallest set of planes that covers the labelled voxels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .slices import AXES, AnnotatedSlice
 
 # A voxel without a labelled neighbour on either side along an axis was probably drawn in a slice
 # of that axis, so it counts for that plane this many times more than in the planes that cross it.
-# Without this the tips of a structure, a few voxels in each slice, are "explained" by one
+# Without this the tips of a structure, a few voxels in each slice, are covered by one
 # perpendicular plane through several of them.
 THIN_BONUS = 2
 
@@ -16,14 +16,19 @@ THIN_BONUS = 2
 def cover_slices(labelled: np.ndarray) -> list[AnnotatedSlice]:
     """Greedy set cover of labelled voxels by planes of the voxel grid.
 
-    The plane with the most unexplained labelled voxels comes first, voxels that are one voxel
+    The plane with the most uncovered labelled voxels comes first, voxels that are one voxel
     thick along the plane's axis counting three times. Planes that later ones make superfluous
     are dropped.
 
-    labelled: boolean (k, j, i).  Returns slices sorted by axis and index.
     Greedy cover is within a factor of ln(n) of the smallest set in general (Chvatal 1979); for
     volumes drawn slice by slice it finds these slices, except one whose labelled voxels all lie
-    in other annotated planes. A slice in which nothing was drawn leaves no trace to be found.
+    in other annotated planes. A slice in which nothing was drawn cannot be detected.
+
+    Args:
+        labelled: Boolean (k, j, i).
+
+    Returns:
+        Slices sorted by axis and index.
     """
     inside = np.nonzero(labelled)
     if inside[0].size == 0:
@@ -54,16 +59,17 @@ def cover_slices(labelled: np.ndarray) -> list[AnnotatedSlice]:
 
 
 def looks_solid(slices: list[AnnotatedSlice], run: int = 4) -> bool:
-    """Whether a cover holds `run` or more neighbouring planes: the mark of a 3D brush.
+    """Tells whether a cover holds `run` or more neighbouring planes, the sign of a 3D brush.
 
-    A solid object can always be explained by planes, but then these were not drawn as complete
-    slices and what lies beside the object in them is not known to be background.
+    A solid object can always be covered by planes, but then these were not drawn as complete
+    slices and the voxels beside the object in them are not known to be background.
     """
     planes = {(s.axis, s.index) for s in slices}
     return any(all((axis, index + n) in planes for n in range(run)) for axis, index in planes)
 
 
 def _weights(mask: np.ndarray, axis: int) -> np.ndarray:
+    """Weight of each labelled voxel for planes across `axis`, int8."""
     beside = np.zeros_like(mask)
     ahead, behind = _at(axis, slice(1, None)), _at(axis, slice(None, -1))
     beside[ahead] |= mask[behind]
@@ -71,11 +77,12 @@ def _weights(mask: np.ndarray, axis: int) -> np.ndarray:
     return mask * np.where(beside, 1, 1 + THIN_BONUS).astype(np.int8)
 
 
-def _at(axis: int, index) -> tuple:
+def _at(axis: int, index: int | slice) -> tuple[int | slice, ...]:
+    """Index expression for an array with `index` along `axis`."""
     return (slice(None),) * axis + (index,)
 
 
-def _without_superfluous(mask: np.ndarray, chosen: list[tuple[int, int]]) -> list:
+def _without_superfluous(mask: np.ndarray, chosen: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Drop planes, latest (smallest) first, all of whose voxels other chosen planes hold too."""
     times = np.zeros(mask.shape, np.uint8)  # three planes at most pass through a voxel
     for axis, index in chosen:

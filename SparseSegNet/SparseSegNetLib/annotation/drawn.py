@@ -1,4 +1,4 @@
-"""The one rule from what is drawn to the label array, for files, scene and panel."""
+"""The rule that turns drawn segments into a label array, for files, scene and panel alike."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ BACKGROUND = "background"
 
 @dataclass
 class LabelArray:
-    """labels: uint8 (k, j, i), 0 background, 1..K segments, 255 unlabelled.  slices: the annotated
-    ones, given or found.  warnings: what the user should know."""
+    """A label array and the slices behind it.
+
+    Attributes:
+        labels: uint8 (k, j, i), 0 background, 1..K segments, 255 unlabelled.
+        slices: The annotated slices, given or detected.
+        warnings: Messages for the user.
+    """
 
     labels: np.ndarray
     slices: list[AnnotatedSlice]
@@ -25,16 +30,16 @@ class LabelArray:
 
 
 def is_background(name: str) -> bool:
-    """Whether a segment of this name marks background."""
+    """Tells whether a segment of this name marks background."""
     return name.strip().lower() == BACKGROUND
 
 
 def painting_order(names: Sequence[str]) -> list[int]:
-    """The order in which segments are laid over each other, as indices into their names.
+    """Order in which segments are laid over each other, as indices into their names.
 
-    Where segments overlap the one that comes later in the segmentation wins, but for Background,
-    against which every segment wins: what is drawn as a structure is not lost to a background
-    that was painted generously.
+    Where segments overlap the one that comes later in the segmentation wins, except that every
+    segment wins against Background: a drawn structure is not lost to a background that was
+    painted generously.
     """
     return sorted(range(len(names)), key=lambda n: (not is_background(names[n]), n))
 
@@ -42,11 +47,15 @@ def painting_order(names: Sequence[str]) -> list[int]:
 def found_slices(
     drawn: np.ndarray, corrected: np.ndarray | None = None
 ) -> tuple[list[AnnotatedSlice], bool]:
-    """The annotated slices, found from what is drawn, and whether that looks solid.
+    """Detects the annotated slices from the drawn voxels.
 
-    drawn: (k, j, i), not zero where a segment (other than Background) covers.  corrected: flat
-    indices of voxels that were taken over from a corrected result: single voxels, which do not
-    make the slice that they lie in a complete one.
+    Args:
+        drawn: (k, j, i), not zero where a segment (other than Background) covers.
+        corrected: Flat indices of voxels that come from a corrected result: single voxels,
+            which do not make the slice that they lie in a complete one.
+
+    Returns:
+        The slices, and True if they look solid (see `looks_solid`).
     """
     covered = drawn > 0
     if corrected is not None:
@@ -56,9 +65,12 @@ def found_slices(
 
 
 def solid_warning(name: str, count: int, remedy: str) -> str:
-    """What is said of segments that `count` slices cover, several of them side by side.
+    """Warning about segments whose cover looks solid.
 
-    remedy: how slices are named where the user is.
+    Args:
+        name: Name of the segmentation.
+        count: Number of slices that cover the segments.
+        remedy: Instruction for naming slices, in the interface that the user has.
     """
     return (
         f"the segments of '{name}' are solid: it takes {count} slices to cover them, several "
@@ -75,13 +87,18 @@ def label_array(
     remedy: str,
     corrected: np.ndarray | None = None,
 ) -> LabelArray:
-    """What is labelled where segments were drawn.
+    """Label array of drawn segments.
 
-    drawn: uint8 (k, j, i), n where the n-th segment covers.  background: boolean (k, j, i), what
-    a segment called Background covers, or None.  slices: the annotated ones; None where they are
-    to be found.  name: of the segmentation, remedy: how slices are named, both for the warning.
-    corrected: see `found_slices`.
-    Raises InputError for a slice outside the volume.
+    Args:
+        drawn: uint8 (k, j, i), n where the n-th segment covers.
+        background: Boolean (k, j, i), the voxels of a segment called Background, or None.
+        slices: The annotated slices; None to detect them.
+        name: Name of the segmentation, for the warning.
+        remedy: Instruction for naming slices, for the warning.
+        corrected: See `found_slices`.
+
+    Raises:
+        InputError: A slice lies outside the volume.
     """
     warnings = []
     if slices is None:

@@ -1,4 +1,4 @@
-"""Evenly spread slices, as in the experiments of the 3D U-Net paper (Cicek 2016, Table 2)."""
+"""Evenly spaced slices, as in the experiments of the 3D U-Net paper (Cicek 2016, Table 2)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,23 @@ def spread_slices(
     inside: np.ndarray | None = None,
     shift: float = 0.0,
 ) -> list[AnnotatedSlice]:
-    """Slices spread as uniformly as possible along each axis.
+    """Slices spaced as evenly as possible along each axis.
 
-    counts: how many slices of constant i, j and k, in the paper's order (yz, xz, xy).
-    shape: the volume's (k, j, i).  inside: optional boolean (k, j, i); the slices then spread
-    over its bounding box, as a user would place them over the structure.
     n slices lie at the middles of n equal parts, so the distance between two is twice that
-    from the last to the end; or `shift` of a part beside the middles (from -0.5 to below 0.5).
-    Raises InputError when an axis has fewer voxels than slices.
+    from the last to the end.
+
+    Args:
+        counts: Numbers of slices of constant i, j and k, in the paper's order (yz, xz, xy).
+        shape: The volume's (k, j, i).
+        inside: Boolean (k, j, i); the slices then spread over its bounding box, as a user would
+            place them over the structure.
+        shift: Offset of the slices from the middles, as a fraction of a part, from -0.5 to
+            below 0.5.
+
+    Raises:
+        InputError: An axis has fewer voxels than slices.
     """
-    slices = []
+    slices: list[AnnotatedSlice] = []
     for axis, count in zip(AXES, counts, strict=True):
         along = array_axis(axis)
         lo, hi = 0, shape[along]

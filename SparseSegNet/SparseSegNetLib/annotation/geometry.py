@@ -1,16 +1,18 @@
-"""The voxel grid of a volume: size, spacing, origin and directions, and when two grids agree."""
+"""Voxel grid of a volume: size, spacing, origin and directions, and comparison of two grids."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import cast
 
 Triple = tuple[int, int, int]
 
 # Grids written by different programs differ in the last digits (NIfTI stores single precision):
 # a position may be off by this share of a voxel before two grids count as different.
 TOLERANCE_VOXELS = 1e-3
-SHORTEST, LONGEST = 1e-12, 1e12  # mm, of spacing and origin: beyond them sums are no longer sums
+SHORTEST, LONGEST = 1e-12, 1e12  # mm, of spacing and origin: beyond them sums lose their digits
 FLAT = 1e-6  # least determinant of the directions
 
 
@@ -18,9 +20,11 @@ FLAT = 1e-6  # least determinant of the directions
 class Geometry:
     """A voxel grid in the LPS frame (as in DICOM, NRRD files and SimpleITK).
 
-    size: voxels along i, j, k.  spacing: mm between voxel centres along i, j, k.
-    origin: LPS position in mm of the centre of voxel (0, 0, 0).
-    directions: 3x3 matrix, row by row; its columns are the unit vectors of i, j and k.
+    Attributes:
+        size: Voxels along i, j, k.
+        spacing: mm between voxel centres along i, j, k.
+        origin: LPS position in mm of the centre of voxel (0, 0, 0).
+        directions: 3x3 matrix, row by row; its columns are the unit vectors of i, j and k.
     """
 
     size: tuple[int, int, int]
@@ -39,7 +43,7 @@ class Geometry:
         return self.spacing[2], self.spacing[1], self.spacing[0]
 
     def fault(self) -> str | None:
-        """What makes this grid unusable, in words; None when nothing does."""
+        """Reason why this grid cannot be used, for a message; None if it can."""
         if any(n < 1 for n in self.size):
             return f"its size is {_times(self.size)} voxels: expected at least 1 along each axis"
         if not all(SHORTEST <= mm <= LONGEST for mm in self.spacing):
@@ -63,16 +67,17 @@ class Geometry:
     def position(self, i: float, j: float, k: float) -> tuple[float, float, float]:
         """LPS position in mm of a voxel index."""
         steps = (i * self.spacing[0], j * self.spacing[1], k * self.spacing[2])
-        return tuple(
+        x, y, z = (
             self.origin[row]
             + sum(self.directions[3 * row + column] * steps[column] for column in range(3))
             for row in range(3)
         )
+        return x, y, z
 
     def difference(self, other: Geometry) -> str | None:
-        """What differs between two grids, in words with both values; None when they agree.
+        """Difference between two grids, for a message with both values; None if they agree.
 
-        Grids agree when their sizes are equal and all their corners lie within
+        Grids agree if their sizes are equal and all their corners lie within
         `TOLERANCE_VOXELS` of the smallest voxel edge of each other.
         """
         if self.size != other.size:
@@ -100,24 +105,29 @@ class Geometry:
         )
 
     def to_json(self) -> dict:
-        """A JSON-able dictionary; Python's floats survive JSON to the last bit."""
+        """Dictionary that can be written as JSON; Python's floats survive it to the last bit."""
         return {"frame": "LPS", **{k: list(v) for k, v in asdict(self).items()}}
 
     @classmethod
     def from_json(cls, data: dict) -> Geometry:
+        """Geometry from `to_json`'s dictionary.
+
+        Raises:
+            ValueError: It is in another frame than LPS.
+        """
         if data.get("frame") != "LPS":
             raise ValueError(f"geometry in frame {data.get('frame')!r}, expected 'LPS'")
         return cls(
-            tuple(map(int, data["size"])),
-            tuple(map(float, data["spacing"])),
-            tuple(map(float, data["origin"])),
+            cast(Triple, tuple(map(int, data["size"]))),
+            cast(tuple[float, float, float], tuple(map(float, data["spacing"]))),
+            cast(tuple[float, float, float], tuple(map(float, data["origin"]))),
             tuple(map(float, data["directions"])),
         )
 
 
-def _times(values) -> str:
+def _times(values: Iterable[float]) -> str:
     return "x".join(f"{v:.6g}" for v in values)
 
 
-def _list(values) -> str:
+def _list(values: Iterable[float]) -> str:
     return "(" + ", ".join(f"{v:.6g}" for v in values) + ")"

@@ -1,4 +1,4 @@
-"""How many voxels annotated slices make labelled, without an array of the volume's size."""
+"""Number of labelled voxels, counted without an array of the volume's size."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from .slices import AnnotatedSlice, clear_crossing
 
 
 def count_labelled(drawn: np.ndarray, slices: Iterable[AnnotatedSlice]) -> int:
-    """Voxels that are drawn or lie in an annotated slice.
+    """Counts the voxels that are drawn or lie in an annotated slice.
 
-    drawn: (k, j, i), not zero where something is drawn.  Each slice is counted without the lines
-    in which it crosses the ones before it.
+    Each slice is counted without the lines in which it crosses the ones before it.
+
+    Args:
+        drawn: (k, j, i), not zero where something is drawn.
+        slices: The annotated slices, each once.
     """
-    count, before = int(np.count_nonzero(drawn)), []
+    count = int(np.count_nonzero(drawn))
+    before: list[AnnotatedSlice] = []
     for item in slices:
         free = drawn[item.selector()] == 0
         for other in before:

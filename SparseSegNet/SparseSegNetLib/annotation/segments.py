@@ -1,8 +1,9 @@
-"""What is known of a segment beside its voxels: name, colour, terminology, label value."""
+"""Properties of a segment beside its voxels: name, colour, terminology, label value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 # A qualitative palette that stays apart on grey images and for colour-blind readers
 # (after Okabe and Ito 2008), used where a label image brings no colours.
@@ -26,9 +27,13 @@ PALETTE = (
 class Segment:
     """One class of a segmentation; its label in arrays is its place in the list, from 1.
 
-    id: the segment's identifier in Slicer.  color: red, green, blue from 0 to 1.
-    tags: Slicer's segment tags, the terminology among them (``TerminologyEntry``).
-    value: the label value in the file or scene that it came from, used again on writing.
+    Attributes:
+        id: The segment's identifier in Slicer.
+        name: Name shown to the user.
+        color: Red, green, blue from 0 to 1.
+        value: Label value in the file or scene that the segment came from, used again on
+            writing.
+        tags: Slicer's segment tags, the terminology among them (``TerminologyEntry``).
     """
 
     id: str
@@ -39,10 +44,16 @@ class Segment:
 
     @classmethod
     def numbered(cls, value: int, position: int) -> Segment:
-        """A segment for a label value that came without a name."""
+        """Segment for a label value without a name.
+
+        Args:
+            value: The label value.
+            position: Place in the list of segments, from 0, which decides the colour.
+        """
         return cls(f"Segment_{value}", f"Label {value}", PALETTE[position % len(PALETTE)], value)
 
     def to_json(self) -> dict:
+        """Dictionary that can be written as JSON."""
         return {
             "id": self.id,
             "name": self.name,
@@ -53,10 +64,11 @@ class Segment:
 
     @classmethod
     def from_json(cls, data: dict) -> Segment:
+        """Segment from `to_json`'s dictionary."""
         return cls(
             str(data["id"]),
             str(data["name"]),
-            tuple(map(float, data["color"])),
+            cast(tuple[float, float, float], tuple(map(float, data["color"]))),
             int(data["value"]),
             {str(k): str(v) for k, v in data.get("tags", {}).items()},
         )

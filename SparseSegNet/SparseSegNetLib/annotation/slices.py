@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from ..errors import InputError
 
 AXES = "ijk"
+Box = tuple[tuple[int, int], tuple[int, int]]
 
 
 def array_axis(axis: str) -> int:
-    """The axis of a (k, j, i) array along which slices of `axis` are counted: k -> 0, i -> 2."""
+    """Axis of a (k, j, i) array along which slices of `axis` are counted: k -> 0, i -> 2."""
     return 2 - AXES.index(axis)
 
 
@@ -22,17 +24,21 @@ def array_axis(axis: str) -> int:
 class AnnotatedSlice:
     """The plane `axis` = `index` of the voxel grid, whole or restricted to an in-plane box.
 
-    axis: 'i', 'j' or 'k' (slices of constant i are sagittal in an unrotated scan, k axial).
-    box: None, or half-open voxel ranges ((lo, hi), (lo, hi)) along the plane's own two axes in
-    array order, that is (k, j) for an i slice, (k, i) for a j slice and (j, i) for a k slice.
+    Attributes:
+        axis: 'i', 'j' or 'k' (slices of constant i are sagittal in an unrotated scan, k axial).
+        index: Voxel index along the axis, from 0.
+        box: None, or half-open voxel ranges ((lo, hi), (lo, hi)) along the plane's own two axes
+            in array order, that is (k, j) for an i slice, (k, i) for a j slice and (j, i) for a
+            k slice.
     """
 
     axis: str
     index: int
-    box: tuple[tuple[int, int], tuple[int, int]] | None = None
+    box: Box | None = None
 
-    def selector(self) -> tuple:
-        """An index expression that picks this slice's voxels out of a (k, j, i) array."""
+    def selector(self) -> tuple[int | slice, ...]:
+        """Index expression that picks this slice's voxels out of a (k, j, i) array."""
+        plane: list[int | slice]
         plane = [slice(None)] * 2 if self.box is None else [slice(*r) for r in self.box]
         plane.insert(array_axis(self.axis), self.index)
         return tuple(plane)
@@ -42,6 +48,7 @@ class AnnotatedSlice:
         return f"{self.axis}:{self.index}{box}"
 
     def to_json(self) -> dict:
+        """Dictionary that can be written as JSON."""
         out: dict = {"axis": self.axis, "index": self.index}
         if self.box is not None:
             out["box"] = [list(r) for r in self.box]
@@ -49,16 +56,14 @@ class AnnotatedSlice:
 
     @classmethod
     def from_json(cls, data: dict) -> AnnotatedSlice:
+        """Slice from `to_json`'s dictionary."""
         box = data.get("box")
-        return cls(
-            str(data["axis"]),
-            int(data["index"]),
-            None if box is None else tuple((int(a), int(b)) for a, b in box),
-        )
+        ranges = None if box is None else tuple((int(a), int(b)) for a, b in box)
+        return cls(str(data["axis"]), int(data["index"]), cast(Box | None, ranges))
 
 
 def check_slices(slices: Iterable[AnnotatedSlice], shape: Sequence[int]) -> None:
-    """Raise InputError unless every slice (and its box) lies inside a (k, j, i) shape."""
+    """Raises InputError unless every slice (and its box) lies inside a (k, j, i) shape."""
     for item in slices:
         if item.axis not in tuple(AXES):
             raise InputError(f"slice {item}: the axis must be i, j or k.")
@@ -78,9 +83,10 @@ def check_slices(slices: Iterable[AnnotatedSlice], shape: Sequence[int]) -> None
 
 
 def parse_slices(texts: Iterable[str]) -> list[AnnotatedSlice]:
-    """Read slices written as ``k:10,20 i:5``; repeated ones count once, order is kept.
+    """Reads slices written as ``k:10,20 i:5``; repeated ones count once, order is kept.
 
-    Raises InputError for anything else.
+    Raises:
+        InputError: The text is of another form.
     """
     found: dict[AnnotatedSlice, None] = {}
     for word in " ".join(texts).split():
@@ -96,7 +102,7 @@ def parse_slices(texts: Iterable[str]) -> list[AnnotatedSlice]:
 
 
 def format_slices(slices: Iterable[AnnotatedSlice]) -> str:
-    """Write slices as `parse_slices` reads them (boxes are left out): ``i:5 k:10,20``."""
+    """Writes slices as `parse_slices` reads them (boxes are left out): ``i:5 k:10,20``."""
     by_axis: dict[str, list[int]] = {}
     for item in sorted(slices):
         by_axis.setdefault(item.axis, []).append(item.index)
@@ -104,10 +110,15 @@ def format_slices(slices: Iterable[AnnotatedSlice]) -> str:
 
 
 def clear_crossing(plane: np.ndarray, item: AnnotatedSlice, other: AnnotatedSlice) -> None:
-    """Set to 0 what `other` holds of the slice `item`.
+    """Sets the voxels of a slice that another slice holds too to 0, in place.
 
-    plane: (two axes, in array order), the voxels of `item`, of its box alone if it has one.
-    Raises ValueError when both are the same slice.
+    Args:
+        plane: The voxels of `item` (two axes, in array order), of its box alone if it has one.
+        item: The slice.
+        other: The other slice.
+
+    Raises:
+        ValueError: Both are the same slice.
     """
     axis, across = array_axis(item.axis), array_axis(other.axis)
     if axis == across:

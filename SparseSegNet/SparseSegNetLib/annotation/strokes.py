@@ -1,4 +1,4 @@
-"""Which slice was painted in? A change of the drawn voxels, explained by planes of the grid."""
+"""Detects the slices that a stroke was painted in, from the change of the drawn voxels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from .cover import cover_slices, looks_solid
 from .slices import AXES, AnnotatedSlice, array_axis
 
-MOST_AT_ONCE = 3  # slices that may be painted between two looks
+MOST_AT_ONCE = 3  # slices that may be painted between two checks
 
 
 def painted_slices(
@@ -18,17 +18,23 @@ def painted_slices(
     shown: Collection[AnnotatedSlice] = (),
     known: Collection[AnnotatedSlice] = (),
 ) -> list[AnnotatedSlice] | None:
-    """The slices that a change was painted in; None when it was not painted in slices.
-
-    changed: boolean (k, j, i), the voxels that changed, with a plane of change at each of its
-    six sides.  offset: where it begins in the volume (k, j, i).  shown: the voxel planes that the
-    views show; known: the annotated slices.
+    """Detects the slices that a change was painted in.
 
     A change one voxel thick along one axis lies in that axis' slice. A dot or a line is thin
-    along several: then the slice that is annotated already or, failing that, the one that a view
-    shows; an empty list when neither tells. A change that is thick along all axes is explained by
-    up to `MOST_AT_ONCE` slices (one stroke after another), or by a 3D brush or an oblique view
-    (None).
+    along several: then it is the slice that is annotated already or, failing that, the one that
+    a view shows. A change that is thick along all axes is covered by up to `MOST_AT_ONCE` slices
+    (one stroke after another), or comes from a 3D brush or an oblique view.
+
+    Args:
+        changed: Boolean (k, j, i), the voxels that changed, cropped so that there is a change at
+            each of its six sides.
+        offset: Position of the crop in the volume (k, j, i).
+        shown: The voxel planes that the views show.
+        known: The annotated slices.
+
+    Returns:
+        The slices; empty if a dot or a line lies in no annotated or shown slice; None if the
+        change was not painted in slices.
     """
     thin = [
         AnnotatedSlice(AXES[2 - axis], offset[axis])
@@ -39,13 +45,13 @@ def painted_slices(
         return thin
     if thin:
         for hints in (known, shown):
-            told = [
+            matches = [
                 item
                 for item in thin
                 if any((h.axis, h.index) == (item.axis, item.index) for h in hints)
             ]
-            if told:
-                return told[:1]
+            if matches:
+                return matches[:1]
         return []
     cover = cover_slices(changed)
     if len(cover) > MOST_AT_ONCE or looks_solid(cover, run=2):
@@ -54,7 +60,7 @@ def painted_slices(
 
 
 def box_of(changed: np.ndarray) -> tuple[slice, slice, slice] | None:
-    """The smallest box (k, j, i) that holds all true voxels; None when there are none."""
+    """Smallest box (k, j, i) that holds all true voxels; None if there are none."""
     ranges: list[slice] = []
     part = changed
     for axis in range(3):
@@ -66,4 +72,5 @@ def box_of(changed: np.ndarray) -> tuple[slice, slice, slice] | None:
         ranges.append(slice(int(hit[0]), int(hit[-1]) + 1))
         # What lies outside along this axis need not be looked at along the next.
         part = part[(slice(None),) * axis + (ranges[-1],)]
-    return tuple(ranges)
+    k, j, i = ranges
+    return k, j, i

@@ -5,6 +5,6 @@ import signal
 from .main import entry
 
 if __name__ == "__main__":
-    # A shell starts programs in the background with Ctrl-C ignored.
+    # A shell starts background programs with Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     entry()

@@ -1,4 +1,4 @@
-"""What ``sparsesegnet densify`` does: files in, run folder, engine, files out."""
+"""The command ``sparsesegnet densify``: files in, run folder, engine, files out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CANCELLED = 3
 
 
 def densify(options: argparse.Namespace) -> int:
-    """Run the command with its parsed options; returns the exit code."""
+    """Runs the command with its parsed options; returns the exit code."""
     settings = training_options(options)
     *images, labels = options.files
     slices = parse_slices(options.slices)
@@ -62,7 +62,7 @@ def densify(options: argparse.Namespace) -> int:
         )
         return _train_and_write(options, folder, volume, annotation)
     except EngineError as error:
-        keep = keep or error.code != "no-python"  # its log tells what went wrong
+        keep = keep or error.code != "no-python"  # its log helps to find the cause
         raise
     except OSError as error:
         keep = True
@@ -100,7 +100,7 @@ def _train_and_write(
 
 
 def report(run: EngineRun, annotation: Annotation) -> dict:
-    """What --metrics writes: everything that was measured without ground truth."""
+    """Content of the --metrics file: everything that was measured without ground truth."""
     held = run.summary["held_out"]
     return {
         "seconds": run.summary["seconds"],
@@ -119,7 +119,7 @@ def report(run: EngineRun, annotation: Annotation) -> dict:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Before anything is read: every output can be written, none is an input or another output."""
+    """Check, before reading, that outputs can be written and are no inputs or each other."""
     outputs = [p for p in (options.output, options.metrics, options.save_model) if p]
     for path in outputs:
         check_writable(path, options.files)

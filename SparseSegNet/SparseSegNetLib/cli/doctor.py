@@ -1,4 +1,4 @@
-"""What ``sparsesegnet doctor`` prints."""
+"""The command ``sparsesegnet doctor``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARKS = {"ok": "ok  ", "warning": "note", "failed": "FAIL"}
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Print what the examination found; returns the exit code."""
+    """Runs the engine's checks and prints their results; returns the exit code."""
     folder = (options.folder or Path(tempfile.gettempdir())).absolute()
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: create it first.")

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from ..annotation.composition import UNLABELLED
 from ..errors import EngineError, InputError
@@ -15,14 +16,16 @@ from .training_options import add_network, add_training
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the arguments, without the whole usage before it."""
+    """Argument parser that reports a bad argument in one line, without the whole usage."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
+        """Prints the message and exits with the code for bad input."""
         print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(BAD_INPUT)
 
 
 def parser() -> Parser:
+    """Parser of all commands; `run` in what it returns is the command's function."""
     top = Parser(
         prog="sparsesegnet", description="Dense 3D segmentations from a few annotated slices."
     )
@@ -32,8 +35,8 @@ def parser() -> Parser:
     densify = commands.add_parser(
         "densify",
         help="segment a whole volume from a few annotated slices of it",
-        description="Learn from the labelled voxels of a volume and segment all of it. Ctrl-C "
-        "stops early and keeps the best result so far; a second Ctrl-C gives up.",
+        description="Train on the labelled voxels of a volume and segment all of it. Ctrl-C "
+        "stops early and keeps the best result so far; a second Ctrl-C cancels.",
     )
     densify.add_argument(
         "files",
@@ -96,8 +99,8 @@ def parser() -> Parser:
 
     resume = commands.add_parser(
         "resume",
-        help="go on with a run that was broken off",
-        description="Go on with the training of a run folder from its last checkpoint (at most "
+        help="resume an interrupted run",
+        description="Resume the training of a run folder from its last checkpoint (at most "
         "half a minute old), predict and write the result.",
     )
     resume.add_argument("run_folder", type=Path, metavar="RUN", help="the run folder")
@@ -106,13 +109,13 @@ def parser() -> Parser:
         "--output",
         type=Path,
         metavar="OUT",
-        help="where to write the dense segmentation (default: where the run was to write it)",
+        help="where to write the dense segmentation (default: the output named for the run)",
     )
     resume.add_argument(
         "--time-budget",
         type=float,
         metavar="S",
-        help="seconds in all, with those that were used before (default: as before)",
+        help="seconds in total, including those already used (default: as before)",
     )
     resume.add_argument("--quiet", action="store_true", help="no progress bar")
     resume.set_defaults(run=resume_command)
@@ -134,7 +137,7 @@ def parser() -> Parser:
     doctor.add_argument("--json", action="store_true", help="as JSON")
     doctor.set_defaults(run=doctor_command)
 
-    networks = commands.add_parser("networks", help="tell the networks apart")
+    networks = commands.add_parser("networks", help="list the networks and their properties")
     networks.add_argument("--json", action="store_true", help="as JSON")
     networks.set_defaults(run=networks_command)
 
@@ -145,8 +148,8 @@ def parser() -> Parser:
         "volumes. table1: 3-fold cross-validation over the annotated slices, 3D with "
         "and without batch normalisation and 2D. table2: IoU against the number of "
         "annotated slices. table3: train on all volumes but one, segment that one. "
-        "Every training is stored in DIR as it ends; the same command goes on where "
-        "it was broken off.",
+        "Every training is stored in DIR as it ends; the same command resumes where "
+        "it was interrupted.",
     )
     reproduce.add_argument("table", choices=("table1", "table2", "table3"))
     reproduce.add_argument(
@@ -184,8 +187,15 @@ def parser() -> Parser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 done, 2 bad arguments or input, 3 cancelled,
-    4 no usable device, 5 internal error)."""
+    """Runs the command line.
+
+    Args:
+        arguments: The arguments; those of this process by default.
+
+    Returns:
+        The exit code: 0 done, 2 bad arguments or input, 3 cancelled, 4 no usable device,
+        5 internal error.
+    """
     try:
         options = parser().parse_args(arguments)
         return options.run(options)
@@ -213,6 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def densify_command(options: argparse.Namespace) -> int:
+    """Runs ``densify``; its imports are loaded only then, as for every command."""
     from .densify import densify
 
     if len(options.files) < 2:
@@ -221,24 +232,28 @@ def densify_command(options: argparse.Namespace) -> int:
 
 
 def resume_command(options: argparse.Namespace) -> int:
+    """Runs ``resume``."""
     from .resume import resume
 
     return resume(options)
 
 
 def doctor_command(options: argparse.Namespace) -> int:
+    """Runs ``doctor``."""
     from .doctor import doctor
 
     return doctor(options)
 
 
 def networks_command(options: argparse.Namespace) -> int:
+    """Runs ``networks``."""
     from .networks import networks
 
     return networks(options.json)
 
 
 def reproduce_command(options: argparse.Namespace) -> int:
+    """Runs ``reproduce``."""
     from .reproduce import reproduce
 
     return reproduce(options)
@@ -250,9 +265,10 @@ def _fail(code: int, message: str) -> int:
 
 
 def entry() -> None:
+    """Entry point of the installed script; exits with the command's exit code."""
     answer(raise_terminated)
     code = main()
-    # A reader that went away (a closed pipe) must not turn into a traceback at exit.
+    # A reader that closed its end of the pipe must not cause a traceback at exit.
     try:
         sys.stdout.flush()
     except BrokenPipeError:

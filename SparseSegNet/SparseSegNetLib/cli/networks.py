@@ -1,4 +1,4 @@
-"""What ``sparsesegnet networks`` prints."""
+"""The command ``sparsesegnet networks``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ DESCRIBE = "SparseSegNetLib.engine.describe"
 
 
 def describe() -> list[dict]:
-    """One dictionary per network, from the engine in a process of its own (it needs torch)."""
+    """Properties of each network, from the engine in a process of its own (it needs torch).
+
+    Raises:
+        EngineError: The process failed.
+    """
     done = subprocess.run(
         [sys.executable, "-m", DESCRIBE],
         capture_output=True,
@@ -32,7 +36,7 @@ def describe() -> list[dict]:
 
 
 def networks(as_json: bool) -> int:
-    """Print the networks; returns the exit code."""
+    """Prints the networks and their properties, or their JSON; returns the exit code."""
     rows = describe()
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))

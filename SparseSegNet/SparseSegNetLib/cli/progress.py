@@ -1,4 +1,4 @@
-"""A progress bar for a run in a terminal, and what Ctrl-C does."""
+"""Progress bar for a run in a terminal, and the handling of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,18 +17,26 @@ PHASES = {
     "probing": "measuring speed",
     "comparing slices": "comparing slices",
     "paused": "paused",
-    "held out": "learning",
-    "all slices": "learning, all",
+    "held out": "training",
+    "all slices": "training, all",
     "predicting": "predicting",
 }
 
 
 def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
-    """Wait for a run, showing step, loss and remaining time. Returns its final state.
+    """Waits for a run and shows step, loss and remaining time.
 
-    The first Ctrl-C stops training and keeps the best result so far, the second gives up; with
-    keep=False the first one gives up. When the system ends this program the engine writes a
-    checkpoint and the run's error says how to go on; with keep=False it gives up.
+    The first Ctrl-C stops training and keeps the best result so far, the second cancels. When
+    the system asks this program to end, the engine writes a checkpoint and the run's error names
+    the command that resumes it.
+
+    Args:
+        run: The run.
+        quiet: Show no progress bar.
+        keep: If False, the first Ctrl-C, or the system's request to end, cancels the run.
+
+    Returns:
+        The run's final state.
     """
     bar = tqdm(
         total=100.0,
@@ -59,14 +67,14 @@ def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
                     break
                 run.interrupt()
                 with suppress(OSError):  # the terminal may have gone
-                    bar.write("asked to end: the engine writes a checkpoint.", file=sys.stderr)
+                    bar.write("ending: the engine writes a checkpoint.", file=sys.stderr)
             except KeyboardInterrupt:
                 if interrupted or not keep:
                     run.cancel()
                     break
                 interrupted = True
                 bar.write(
-                    "stopping: the best result so far is kept (Ctrl-C again gives up).",
+                    "stopping: the best result so far is kept (Ctrl-C again cancels).",
                     file=sys.stderr,
                 )
                 run.stop()
@@ -89,11 +97,11 @@ def _postfix(event: dict) -> str:
 
 
 def say_cancelled(kept: Path | None) -> None:
-    """kept: the run folder, where there is one to go on with."""
-    on = "" if kept is None else f" 'sparsesegnet resume \"{kept}\"' goes on with the training."
-    say(f"cancelled; nothing was written.{on}")
+    """Prints that the run was cancelled, and how to resume it if its folder is kept."""
+    hint = "" if kept is None else f" 'sparsesegnet resume \"{kept}\"' resumes the training."
+    say(f"cancelled; nothing was written.{hint}")
 
 
 def say(text: str) -> None:
-    """For people, so on stderr."""
+    """Prints a message for people, hence on stderr."""
     print(text, file=sys.stderr)

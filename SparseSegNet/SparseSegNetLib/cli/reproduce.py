@@ -29,7 +29,7 @@ from .reproduce_cases import Case, folds, read_cases, setups, untouched
 from .training_options import training_options
 
 CANCELLED = 3
-# Rows of Tables 1 and 3: their name and what sets the training apart.
+# Rows of Tables 1 and 3: their name and the options that differ.
 VARIANTS = (
     ("3D without BN", {"network": "unet3d", "batch_norm": False}),
     ("3D with BN", {"network": "unet3d"}),
@@ -59,8 +59,16 @@ STORED = forms.record(
 
 @dataclass
 class Training:
-    """One training and its test.  row, column: its place in the table.  shown: per case the
-    annotated slices that the network learns from, test: those that it is tested on."""
+    """One training and its test.
+
+    Attributes:
+        row: Its row in the table.
+        column: Its column in the table.
+        options: The options of the run.
+        shown: Per case, the annotated slices that the network is trained on.
+        test: Per case, the annotated slices that it is tested on.
+        record: The result, as it is stored; empty before the training.
+    """
 
     row: str
     column: str
@@ -71,7 +79,7 @@ class Training:
 
 
 def reproduce(given: argparse.Namespace) -> int:
-    """Run the command with its parsed options; returns the exit code."""
+    """Runs the command with its parsed options; returns the exit code."""
     spread = _spread(given.spread)
     training_options(given, network="unet3d")  # bad options are refused before anything is read
     cases = read_cases(given.cases, spread, given.unlabelled)
@@ -92,7 +100,7 @@ def reproduce(given: argparse.Namespace) -> int:
     for number, training in enumerate(trainings, start=1):
         training.record = _stored_or_new(training, cases, given, f"{number}/{len(trainings)}")
         if not training.record:
-            say("cancelled; what was finished is kept, and the same command goes on from there.")
+            say("cancelled; finished trainings are kept, and the same command resumes from there.")
             return CANCELLED
     text = _printed(given.table, trainings, cases, given)
     with atomic_path(given.output / f"{given.table}.md") as temporary:
@@ -204,7 +212,7 @@ def _run(training: Training, cases: list[Case], path: Path, quiet: bool) -> dict
             f"note: {name} is in no training slice here; it is skipped for {training.row}, "
             f"{training.column}."
         )
-    # The network learns the classes that are there, numbered without gaps.
+    # The network is trained on the classes that are present, numbered without gaps.
     new = np.full(256, UNLABELLED, np.uint8)
     new[0] = 0
     for n, value in enumerate(present, start=1):
@@ -253,7 +261,7 @@ def _run(training: Training, cases: list[Case], path: Path, quiet: bool) -> dict
 
 
 def _key(training: Training, cases: list[Case]) -> str:
-    """Changes when anything that the result depends on does."""
+    """Hash of everything that the result depends on."""
     digest = hashlib.sha256(
         json.dumps(
             [training.options.to_json(), training.row, training.column], sort_keys=True
@@ -268,7 +276,7 @@ def _key(training: Training, cases: list[Case]) -> str:
 def _printed(
     table: str, trainings: Sequence[Training], cases: list[Case], given: argparse.Namespace
 ) -> str:
-    """Markdown in the paper's layout, after a line that says how it was obtained."""
+    """Markdown in the paper's layout, after a line that describes the runs."""
     steps = [t.record["steps"] for t in trainings]
     tile = trainings[0].record["plan"]["patch"]
     long = f"{given.steps} steps" if given.steps else f"{given.time_budget:g} s"

@@ -1,4 +1,4 @@
-"""The volumes of a reproduced experiment, and how their annotated slices are divided."""
+"""Volumes of a reproduced experiment, and the division of their annotated slices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,16 @@ FOLDS = 3
 
 @dataclass
 class Case:
-    """image: (c, k, j, i).  labels: uint8 (k, j, i), 255 = unlabelled; 0 and above in `slices`."""
+    """One annotated volume.
+
+    Attributes:
+        name: The file's name without endings.
+        image: (c, k, j, i).
+        labels: uint8 (k, j, i), 255 = unlabelled; 0 and above in `slices`.
+        geometry: The voxel grid.
+        slices: The annotated slices.
+        segments: The classes 1..K.
+    """
 
     name: str
     image: np.ndarray
@@ -35,9 +44,17 @@ class Case:
 
 
 def read_cases(path: Path, spread: Sequence[int], unlabelled: int) -> list[Case]:
-    """Read CASES.csv and the volumes in it. All must have the same channels and label values.
+    """Reads CASES.csv and the volumes in it.
 
-    Raises InputError, naming the file and the row.
+    Args:
+        path: The list of cases.
+        spread: Numbers of slices (yz, xz, xy) of a densely labelled volume that count as
+            annotated.
+        unlabelled: The value of unlabelled voxels in label images.
+
+    Raises:
+        InputError: A file is bad (the message names it and the row), or the volumes differ in
+            channels or labels.
     """
     rows = _rows(path)
     cases = [_read(path, number, row, spread, unlabelled) for number, row in rows]
@@ -129,7 +146,7 @@ def _name(path: Path) -> str:
 
 
 def folds(cases: Sequence[Case]) -> list[list[list[AnnotatedSlice]]]:
-    """The test slices of each fold, per case: all annotated slices, dealt out in turn.
+    """Test slices of each fold, per case: all annotated slices, dealt out in turn.
 
     "Uniformly partitioned" (Cicek 2016, section 4): neighbours along an axis go to different
     folds, and the folds' sizes differ by one at most.
@@ -144,8 +161,12 @@ def folds(cases: Sequence[Case]) -> list[list[list[AnnotatedSlice]]]:
 
 
 def setups(case: Case) -> tuple[list[tuple[tuple, list[AnnotatedSlice]]], list[AnnotatedSlice]]:
-    """The annotated slices of each of the paper's setups that the case has enough slices for,
-    and the slices that none of them uses, for testing."""
+    """Divides a case's annotated slices for the paper's Table 2.
+
+    Returns:
+        The counts (yz, xz, xy) and slices of each of the paper's setups that the case has enough
+        slices for; and the slices that none of them uses, for testing.
+    """
     along = {axis: [s for s in case.slices if s.axis == axis] for axis in AXES}
     possible = []
     for counts in SETUPS:
@@ -162,7 +183,16 @@ def setups(case: Case) -> tuple[list[tuple[tuple, list[AnnotatedSlice]]], list[A
 
 
 def untouched(case: Case, test: Sequence[AnnotatedSlice], training: np.ndarray) -> np.ndarray:
-    """Boolean (k, j, i): annotated voxels of the test slices that training did not see."""
+    """Mask of the annotated voxels of the test slices that are not in the training set.
+
+    Args:
+        case: The volume.
+        test: The test slices.
+        training: The labels that were trained on, uint8 (k, j, i), 255 = unlabelled.
+
+    Returns:
+        Boolean (k, j, i).
+    """
     mask = np.zeros(case.labels.shape, bool)
     for item in test:
         mask[item.selector()] = True

@@ -1,4 +1,4 @@
-"""What ``sparsesegnet resume`` does: a run that was broken off goes on to its result."""
+"""The command ``sparsesegnet resume``: continues an interrupted run to its result."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CANCELLED = 3
 
 
 def resume(options: argparse.Namespace) -> int:
-    """Run the command with its parsed options; returns the exit code."""
+    """Runs the command with its parsed options; returns the exit code."""
     folder = RunFolder.open(options.run_folder)
     output = options.output or folder.description["output"]
     if output is None:
         raise InputError(
-            f"the run {folder.path} does not say where its result is to go: name a file with -o."
+            f"the run {folder.path} names no output file for its result: name one with -o."
         )
     output, source = Path(output), folder.description["source"]
     _check_replaceable(options, folder, output)
@@ -41,7 +41,7 @@ def resume(options: argparse.Namespace) -> int:
         return CANCELLED
     for note in folder.notes:
         say(f"note: {note}")
-    _check_replaceable(options, folder, output)  # it may have come meanwhile
+    _check_replaceable(options, folder, output)  # a file may have appeared meanwhile
     like = Path(source) if source and Path(source).is_file() else None
     write_labels(output, run.result(), geometry, folder.segments, like)
     folder.remember_written(output)
@@ -50,8 +50,10 @@ def resume(options: argparse.Namespace) -> int:
 
 
 def _check_replaceable(options: argparse.Namespace, folder: RunFolder, output: Path) -> None:
-    """Raise InputError unless the file may be replaced: a run folder may be somebody else's, and
-    what it names as its output may be anything."""
+    """Raise InputError unless the file may be replaced.
+
+    A run folder may be somebody else's, and what it names as its output may be anything.
+    """
     if options.output is None and os.path.lexists(output) and not folder.wrote(output):
         raise InputError(
             f"{output}, which the run {folder.path} names as its output, exists and "
@@ -62,4 +64,4 @@ def _check_replaceable(options: argparse.Namespace, folder: RunFolder, output: P
 
 def _tell(event: dict) -> None:
     if event["event"] == "resumed":
-        say(f"going on from step {event['step']}, after {event['seconds']:.0f} s.")
+        say(f"resuming from step {event['step']}, after {event['seconds']:.0f} s.")

@@ -1,4 +1,4 @@
-"""The command-line options of every command that trains, and what they make."""
+"""Command-line options of every command that trains."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..runfolder.presets import PRESETS, preset
 
 
 def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -> None:
-    """Add the options that every command which trains has."""
+    """Adds the options that every command which trains has."""
     command.add_argument(
         "--time-budget",
         type=float,
         default=time_budget,
         metavar="S",
-        help=f"seconds from start to result (default {time_budget:g})",
+        help=f"time budget: seconds from start to result (default {time_budget:g})",
     )
     command.add_argument(
         "--steps",
@@ -29,7 +29,7 @@ def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -
     command.add_argument(
         "--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps …"
     )
-    command.add_argument("--seed", type=int, default=0, help="of all random choices (default 0)")
+    command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     command.add_argument(
         "--tile",
         metavar="I,J,K",
@@ -49,18 +49,18 @@ def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -
     command.add_argument(
         "--largest-component",
         action="store_true",
-        help="of each segment keep only the largest connected piece, and the "
-        "pieces of which something was drawn",
+        help="of each segment keep only the largest connected component, and the "
+        "components that touch annotation",
     )
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def add_network(command: argparse.ArgumentParser) -> None:
-    """Add the choice of a network."""
+    """Adds the options that choose a network."""
     command.add_argument(
         "--network",
         default="auto",
-        help=f"{', '.join(PRESETS)} (default auto; 'sparsesegnet networks' tells them apart)",
+        help=f"{', '.join(PRESETS)} (default auto; 'sparsesegnet networks' describes them)",
     )
     command.add_argument(
         "--kernel",
@@ -76,7 +76,15 @@ def add_network(command: argparse.ArgumentParser) -> None:
 
 
 def training_options(given: argparse.Namespace, **changes) -> Options:
-    """The checked options; `changes` replace what was given."""
+    """Options of a run from parsed arguments.
+
+    Args:
+        given: The parsed arguments.
+        **changes: Options that replace those given.
+
+    Raises:
+        InputError: A value is out of range or does not fit the network.
+    """
     network = changes.get("network", getattr(given, "network", "auto"))
     tile = _numbers("--tile", given.tile, int)
     if tile and preset(network).planar and "," not in given.tile:
@@ -101,7 +109,7 @@ def training_options(given: argparse.Namespace, **changes) -> Options:
 
 
 def _numbers(option: str, text: str | None, kind: type) -> tuple | None:
-    """Three numbers, or one for all three axes."""
+    """Three numbers from text, or one for all three axes; None if there is no text."""
     if text is None:
         return None
     try:

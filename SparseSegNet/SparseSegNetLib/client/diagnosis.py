@@ -1,4 +1,4 @@
-"""Asks the engine's doctor, in a process of its own: a broken torch can end the one it is in."""
+"""Runs the engine's doctor in a process of its own: a broken torch can crash its process."""
 
 from __future__ import annotations
 
@@ -20,8 +20,18 @@ PATIENCE = 180.0  # seconds; torch's first import can take a minute where a viru
 def examine(
     device: str, folder: Path, python: str | None = None, patience: float = PATIENCE
 ) -> dict:
-    """What `engine.doctor.examine` finds: ok, device, and checks with name, state ('ok',
-    'warning' or 'failed'), said and remedy. It never raises: what cannot be asked has failed."""
+    """Runs the doctor and waits for its report; never raises, a doctor that cannot run has failed.
+
+    Args:
+        device: The device to check, such as 'auto' or 'cpu'.
+        folder: Where run folders are to lie.
+        python: The Python to run; this process's by default.
+        patience: Seconds to wait for the report.
+
+    Returns:
+        The report of `engine.doctor.examine`: ok, device, and checks with name, state ('ok',
+        'warning' or 'failed'), said and remedy.
+    """
     try:
         done = subprocess.run(
             [python or sys.executable, "-m", DOCTOR, device, str(folder)],
@@ -41,32 +51,46 @@ def examine(
     return report_of(done.returncode, done.stdout, done.stderr, folder)
 
 
-def report_of(code: int, said: bytes, complaint: bytes, folder: Path) -> dict:
-    """The report in a doctor's output; one that says why it died where there is none."""
-    for line in reversed(said.decode("utf-8", "replace").splitlines()):
+def report_of(code: int, stdout: bytes, stderr: bytes, folder: Path) -> dict:
+    """Report in a doctor's output; without one, a report of why the doctor ended.
+
+    Args:
+        code: The doctor's exit code.
+        stdout: Its output, with the report as a line of JSON.
+        stderr: Its error output.
+        folder: The folder that it was asked about.
+    """
+    for line in reversed(stdout.decode("utf-8", "replace").splitlines()):
         if line.startswith("{"):
             try:
                 return json.loads(line)
             except ValueError:
                 break
-    words = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["none"]
-    problem = explain_end(code, f"'{words[0][:300]}'.", folder, "empty")
+    last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["none"]
+    problem = explain_end(code, f"'{last[0][:300]}'.", folder, "empty")
     return failed(problem.cause, "Install torch again, for this machine.")
 
 
-def failed(said: str, remedy: str) -> dict:
-    """A report that says one thing alone."""
+def failed(problem: str, remedy: str) -> dict:
+    """Report with a single failed check."""
     return {
         "ok": False,
         "device": None,
-        "checks": [{"name": "engine", "state": "failed", "said": said, "remedy": remedy}],
+        "checks": [{"name": "engine", "state": "failed", "said": problem, "remedy": remedy}],
     }
 
 
 class Diagnosis:
-    """Runs the doctor in a process of its own; `poll` gives its report once it is there.
+    """Runs the doctor without waiting; `poll` returns its report once it is there.
 
-    It never raises: what cannot be asked has failed.
+    It never raises: a doctor that cannot run has failed.
+
+    Args:
+        device: The device to check.
+        folder: Where run folders are to lie; the temporary folder by default.
+
+    Attributes:
+        report: The report (see `examine`), None while it is not there yet.
     """
 
     def __init__(self, device: str = "auto", folder: Path | str | None = None):
@@ -80,7 +104,7 @@ class Diagnosis:
             self.report = failed(error.cause, error.remedy)
 
     def poll(self) -> dict | None:
-        """The report (see engine.doctor.examine), or None while it is not there yet."""
+        """Reads new output; returns the report, or None while it is not there yet."""
         while self.report is None and (chunk := self._transport.receive()) is not None:
             stream, data = chunk
             if stream == "out":
@@ -97,7 +121,7 @@ class Diagnosis:
         return self.report
 
     def cancel(self) -> None:
-        """Ask no longer."""
+        """Ends the doctor."""
         if self.report is None:
             self._transport.kill()
-            self.report = failed("not asked to the end", "")
+            self.report = failed("the check was cancelled", "")

@@ -1,4 +1,4 @@
-"""Installs what the engine needs, step by step in child processes, without waiting."""
+"""Installs the packages that the engine needs, step by step in child processes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 from ..errors import EngineError
 from ..runfolder.protocol import LineBuffer
-from .transport import start
+from .transport import Transport, start
 
 TORCH, SAFETENSORS, LIGHT_THE_TORCH = "torch>=2.4", "safetensors>=0.4", "light-the-torch>=0.5"
 REMAINS = "SparseSegNetLib.client.torch_cleanup"
 
 
 def missing() -> list[str]:
-    """Which of the engine's two packages cannot be found; nothing is imported.
+    """Names of the engine's packages (torch, safetensors) that are not installed.
 
-    A bare folder that a broken-off installation left is no package.
+    Nothing is imported. A bare folder that an interrupted installation left is no package.
     """
     names = []
     for name in ("torch", "safetensors"):
@@ -31,10 +31,15 @@ def missing() -> list[str]:
 def steps(
     lacking: Sequence[str], repair: bool = False, torch_arguments: Sequence[str] | None = None
 ) -> list[list[str]]:
-    """Arguments for Python, one list per step.
+    """Steps of an installation.
 
-    torch_arguments: those of light-the-torch, as the PyTorch extension chooses them.
-    repair: take away what there is of torch first.
+    Args:
+        lacking: The packages to install (see `missing`).
+        repair: Remove all files of torch first and install everything again.
+        torch_arguments: Arguments for light-the-torch, as the PyTorch extension chooses them.
+
+    Returns:
+        Arguments for Python, one list per step.
     """
     found = [["-m", REMAINS]] if repair else []
     if repair or "torch" in lacking:
@@ -50,35 +55,44 @@ def steps(
 
 
 class Installation:
-    """state: 'running', 'done', 'failed' or 'cancelled'.  said: the newest line.  lines: the
-    last of all output, for a report.  seconds: since it began."""
+    """Runs the steps of an installation one after the other, driven by `poll`, which never waits.
+
+    Args:
+        todo: Arguments for Python, one sequence per step (see `steps`).
+
+    Attributes:
+        state: 'running', 'done', 'failed' or 'cancelled'.
+        said: The newest line of output.
+        lines: The last lines of all output, for a report.
+    """
 
     def __init__(self, todo: Sequence[Sequence[str]]):
         self._todo = deque(list(step) for step in todo)
         self._count = len(self._todo)
         self._begun = time.monotonic()
-        self._transport = None
+        self._transport: Transport | None = None
         self._buffers = {"out": LineBuffer(), "err": LineBuffer()}
         self.state, self.said = "running", ""
         self.lines: deque[str] = deque(maxlen=200)
 
     @property
     def step(self) -> tuple[int, int]:
-        """Which step of how many, from 1."""
+        """Number of the current step, from 1, and number of steps."""
         return self._count - len(self._todo), self._count
 
     @property
     def seconds(self) -> float:
+        """Seconds since the installation began."""
         return time.monotonic() - self._begun
 
     def poll(self) -> str:
-        """Take in what the present step says; begin the next one. Returns the state."""
+        """Reads the current step's output and starts the next step. Returns the state."""
         if self.state != "running":
             return self.state
         if self._transport is None:
             self._next()
             return self.state
-        for _ in range(50):  # a talkative step must not hold up the panel
+        for _ in range(50):  # a step with much output must not block the panel
             chunk = self._transport.receive()
             if chunk is None:
                 break
@@ -98,7 +112,7 @@ class Installation:
         return self.state
 
     def cancel(self) -> None:
-        """End it at once; what is half installed can be repaired."""
+        """Ends the installation at once; a half installed package can be repaired."""
         if self.state == "running":
             self.state = "cancelled"
             if self._transport is not None:

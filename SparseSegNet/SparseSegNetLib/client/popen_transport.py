@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import subprocess
 import sys
 import threading
 from contextlib import suppress
+from io import BufferedReader
+from typing import IO, Any, cast
 
 from .processes import cannot_start, engine_environment, kill_tree
 
@@ -15,19 +16,24 @@ from .processes import cannot_start, engine_environment, kill_tree
 class PopenTransport:
     """Child process whose output is read by two threads into one queue.
 
-    `receive` never blocks unless asked to; it gives ("out" | "err", bytes) chunks and, once both
-    streams have ended, ("end", exit code). Raises EngineError when nothing starts.
+    Args:
+        arguments: Python's arguments.
+        python: The Python to run; this process's by default.
+
+    Raises:
+        EngineError: The process cannot be started.
     """
 
     def __init__(self, arguments: list[str], python: str | None = None):
         # A process group of its own: Ctrl-C in the terminal reaches the client alone, which then
         # asks the engine to stop and keep its best result.
-        if os.name == "nt":
-            apart = {
+        group: dict[str, Any]
+        if sys.platform == "win32":
+            group = {
                 "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
             }
         else:
-            apart = {"start_new_session": True}
+            group = {"start_new_session": True}
         python = python or sys.executable
         try:
             self._process = subprocess.Popen(
@@ -36,29 +42,35 @@ class PopenTransport:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=engine_environment(),
-                **apart,
+                **group,
             )
         except OSError as error:
             raise cannot_start(python, error.strerror or str(error)) from error
+        self._stdin = cast(IO[bytes], self._process.stdin)
         self._queue: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
         self._open = 2
         for name, stream in (("out", self._process.stdout), ("err", self._process.stderr)):
             threading.Thread(target=self._read, args=(name, stream), daemon=True).start()
 
-    def _read(self, name: str, stream) -> None:
+    def _read(self, name: str, stream: BufferedReader) -> None:
         while chunk := stream.read1(65536):
             self._queue.put((name, chunk))
         stream.close()
         self._queue.put((name, b""))
 
     def send(self, line: bytes) -> None:
-        """Write a command; a child that has gone is not an error here, its end tells."""
+        """Writes a command; if the child has ended, nothing happens: `receive` reports its end."""
         with suppress(OSError, ValueError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
+            self._stdin.write(line)
+            self._stdin.flush()
 
-    def receive(self, timeout: float = 0.0) -> tuple[str, bytes | int] | None:
-        """The next chunk, waiting at most `timeout` seconds for it; None when there is none."""
+    def receive(self, timeout: float = 0.0) -> tuple[str, Any] | None:
+        """Next chunk of output, for which it waits at most `timeout` seconds.
+
+        Returns:
+            ("out" or "err", bytes); once both streams have ended, ("end", exit code); None if
+            there is nothing.
+        """
         try:
             name, chunk = self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
         except queue.Empty:
@@ -71,10 +83,10 @@ class PopenTransport:
         return "end", self._process.wait()
 
     def close_input(self) -> None:
-        """Close the child's stdin, on which the engine ends by itself."""
+        """Closes the child's stdin, upon which the engine ends by itself."""
         with suppress(OSError):
-            self._process.stdin.close()
+            self._stdin.close()
 
     def kill(self) -> None:
-        """End the child, and what it has started, at once."""
+        """Ends the child, and the processes that it started, at once."""
         kill_tree(self._process.pid)

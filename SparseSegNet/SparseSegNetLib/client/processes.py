@@ -1,10 +1,11 @@
-"""Processes that must not be left behind, and what their end tells."""
+"""Starting and ending the engine's process, and error messages from its exit code."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,14 +19,14 @@ ACCESS_VIOLATION, DLL_NOT_FOUND, DLL_NOT_INITIALISED = 0xC0000005, 0xC0000135, 0
 
 
 def engine_environment() -> dict[str, str]:
-    """This process's environment, with what the engine needs beside it."""
+    """This process's environment variables, with those that the engine needs."""
     path = os.pathsep.join(filter(None, [str(PACKAGE_PARENT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": path}
 
 
 def kill_tree(pid: int) -> None:
-    """End a process at once, with those that it started where the system knows them."""
-    if os.name == "nt":
+    """Ends a process at once, with those that it started where the system knows them."""
+    if sys.platform == "win32":
         with suppress(OSError, subprocess.SubprocessError):
             subprocess.run(
                 ["taskkill", "/F", "/T", "/PID", str(pid)],
@@ -36,7 +37,7 @@ def kill_tree(pid: int) -> None:
             )
         return
     with suppress(OSError):
-        # A group of its own holds the launcher and what it launched; ours must stay.
+        # A group of its own holds the launcher and what it launched; our own must not be killed.
         if (group := os.getpgid(pid)) != os.getpgid(0):
             os.killpg(group, signal.SIGKILL)
             return
@@ -44,7 +45,7 @@ def kill_tree(pid: int) -> None:
 
 
 def cannot_start(python: str, reason: str) -> EngineError:
-    """Why there is no engine at all."""
+    """Error of an engine that cannot be started, for the system's `reason`."""
     return EngineError(
         "no-python",
         f"the engine cannot be started: {reason}.",
@@ -52,8 +53,8 @@ def cannot_start(python: str, reason: str) -> EngineError:
     )
 
 
-def interrupted_end(folder) -> EngineError:
-    """Why an engine ended that was asked to and did not say so in time."""
+def interrupted_end(folder: Path | str) -> EngineError:
+    """Error of an engine that was asked to end and did not confirm it in time."""
     return EngineError(
         "interrupted",
         "the training was interrupted.",
@@ -61,10 +62,14 @@ def interrupted_end(folder) -> EngineError:
     )
 
 
-def explain_end(code: int, words: str, folder, log) -> EngineError:
-    """Why an engine ended that gave no reason itself.
+def explain_end(code: int, output: str, folder: Path | str, log: Path | str) -> EngineError:
+    """Error of an engine that ended without giving a reason.
 
-    code: its exit code, negative for a signal.  words: the last that it said.
+    Args:
+        code: Its exit code, negative for a signal.
+        output: The last line of its output.
+        folder: The run folder.
+        log: The log file.
     """
     on = f"'sparsesegnet resume \"{folder}\"' goes on from its last checkpoint. The log is {log}."
     unsigned = code & 0xFFFFFFFF
@@ -77,7 +82,7 @@ def explain_end(code: int, words: str, folder, log) -> EngineError:
     if code in (-11, -4, -6, -7, -8, 139, 132, 134) or unsigned == ACCESS_VIOLATION:
         return EngineError(
             "crashed",
-            f"the engine crashed (exit code {code}). Its last words: {words}",
+            f"the engine crashed (exit code {code}). Its last output: {output}",
             f"Often an installation of torch that does not fit the machine: "
             f"'sparsesegnet doctor' checks it. {on}",
         )
@@ -88,5 +93,7 @@ def explain_end(code: int, words: str, folder, log) -> EngineError:
             f"Install the Microsoft Visual C++ Redistributable (x64). The log is {log}.",
         )
     return EngineError(
-        "died", f"the engine ended without a result (exit code {code}). Its last words: {words}", on
+        "died",
+        f"the engine ended without a result (exit code {code}). Its last output: {output}",
+        on,
     )

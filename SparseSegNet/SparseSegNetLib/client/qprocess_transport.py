@@ -1,20 +1,29 @@
-"""Runs the engine as a QProcess, for Slicer: no threads, driven by the event loop or by waiting."""
+"""Runs the engine as a QProcess, for Slicer: without threads."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import qt
 
 from .processes import cannot_start, engine_environment, kill_tree
 
 START = 10_000  # milliseconds for the system to start a program
-GONE = 1_000  # milliseconds that a killed program may take to go; it takes few
+GONE = 1_000  # milliseconds that a killed program may take to end; it takes few
 
 
 class QProcessTransport:
-    """The same as `PopenTransport`, by Qt's means. Raises EngineError when nothing starts."""
+    """Child process like that of `PopenTransport`, by Qt's means.
+
+    Args:
+        arguments: Python's arguments.
+        python: The Python to run; this process's by default.
+
+    Raises:
+        EngineError: The process cannot be started.
+    """
 
     def __init__(self, arguments: list[str], python: str | None = None):
         environment = qt.QProcessEnvironment()
@@ -29,12 +38,17 @@ class QProcessTransport:
         self._ended = False
 
     def send(self, line: bytes) -> None:
-        """Write a command; a child that has gone is not an error here, its end tells."""
+        """Writes a command; if the child has ended, nothing happens: `receive` reports its end."""
         if self._running():
             self._process.write(line)
 
-    def receive(self, timeout: float = 0.0) -> tuple[str, bytes | int] | None:
-        """The next chunk, waiting at most `timeout` seconds for it; None when there is none."""
+    def receive(self, timeout: float = 0.0) -> tuple[str, Any] | None:
+        """Next chunk of output, for which it waits at most `timeout` seconds.
+
+        Returns:
+            ("out" or "err", bytes); once the process has ended, ("end", exit code); None if
+            there is nothing.
+        """
         if self._ended:
             return None
         self._process.waitForReadyRead(round(1000 * timeout))
@@ -50,7 +64,7 @@ class QProcessTransport:
         return "end", self._exit_code()
 
     def _exit_code(self) -> int:
-        """As subprocess has it: negative for the signal that ended the process."""
+        """Exit code as in subprocess: negative for the signal that ended the process."""
         code = int(self._process.exitCode())
         crashed = self._process.exitStatus() == qt.QProcess.CrashExit
         return -code if crashed and os.name != "nt" else code
@@ -59,19 +73,19 @@ class QProcessTransport:
         return self._process.state() != qt.QProcess.NotRunning
 
     def close_input(self) -> None:
-        """Close the child's stdin, on which the engine ends by itself."""
+        """Closes the child's stdin, upon which the engine ends by itself."""
         if self._running():
             self._process.closeWriteChannel()
 
     def kill(self) -> None:
-        """End the child, and what it has started, at once."""
+        """Ends the child, and the processes that it started, at once."""
         kill_tree(self._pid)
         if self._running():
             self._process.kill()
             self._process.waitForFinished(GONE)
 
 
-def _bytes(value) -> bytes:
-    """What a QByteArray holds; versions of PythonQt give bytes at once, or text."""
+def _bytes(value: Any) -> bytes:
+    """Content of a QByteArray; some versions of PythonQt return bytes or text instead of one."""
     data = value if isinstance(value, (bytes, str)) else value.data()
     return data.encode("utf-8", "surrogateescape") if isinstance(data, str) else bytes(data)

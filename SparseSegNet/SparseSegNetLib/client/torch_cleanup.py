@@ -1,4 +1,4 @@
-"""Takes away what a broken-off installation left of torch, which pip itself cannot uninstall.
+"""Removes what an interrupted installation left of torch, which pip itself cannot uninstall.
 
 ``python -m SparseSegNetLib.client.torch_cleanup``: a process of its own, so that no library of
 torch is in use by it.
@@ -15,9 +15,13 @@ PATTERNS = ("torch", "torchgen", "functorch", "torch-*.dist-info", "~orch*")
 
 
 def remove(folder: Path) -> list[Path]:
-    """Remove torch from a site-packages folder; returns what was removed.
+    """Removes torch from a site-packages folder.
 
-    Raises OSError when a file is in use.
+    Returns:
+        The folders that were removed.
+
+    Raises:
+        OSError: A file is in use.
     """
     gone = []
     for pattern in PATTERNS:

@@ -1,0 +1,1 @@
+"""Reads images and annotation from files and writes segmentations."""

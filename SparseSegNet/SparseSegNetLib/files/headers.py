@@ -1,9 +1,9 @@
-"""A look at an image's header before ITK reads it.
+"""Checks an image's header before ITK reads it.
 
 ITK's MetaImage reader keeps dimensions in arrays of ten and writes beyond them, divides by the
-step of a list of files, and looks for the inverse of an infinite matrix for ever; its NRRD reader
-puts words of any length into fields of fixed length; all ask for the memory that a header
-announces. What cannot be is refused here, with its reason.
+step of a list of files, and never ends inverting an infinite matrix; its NRRD reader copies
+words of any length into fields of fixed length; all allocate the memory that a header announces.
+Headers with impossible values are refused here, with the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GRID = re.compile(
     rb"(?<![A-Za-z])(TransformMatrix|Rotation|Orientation|Offset|Position|Origin"
     rb"|CenterOfRotation|ElementSpacing|ElementSize)\s*[=:]\s*([^\r\n=]*)"
 )
-SLACK = 1 << 20  # bytes, which may be announced by whatever small file
+SLACK = 1 << 20  # bytes that even the smallest file may announce
 META_BYTES = {
     b"CHAR": 1,
     b"UCHAR": 1,
@@ -47,10 +47,15 @@ class _Refused(ValueError):
 
 
 def check_header(path: Path, what: str) -> None:
-    """Raise InputError when the header of a MetaImage, NRRD or NIfTI file announces what cannot
-    be: dimensions, sizes, or data elsewhere that is no file. what: its role, for the message.
+    """Checks the header of a MetaImage, NRRD or NIfTI file; files of other formats pass.
 
-    Files of other formats pass.
+    Args:
+        path: The file.
+        what: Its role, for the message.
+
+    Raises:
+        InputError: It announces impossible dimensions or sizes, or a data file that does not
+            exist; or it cannot be read.
     """
     look = next(
         (function for endings, function in READERS if path.name.lower().endswith(endings)), None
@@ -113,7 +118,7 @@ def _nrrd(path: Path) -> None:
     for line in head.splitlines():
         name, colon, value = line.partition(b":")
         if line.startswith(b"#") or value.startswith(b"="):
-            continue  # a remark, or a key with a text of any length
+            continue  # a comment, or a key with a text of any length
         free = name.strip().lower() in (b"content", b"data file", b"datafile")
         if len(line) > LONGEST_LINE or (
             not free and any(len(word) > LONGEST_WORD for word in re.split(rb"[\s(),]+", line))
@@ -145,7 +150,7 @@ def _nrrd(path: Path) -> None:
 def _nifti(path: Path) -> None:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    with (gzip.open if packed else open)(path, "rb") as file:
+    with gzip.open(path, "rb") if packed else path.open("rb") as file:
         head = file.read(540)
     for order in "<>":
         if len(head) >= 348 and struct.unpack_from(order + "i", head)[0] == 348:
@@ -218,7 +223,10 @@ def _data(path: Path, name: str) -> int:
 
 
 def _fits(sizes: list[int], voxel: int, there: int, many: bool) -> None:
-    """many: the voxels are in several files, whose sizes are not known."""
+    """Refuse sizes that cannot be: the voxels must fit into the file.
+
+    there: bytes of the file; many: the voxels are in several files, whose sizes are not known.
+    """
     if any(n < 1 for n in sizes):
         raise _Refused(
             f"its size is {'x'.join(map(str, sizes))} voxels, expected at least 1 along each axis"

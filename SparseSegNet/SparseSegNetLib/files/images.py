@@ -1,4 +1,4 @@
-"""Reading images: anything SimpleITK reads, several files as several channels."""
+"""Reads images: anything that SimpleITK reads, several files as several channels."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..annotation.geometry import Geometry
+from ..annotation.geometry import Geometry, Triple
 from ..errors import InputError
 from .headers import check_header
 
 
 @dataclass
 class Volume:
-    """image: (c, k, j, i) in the files' own type.  channels: what each channel is called."""
+    """An image of one or several channels.
+
+    Attributes:
+        image: (c, k, j, i) in the files' own type.
+        geometry: The voxel grid.
+        channels: The name of each channel.
+        paths: The files.
+    """
 
     image: np.ndarray
     geometry: Geometry
@@ -26,12 +34,17 @@ class Volume:
 
 
 def read_file(path: Path | str, what: str) -> sitk.Image:
-    """Read a 3D (or one-frame 4D) image file. what: its role, for the message.
+    """Reads a 3D (or one-frame 4D) image file; a 2D image becomes one slice.
 
-    A 2D image becomes one slice. Raises InputError when it is missing, unreadable or not 3D.
+    Args:
+        path: The file, or a folder with one DICOM series.
+        what: Its role, for the message.
+
+    Raises:
+        InputError: It is missing, unreadable or not 3D, or its geometry cannot be used.
     """
     path = Path(path)
-    if not os.path.exists(path):  # which, other than Path's, takes names that cannot be
+    if not os.path.exists(path):  # unlike Path.exists, it accepts impossible names
         raise InputError(f"{what} {path} does not exist.")
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{what} {path} is neither a file nor a folder.")
@@ -55,16 +68,16 @@ def read_file(path: Path | str, what: str) -> sitk.Image:
         )
     if (fault := geometry_of(image).fault()) is not None:
         raise InputError(
-            f"{what} {path} cannot be used: {fault}. Set the geometry right, for "
+            f"{what} {path} cannot be used: {fault}. Correct the geometry, for "
             "example in Slicer's module Volumes, and save it again."
         )
     return image
 
 
 def geometry_of(image: sitk.Image) -> Geometry:
-    """The voxel grid of a 3D SimpleITK image."""
+    """Voxel grid of a 3D SimpleITK image."""
     return Geometry(
-        tuple(map(int, image.GetSize())),
+        cast(Triple, tuple(map(int, image.GetSize()))),
         image.GetSpacing(),
         image.GetOrigin(),
         image.GetDirection(),
@@ -72,11 +85,16 @@ def geometry_of(image: sitk.Image) -> Geometry:
 
 
 def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) -> Volume:
-    """Read one volume from one or several files; several (or vector pixels) give channels.
+    """Reads one volume from one or several files; several (or vector pixels) give channels.
 
-    replace_nonfinite: put the lowest finite value of the channel where NaN or infinite values
-    are; without it they are refused. Raises InputError (unreadable, different grids, complex
-    pixels, non-finite values).
+    Args:
+        paths: The files, at least one.
+        replace_nonfinite: Replace NaN and infinite values by the lowest finite value of the
+            channel instead of refusing them.
+
+    Raises:
+        InputError: A file is unreadable, the grids differ, or there are complex pixels or
+            non-finite values.
     """
     channels, names = [], []
     first: Geometry | None = None
@@ -99,7 +117,7 @@ def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) ->
             names.append(path.name if len(parts) == 1 else f"{path.name}[{n}]")
     kind = np.result_type(*channels)
     stacked = np.stack([np.ascontiguousarray(c, dtype=kind) for c in channels])
-    return Volume(stacked, first, names, [Path(p) for p in paths])
+    return Volume(stacked, cast(Geometry, first), names, [Path(p) for p in paths])
 
 
 def _finite(pixels: np.ndarray, path: Path, replace: bool) -> np.ndarray:
@@ -114,7 +132,7 @@ def _finite(pixels: np.ndarray, path: Path, replace: bool) -> np.ndarray:
     if not replace:
         raise InputError(
             f"the image {path} has {bad} voxels that are not finite (NaN or "
-            "infinite): mend them, or give --replace-nonfinite to set them to the "
+            "infinite): repair them, or give --replace-nonfinite to set them to the "
             "lowest finite value."
         )
     return np.where(good, pixels, pixels[good].min())
@@ -131,7 +149,7 @@ def _series(folder: Path, what: str) -> list[str]:
 
 
 def cause_of(error: RuntimeError) -> str:
-    """The line of SimpleITK's long story that names the cause."""
+    """The line of SimpleITK's long error message that names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "sitk::ERROR" in line or "ITK ERROR" in line]
-    return (told or lines or ["unknown cause"])[-1].split("ERROR:")[-1].strip(" .")
+    marked = [line for line in lines if "sitk::ERROR" in line or "ITK ERROR" in line]
+    return (marked or lines or ["unknown cause"])[-1].split("ERROR:")[-1].strip(" .")

@@ -1,4 +1,4 @@
-"""Reading annotations: a label image with a value for unlabelled voxels, or a .seg.nrrd."""
+"""Reads annotation: a label image with a value for unlabelled voxels, or a .seg.nrrd."""
 
 from __future__ import annotations
 
@@ -25,8 +25,13 @@ REMEDY = "name the slices that are completely annotated with --slices"
 
 @dataclass
 class Annotation:
-    """labels: uint8 (k, j, i), 0 background, 1..K segments, 255 unlabelled.
-    slices: the annotated ones, given or found.  warnings: what the user should know.
+    """The annotation of one volume.
+
+    Attributes:
+        labels: uint8 (k, j, i), 0 background, 1..K segments, 255 unlabelled.
+        segments: The classes 1..K.
+        slices: The annotated slices, given or detected.
+        warnings: Messages for the user.
     """
 
     labels: np.ndarray
@@ -41,14 +46,23 @@ def read_annotation(
     unlabelled: int = UNLABELLED,
     slices: Sequence[AnnotatedSlice] = (),
 ) -> Annotation:
-    """Read what is labelled, on the grid of the image (`geometry`).
+    """Reads annotation on the grid of the image.
 
     A `.seg.nrrd` has segments and nothing else: its annotated slices are `slices`, or the
-    smallest set of planes that covers what was drawn. In a label image `unlabelled` (255, or
-    what other programs have: -1, -100, 65535) marks the unlabelled voxels and 0 is background,
-    unless `unlabelled` is 0: then 0 means that nothing was drawn and the image is read like a
-    segmentation. With `slices`, a label image counts in these slices only.
-    Raises InputError for an unreadable file, another grid, bad slices or bad label values.
+    smallest set of planes that covers the drawn voxels. In a label image 0 is background, unless
+    `unlabelled` is 0: then 0 means that nothing was drawn and the image is read like a
+    segmentation.
+
+    Args:
+        path: The file.
+        geometry: The image's grid.
+        unlabelled: The value of unlabelled voxels in a label image (255, or that of other
+            programs: -1, -100, 65535).
+        slices: The annotated slices, outside of which a label image does not count; empty if
+            they are to be detected.
+
+    Raises:
+        InputError: The file is unreadable or on another grid, or slices or label values are bad.
     """
     path = Path(path)
     image = read_file(path, "the label file")
@@ -75,8 +89,7 @@ def read_annotation(
             "slices are annotated (--slices k:10,20)."
         )
     labels = restrict_to_slices(drawn, slices) if slices else drawn
-    found = list(slices) or cover_slices(labels != UNLABELLED)
-    return Annotation(labels, segments, found)
+    return Annotation(labels, segments, list(slices) or cover_slices(labels != UNLABELLED))
 
 
 def _label_values(path: Path, image: sitk.Image, unlabelled: int) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Geometry from one NIfTI-1 file to another, byte by byte.
+"""Copies the geometry from one NIfTI-1 file to another, byte by byte.
 
 NIfTI stores its grid in single precision and as a quaternion, so a grid that was read and is
 written again differs in the last digits. Where image and result are both NIfTI the fields are
-carried over as they stand.
+copied unchanged.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ FIELDS = (("4f", 76), ("B", 123), ("2h", 252), ("18f", 256))
 
 
 def copy_geometry(source: Path, target: Path) -> bool:
-    """Carry the grid of `source` over to `target`, both NIfTI-1 with 3D images of one grid.
+    """Copies the grid of `source` to `target`, both NIfTI-1 with 3D images of one grid.
 
-    Returns whether it was done (NIfTI-2 and damaged headers are left alone).
+    Returns:
+        True if it was copied (NIfTI-2 and damaged headers are left alone).
     """
     try:
-        with (gzip.open if _packed(source) else open)(source, "rb") as file:
+        with gzip.open(source, "rb") if _packed(source) else source.open("rb") as file:
             head = file.read(HEADER)
     except (OSError, EOFError, zlib.error):
         return False
@@ -50,7 +51,7 @@ def _packed(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _byte_order(header: bytes) -> str | None:
+def _byte_order(header: bytes | bytearray) -> str | None:
     if len(header) < HEADER:
         return None
     for order in "<>":

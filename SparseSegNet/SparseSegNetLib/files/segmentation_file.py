@@ -21,20 +21,32 @@ from .images import geometry_of
 
 
 def is_segmentation(image: sitk.Image) -> bool:
-    """Whether an image that was read carries Slicer's segment names."""
+    """Tells whether an image has Slicer's segment names in its header."""
     return image.HasMetaDataKey("Segment0_ID") or image.HasMetaDataKey("Segment0_Name")
 
 
 def read_segments(
     path: Path, image: sitk.Image, geometry: Geometry
 ) -> tuple[np.ndarray, list[Segment], np.ndarray | None]:
-    """Segments on the image's grid: (drawn, segments, background).
+    """Segments of a segmentation file, on the grid of the image to segment.
 
-    drawn: uint8 (k, j, i), n = n-th segment; of overlapping ones the later wins.
-    background: boolean (k, j, i), where a segment called 'Background' covers and no other, or
-    None.
-    A segmentation file may be cropped to its content or lie on another grid; it is put on the
-    image's grid (nearest neighbour). Raises InputError when it does not overlap the image.
+    A segmentation file may be cropped to its content or lie on another grid; it is resampled to
+    the image's grid (nearest neighbour).
+
+    Args:
+        path: The segmentation file, for messages.
+        image: Its content.
+        geometry: The grid of the image to segment.
+
+    Returns:
+        drawn: uint8 (k, j, i), n = n-th segment; of overlapping ones the later wins.
+        segments: The segments, without those called 'Background'.
+        background: Boolean (k, j, i), where a segment called 'Background' covers and no other,
+            or None.
+
+    Raises:
+        InputError: The file has no segments or too many, is damaged, or does not overlap the
+            image.
     """
     heads = _headers(path, image)
     if not heads:
@@ -67,10 +79,7 @@ def read_segments(
 
 
 def metadata(segments: list[Segment], shape: tuple[int, int, int]) -> dict[str, str]:
-    """Header entries for a one-layer .seg.nrrd whose label n is the n-th segment.
-
-    shape: (k, j, i).
-    """
+    """Header entries for a one-layer .seg.nrrd of shape (k, j, i) whose label n is segment n."""
     extent = " ".join(f"0 {n - 1}" for n in reversed(shape))
     out = {
         "Segmentation_MasterRepresentation": "Binary labelmap",
@@ -94,7 +103,7 @@ def metadata(segments: list[Segment], shape: tuple[int, int, int]) -> dict[str, 
 
 
 def _whole(path: Path, name: str, field: str, text: str, least: int) -> int:
-    """The whole number in a segment's field; InputError names segment and field."""
+    """Whole number in a segment's field; InputError names segment and field."""
     if not re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", text) or int(text) < least:
         raise InputError(
             f"the segmentation {path} is damaged: {field} of the segment '{name}' is "
@@ -105,7 +114,8 @@ def _whole(path: Path, name: str, field: str, text: str, least: int) -> int:
 
 
 def _headers(path: Path, image: sitk.Image) -> list[dict]:
-    heads = []
+    """The header entries of each segment: id, name, color, value, layer and tags."""
+    heads: list[dict] = []
     while True:
         key = f"Segment{len(heads)}_"
 
@@ -138,7 +148,7 @@ def _headers(path: Path, image: sitk.Image) -> list[dict]:
 
 
 def _on_grid(path: Path, image: sitk.Image, geometry: Geometry) -> list[np.ndarray]:
-    """The layers (k, j, i) resampled to `geometry`; untouched where the grids agree already."""
+    """The layers (k, j, i) resampled to `geometry`; unchanged if the grids agree already."""
     own = geometry_of(image)
     parts = image.GetNumberOfComponentsPerPixel()
     layers = (

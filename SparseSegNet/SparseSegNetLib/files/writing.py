@@ -1,4 +1,4 @@
-"""Writing label images and segmentations with the image's geometry, to the last bit."""
+"""Writes label images and segmentations with the image's geometry, to the last bit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NRRD = (SEGMENTATION, ".nrrd", ".nhdr")
 
 
 def suffix_of(path: Path | str) -> str:
-    """The file name's ending that decides the format: .seg.nrrd, .nii.gz, .nrrd …"""
+    """Ending of the file name that decides the format: .seg.nrrd, .nii.gz, .nrrd and so on."""
     name = Path(path).name.lower()
     for ending in (SEGMENTATION, ".nii.gz"):
         if name.endswith(ending):
@@ -37,11 +37,19 @@ def suffix_of(path: Path | str) -> str:
 def check_output(
     path: Path | str, geometry: Geometry, inputs: Sequence[Path | str] = ()
 ) -> str | None:
-    """Make sure, before any work is done, that a result can be written to `path`.
+    """Checks, before any work is done, that a result can be written to `path`.
 
-    Returns a note for the user when the format rounds the geometry, else None.
-    Raises InputError when the folder is missing or cannot be written, the file would overwrite
-    an input, or the format cannot be written or cannot hold the image's geometry.
+    Args:
+        path: The output file.
+        geometry: The image's grid.
+        inputs: The files that must not be overwritten, the image first.
+
+    Returns:
+        A note for the user if the format rounds the geometry, else None.
+
+    Raises:
+        InputError: The folder is missing or cannot be written, the file would overwrite an
+            input, or the format cannot be written or cannot hold the image's geometry.
     """
     path = Path(path)
     check_writable(path, inputs)
@@ -85,7 +93,7 @@ def check_output(
 
 
 def check_writable(path: Path | str, inputs: Sequence[Path | str] = ()) -> None:
-    """Raise InputError unless a file can be written at `path` without harming an input."""
+    """Raises InputError unless a file can be written at `path` without overwriting an input."""
     path = Path(path)
     for other in map(Path, inputs):
         if os.path.exists(path) and os.path.exists(other) and path.samefile(other):
@@ -112,11 +120,20 @@ def write_labels(
     segments: Sequence[Segment],
     like: Path | str | None = None,
 ) -> None:
-    """Write dense labels uint8 (k, j, i), 0 background, 1..K, atomically.
+    """Writes dense labels, atomically.
 
     A .seg.nrrd gets names, colours and terminology; any other format gets the label values that
-    the segments had in the annotation.  like: the image's file, whose geometry fields are
-    carried over where both are NIfTI.  Raises OSError when it cannot be written.
+    the segments had in the annotation.
+
+    Args:
+        path: The output file.
+        labels: uint8 (k, j, i), 0 background, 1..K.
+        geometry: The voxel grid.
+        segments: The classes 1..K.
+        like: The image's file, whose geometry fields are copied if both are NIfTI.
+
+    Raises:
+        OSError: It cannot be written.
     """
     path = Path(path)
     suffix = suffix_of(path)
@@ -129,7 +146,7 @@ def write_labels(
     with atomic_path(path, suffix) as temporary:
         try:
             _write(temporary, values, geometry, head)
-        except RuntimeError as error:  # SimpleITK's word for a full disk, among others
+        except RuntimeError as error:  # what SimpleITK raises for a full disk, among others
             raise OSError(errno.EIO, cause_of(error), str(path)) from error
         if like is not None and {suffix, suffix_of(like)} <= set(nifti.SUFFIXES):
             nifti.copy_geometry(Path(like), temporary)
@@ -138,7 +155,8 @@ def write_labels(
 def _write(path: Path, values: np.ndarray, geometry: Geometry, head: dict[str, str]) -> None:
     image = sitk.GetImageFromArray(values)
     image.SetOrigin(geometry.origin)
-    spacing, directions = geometry.spacing, geometry.directions
+    spacing: tuple[float, ...] = geometry.spacing
+    directions = geometry.directions
     if suffix_of(path) in NRRD:
         spacing, directions = nrrd_grid(spacing, directions)
     image.SetSpacing(spacing)
@@ -151,14 +169,21 @@ def _write(path: Path, values: np.ndarray, geometry: Geometry, head: dict[str, s
 def nrrd_grid(
     spacing: Sequence[float], directions: Sequence[float]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Spacing and directions to hand to ITK so that reading the NRRD gives the wanted ones back.
+    """Spacing and directions to give to ITK so that reading the NRRD restores the wanted ones.
 
     NRRD stores one vector per axis, spacing times direction; the reader takes its length and
     multiplies by the reciprocal (teem's nrrdSpacingCalculate), which changes last bits. Near the
     product there is (for grids that came from a NRRD) a vector from which the reader recovers
-    both exactly: it is searched here and handed over as directions with spacing 1. Where there
+    both exactly: it is searched here and returned as directions with spacing 1. Where there
     is none (oblique grids from other formats) the spacing is kept and the directions come within
     a unit in their last place.
+
+    Args:
+        spacing: mm along i, j, k.
+        directions: 3x3 matrix, row by row.
+
+    Returns:
+        Spacing and directions, in the same order.
     """
     columns = []
     for axis in range(3):
@@ -194,5 +219,5 @@ def _stepped(value: float, steps: int) -> float:
 
 
 def written_geometry(path: Path | str) -> Geometry:
-    """The geometry that a reader finds in a written file."""
+    """Geometry that a reader finds in a written file."""
     return geometry_of(sitk.ReadImage(str(path)))

@@ -1,0 +1,1 @@
+"""The run folder: the files that client and engine share, and their protocol."""

@@ -1,10 +1,11 @@
-"""Arrays from .npy files that somebody else may have written: header before content."""
+"""Arrays from untrusted .npy files: the header is checked before the content is read."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,11 +17,18 @@ REAL = "biuf"  # kinds of dtype
 def read_array(
     path: Path, shape: Sequence[int | None], remedy: str, kinds: str = "", mapped: bool = False
 ) -> np.ndarray:
-    """One array in C order.
+    """Reads one array in C order.
 
-    shape: the expected one; None where any length will do.  kinds: of the dtype; without them
-    it must be uint8.  mapped: leave it on disk, memory-mapped.  Raises InputError, which names
-    the file: missing, cut short, of another shape or type, or no array at all.
+    Args:
+        path: The .npy file.
+        shape: The expected shape; None along an axis where any length will do.
+        remedy: What the user can do about a bad file, for the message.
+        kinds: Accepted kinds of the dtype (`numpy.dtype.kind`); if empty, it must be uint8.
+        mapped: Leave the array on disk, memory-mapped.
+
+    Raises:
+        InputError: The file is missing, cut short, of another shape or type, or no array at
+            all; the message names the file.
     """
     try:
         with path.open("rb") as file:
@@ -43,8 +51,8 @@ def read_array(
         raise InputError(f"{path} is damaged: {error}. {remedy}") from error
 
 
-def _header(file) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type that a .npy file announces; the file stands behind its header then."""
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type that a .npy file announces; leaves the file position after the header."""
     try:
         version = np.lib.format.read_magic(file)
         read = {

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,17 @@ WAITS = (0.01, 0.05, 0.2, 0.5)  # seconds
 
 @contextmanager
 def atomic_path(path: Path | str, suffix: str = "") -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it reaches the disk, then it is renamed
-    to `path`.
+    """Context manager that writes a file whole or not at all.
 
-    On any exception the temporary file is removed and `path` is left as it was.
-    suffix: ending of the temporary name, for writers that go by the file's extension.
+    On success the temporary file is flushed to the disk, then renamed to `path`. On any
+    exception it is removed and `path` is left as it was.
+
+    Args:
+        path: The file to write.
+        suffix: Ending of the temporary name, for writers that go by the file's extension.
+
+    Yields:
+        A temporary path beside `path`, to write to.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=suffix, dir=path.parent)
@@ -43,7 +50,7 @@ def atomic_path(path: Path | str, suffix: str = "") -> Iterator[Path]:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Rename over what is there. Windows refuses while somebody reads the old file: wait."""
+    """Rename over an existing file. Windows refuses while somebody reads the old one: wait."""
     for wait in WAITS:
         try:
             os.replace(temporary, path)
@@ -55,20 +62,24 @@ def _replace(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def write_json(path: Path | str, data) -> None:
-    """Write `data` as indented UTF-8 JSON, atomically. NaN and infinities are refused."""
+def write_json(path: Path | str, data: Any) -> None:
+    """Writes `data` as indented UTF-8 JSON, atomically.
+
+    Raises:
+        ValueError: `data` holds NaN or infinities.
+    """
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def write_array(path: Path | str, array: np.ndarray) -> None:
-    """Write one array as .npy, atomically."""
+    """Writes one array as .npy, atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed left half written in a folder."""
+    """Removes the temporary files that killed writers left in a folder."""
     for path in folder.glob(PREFIX + "*"):
         path.unlink(missing_ok=True)

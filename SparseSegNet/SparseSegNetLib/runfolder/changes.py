@@ -1,5 +1,7 @@
-"""What a run is to go on with: handed to the engine, since the owner of a run folder alone writes
-into it."""
+"""New options and labels for a run that is resumed.
+
+They are handed to the engine, since only the owner of a run folder writes into it.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,25 @@ from .options import Options
 
 @dataclass
 class Changes:
-    """options: in place of the run's, None to keep them.  labels: uint8 (k, j, i) of the first
-    input, 255 = unlabelled; None to keep labels and slices.  slices: the annotated ones."""
+    """Options, labels and annotated slices that replace those of a run.
+
+    Attributes:
+        options: Replace the run's options; None keeps them.
+        labels: uint8 (k, j, i) of the first input, 255 = unlabelled; None keeps the labels and
+            the slices.
+        slices: The annotated slices.
+    """
 
     options: Options | None = None
     labels: np.ndarray | None = None
     slices: Sequence[AnnotatedSlice] = ()
 
-    def handed(self) -> tempfile.TemporaryDirectory:
-        """A folder of its own that holds them, for `read`. Raises OSError when it cannot be
-        written."""
+    def handed(self) -> tempfile.TemporaryDirectory[str]:
+        """Writes the changes to a temporary folder, which `read` takes.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
         folder = tempfile.TemporaryDirectory(
             prefix="sparsesegnet-changes-", ignore_cleanup_errors=True
         )
@@ -46,7 +57,7 @@ class Changes:
 
     @classmethod
     def read(cls, path: Path | str) -> Changes:
-        """Those that `handed` left at `path`."""
+        """Reads the changes from the folder that `handed` made."""
         path = Path(path)
         about = json.loads((path / "changes.json").read_text(encoding="utf-8"))
         labels = path / "labels.npy"
@@ -57,8 +68,11 @@ class Changes:
         )
 
     def apply(self, folder: RunFolder) -> None:
-        """Write them into a run folder, by the owner of its lock. Raises InputError when they do
-        not fit the run."""
+        """Writes the changes into a run folder; only for the owner of its lock.
+
+        Raises:
+            InputError: They do not fit the run.
+        """
         if self.labels is not None:
             folder.write_labels(1, self.labels, self.slices)
         if self.options is not None:

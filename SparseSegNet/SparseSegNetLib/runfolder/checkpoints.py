@@ -1,4 +1,4 @@
-"""Which checkpoints can be gone on from, told from their headers without torch."""
+"""Checkpoints from which training can resume, recognised by their headers without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ LONGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 
 
 def readable_checkpoints(paths: Sequence[Path]) -> Iterator[tuple[Path, dict]]:
-    """The states among `paths` that are whole, in their order, and what their headers tell."""
+    """Finds the checkpoints that are complete, in the order of `paths`.
+
+    Yields:
+        The path of a checkpoint and the metadata in its header.
+    """
     for path in paths:
         about = _about(path)
         if about is not None:
@@ -20,7 +24,7 @@ def readable_checkpoints(paths: Sequence[Path]) -> Iterator[tuple[Path, dict]]:
 
 
 def _about(path: Path) -> dict | None:
-    """The entry of a state's header; None where the file is missing, cut short, or no state."""
+    """The metadata in a checkpoint's header; None if the file is missing, cut short or another."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

@@ -13,5 +13,5 @@ _OF_ERRORS = {
 
 
 def exit_code(error_code: str) -> int:
-    """The exit code of a process that ends with an EngineError of this code."""
+    """Exit code of a process that ends with an EngineError of this code."""
     return _OF_ERRORS.get(error_code, INTERNAL)

@@ -1,4 +1,4 @@
-"""The run folder: all that a training needs, learns and leaves, as plain files.
+"""The run folder: inputs, checkpoints and results of a training, as plain files.
 
     run.json            schema, name, created, segments, options, versions, inputs, plan,
                         files that the command line reads and writes
@@ -6,7 +6,7 @@
     inputs/<n>/         image.npy (c, k, j, i), geometry.json, labels.npy uint8 (k, j, i),
                         slices.json: the annotated ones; the last two may change while it trains
     checkpoint/         model.safetensors: the best weights so far; state.safetensors and
-                        state-previous.safetensors: all that training needs to go on
+                        state-previous.safetensors: all that training needs to resume
     metrics.jsonl       one JSON object per report
     preview/<n>.npy     the newest dense labels uint8 (k, j, i); <n>-k12.npy: a newer single
                         slice, uint8 (two axes, in array order)
@@ -45,12 +45,15 @@ SUBFOLDERS = ("checkpoint", "preview", "result")
 
 @dataclass
 class RunInput:
-    """One annotated volume.
+    """One annotated volume; one without labelled voxels is not trained on, only predicted.
 
-    image: (c, k, j, i), any real dtype.  labels: uint8 (k, j, i), 255 = unlabelled.
-    slices: the annotated slices, as far as known.  channels: what each channel is called.
-    predict: the slices wanted as result, None for the whole volume.  An input without labelled
-    voxels is not trained on, only predicted.
+    Attributes:
+        image: (c, k, j, i), any real dtype.
+        labels: uint8 (k, j, i), 255 = unlabelled.
+        geometry: The voxel grid.
+        slices: The annotated slices, as far as known.
+        channels: The name of each channel.
+        predict: The slices wanted as result; None for the whole volume.
     """
 
     image: np.ndarray
@@ -62,9 +65,10 @@ class RunInput:
 
 
 class RunFolder(Outputs):
-    """Reads and writes a run folder; both the scene's side and the engine's side use it.
+    """Reads and writes a run folder, in the client's process and in the engine's.
 
-    notes: what was found damaged and left out.
+    Attributes:
+        notes: Warnings about damaged files that were left out.
     """
 
     def __init__(self, path: Path, description: dict):
@@ -87,12 +91,22 @@ class RunFolder(Outputs):
         source: Path | str | None = None,
         named_slices: bool = False,
     ) -> RunFolder:
-        """Make a new run folder. `path` must not exist or be an empty folder (InputError), and
-        everything must have the form in which a run folder keeps it (InputError).
+        """Makes a new run folder.
 
-        output: the file that the command line will write the result to.  source: the file of
-        the image.  named_slices: whether the user named the annotated slices, so that they are
-        not to be found anew when the run goes on.
+        Args:
+            path: A folder that is empty or does not exist yet.
+            inputs: The volumes.
+            segments: The classes 1..K.
+            options: The choices that shape the run.
+            name: Shown to the user; the folder's name by default.
+            output: The file that the command line will write the result to.
+            source: The file of the image.
+            named_slices: The user named the annotated slices, so that they are not detected
+                again when the run is resumed.
+
+        Raises:
+            InputError: The folder is in use or cannot be written, or a value is not of the form
+                in which a run folder keeps it.
         """
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -153,8 +167,11 @@ class RunFolder(Outputs):
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
-        """Open an existing run folder; InputError when it is none, of a newer version or damaged,
-        or when something in it is a link."""
+        """Opens an existing run folder.
+
+        Raises:
+            InputError: It is none, of a newer version or damaged, or something in it is a link.
+        """
         path = Path(path)
         refuse_link(path / "run.json")
         description = read_run(path)
@@ -171,20 +188,18 @@ class RunFolder(Outputs):
         return run
 
     def save(self) -> None:
+        """Writes the description to run.json."""
         write_json(self.path / "run.json", self.description)
 
     def save_plan(self, plan: dict, versions: dict) -> None:
+        """Stores the engine's plan and the versions of what it runs on."""
         self.description.update(plan=plan, versions=versions)
         self.save()
 
     @property
     def named_slices(self) -> bool:
-        """Whether the annotated slices were named when the run began, not found or listed."""
+        """True if the user named the annotated slices when the run began."""
         return bool(self.description.get("named_slices"))
-
-    @property
-    def names(self) -> list[str]:
-        return [s.name for s in self.segments]
 
     @property
     def count(self) -> int:
@@ -193,21 +208,23 @@ class RunFolder(Outputs):
 
     @property
     def model_path(self) -> Path:
+        """File of the best weights so far."""
         return self.path / "checkpoint" / "model.safetensors"
 
     @property
     def state_paths(self) -> tuple[Path, Path]:
-        """The newest state of the training, and the one before."""
+        """Files of the newest checkpoint and of the one before."""
         folder = self.path / "checkpoint"
         return folder / "state.safetensors", folder / "state-previous.safetensors"
 
     def sweep(self) -> None:
-        """Remove what an engine that was killed left half written; for the lock's owner."""
+        """Removes the temporary files of an engine that was killed; only for the lock's owner."""
         for folder in (self.path, *(self.path / sub for sub in SUBFOLDERS)):
             sweep(folder)
 
     @property
     def log_path(self) -> Path:
+        """File of the engine's log."""
         return self.path / "log.txt"
 
     def _input(self, number: int) -> Path:
@@ -218,13 +235,13 @@ class RunFolder(Outputs):
         return self.geometry(number).shape
 
     def geometry(self, number: int = 1) -> Geometry:
-        """The voxel grid of an input, which never changes."""
+        """Voxel grid of an input, which never changes."""
         if number not in self._geometries:
             self._geometries[number] = read_geometry(self._input(number) / "geometry.json")
         return self._geometries[number]
 
     def read_input(self, number: int = 1, mapped: bool = False) -> RunInput:
-        """The input volume `number` (from 1). mapped: leave the image on disk, memory-mapped."""
+        """Reads input `number` (from 1); `mapped` leaves the image on disk, memory-mapped."""
         item = self._read_input(number, mapped)
         item.labels = self.read_labels(number)
         return item
@@ -242,21 +259,24 @@ class RunFolder(Outputs):
         )
 
     def read_labels(self, number: int = 1) -> np.ndarray:
-        """The labels as they are now, uint8 (k, j, i), 255 = unlabelled."""
+        """Reads the current labels, uint8 (k, j, i), 255 = unlabelled."""
         file = self._input(number) / "labels.npy"
         labels = read_array(file, self.shape(number), REMEDY)
         self.check_labels(file, labels, REMEDY)
         return labels
 
     def read_slices(self, number: int = 1) -> list[AnnotatedSlice]:
-        """The annotated slices as they are now."""
+        """Reads the current annotated slices."""
         return read_slices(self._input(number) / "slices.json", self.shape(number))
 
     def write_labels(
         self, number: int, labels: np.ndarray, slices: Sequence[AnnotatedSlice]
     ) -> None:
-        """Put other labels in the place of an input's, by the owner of the lock or its client.
-        Raises InputError when they do not fit."""
+        """Replaces the labels of an input; only for the lock's owner or its client.
+
+        Raises:
+            InputError: They do not fit the input.
+        """
         self.check_new_labels(number, labels)
         folder = self._input(number)
         # Slices first: to the engine a slice without its labels is an incomplete one.
@@ -264,7 +284,7 @@ class RunFolder(Outputs):
         write_array(folder / "labels.npy", np.ascontiguousarray(labels))
 
     def check_new_labels(self, number: int, labels: np.ndarray) -> None:
-        """Raises InputError when labels do not fit an input."""
+        """Raises InputError if labels do not fit an input."""
         if not 1 <= number <= self.count:
             raise InputError(f"there is no input {number}: the run has {self.count}.")
         shape = self.shape(number)
@@ -286,9 +306,9 @@ def _write_slices(folder: Path, slices: Sequence[AnnotatedSlice]) -> None:
 
 
 def _migrated(path: Path, description: dict) -> dict:
-    """The description of an older run folder, and its files, as this version wants them.
+    """Bring an older run folder's files and description up to date; returns the description.
 
-    Schema 1 kept the annotated slices in run.json, and knew of no output.
+    Schema 1 kept the annotated slices in run.json and had no output.
     """
     inputs = [dict(about) for about in description["inputs"]]
     try:
@@ -307,5 +327,5 @@ def _migrated(path: Path, description: dict) -> dict:
 
 
 def annotated_share(labels: np.ndarray) -> float:
-    """Share of the voxels of a label array that are labelled, 0 to 1."""
+    """Fraction of the voxels of a label array that are labelled, 0 to 1."""
     return float(np.count_nonzero(labels != UNLABELLED) / labels.size)

@@ -1,6 +1,6 @@
-"""Whether JSON has the form that is expected: types, ranges and what is missing, said in words.
+"""Validation of JSON: types, ranges and missing fields, with messages for users.
 
-A form is a function that looks at a value and raises ValidationError, which names the place, what
+A form is a function that checks a value and raises ValidationError, which names the place, what
 was expected there and what was found. `of_type` makes the form of a dataclass from its annotations.
 """
 
@@ -13,17 +13,24 @@ import typing
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 
 LARGEST = 2**63 - 1  # of whole numbers: what arrays and files can count
 BIGGEST = 1e300  # of numbers, so that sums and products stay finite
 LONGEST_FILE = 64 << 20  # bytes
-DEEPEST = 40  # lists in lists
+DEEPEST = 40  # levels of nesting
 
 
 class ValidationError(ValueError):
-    """A value has not the expected form; the message says where, what was expected and found."""
+    """A value has not the expected form.
+
+    Args:
+        where: Path to the value, such as ``inputs[0].channels``; empty for the whole.
+        expected: Description of the expected form.
+        found: The value, or MISSING.
+    """
 
     def __init__(self, where: str, expected: str, found: object):
         shown = "missing" if found is MISSING else f"'{_short(found)}'"
@@ -31,7 +38,7 @@ class ValidationError(ValueError):
 
 
 MISSING = object()
-Form = Callable[[object, str], None]
+Form = Callable[[Any, str], None]
 
 
 def _short(value: object) -> str:
@@ -40,9 +47,9 @@ def _short(value: object) -> str:
 
 
 def whole(low: int = -LARGEST, high: int = LARGEST) -> Form:
-    """A whole number from `low` to `high`."""
+    """Form of a whole number from `low` to `high`."""
 
-    def form(value, where):
+    def form(value: Any, where: str) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             limits = {
                 (True, True): "",
@@ -56,9 +63,9 @@ def whole(low: int = -LARGEST, high: int = LARGEST) -> Form:
 
 
 def number(low: float = -BIGGEST, high: float = BIGGEST) -> Form:
-    """A finite number from `low` to `high`."""
+    """Form of a finite number from `low` to `high`."""
 
-    def form(value, where):
+    def form(value: Any, where: str) -> None:
         if (
             not isinstance(value, (int, float))
             or isinstance(value, bool)
@@ -75,21 +82,21 @@ def number(low: float = -BIGGEST, high: float = BIGGEST) -> Form:
 
 
 def text() -> Form:
-    """A text that can be written to a file and used in a path."""
+    """Form of a text that can be written to a file and used in a path."""
 
-    def form(value, where):
+    def form(value: Any, where: str) -> None:
         if not isinstance(value, str):
             raise ValidationError(where, "a text", value)
         if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
-            raise ValidationError(where, "a text of whole characters", value)
+            raise ValidationError(where, "a text of valid Unicode", value)
 
     return form
 
 
 def flag() -> Form:
-    """true or false."""
+    """Form of true or false."""
 
-    def form(value, where):
+    def form(value: Any, where: str) -> None:
         if not isinstance(value, bool):
             raise ValidationError(where, "true or false", value)
 
@@ -97,9 +104,9 @@ def flag() -> Form:
 
 
 def optional(inner: Form) -> Form:
-    """null, or what `inner` takes."""
+    """Form of null or a value of form `inner`."""
 
-    def form(value, where):
+    def form(value: Any, where: str) -> None:
         if value is not None:
             inner(value, where)
 
@@ -107,9 +114,9 @@ def optional(inner: Form) -> Form:
 
 
 def choice(*known: str) -> Form:
-    """One of these texts."""
+    """Form of one of these texts."""
 
-    def form(value, where):
+    def form(value: Any, where: str) -> None:
         if not isinstance(value, str) or value not in known:
             raise ValidationError(where, f"one of {', '.join(known)}", value)
 
@@ -117,9 +124,9 @@ def choice(*known: str) -> Form:
 
 
 def rows(inner: Form, least: int = 0, most: int = LARGEST) -> Form:
-    """A list of `least` to `most` values that `inner` takes."""
+    """Form of a list of `least` to `most` values of form `inner`."""
 
-    def form(value, where):
+    def form(value: Any, where: str) -> None:
         if not isinstance(value, (list, tuple)) or not least <= len(value) <= most:
             count = (
                 f"{least}"
@@ -136,10 +143,16 @@ def rows(inner: Form, least: int = 0, most: int = LARGEST) -> Form:
 
 
 def record(needed: dict[str, Form], further: dict[str, Form] | None = None) -> Form:
-    """An object with the fields `needed`, and perhaps `further` ones. Others are not looked at,
-    beside that they must be JSON that can be written again."""
+    """Form of an object with named fields.
 
-    def form(value, where):
+    Fields of other names may hold any JSON that can be written again.
+
+    Args:
+        needed: The required fields and their forms.
+        further: The optional fields and their forms.
+    """
+
+    def form(value: Any, where: str) -> None:
         if not isinstance(value, dict):
             raise ValidationError(where, "an object with named fields", value)
         for name, inner in {**needed, **(further or {})}.items():
@@ -156,11 +169,11 @@ def record(needed: dict[str, Form], further: dict[str, Form] | None = None) -> F
 
 
 def anything(depth: int = 0) -> Form:
-    """Any JSON that can be written again: finite numbers, whole characters, not too deep."""
+    """Form of any JSON that can be written again: finite numbers, valid Unicode, not too deep."""
 
-    def form(value, where):
+    def form(value: Any, where: str) -> None:
         if depth > DEEPEST:
-            raise ValidationError(where, f"at most {DEEPEST} lists in lists", "...")
+            raise ValidationError(where, f"at most {DEEPEST} levels of nesting", "...")
         if isinstance(value, str):
             text()(value, where)
         elif isinstance(value, float):
@@ -174,9 +187,9 @@ def anything(depth: int = 0) -> Form:
 
 
 def mapping(inner: Form) -> Form:
-    """An object with fields of any name, of values that `inner` takes."""
+    """Form of an object whose fields have any name and values of form `inner`."""
 
-    def form(value, where):
+    def form(value: Any, where: str) -> None:
         if not isinstance(value, dict):
             raise ValidationError(where, "an object with named fields", value)
         for name, item in value.items():
@@ -186,17 +199,26 @@ def mapping(inner: Form) -> Form:
     return form
 
 
-PLAIN = {int: whole, float: number, str: text, bool: flag}
+PLAIN: dict[type, Callable[[], Form]] = {int: whole, float: number, str: text, bool: flag}
 
 
 @cache
-def of_type(kind) -> Form:
-    """The form of what `kind` is made from: int, float, str, bool, tuples, dictionaries, None or
-    a dataclass, whose fields without default are needed."""
+def of_type(kind: Any) -> Form:
+    """Form of the JSON that a value of type `kind` is made from.
+
+    Args:
+        kind: int, float, str, bool, a tuple, a dictionary, one of these or None, or a dataclass,
+            whose fields without default are required.
+
+    Raises:
+        TypeError: There is no form for this type.
+    """
     if kind in PLAIN:
         return PLAIN[kind]()
     if dataclasses.is_dataclass(kind):
-        hints, needed, further = typing.get_type_hints(kind), {}, {}
+        hints = typing.get_type_hints(kind)
+        needed: dict[str, Form] = {}
+        further: dict[str, Form] = {}
         for item in dataclasses.fields(kind):
             bare = (
                 item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
@@ -216,23 +238,31 @@ def of_type(kind) -> Form:
     raise TypeError(f"no form for {kind}")
 
 
-def parse_json(data: bytes | str):
-    """The value in UTF-8 JSON. Raises ValueError for anything else, however deep or long."""
+def parse_json(data: bytes | str) -> Any:
+    """Parses UTF-8 JSON.
+
+    Raises:
+        ValueError: It is no JSON, holds NaN or infinities, or is nested too deeply.
+    """
     try:
         return json.loads(
             data if isinstance(data, str) else data.decode("utf-8"), parse_constant=_refuse
         )
     except RecursionError as error:
-        raise ValueError("too many lists in lists") from error
+        raise ValueError("it is nested too deeply") from error
 
 
-def _refuse(name: str):
+def _refuse(name: str) -> typing.NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def read_json(path: Path, form: Form, remedy: str):
-    """The value in a JSON file of that form. Raises InputError, which names the file, what was
-    expected and what to do."""
+def read_json(path: Path, form: Form, remedy: str) -> Any:
+    """Reads a JSON file whose content must have the given form.
+
+    Raises:
+        InputError: It has not, or cannot be read; the message names the file, what was expected
+            and `remedy`.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(LONGEST_FILE + 1)

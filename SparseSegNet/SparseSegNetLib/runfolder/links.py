@@ -1,4 +1,4 @@
-"""What lies in a run folder is a file or a folder of its own: links to elsewhere are refused.
+"""Refuses links in run folders: everything in one is a file or a folder of its own.
 
 A folder may come from somebody else, and what is written into it must not land outside.
 """
@@ -19,12 +19,15 @@ CLOUD_MASK = 0xFFFF0FFF
 
 
 def refuse_link(path: Path) -> None:
-    """Raise InputError when there is something at `path` that is neither a file nor a folder of
-    its own: a symbolic link, a junction, a pipe, a device."""
+    """Checks that whatever lies at `path` is a file or a folder of its own.
+
+    Raises:
+        InputError: It is a symbolic link, a junction, a pipe or a device.
+    """
     try:
         found = os.lstat(path)
     except OSError:
-        return  # whoever opens it will tell
+        return  # opening it will raise the error
     if stat.S_ISLNK(found.st_mode) or _reparsed(found):
         raise InputError(
             f"{path} is a link to elsewhere, which a run folder must not hold: put "
@@ -41,7 +44,7 @@ def _reparsed(found: os.stat_result) -> bool:
 
 
 def refuse_links(folder: Path) -> None:
-    """Raise InputError when anything inside a folder, at any depth, is a link."""
+    """Raises InputError if anything inside a folder, at any depth, is a link."""
     try:
         with os.scandir(folder) as entries:
             paths = [Path(entry.path) for entry in entries]
@@ -56,9 +59,14 @@ def refuse_links(folder: Path) -> None:
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a file, made if it is not there, for appending; a link is refused (InputError)."""
+    """Opens a file for appending and creates it if it does not exist.
+
+    Raises:
+        InputError: It is a link.
+        OSError: It cannot be opened.
+    """
     refuse_link(path)
-    # Between the look and the opening a link may come: where the system can, it looks itself.
+    # A link may appear between the check and the opening: where the system can, it checks itself.
     flags = (
         os.O_WRONLY
         | os.O_APPEND

@@ -1,4 +1,4 @@
-"""One engine at a time owns a run folder."""
+"""Lock of a run folder: one engine at a time owns it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,25 +20,32 @@ HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
 class FolderLock:
-    """Held from its making to `release`, or to the end of the process, however it ends.
+    """Lock that is held from construction to `release`, or until the process ends in any way.
 
     The system's file lock decides, so that the lock of a process that was killed is free at once;
     pid and host in the file are for the message. Where the file system has no locks, the pid
-    decides on the same host. Raises EngineError 'locked' when another process holds it, InputError
-    when a link lies in its place.
+    decides on the same host.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        EngineError: Another process holds the lock (code 'locked').
+        InputError: A link lies in the place of the lock file.
     """
 
     def __init__(self, folder: Path):
         self.path = folder / NAME
         refuse_link(self.path)
-        # Opened by descriptor, since writing must not cut a text that somebody else owns.
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        # Opened by descriptor, since writing must not truncate what another owner wrote.
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._descriptor: int | None = descriptor
         try:
-            _lock(self._descriptor)
+            _lock(descriptor)
         except OSError as error:
             holder = self._holder()
             if error.errno in HELD or _still_there(holder):
-                os.close(self._descriptor)
+                os.close(descriptor)
                 who = f"process {holder['pid']} on {holder['host']}" if holder else "a process"
                 raise EngineError(
                     "locked",
@@ -46,9 +54,9 @@ class FolderLock:
                     + ("" if error.errno in HELD else f" If it is gone, delete {self.path}."),
                 ) from error
         text = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        os.write(self._descriptor, text)
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, text)
 
     def _holder(self) -> dict | None:
         try:
@@ -58,6 +66,7 @@ class FolderLock:
             return None
 
     def release(self) -> None:
+        """Frees the lock; a second call does nothing."""
         if self._descriptor is None:
             return
         with suppress(OSError):
@@ -74,7 +83,7 @@ class FolderLock:
 
 def _lock(descriptor: int) -> None:
     """Take the system's lock without waiting; OSError when it is held or there is none."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         import msvcrt
 
         os.lseek(descriptor, OFFSET, os.SEEK_SET)
@@ -86,15 +95,15 @@ def _lock(descriptor: int) -> None:
 
 
 def _still_there(holder: dict | None) -> bool:
-    """Whether the process that wrote a lock lives, as far as can be seen from here."""
+    """True if the process that wrote a lock lives, as far as can be seen from here."""
     if holder is None or holder["pid"] == os.getpid():
         return False
     return holder["host"] != socket.gethostname() or alive(holder["pid"])
 
 
 def alive(pid: int) -> bool:
-    """Whether there is a process with that number on this machine."""
-    if os.name == "nt":
+    """True if there is a process with this number on this machine."""
+    if sys.platform == "win32":
         import ctypes
 
         handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)  # may be asked about

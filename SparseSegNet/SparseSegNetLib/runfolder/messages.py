@@ -1,4 +1,4 @@
-"""The form of every message between engine and client, both ways; what has another is refused."""
+"""Forms of all messages between engine and client; a message of another form is refused."""
 
 from __future__ import annotations
 
@@ -72,14 +72,21 @@ FORMS = {"event": EVENTS, "command": COMMANDS}
 
 
 class ProtocolError(ValueError):
-    """A message has not the form that it must have; says which, where and what was expected."""
+    """A message has not its form; the text names the message, the place and the expected form."""
 
 
 def check_message(message: dict, kind: str, segments: int | None = None) -> None:
-    """Raise ProtocolError unless a decoded message has its form. kind: 'event' or 'command'.
-    segments: of the run, each of which has a score where there are scores.
+    """Checks that a decoded message has its form.
 
-    One of an unknown name passes: a newer version may say more.
+    A message of an unknown name passes, since a newer version may send more of them.
+
+    Args:
+        message: The decoded message.
+        kind: 'event' or 'command'.
+        segments: Number of segments of the run, each of which has a score where there are scores.
+
+    Raises:
+        ProtocolError: The message has another form.
     """
     form = FORMS[kind].get(message[kind], mapping(anything()))
     try:

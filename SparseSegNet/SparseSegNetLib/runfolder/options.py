@@ -1,9 +1,10 @@
-"""The choices that shape a run, checked where they are made."""
+"""Options of a run, checked when they are made."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from ..errors import InputError
 from .presets import Preset, preset
@@ -13,18 +14,28 @@ SHORTEST_BUDGET = 5.0
 
 @dataclass(frozen=True)
 class Options:
-    """network: a preset of the engine.  time_budget: seconds from the engine's start to its
-    result.  device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' ….  seed: of all random choices.
-    max_steps: end training after so many steps instead of by time (0: by time); together with
-    the seed this makes a run on the CPU repeatable to the bit.
+    """Options of a run.
 
-    For the published networks, None being what was published: tile: voxels along i, j, k that
-    the network takes in; kernel: edge of the convolutions (V-Net: 5 or 3); width: channels of
-    the first level; batch_norm: False leaves it out.
-    For all: n4: correct the bias field of each channel first (Tustison 2010).  resample: mm
-    along i, j, k of the grid to work on.  hold_out: whether some annotated slices are held out
-    for a score while training.  largest_component: whether of each segment only its largest
-    connected piece is left, and those of which something was drawn.
+    Attributes:
+        network: A preset of the engine.
+        time_budget: Seconds from the engine's start to its result.
+        device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' ….
+        seed: Random seed of the whole run.
+        max_steps: End training after so many steps instead of by time (0: by time); together
+            with the seed this makes a run on the CPU repeatable to the bit.
+        tile: Voxels along i, j, k that a published network takes in; None as published.
+        kernel: Edge of the convolutions of a published network (V-Net: 5 or 3); None as
+            published.
+        width: Channels of the first level of a published network; None as published.
+        batch_norm: False leaves out the batch normalisation of a published network.
+        n4: Correct the bias field of each channel first (Tustison 2010).
+        resample: Spacing of the grid to work on, mm along i, j, k; None for the image's own.
+        hold_out: Hold out some annotated slices from training as validation slices.
+        largest_component: Keep of each segment only its largest connected component, and the
+            components that touch annotation.
+
+    Raises:
+        InputError: A value is out of range or does not fit the network.
     """
 
     network: str = "auto"
@@ -84,7 +95,8 @@ class Options:
                     f"the tile {self.tile} has {len(self.tile)} sides: give three, "
                     "voxels along i, j and k."
                 )
-            chosen.check_tile(tuple(reversed(self.tile)))
+            i, j, k = self.tile
+            chosen.check_tile((k, j, i))
         if self.kernel is not None and self.kernel not in chosen.kernels:
             raise InputError(
                 f"a kernel of {self.kernel} voxels is not offered for the network "
@@ -99,11 +111,14 @@ class Options:
             raise InputError(f"the network {chosen.name} has no batch normalisation to leave out.")
 
     def to_json(self) -> dict:
+        """Dictionary of all options that can be written as JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict) -> Options:
+        """Options from `to_json`'s dictionary; unknown names are ignored."""
         known = {f.name for f in fields(cls)}
-        return cls(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
-        )
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known
+        }
+        return cls(**values)

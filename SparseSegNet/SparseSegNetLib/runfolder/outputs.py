@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: previews, results and reports."""
+"""Output files of a run folder: previews, results and reports."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..annotation.composition import UNLABELLED
+from ..annotation.geometry import Triple
+from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice, array_axis, check_slices
 from ..errors import InputError
 from .arrays import read_array
@@ -22,44 +24,76 @@ AGAIN = "Continue the run, which makes it again."
 
 
 class Outputs:
-    """A part of RunFolder, which adds path, segments, names, shape and notes.
+    """The part of RunFolder that reads and writes outputs.
 
-    What only shows how a run goes (previews, reports, disagreements) costs itself alone where
-    it is damaged: it is left out and noted. A damaged result raises InputError.
+    Damaged previews, reports and disagreements are left out and noted. A damaged result raises
+    InputError.
+
+    Attributes:
+        path: The run folder.
+        segments: The classes 1..K.
+        notes: Warnings about damaged files that were left out.
     """
 
     path: Path
+    segments: list[Segment]
     notes: list[str]
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the segments."""
+        return [s.name for s in self.segments]
+
+    def shape(self, number: int = 1) -> Triple:
+        """Voxels of an input along (k, j, i); RunFolder implements it."""
+        raise NotImplementedError
+
     def note(self, text: str) -> None:
-        """Keep a warning, once."""
+        """Adds a warning to `notes`, once."""
         if text not in self.notes:
             self.notes.append(text)
 
     def write_result(self, number: int, labels: np.ndarray, uncertainty: np.ndarray) -> None:
+        """Writes the dense labels and the uncertainty of input `number`, both uint8 (k, j, i)."""
         write_array(self.path / "result" / f"{number}-uncertainty.npy", uncertainty)
         write_array(self._result(number), labels)
 
     def has_result(self, number: int = 1) -> bool:
+        """True if input `number` has a result."""
         return self._result(number).is_file()
 
     def _result(self, number: int) -> Path:
         return self.path / "result" / f"{number}.npy"
 
     def read_result(self, number: int = 1) -> np.ndarray:
-        """Dense labels uint8 (k, j, i); 255 outside the slices if only some were asked for."""
+        """Reads the dense labels of input `number`.
+
+        Returns:
+            uint8 (k, j, i); 255 outside the requested slices if only some were requested.
+
+        Raises:
+            InputError: The result is missing or damaged.
+        """
         labels = read_array(self._result(number), self.shape(number), AGAIN)
         self.check_labels(self._result(number), labels, AGAIN)
         return labels
 
     def read_uncertainty(self, number: int = 1) -> np.ndarray:
-        """uint8 (k, j, i): 0 certain, 255 undecided between the two likeliest classes."""
+        """Reads the uncertainty, uint8 (k, j, i).
+
+        Returns:
+            0 where the model is certain, 255 where it is undecided between the two likeliest
+            classes.
+
+        Raises:
+            InputError: The file is missing or damaged.
+        """
         return read_array(
             self.path / "result" / f"{number}-uncertainty.npy", self.shape(number), AGAIN
         )
 
     def check_labels(self, file: Path, labels: np.ndarray, remedy: str) -> None:
-        """Raise InputError when an array (uint8) holds other values than labels."""
+        """Raises InputError if an array (uint8) holds other values than labels."""
         above = labels[(labels > len(self.segments)) & (labels != UNLABELLED)]
         if above.size:
             raise InputError(
@@ -68,28 +102,31 @@ class Outputs:
             )
 
     def write_preview(self, number: int, labels: np.ndarray) -> None:
-        """The dense labels so far; single slices written before are older and go."""
+        """Writes a dense preview and removes the older previews of single slices."""
         write_array(self.path / "preview" / f"{number}.npy", labels)
         for path in (self.path / "preview").glob(f"{number}-*.npy"):
             path.unlink(missing_ok=True)
 
     def write_preview_slice(self, number: int, item: AnnotatedSlice, labels: np.ndarray) -> None:
-        """labels: uint8 (two axes, in array order)."""
+        """Writes the preview of one slice; labels are uint8 (two axes, in array order)."""
         write_array(self._preview_slice(number, item), labels)
 
     def _preview_slice(self, number: int, item: AnnotatedSlice) -> Path:
         return self.path / "preview" / f"{number}-{item.axis}{item.index}.npy"
 
     def read_preview(self, number: int = 1) -> np.ndarray | None:
-        """The newest dense labels uint8 (k, j, i) while the run goes on, slices that were shown
-        since in their places; None while there are none."""
+        """Reads the newest dense preview, with newer single slices put in their places.
+
+        Returns:
+            Labels uint8 (k, j, i); None if there is no preview yet.
+        """
         shape = self.shape(number)
         labels = self._shown(self.path / "preview" / f"{number}.npy", shape)
         if labels is None:
             return None
         for path in sorted((self.path / "preview").glob(f"{number}-[ijk]*.npy")):
             about = path.stem.partition("-")[2]
-            with suppress(ValueError):  # no name of ours
+            with suppress(ValueError):  # a file that is not a slice's preview
                 item = AnnotatedSlice(about[0], int(about[1:]))
                 check_slices([item], shape)
                 plane = labels[item.selector()]
@@ -98,8 +135,11 @@ class Outputs:
         return labels
 
     def read_preview_slice(self, number: int, item: AnnotatedSlice) -> np.ndarray | None:
-        """The newest labels of one slice, uint8 (two axes, in array order); None while there
-        are none."""
+        """Reads the newest preview of one slice.
+
+        Returns:
+            Labels uint8 (two axes, in array order); None if there is no preview yet.
+        """
         plane = tuple(
             n for axis, n in enumerate(self.shape(number)) if axis != array_axis(item.axis)
         )
@@ -109,7 +149,7 @@ class Outputs:
         return found
 
     def _shown(self, path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-        """A preview's array; None where there is none or, which is noted, a damaged one."""
+        """A preview's array; None if there is none or it is damaged, which is noted."""
         if not path.is_file():  # or a newer dense preview has just come
             return None
         try:
@@ -122,15 +162,20 @@ class Outputs:
         return labels
 
     def write_disagreements(self, number: int, found: list[dict]) -> None:
+        """Writes the regions in which the model disagrees with the annotation."""
         write_json(self._disagreements(number), found)
 
     def _disagreements(self, number: int) -> Path:
         return self.path / "result" / f"{number}-disagreements.json"
 
     def read_disagreements(self, number: int = 1) -> list[dict]:
-        """Regions of drawn voxels that the model calls otherwise, the most conspicuous first:
-        voxels, voxel (k, j, i) to look at, drawn and model (names of segments, or 'background').
-        None where a result was written before they were told."""
+        """Reads the regions of drawn voxels to which the model gives another class.
+
+        Returns:
+            Dictionaries, the most conspicuous region first: voxels (count), voxel (k, j, i) to
+            look at, drawn and model (names of segments, or 'background'). Empty for a result of
+            a version that did not store them.
+        """
         names = ["background", *self.names]
         file = self._disagreements(number)
         if not file.is_file():
@@ -145,12 +190,15 @@ class Outputs:
         ]
 
     def append_metrics(self, record: dict) -> None:
+        """Appends one report to metrics.jsonl."""
         with open_to_append(self.path / "metrics.jsonl") as file:
             file.write((json.dumps(record, allow_nan=False) + "\n").encode("utf-8"))
 
     def read_metrics(self) -> list[dict]:
-        """All reports. A last line cut off by a crash is left out; so are damaged ones, which
-        is noted."""
+        """Reads all reports of metrics.jsonl.
+
+        A last line cut off by a crash is left out; so are damaged ones, which is noted.
+        """
         file = self.path / "metrics.jsonl"
         try:
             lines = file.read_bytes().split(b"\n")
@@ -170,14 +218,14 @@ class Outputs:
         return [one for one in found if one is not None]
 
     def remember_written(self, output: Path) -> None:
-        """Keep the fingerprint of a file that this run wrote, so that it may be replaced."""
+        """Stores the fingerprint of a file that this run wrote, so that it may be replaced."""
         with suppress(OSError):  # the file is there all the same; replacing it takes its name then
             write_json(
                 self._written, {"output": str(output.absolute()), "sha256": _fingerprint(output)}
             )
 
     def wrote(self, output: Path) -> bool:
-        """Whether a file is what this run wrote there, unchanged since."""
+        """True if this run wrote the file and it has not changed since."""
         try:
             known = read_json(self._written, WRITTEN, "")
             return Path(known["output"]) == output.absolute() and known["sha256"] == _fingerprint(

@@ -1,8 +1,11 @@
-"""What may be chosen: the networks, their tiles and kernels. No torch, so that a wrong choice is
-refused before anything is read."""
+"""Presets: the networks to choose from, their tiles and kernels.
+
+Without torch, so that a wrong choice is refused before anything is read.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..annotation.geometry import Triple
@@ -15,11 +18,19 @@ LONGEST_SIDE = 1 << 14  # voxels
 class Preset:
     """A network with a published recipe, or `auto`.
 
-    source: where it is described.  tile: what the network takes in, (k, j, i) voxels; None when
-    it is made for the volume.  A side of the tile is `offset` + a multiple of `multiple`, and at
-    least `least`.  lost: voxels by which the output is shorter along each side (valid
-    convolutions).  width: channels of the first level.  kernels: the sizes to choose from, the
-    published one first.  batch_norm: whether it has one that can be left out.
+    Attributes:
+        name: The name to choose it by.
+        title: Short description.
+        source: The publication that describes it.
+        tile: Input of the network, (k, j, i) voxels; None if it is made for the volume.
+        multiple: A side of the tile is `offset` + a multiple of `multiple`.
+        offset: See `multiple`.
+        least: Smallest side of the tile.
+        lost: Voxels by which the output is shorter along each side (valid convolutions).
+        width: Channels of the first level.
+        kernels: The kernel sizes to choose from, the published one first.
+        batch_norm: It has a batch normalisation that can be left out.
+        planar: It works on single slices: its tile has one voxel along k.
     """
 
     name: str
@@ -36,7 +47,7 @@ class Preset:
     planar: bool = False
 
     def check_tile(self, tile: Triple) -> None:
-        """Raise InputError, naming the nearest tile, when the network cannot take this one."""
+        """Raises InputError, which names the nearest tile, if the network cannot take this one."""
         if not all(1 <= n <= LONGEST_SIDE for n in tile):
             raise InputError(
                 f"the network {self.name} cannot take a tile of {times(tile)[:80]} "
@@ -64,8 +75,8 @@ class Preset:
         return self.offset + self.multiple * max(steps, least)
 
 
-def times(triple: Triple) -> str:
-    """A (k, j, i) triple as people write it, along i, j and k: 132x132x116."""
+def times(triple: Sequence[int]) -> str:
+    """Formats a (k, j, i) triple as people write it, along i, j and k: 132x132x116."""
     return "x".join(str(n) for n in reversed(triple))
 
 
@@ -120,7 +131,11 @@ PRESETS = {
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name, or InputError."""
+    """Preset of this name.
+
+    Raises:
+        InputError: There is none.
+    """
     if name not in PRESETS:
         raise InputError(f"unknown network '{name}': choose one of {', '.join(PRESETS)}.")
     return PRESETS[name]

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 PROTOCOL = 1
 TAG = "sparsesegnet"
 LONGEST = 1 << 20  # bytes of a line; no message is longer
 
 
-def encode(kind: str, name: str, **data) -> bytes:
-    """One line for the wire. kind: 'event' (engine to client) or 'command' (client to engine)."""
+def encode(kind: str, name: str, **data: Any) -> bytes:
+    """Encodes a message as one line.
+
+    Args:
+        kind: 'event' (engine to client) or 'command' (client to engine).
+        name: Name of the event or command.
+        **data: Its fields.
+    """
     return json.dumps({TAG: PROTOCOL, kind: name, **data}, ensure_ascii=True).encode() + b"\n"
 
 
 def decode(line: bytes, kind: str) -> dict | None:
-    """The message in a line, or None when the line is not one (then it is log)."""
+    """Message in a line, or None if the line is not one (then it belongs in the log)."""
     if not line.lstrip().startswith(b"{"):
         return None
     try:
@@ -28,23 +35,23 @@ def decode(line: bytes, kind: str) -> dict | None:
 
 
 class LineBuffer:
-    """Cuts a stream of bytes into lines; what is decoded is always a whole line.
+    """Cuts a stream of bytes into whole lines.
 
     Each byte is looked at once, and of a line longer than LONGEST only its beginning is kept, so
     that neither time nor memory grow with what a library may print.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._length = 0
 
     @property
     def empty(self) -> bool:
-        """Whether no part of a line is waiting for its end."""
+        """True if no part of a line is waiting for its end."""
         return not self._parts
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that these bytes end, without their newlines."""
+        """Adds bytes; returns the lines that they complete, without their newlines."""
         first, *others = data.split(b"\n")
         self._keep(first)
         lines = []

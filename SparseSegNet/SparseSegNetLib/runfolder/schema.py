@@ -1,13 +1,14 @@
-"""The form of every JSON file in a run folder, checked when the folder is opened.
+"""Forms of the JSON files in a run folder, checked when the folder is opened.
 
-Types come from the dataclasses' annotations; what a type cannot say (ranges, what must fit what)
-is checked here.
+Types come from the dataclasses' annotations; what a type cannot express (ranges, what must fit
+what) is checked here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..annotation.composition import MAX_SEGMENTS
 from ..annotation.geometry import Geometry
@@ -58,8 +59,11 @@ REMEDY = "Restore the run folder from a copy, or begin a new run."
 
 
 def read_run(path: Path) -> dict:
-    """The content of a folder's run.json, of whatever schema up to ours; InputError when it is
-    none, or of a newer version."""
+    """Reads a folder's run.json, of any schema up to SCHEMA.
+
+    Raises:
+        InputError: It is no run folder, damaged, or of a newer version.
+    """
     file = path / "run.json"
     if not file.is_file():
         raise InputError(f"{path} is not a run folder: there is no run.json in it.")
@@ -76,7 +80,7 @@ def read_run(path: Path) -> dict:
 
 
 def check_run(file: Path, description: dict, form: Form = RUN_1) -> None:
-    """Raise InputError unless a run's description has its form."""
+    """Raises InputError unless a run's description has its form."""
     try:
         form(description, "")
         for n, segment in enumerate(description["segments"]):
@@ -90,7 +94,11 @@ def check_run(file: Path, description: dict, form: Form = RUN_1) -> None:
 
 
 def read_geometry(file: Path) -> Geometry:
-    """The voxel grid in a geometry.json."""
+    """Reads the voxel grid in a geometry.json.
+
+    Raises:
+        InputError: The file is missing or damaged, or the grid cannot be used.
+    """
     found = read_json(file, GEOMETRY, REMEDY)
     geometry = Geometry.from_json(found)
     if (fault := geometry.fault()) is not None:
@@ -98,7 +106,7 @@ def read_geometry(file: Path) -> Geometry:
     return geometry
 
 
-def _geometry(value, where: str) -> None:
+def _geometry(value: Any, where: str) -> None:
     record({"frame": text()})(value, where)
     of_type(Geometry)(value, where)
     if value["frame"] != "LPS":
@@ -110,12 +118,20 @@ GEOMETRY = _geometry
 
 
 def read_slices(file: Path, shape: Sequence[int]) -> list[AnnotatedSlice]:
-    """The slices in a slices.json, all inside the volume of that shape (k, j, i)."""
+    """Reads the slices in a slices.json, all inside the volume of that shape (k, j, i).
+
+    Raises:
+        InputError: The file is missing or damaged, or a slice lies outside the volume.
+    """
     return slices_inside(file, read_json(file, SLICES, REMEDY), shape)
 
 
 def slices_inside(file: Path, found: list[dict], shape: Sequence[int]) -> list[AnnotatedSlice]:
-    """Slices from JSON, all inside the volume; InputError names the file."""
+    """Slices from JSON, all inside the volume of that shape (k, j, i).
+
+    Raises:
+        InputError: A slice lies outside the volume; the message names the file.
+    """
     slices = [AnnotatedSlice.from_json(item) for item in found]
     try:
         check_slices(slices, shape)
@@ -125,9 +141,9 @@ def slices_inside(file: Path, found: list[dict], shape: Sequence[int]) -> list[A
 
 
 def region(shape: Sequence[int], segments: int) -> Form:
-    """Of a disagreement inside a volume of that shape (k, j, i)."""
+    """Form of a disagreement inside a volume of that shape (k, j, i)."""
 
-    def form(value, where):
+    def form(value: Any, where: str) -> None:
         record(
             {
                 "voxels": whole(1),
@@ -145,7 +161,7 @@ def region(shape: Sequence[int], segments: int) -> Form:
 
 
 def report(segments: int) -> Form:
-    """Of a line of metrics.jsonl."""
+    """Form of a line of metrics.jsonl."""
     score = optional(number(0, 1))
     row = record({}, {"iou": score, "dice": score, "voxels": whole(0)})
     return record(
@@ -162,7 +178,7 @@ def report(segments: int) -> Form:
 
 
 def parse_report(line: bytes, form: Form) -> dict | None:
-    """The report in a line of metrics.jsonl; None when it is none."""
+    """Report in a line of metrics.jsonl; None if it is damaged."""
     try:
         value = parse_json(line)
         form(value, "")

@@ -1,4 +1,4 @@
-"""The signals by which a system asks a program to end, and what the command line makes of them."""
+"""Signals by which a system asks a program to end, and how the command line handles them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ NAMES = ("SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 class Terminated(KeyboardInterrupt):
-    """The system, or a batch system, wants this program to end in order."""
+    """The system, or a batch system, asks this program to end."""
 
 
 def answer(handler: Callable[[int, object], None], *others: str) -> None:
-    """Call `handler` when this process is asked to end. others: further signals, by name.
+    """Has `handler` called when this process is asked to end.
 
-    What is ignored from outside, as SIGHUP under nohup, stays so.
+    A signal that is ignored from outside, as SIGHUP under nohup, stays ignored.
+
+    Args:
+        handler: A signal handler.
+        *others: Names of further signals to handle.
     """
     for name in (*NAMES, *others):
         number = getattr(signal, name, None)
@@ -26,5 +30,5 @@ def answer(handler: Callable[[int, object], None], *others: str) -> None:
 
 
 def raise_terminated(number: int, frame: object) -> None:
-    """A handler: raises Terminated in the main thread."""
+    """Signal handler that raises Terminated in the main thread."""
     raise Terminated

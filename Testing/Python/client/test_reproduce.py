@@ -158,7 +158,7 @@ class TestTables:
 
         monkeypatch.setattr(module, "follow", interrupted)
         assert run("table2", path, "-o", out, *QUICK) == 3
-        assert "goes on from there" in capsys.readouterr().err
+        assert "resumes from there" in capsys.readouterr().err
         stored = sorted((out / "trainings").iterdir())
         assert len(stored) == 2 and all(p.is_file() for p in stored)
         before = [p.stat().st_mtime_ns for p in stored]

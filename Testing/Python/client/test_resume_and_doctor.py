@@ -65,7 +65,7 @@ def test_a_command_that_was_killed_is_resumed(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "going on from step" in done.stderr and str(out) in done.stderr
+    assert "resuming from step" in done.stderr and str(out) in done.stderr
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(out)))
     assert (found[labels != UNLABELLED] == labels[labels != UNLABELLED]).all()
     assert iou(found, truth) > 0.6
