@@ -95,10 +95,9 @@ class EngineRun:
         self._pid: int | None = None
         self._last_heard = time.monotonic()
         self._changes = None if changes is None else changes.handed()
+        changes_folder = None if self._changes is None else self._changes.name
         try:
-            self._transport = transport or start(
-                worker_arguments(folder, self._changes and self._changes.name, patience)
-            )
+            self._transport = transport or start(worker_arguments(folder, changes_folder, patience))
         except BaseException:
             self._drop_changes()
             raise
