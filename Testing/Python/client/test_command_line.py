@@ -419,13 +419,13 @@ class TestInterrupted:
         labels = sitk.GetArrayFromImage(sitk.ReadImage(str(case / "labels.nrrd")))
         assert (result[labels != 255] == labels[labels != 255]).all()
 
-    def test_ctrl_c_at_once_leaves_what_the_slices_say(self, case):
+    def test_ctrl_c_at_once_leaves_the_prior_ensemble(self, case):
         process = started(case, "--time-budget", "300")
         wait_for(lambda: (case / "run" / "lock").exists())  # the engine's, once it has begun
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
         assert process.returncode == 0 and "Traceback" not in told, told
-        assert "what the slices alone say" in " ".join(told.split())
+        assert "the prior ensemble" in " ".join(told.split())
         assert told.count("note:") == 1, told
         assert (case / "out.nrrd").exists()
 

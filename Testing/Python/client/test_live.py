@@ -104,7 +104,7 @@ def test_labels_changed_200_times(tmp_path):
         labels[5, 5, number % 30] = number % 3
         run.change_labels(labels, slices)
         run.poll()
-        time.sleep(0.05)
+        time.sleep(0.01)
         if number in (60, 199):
             known = int((labels != UNLABELLED).sum())
             assert until(

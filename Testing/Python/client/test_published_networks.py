@@ -91,7 +91,7 @@ def test_the_same_seed_and_steps_give_the_same_bits(case):
 
 
 def test_by_time_too_few_steps_are_said(case, capsys):
-    assert densify(case, "--network", "unet3d", "--width", "8", "--time-budget", "12") == 0
+    assert densify(case, "--network", "unet3d", "--width", "8", "--time-budget", "6") == 0
     assert "training steps of the network unet3d fit into the time" in capsys.readouterr().err
 
 

@@ -58,7 +58,7 @@ def test_a_command_that_was_killed_is_resumed(tmp_path):
     assert not out.exists()
     # The engine that sees that its client is gone is waited for.
     done = subprocess.run(
-        command("resume", tmp_path / "run", "--time-budget", 20, "--quiet"),
+        command("resume", tmp_path / "run", "--time-budget", 12, "--quiet"),
         env=engine_environment(),
         capture_output=True,
         text=True,
