@@ -58,11 +58,7 @@ def resume(runFolder, volumeNode, segmentationNode, timeBudget=None, moreTime=0.
         **options: Further options, see SparseSegNetLib.scene.logic.resume.
 
     Returns:
-        The run, a SparseSegNetLib.scene.scene_run.SceneRun.
-
-    Raises:
-        InputError: If the nodes or the folder cannot be used.
-        EngineError: If the engine cannot be started.
+        The run, as `densify`.
     """
     from SparseSegNetLib.scene import logic
 
@@ -110,9 +106,6 @@ class SparseSegNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     Args:
         parent: The parent widget.
-
-    Attributes:
-        panel: The panel, None before `setup` and after `cleanup`.
     """
 
     def __init__(self, parent=None):

@@ -24,7 +24,7 @@ import variants
 from cases import SHARED, Case, data_is_there, load_case, slice_counts
 from SparseSegNetLib.engine.compute import losses, metrics
 from SparseSegNetLib.engine.compute.boxes import box_within, round_up
-from SparseSegNetLib.engine.compute.threads import prepare_threads
+from SparseSegNetLib.engine.compute.device import prepare_threads
 from SparseSegNetLib.engine.data.preprocessing import Normalisation, WorkingVolume, working_volume
 from SparseSegNetLib.engine.interaction.export import final_labels
 from SparseSegNetLib.engine.networks.residual_unet import ResidualBlock

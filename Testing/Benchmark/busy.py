@@ -73,7 +73,7 @@ def shallow(quickest: bool) -> float:
 
 
 def child(what: str) -> None:
-    from SparseSegNetLib.engine.compute.threads import prepare_threads
+    from SparseSegNetLib.engine.compute.device import prepare_threads
 
     prepare_threads()
     print(network() if what == "network" else shallow("quickest" in what))

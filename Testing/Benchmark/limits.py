@@ -20,7 +20,7 @@ from ablation import iou_of, volume_of
 from cases import SHARED, Case, data_is_there, load_case, slice_counts
 from SparseSegNetLib.client.engine_run import EngineRun
 from SparseSegNetLib.engine.compute import metrics
-from SparseSegNetLib.engine.compute.threads import prepare_threads
+from SparseSegNetLib.engine.compute.device import prepare_threads
 from SparseSegNetLib.engine.plan import Fingerprint
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.training.report import by_time

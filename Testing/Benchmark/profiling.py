@@ -22,9 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablation import STACKS, stacked
 from cases import SHARED, Case, data_is_there, load_case, slice_counts
-from SparseSegNetLib.engine.compute.device import choose_device
+from SparseSegNetLib.engine.compute.device import choose_device, prepare_threads
 from SparseSegNetLib.engine.compute.number_formats import number_formats
-from SparseSegNetLib.engine.compute.threads import prepare_threads
 from SparseSegNetLib.engine.compute.timing import seconds_taken, synchronize
 from SparseSegNetLib.engine.data import sampling
 from SparseSegNetLib.engine.priors import geodesic

@@ -23,12 +23,10 @@ from ablation import volume_of
 from cases import SHARED, Case, data_is_there, load_case
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.engine.compute.boxes import round_up
-from SparseSegNetLib.engine.compute.device import choose_device
+from SparseSegNetLib.engine.compute.device import choose_device, prepare_threads
 from SparseSegNetLib.engine.compute.losses import auto_loss
-from SparseSegNetLib.engine.compute.memory_format import channels_last
-from SparseSegNetLib.engine.compute.number_formats import number_formats
+from SparseSegNetLib.engine.compute.number_formats import channels_last, number_formats
 from SparseSegNetLib.engine.compute.optimisers import make_optimiser
-from SparseSegNetLib.engine.compute.threads import prepare_threads
 from SparseSegNetLib.engine.compute.timing import seconds_taken, synchronize
 from SparseSegNetLib.engine.data.preprocessing import WorkingVolume, grid_positions
 from SparseSegNetLib.engine.networks import build

@@ -87,8 +87,7 @@ def _convolved(name: str) -> tuple[str, float, str]:
     """A 3D convolution forward and backward on the device, compared with the CPU's."""
     import torch
 
-    from .compute.device import choose_device
-    from .compute.threads import prepare_threads
+    from .compute.device import choose_device, prepare_threads
     from .compute.timing import seconds_taken
 
     threads = prepare_threads()

@@ -13,9 +13,8 @@ from ..errors import EngineError
 from ..runfolder.folder import RunFolder
 from ..runfolder.lock import FolderLock
 from ..runfolder.presets import times
-from .compute.device import choose_device
+from .compute.device import choose_device, prepare_threads
 from .compute.memory import retry_smaller
-from .compute.threads import prepare_threads
 from .data.inputs import Inputs
 from .data.preprocessing import WorkingVolume
 from .interaction.callback import TrainingCallback, pause

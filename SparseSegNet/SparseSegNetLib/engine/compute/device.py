@@ -1,6 +1,8 @@
-"""Which device the engine computes on."""
+"""The device that the engine computes on, and the processor cores that torch may use."""
 
 from __future__ import annotations
+
+import os
 
 import torch
 
@@ -47,3 +49,14 @@ def _works(device: torch.device) -> str | None:
         return None if layer.weight.grad.isfinite().all() else "the gradient is not finite"
     except (RuntimeError, NotImplementedError) as error:
         return str(error).splitlines()[0]
+
+
+def prepare_threads() -> int:
+    """Let torch use the cores that this process may run on; returns their number."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        cores = os.cpu_count() or 1
+    if not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(cores)
+    return torch.get_num_threads()

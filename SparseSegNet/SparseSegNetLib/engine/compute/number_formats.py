@@ -1,4 +1,4 @@
-"""Number formats of convolutions, and which of them a device is fast in."""
+"""Number and memory formats of convolutions, and which of them a device is fast in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TypeVar
 
 import torch
 
-from .memory_format import channels_last
 from .problems import not_supported
 from .timing import seconds_taken
 
@@ -65,3 +64,12 @@ def _convolution_seconds(device: torch.device, dtype: str) -> float:
 
     step()
     return seconds_taken(step, device)
+
+
+def channels_last(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with its weights laid out as the fast convolutions want them."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in network.parameters():
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
+    return network

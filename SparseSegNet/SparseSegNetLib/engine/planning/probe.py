@@ -13,8 +13,7 @@ from ...annotation.slices import AnnotatedSlice, array_axis
 from ...runfolder.options import Options
 from ..compute.allocation import free_memory
 from ..compute.boxes import box_within, working_shape
-from ..compute.memory_format import channels_last
-from ..compute.number_formats import candidate_formats, convolution_times, tried
+from ..compute.number_formats import candidate_formats, channels_last, convolution_times, tried
 from ..compute.timing import seconds_taken
 from ..data.preprocessing import WorkingVolume
 from ..networks import build

@@ -18,7 +18,7 @@ from ..compute import metrics
 from ..compute.boxes import halved
 from ..compute.losses import balancing_weights, make_loss
 from ..compute.memory import release, retry_smaller
-from ..compute.memory_format import channels_last
+from ..compute.number_formats import channels_last
 from ..compute.optimisers import make_optimiser, move_optimiser
 from ..compute.schedules import schedule
 from ..data.preprocessing import WorkingVolume
