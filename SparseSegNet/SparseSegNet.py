@@ -180,7 +180,7 @@ class SparseSegNetTest(ScriptedLoadableModuleTest):
         volume, drawn = loadSample(folder)
         truth = sampleTruth(folder)
         ids = list(drawn.GetSegmentation().GetSegmentIDs())
-        run = densify(volume, drawn, timeBudget=25, device="cpu")
+        run = densify(volume, drawn, timeBudget=15, device="cpu")
         self.assertEqual(run.wait(120), "done")
         found = mergedSegments(run.result.GetSegmentation(), ids, volume)
         # Only voxels that were not annotated count.

@@ -20,11 +20,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.fixture(autouse=True)
 def engine(request, monkeypatch):
-    """Clients start the quick engine, unless the test is marked `full_engine`."""
-    from SparseSegNetLib.client import engine_run
+    """Clients start quick_engine and quick_doctor, unless the test is marked `full_engine`."""
+    from SparseSegNetLib.client import diagnosis, engine_run
 
     if request.node.get_closest_marker("full_engine"):
         return
     monkeypatch.setattr(engine_run, "WORKER", "quick_engine")
+    monkeypatch.setattr(diagnosis, "DOCTOR", "quick_doctor")
     path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
     monkeypatch.setenv("PYTHONPATH", path)

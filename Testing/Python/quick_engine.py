@@ -25,4 +25,4 @@ if __name__ == "__main__":
         return make(fingerprint, device, width, shape)
 
     planner.make_plan = narrow
-    sys.exit(worker.main(sys.argv[1:]))
+    worker.end_process(worker.main(sys.argv[1:]))

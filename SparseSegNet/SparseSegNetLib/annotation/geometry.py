@@ -9,6 +9,13 @@ from typing import cast
 
 Triple = tuple[int, int, int]
 
+
+def triple(values: Iterable[int]) -> Triple:
+    """Three numbers as a tuple of that length, for type checkers."""
+    k, j, i = values
+    return k, j, i
+
+
 # Grids written by different programs differ in the last digits (NIfTI stores single precision):
 # a position may be off by this share of a voxel before two grids count as different.
 TOLERANCE_VOXELS = 1e-3

@@ -1,4 +1,4 @@
-"""What the networks are: ``python -m SparseSegNetLib.engine.describe`` prints it as JSON.
+"""Describes the networks: ``python -m SparseSegNetLib.engine.describe`` prints JSON.
 
 Parameters and receptive fields are counted on the built networks, without data and without
 allocating anything (torch's meta device); memory is computed the same way.
@@ -26,8 +26,11 @@ STATES = {"sgd": 1, "adam": 2, "adamw": 2}  # tensors that the optimiser keeps p
 
 
 def describe(name: str) -> dict:
-    """Name, source, parameters, receptive field, tiles (along i, j, k) and memory of a preset,
-    for one input channel and two classes."""
+    """Describes a preset for one input channel and two classes.
+
+    Returns:
+        Name, source, parameters, receptive field, tiles (along i, j, k), memory and recipe.
+    """
     about = PRESETS[name]
     options = Options(network=name)
     fingerprint = Fingerprint(EXAMPLE, (1.0, 1.0, 1.0), CHANNELS, CLASSES, 1, 6)
@@ -57,11 +60,15 @@ def describe(name: str) -> dict:
 
 
 def training_memory(network: torch.nn.Module, plan: Plan, inputs: int) -> int:
-    """Bytes that training takes in float32, computed: the weights with gradients, optimiser and
-    average, and all that the forward pass keeps for the backward one. What convolutions use as
-    workspace comes on top.
+    """Computes the bytes that training takes in float32.
 
-    network: on the meta device.
+    These are the weights with gradients, optimiser and average, and all that the forward pass keeps
+    for the backward one. The workspace of convolutions comes on top.
+
+    Args:
+        network: On the meta device.
+        plan: Its plan.
+        inputs: Channels of its input.
     """
     weights = sum(p.numel() for p in network.parameters())
     kept: dict[int, int] = {}

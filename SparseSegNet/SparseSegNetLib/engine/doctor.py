@@ -1,7 +1,7 @@
-"""Can the engine run here? ``python -m SparseSegNetLib.engine.doctor DEVICE FOLDER`` prints it as
-one line of JSON.
+"""Checks whether the engine can run here.
 
-Every check stands alone: what fails is said with its remedy, and the next one is made.
+``python -m SparseSegNetLib.engine.doctor DEVICE FOLDER`` prints the report as one line of JSON.
+Every check stands alone: a failure is reported with its remedy, and the next check is made.
 """
 
 from __future__ import annotations
@@ -25,9 +25,17 @@ EDGE = 32  # voxels of the convolution that is tried
 
 
 def examine(device: str, folder: Path) -> dict:
-    """ok: whether the engine can run.  device: on what.  speed: voxels a second of a small
-    convolution, forward and backward.  checks: each with name, state ('ok',
-    'warning', 'failed'), said and remedy."""
+    """Makes all checks.
+
+    Args:
+        device: 'auto' or the name of a device.
+        folder: Where run folders are to lie.
+
+    Returns:
+        A report: ok (whether the engine can run), device, speed (voxels a second of a small
+        convolution, forward and backward), and checks, each with name, state ('ok', 'warning',
+        'failed'), said and remedy.
+    """
     found: dict = {
         "ok": True,
         "device": None,
@@ -41,7 +49,7 @@ def examine(device: str, folder: Path) -> dict:
             state, said, remedy = ask()
         except EngineError as error:
             state, said, remedy = "failed", error.cause, error.remedy
-        except Exception as error:  # whatever it is, it is this check's answer
+        except Exception as error:  # whatever it is, it is the result of this check
             problem = classify(error)
             state, said, remedy = "failed", problem.cause, problem.remedy
         found["checks"].append({"name": name, "state": state, "said": said, "remedy": remedy})
@@ -100,6 +108,7 @@ def _convolved(name: str) -> tuple[str, float, str]:
         copy = torch.nn.Conv3d(4, 8, 3, padding=1).to(on)
         copy.load_state_dict(layer.state_dict())
         copy(pixels.to(on)).square().mean().backward()
+        assert copy.weight.grad is not None
         return copy.weight.grad.cpu()
 
     truth = gradient(torch.device("cpu"))
@@ -170,6 +179,8 @@ def _path(folder: Path) -> tuple[str, str, str]:
 
 
 def _long_paths() -> bool:
+    if sys.platform != "win32":
+        return True
     import winreg
 
     try:
@@ -182,6 +193,7 @@ def _long_paths() -> bool:
 
 
 def main(arguments: list[str]) -> int:
+    """Prints the report of `examine`; the arguments are device and folder."""
     device, folder = arguments
     out, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not be taken for us
     print(json.dumps(examine(device, Path(folder))), file=out, flush=True)

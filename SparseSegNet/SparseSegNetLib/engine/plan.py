@@ -8,16 +8,25 @@ from dataclasses import asdict, dataclass, field, fields
 import numpy as np
 
 from ..annotation.composition import UNLABELLED
-from ..annotation.geometry import Triple
+from ..annotation.geometry import Triple, triple
 
 WIDEST = 320  # channels
-LEAST_SLICES = 2  # for priors that are learnt out of fold
+LEAST_SLICES = 2  # for stacking, which is out of fold
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What the plan is made from, of the first annotated volume. shape and spacing (mm) are
-    (k, j, i).  volumes: how many the run has, annotated or not."""
+    """Properties of the first annotated volume that a plan is made from.
+
+    Attributes:
+        shape: Voxels along k, j, i.
+        spacing: mm along k, j, i.
+        channels: Channels of the image.
+        classes: Labels with background.
+        labelled: Labelled voxels.
+        slices: Annotated slices.
+        volumes: Volumes that the run has, annotated or not.
+    """
 
     shape: Triple
     spacing: tuple[float, float, float]
@@ -48,8 +57,8 @@ class Fingerprint:
             volumes: Volumes that the run has, annotated or not.
         """
         return cls(
-            tuple(labels.shape),
-            tuple(spacing),
+            triple(labels.shape),
+            spacing,
             channels,
             classes,
             int((labels != UNLABELLED).sum()),
@@ -59,34 +68,44 @@ class Fingerprint:
 
     @property
     def priors(self) -> bool:
-        """Whether the slices alone can say something of every volume: there is just one."""
+        """True if priors can be made: there is one volume alone, with slices enough."""
         return self.volumes == 1 and self.slices >= LEAST_SLICES
 
     def spacing_on(self, shape: Triple) -> tuple[float, float, float]:
         """Spacing in mm of a grid of another shape over the same extent, (k, j, i)."""
-        return tuple(s * n / m for s, n, m in zip(self.spacing, self.shape, shape, strict=True))
+        k, j, i = (s * n / m for s, n, m in zip(self.spacing, self.shape, shape, strict=True))
+        return k, j, i
 
 
 @dataclass(frozen=True)
 class Strength:
-    """How far patches are varied. Angles in degrees; lengths in working voxels.
+    """Strength of the augmentation. Lengths are in working voxels.
 
-    rotation: largest angle about each axis; the angle about the axes in the plane of thick
-    slices is scaled down with the anisotropy.  scale: largest relative change of size.
-    translation: how far the drawn voxel may lie from the patch's centre along each axis; None:
-    anywhere well inside.  flips: whether axes are mirrored half of the time.
-    elastic: displacements at control points `elastic_grid` voxels apart (0: 2x2x2 points at the
-    patch's corners); `elastic_kind` 'normal': their standard deviation, 'uniform': the largest.
-    elastic_vary: scale them by a random share, so that some patches are hardly deformed.
-    in_voxels: the same number of voxels along each axis, as published; otherwise lengths of the
-    deformation are in voxels of the finest axis, and equal in mm along the others.
-    planar: nothing moves along the first axis.
-    Intensities are in units of the normalised image's standard deviation.  histogram: match
-    the patch to the histogram of a volume of the set drawn at random (Milletari 2016).
-
-    The defaults are mild: the volume to be segmented is the one that is learnt from, so there is
+    The defaults are mild: the volume to be segmented is the one that is trained on, so there is
     no other scanner or patient to prepare for, and within the first minutes stronger variation
     costs more than it gives (docs/lab/ablation.md).
+
+    Attributes:
+        rotation: Largest angle about each axis, degrees; the angle about the axes in the plane of
+            thick slices is scaled down with the anisotropy.
+        scale: Largest relative change of size.
+        translation: Largest distance of the drawn voxel from the patch's centre along each axis;
+            None for anywhere well inside.
+        flips: Whether axes are mirrored half of the time.
+        elastic: Displacements at the control points of a deformation.
+        elastic_grid: Distance of the control points (0: 2x2x2 points at the patch's corners).
+        elastic_kind: 'normal' (`elastic` is their standard deviation) or 'uniform' (the largest).
+        elastic_vary: Whether displacements are scaled by a random share, so that some patches are
+            hardly deformed.
+        in_voxels: Whether deformations have the same number of voxels along each axis, as
+            published; otherwise they are in voxels of the finest axis, and equal in mm.
+        planar: Whether nothing moves along the first axis.
+        contrast: Of intensities, as a share.
+        brightness: In standard deviations of the normalised image.
+        noise: In standard deviations of the normalised image.
+        gamma: Of intensities, as a share.
+        histogram: Whether patches are matched to the histogram of a volume of the training set
+            that is drawn at random (Milletari 2016).
     """
 
     rotation: float = 10.0
@@ -108,25 +127,44 @@ class Strength:
 
     @classmethod
     def none(cls) -> Strength:
-        """No variation at all."""
+        """No augmentation."""
         return cls(rotation=0, scale=0, elastic=0, contrast=0, brightness=0, noise=0, gamma=0)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """network: a preset's name.  shape: the working grid.  patch: what the network takes in while
-    training, tile: while predicting.  margin: voxels that it takes off each side of both (valid
-    convolutions).  patch, tile, margin, strides, kernels: (k, j, i) voxels of the working grid.
-    width: channels at the finest level.  norm: see networks.blocks.  position: three more inputs
-    say where a voxel lies.  priors: further inputs say what the annotated slices alone suggest.
-    mirror: beyond its border the volume goes on mirrored instead of with its edge.
-    overlap: share of a tile that it has in common with the next, at least.
-    dtype: of the convolutions, 'bfloat16' or 'float32'.
-    loss: a name of losses.LOSSES.  optimiser: 'adamw', 'adam' or 'sgd'.  drop_every: steps after
-    which the learning rate is divided by ten (0: never); None: half a cosine over the training.
-    clip: largest norm of the gradient (0: not clipped).  ema: share of the averaged weights that
-    stays at each step (0: the newest weights count).
-    held_out_share: share of the training time during which some slices are held out.
+    """All choices of a training. Sizes are (k, j, i) in voxels of the working grid.
+
+    Attributes:
+        shape: The working grid.
+        spacing: Its spacing, mm.
+        patch: Input of the network while training.
+        tile: Input of the network while predicting.
+        strides: Between the levels of the network.
+        kernels: Of each level.
+        width: Channels at the finest level.
+        batch: Patches per step.
+        network: A preset's name.
+        margin: Voxels that the network takes off each side of patch and tile (valid convolutions).
+        norm: See `networks.blocks.make_norm`.
+        position: Whether three more channels hold the position of a voxel.
+        priors: Whether further channels hold the ensemble of priors and shallow model.
+        mirror: Whether the volume is mirrored at its border instead of continued with its edge.
+        overlap: Share of a tile that it has in common with the next, at least.
+        dtype: Of the convolutions, 'bfloat16' or 'float32'.
+        loss: A name of `losses.LOSSES`.
+        optimiser: 'adamw', 'adam' or 'sgd'.
+        learning_rate: Its peak.
+        momentum: Of 'sgd'.
+        weight_decay: Of the optimiser.
+        drop_every: Steps after which the learning rate is divided by ten (0: never); None for half
+            a cosine over the training.
+        clip: Largest norm of the gradient (0: not clipped).
+        ema: Decay of the averaged weights (0: the newest weights count).
+        held_out_share: Share of the training time during which some slices are held out.
+        seconds_per_step: Measured by the probe.
+        seconds_to_predict: Estimated by the probe.
+        strength: Of the augmentation.
     """
 
     shape: Triple
@@ -160,13 +198,13 @@ class Plan:
 
     @property
     def planar(self) -> bool:
-        """Whether the network works on single slices."""
+        """True if the network works on single slices."""
         return self.strength.planar
 
     @property
     def output(self) -> Triple:
-        """What comes out for a patch, (k, j, i)."""
-        return tuple(n - 2 * m for n, m in zip(self.patch, self.margin, strict=True))
+        """Output for a patch, (k, j, i)."""
+        return triple(n - 2 * m for n, m in zip(self.patch, self.margin, strict=True))
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -176,20 +214,25 @@ class Plan:
     @property
     def divisor(self) -> Triple:
         """Tiles and patches are multiples of this, so that pooling and enlarging meet."""
-        return tuple(math.prod(s[axis] for s in self.strides) for axis in range(3))
+        return triple(math.prod(s[axis] for s in self.strides) for axis in range(3))
 
     @property
     def trainable(self) -> bool:
-        """Whether batch normalisation has two values per channel at least at the coarsest level,
-        without which it cannot train."""
+        """True if batch normalisation has the values that it needs to train.
+
+        These are two per channel at least at the coarsest level.
+        """
         coarsest = math.prod(-(-n // d) for n, d in zip(self.patch, self.divisor, strict=True))
         return self.batch >= 1 and (self.norm != "batch" or self.batch * coarsest > 1)
 
     def to_json(self) -> dict:
+        """The plan as JSON-able values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict) -> Plan:
+        """The plan of a JSON object; unknown entries are ignored, missing ones have defaults."""
+
         def tuples(value):
             return tuple(map(tuples, value)) if isinstance(value, list) else value
 

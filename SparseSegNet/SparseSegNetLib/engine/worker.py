@@ -1,6 +1,6 @@
 """The engine process: ``python -m SparseSegNetLib.engine.worker RUN``.
 
-Learns from a run folder and writes the result into it. Events go to stdout, one JSON object per
+Trains on a run folder and writes the result into it. Events go to stdout, one JSON object per
 line (client.protocol); the log goes to stderr. With --client commands come from stdin in the same
 way, and its end is the client's; without, as in a batch system, stdin is never looked at. SIGTERM,
 SIGHUP, Ctrl-Break (and Ctrl-C without a client) write a checkpoint and end the process. Exit
@@ -27,7 +27,7 @@ LOOK_AGAIN = 0.1  # seconds, whether a lock has become free
 
 
 def share_the_cores() -> None:
-    """Have idle compute threads sleep soon instead of spinning for each other.
+    """Lets idle compute threads sleep soon instead of spinning for each other.
 
     With the OpenMP runtimes' defaults one busy program beside the engine makes training many
     times slower, since threads burn their share of the cores while they wait; measured in
@@ -38,6 +38,7 @@ def share_the_cores() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
+    """Parser of the process's arguments."""
     top = argparse.ArgumentParser(
         prog="python -m SparseSegNetLib.engine.worker",
         description="Train on a run folder and write the result into it.",
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--changes",
         metavar="DIR",
-        help="options and labels to go on with, as run.changes.Changes leaves them",
+        help="options and labels to resume with, as runfolder.changes.Changes leaves them",
     )
     top.add_argument(
         "--wait",
@@ -64,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def open_streams() -> None:
-    """A batch system may close the streams: then nobody reads what is said."""
+    """Replaces streams that a batch system has closed by ones that discard everything."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -73,6 +74,7 @@ def open_streams() -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Carries out the run of the process's arguments; returns the exit code."""
     open_streams()
     options = parser().parse_args(arguments)
     # Only events may reach the real stdout; a library that prints goes to the log.
@@ -143,8 +145,19 @@ def main(arguments: list[str]) -> int:
 
 
 def acquire_lock(path, commands, patience: float):
-    """The folder's lock (run.lock.FolderLock), from an engine that ends within `patience` seconds
-    if need be; None when the client gives up meanwhile. Raises EngineError 'locked'."""
+    """Acquires the run folder's lock, a runfolder.lock.FolderLock.
+
+    Args:
+        path: The run folder.
+        commands: Commands of the client.
+        patience: Seconds to wait for another engine on this folder to end.
+
+    Returns:
+        The lock; None when the client cancels meanwhile.
+
+    Raises:
+        EngineError: 'locked'.
+    """
     from ..errors import EngineError
     from ..runfolder.lock import FolderLock
 
@@ -160,7 +173,7 @@ def acquire_lock(path, commands, patience: float):
 
 
 def resume_hint(folder) -> tuple[str, str]:
-    """What was interrupted and how to go on: cause and remedy."""
+    """Cause and remedy of a run that was interrupted."""
     from ..runfolder.checkpoints import readable_checkpoints
 
     command = f"'sparsesegnet resume \"{folder.path}\"'"
@@ -172,12 +185,12 @@ def resume_hint(folder) -> tuple[str, str]:
         )
     return (
         f"the training was interrupted; its checkpoint is of step {state[1]['steps']}.",
-        f"{command} goes on from its last checkpoint.",
+        f"{command} resumes from its last checkpoint.",
     )
 
 
 def report(error: Exception, emit: Callable[..., None]) -> int:
-    """The last resort: the client must learn why. Returns the exit code."""
+    """Reports an unexpected error to the client; returns the exit code."""
     from .compute.problems import classify
 
     traceback.print_exc()
@@ -186,5 +199,14 @@ def report(error: Exception, emit: Callable[..., None]) -> int:
     return exit_code(problem.code)
 
 
+def end_process(code: int) -> None:
+    """Ends the process at once: the interpreter takes half a second to take torch down, for which
+    the client would wait."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

@@ -103,6 +103,7 @@ class TestRefused:
         assert str(precious) in said and "-o" in said and precious.read_text() == "as it was"
 
 
+@pytest.mark.full_engine
 class TestDoctor:
     def test_all_is_well(self, capsys):
         assert cli.main(["doctor", "--json", "--device", "cpu"]) == 0

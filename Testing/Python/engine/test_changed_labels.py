@@ -25,6 +25,8 @@ from SparseSegNetLib.runfolder.folder import RunInput
 
 SHAPE = (20, 22, 24)
 
+pytestmark = pytest.mark.usefixtures("small_training")
+
 
 def same(one, other):
     mine, theirs = one.state_dict(), other.state_dict()

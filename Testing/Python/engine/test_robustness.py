@@ -20,18 +20,12 @@ from SparseSegNetLib.engine.networks import residual_unet
 from SparseSegNetLib.engine.plan import Fingerprint
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.prediction.inference import Predictor
-from SparseSegNetLib.engine.stacking import voxel_classifier
 from SparseSegNetLib.errors import EngineError
 from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
 from SparseSegNetLib.runfolder.options import Options
 
 SHAPE = (22, 26, 28)
-
-
-@pytest.fixture(autouse=True)
-def fewer_steps(monkeypatch):
-    """Of the shallow models, which learn these shapes in a few."""
-    monkeypatch.setattr(voxel_classifier, "STEPS", (50, 200))
+pytestmark = pytest.mark.usefixtures("small_training")
 
 
 def densified(path, image, truth, counts=(2, 2, 1), **options):

@@ -26,6 +26,8 @@ from SparseSegNetLib.engine.training.report import by_steps
 from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.engine.training.validation import OPTIMISM
 
+pytestmark = pytest.mark.usefixtures("small_training")
+
 
 def stacked(volume, classes=3, **options):
     return Stacker(PriorMaker(volume, classes), **options).stack(volume.labels, volume.slices)

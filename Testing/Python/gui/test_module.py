@@ -6,6 +6,7 @@ from scenes import SAMPLE, addVolume, annotated, training
 from SparseSegNetLib.scene.sample import loadSample
 
 
+@pytest.mark.full_engine
 def test_the_self_test(slicerApplication):
     import SparseSegNet
 

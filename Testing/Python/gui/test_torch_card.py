@@ -12,6 +12,8 @@ from SparseSegNetLib.client import installation
 from SparseSegNetLib.client import torch_cleanup as torch_remains
 from SparseSegNetLib.client.installation import Installation, missing, steps
 
+pytestmark = pytest.mark.full_engine  # and the real doctor
+
 
 @pytest.fixture(autouse=True)
 def nothingIsInstalledOrRemoved(monkeypatch):

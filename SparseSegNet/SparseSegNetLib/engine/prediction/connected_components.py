@@ -1,4 +1,4 @@
-"""Clean-up on request: pieces of a segment that hang together with nothing that was drawn."""
+"""Removes connected components that touch no annotation, on request."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from scipy import ndimage
 
 from ...annotation.composition import UNLABELLED
 
-ALL_AROUND = np.ones((3, 3, 3), bool)  # pieces that touch at a corner hang together
+ALL_AROUND = np.ones((3, 3, 3), bool)  # 26-connected
 
 
 def keep_main_components(labels: np.ndarray, drawn: np.ndarray) -> int:
-    """Of each segment leave the largest connected piece and every piece of which something was
-    drawn; the others become what is most common around them. In place.
+    """Keeps the largest connected component and every component that touches an annotation.
 
-    labels: uint8 (k, j, i), with what was drawn in it.  drawn: uint8 (k, j, i), 255 = unlabelled.
-    Returns the number of voxels that were changed. None of them was drawn.
+    The other components of each segment become the commonest label around them, in place.
+
+    Args:
+        labels: uint8 (k, j, i), with the annotation in it.
+        drawn: Annotation, uint8 (k, j, i), 255 = unlabelled.
+
+    Returns:
+        The number of voxels that were changed; none of them was annotated.
     """
     before = labels.copy()
     changed = 0

@@ -1,4 +1,4 @@
-"""Where the model says something else than the annotator drew."""
+"""Regions in which the prediction differs from the annotation."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from scipy import ndimage
 
 from ...annotation.composition import UNLABELLED
 
-SMALLEST = 4  # voxels; along every contour single voxels differ, which is nobody's slip
+SMALLEST = 4  # voxels; along every contour single voxels differ, which is no mistake
 MOST = 100
 
 
 def disagreements(predicted: np.ndarray, drawn: np.ndarray) -> list[dict]:
-    """Connected regions of labelled voxels that were predicted otherwise, the largest first.
+    """Finds connected regions of annotated voxels that were predicted otherwise.
 
-    predicted, drawn: uint8 (k, j, i), 255 = unlabelled in `drawn`.
-    Returns at most `MOST` regions of at least `SMALLEST` voxels: voxels, drawn and model (the
-    commonest label of each), voxel (k, j, i), the one deepest inside.
-    A region that is thick inside is rather a slip or a structure not understood than a contour
-    drawn a voxel too wide, so regions are ordered by their voxels off the rim, then by size.
+    A region that is thick inside is rather a mistake or a structure that was not learnt than a
+    contour drawn a voxel too wide, so regions are ordered by their voxels off the rim, then by
+    size.
+
+    Args:
+        predicted: uint8 (k, j, i).
+        drawn: Annotation, uint8 (k, j, i), 255 = unlabelled.
+
+    Returns:
+        At most `MOST` regions of at least `SMALLEST` voxels: voxels, drawn and model (the
+        commonest label of each), voxel (k, j, i), the one deepest inside.
     """
     differs = (drawn != UNLABELLED) & (predicted != drawn) & (predicted != UNLABELLED)
     if not differs.any():

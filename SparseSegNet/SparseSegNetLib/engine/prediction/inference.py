@@ -21,11 +21,15 @@ Step = Callable[[float], None]
 
 
 def tile_starts(size: int, tile: int, overlap: float, period: int = 0) -> list[int]:
-    """First voxels of tiles that cover `size` voxels and overlap by at least that share.
+    """First voxels of the tiles that cover an axis.
 
-    period: tiles start at multiples of it only, and the last may reach beyond the volume. With
-    the period of a network's poolings, valid convolutions give a voxel the same value in
-    whatever tile it lies, so that tiles meet without a seam (Ronneberger 2015, figure 2).
+    Args:
+        size: Voxels to cover.
+        tile: Voxels of a tile.
+        overlap: Share of a tile that it has in common with the next, at least.
+        period: Tiles start at multiples of it only, and the last may reach beyond the volume. With
+            the period of a network's poolings, valid convolutions give a voxel the same value in
+            whatever tile it lies, so that tiles meet without a seam (Ronneberger 2015, figure 2).
     """
     if tile >= size:
         return [0]
@@ -41,7 +45,10 @@ def tile_starts(size: int, tile: int, overlap: float, period: int = 0) -> list[i
 def plan_starts(plan: Plan, size: Sequence[int], tile: Sequence[int]) -> list[list[int]]:
     """`tile_starts` along k, j and i, as a plan's network needs them.
 
-    tile: what comes out of the network.
+    Args:
+        plan: The plan.
+        size: Voxels to cover, (k, j, i).
+        tile: Output of the network for a tile, (k, j, i).
     """
     periods = plan.divisor if any(plan.margin) else (0, 0, 0)
     return [tile_starts(n, t, plan.overlap, d) for n, t, d in zip(size, tile, periods, strict=True)]
@@ -60,7 +67,13 @@ class Predictor:
     """Applies a network to a working volume, tile by tile, as its plan says.
 
     Memory on the device is bounded by one tile's activations; the probabilities of the region
-    are gathered in float32 on the CPU.  smaller: told the new tile (k, j, i) when memory ran out.
+    are gathered in float32 on the CPU.
+
+    Args:
+        network: Gives logits.
+        classes: Labels with background.
+        plan: Of the training.
+        smaller: Called with the new tile (k, j, i) when memory ran out.
     """
 
     def __init__(
@@ -79,10 +92,15 @@ class Predictor:
         high: Sequence[int] | None = None,
         step: Step | None = None,
     ) -> torch.Tensor:
-        """Class probabilities float32 (classes, k, j, i) of the box [low, high).
+        """Predicts class probabilities float32 (classes, k, j, i) of the box [low, high).
 
-        step: called before each tile with the share done, 0 to 1; it may raise to break off.
         Where memory runs out, it begins again with smaller tiles.
+
+        Args:
+            volume: The working volume.
+            low: First voxel, (k, j, i).
+            high: Voxel after the last, (k, j, i); None for the end of the volume.
+            step: Called before each tile with the share done, 0 to 1; it may raise to stop.
         """
         high = volume.shape if high is None else tuple(high)
         work = self._by_planes if self.plan.planar else self._tiled
@@ -108,11 +126,11 @@ class Predictor:
         )
 
     def slice_labels(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
-        """Predicted labels (two axes, in array order) of one slice."""
+        """Predicts the labels (two axes, in array order) of one slice."""
         return self.slice_probabilities(volume, item).argmax(dim=0)
 
     def slice_probabilities(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
-        """Class probabilities (classes, two axes) of one slice, from its surroundings too.
+        """Predicts class probabilities (classes, two axes) of one slice, from its surroundings too.
 
         A network that works on slices sees this slice alone, in its own plane.
         """
@@ -235,7 +253,7 @@ class Predictor:
 
 
 def within(index: torch.Tensor, n: int, mirror: bool) -> torch.Tensor:
-    """Indices brought into 0..n-1: mirrored at the volume's faces (Cicek 2016), or its edge."""
+    """Brings indices into 0..n-1: mirrored at the volume's faces (Cicek 2016), or clamped."""
     if not mirror:
         return index.clamp(0, n - 1)
     index = index % (2 * n)
@@ -245,11 +263,16 @@ def within(index: torch.Tensor, n: int, mirror: bool) -> torch.Tensor:
 def finish(
     probabilities: torch.Tensor, shape: Triple, planes: int = 16
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels and uncertainty on the original grid, a few planes at a time.
+    """Computes labels and uncertainty on the original grid, a few planes at a time.
 
-    probabilities: float32 (classes, k, j, i) on the working grid.  shape: original (k, j, i).
-    Returns labels uint8 and uncertainty uint8 (255 where the two likeliest classes are equally
-    likely, 0 where one is certain), both of `shape`.
+    Args:
+        probabilities: float32 (classes, k, j, i) on the working grid.
+        shape: Original grid (k, j, i).
+        planes: Planes at a time.
+
+    Returns:
+        Labels uint8, and uncertainty uint8 (255 where the two likeliest classes are equally
+        likely, 0 where one is certain), both of `shape`.
     """
     coarse = tuple(probabilities.shape[1:])
     labels = torch.empty(shape, dtype=torch.uint8)

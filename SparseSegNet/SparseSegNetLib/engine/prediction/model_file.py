@@ -18,14 +18,29 @@ KEY = "sparsesegnet"
 
 
 def save_model(path: Path | str, network: torch.nn.Module, about: dict) -> None:
-    """Write a network's weights and buffers with `about` (JSON-able: plan, normalisation,
-    segments, channels, provenance) atomically."""
+    """Writes a network's weights and buffers, atomically.
+
+    Args:
+        path: Of the file.
+        network: The network.
+        about: JSON-able: plan, normalisation, segments, channels, provenance.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     header = {KEY: json.dumps({"schema": SCHEMA, **about}, allow_nan=False)}
     save_tensors(Path(path), network.state_dict(), header)
 
 
 def load_model(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
-    """Weights and description of a model file. Raises InputError when it is none or newer."""
+    """Reads a model file.
+
+    Returns:
+        Weights by name, and the description.
+
+    Raises:
+        InputError: It is no model file, or one of a newer version.
+    """
     try:
         tensors, about = read_tensors(Path(path), KEY)
     except ValueError as error:
