@@ -1,5 +1,6 @@
 """The module file: its self test, its console functions as the documentation shows them."""
 
+import pytest
 import slicer
 from scenes import SAMPLE, addVolume, annotated, training
 
