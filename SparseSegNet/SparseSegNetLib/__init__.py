@@ -1,0 +1,1 @@
+"""SparseSegNet: dense 3D segmentations from a few annotated slices."""

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.ndimage import gaussian_filter, zoom
 
+from report_table import FAINT, INK, draw_table, shortened
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.slices import array_axis
 from surface import render_surface
 
 PLANES = {"k": "xy", "j": "xz", "i": "yz"}
 MARK = "#ff3b6b"  # annotated planes: a colour that no default segment has
-INK, FAINT = "#22262b", "#8a929b"
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -97,9 +97,9 @@ def write_report(
             figure.add_subplot(lower[0]), image, sparse, turned, colors, spacing, window, upward
         )
         _curves(figure.add_subplot(lower[1]), history)
-        _table(figure.add_subplot(lower[2]), names, colors, scores)
+        draw_table(figure.add_subplot(lower[2]), names, colors, scores)
         handles = [
-            Line2D([], [], color=c, lw=2.5, label=_short(n, 26))
+            Line2D([], [], color=c, lw=2.5, label=shortened(n, 26))
             for n, c in zip(names, colors, strict=True)
         ]
         if slices:
@@ -328,52 +328,3 @@ def _surface(box, labels, spacing, colors) -> None:
     box.imshow(render_surface(labels, spacing, colors))
     box.set_title("result in 3D", fontsize=10, pad=6)
     box.axis("off")
-
-
-def _table(box, names, colors, scores: dict | None) -> None:
-    """IoU and Dice per segment on the voxels that were not annotated."""
-    box.axis("off")
-    box.set_xlim(0, 1)
-    box.set_ylim(1, 0)
-    box.set_title("on voxels not annotated" if scores else "segments", fontsize=10, pad=6)
-    lines = min(len(names), 14)
-    step = min(0.115, 0.8 / max(lines + 2, 1))
-    size = 10 if step > 0.08 else 8
-    if scores:
-        for x, head in ((0.8, "IoU"), (1.0, "Dice")):
-            box.text(x, 0.04, head, ha="right", va="center", color=FAINT, fontsize=size)
-    for n, (name, color) in enumerate(list(zip(names, colors, strict=True))[:lines]):
-        y = 0.04 + (n + 1) * step
-        box.plot([0.0, 0.05], [y, y], color=color, lw=5, solid_capstyle="butt")
-        box.text(0.08, y, _short(name, 22), va="center", fontsize=size)
-        if scores:
-            _numbers(box, y, scores.get(name, {}), size)
-    if scores and len(names) > 1:
-        y = 0.04 + (lines + 1.3) * step
-        box.plot([0, 1], [y - 0.62 * step] * 2, color=FAINT, lw=0.8)
-        box.text(0.08, y, "mean", va="center", fontsize=size, fontweight="bold")
-        average = {k: _mean([s.get(k) for s in scores.values()]) for k in ("iou", "dice")}
-        _numbers(box, y, average, size, "bold")
-
-
-def _numbers(box, y, row: dict, size: float, weight: str = "normal") -> None:
-    for x, key in ((0.8, "iou"), (1.0, "dice")):
-        value = row.get(key)
-        box.text(
-            x,
-            y,
-            "-" if value is None else f"{value:.3f}",
-            ha="right",
-            va="center",
-            fontsize=size,
-            fontweight=weight,
-        )
-
-
-def _mean(values) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _short(name: str, length: int) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"

@@ -200,8 +200,10 @@ def report(error: Exception, emit: Callable[..., None]) -> int:
 
 
 def end_process(code: int) -> None:
-    """Ends the process at once: the interpreter takes half a second to take torch down, for which
-    the client would wait."""
+    """Ends the process at once.
+
+    The interpreter takes half a second to take torch down, for which the client would wait.
+    """
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

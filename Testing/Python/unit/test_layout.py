@@ -80,6 +80,17 @@ def test_rooms_are_small(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= most
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(LIB)))
+def test_docstrings_say_what_a_thing_is_or_does(path):
+    """They begin with a noun phrase or a verb, and name parameters in sections."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            text = ast.get_docstring(node) or ""
+            assert not re.match(r"(What|Whether|Where|How|Why|Which)\b", text), text
+            if not getattr(node, "name", "").startswith("_"):
+                assert not re.search(r"^[a-z_]+: .*\.  [a-z_]+: ", text, re.MULTILINE), text
+
+
 def test_cmake_lists_exactly_the_files_there_are():
     text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
 

@@ -1,0 +1,1 @@
+"""Device, memory, number formats, losses, optimisers, metrics, tensors on disk."""

@@ -1,4 +1,4 @@
-"""Memory that is free, and what the C library does with memory that was freed."""
+"""Free memory, and how the C library reuses memory that was freed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MMAP_MAX, TRIM_THRESHOLD = -4, -1  # of mallopt, from glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what tensors leave for those that follow.
+    """Lets the C library keep the memory of freed tensors for those that follow.
 
     glibc maps large blocks anew each time and gives them back at once. On volumes of millions of
     voxels that took more than a third of the time (docs/lab/short-budgets.md). Other systems'
@@ -29,7 +29,7 @@ def keep_freed_memory() -> None:
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes of memory that are free now, on the device (for the CPU: of the machine)."""
+    """Bytes of free memory on the device (for the CPU: of the machine)."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     if os.name == "nt":

@@ -27,11 +27,12 @@ def halved(box: Triple, divisor: Triple) -> Triple | None:
 
 
 def round_up(box: Triple, divisor: Triple) -> Triple:
+    """The smallest box of at least this size whose sides are multiples of the divisor."""
     return tuple(-(-n // d) * d for n, d in zip(box, divisor, strict=True))
 
 
 def working_shape(shape: Triple, spacing: tuple[float, ...], voxels: float) -> Triple:
-    """The shape of at most about `voxels` voxels to which a volume is reduced, finest axes first.
+    """Shape of at most about `voxels` voxels to which a volume is reduced, finest axes first.
 
     Axes are only reduced to the spacing of the thicker ones before all are reduced together, so
     a stack of thick slices keeps its slices.

@@ -10,8 +10,15 @@ from ...errors import EngineError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for 'auto' (CUDA, then Apple's MPS if it can do 3D convolutions, then CPU) or
-    for an explicit name. Raises EngineError 'no-device' when that one cannot be used."""
+    """Chooses the device that the engine computes on.
+
+    Args:
+        name: 'auto' for CUDA, then Apple's MPS if it can do 3D convolutions, then CPU; or an
+            explicit name such as 'cuda:1'.
+
+    Raises:
+        EngineError: 'no-device', when the named one cannot be used.
+    """
     if name == "auto":
         for kind in ("cuda", "mps"):
             if _available(kind) and _works(torch.device(kind)) is None:
@@ -40,7 +47,7 @@ def _available(kind: str) -> bool:
 
 
 def _works(device: torch.device) -> str | None:
-    """Why a small 3D convolution, forward and backward, fails on the device; None if it works."""
+    """The reason why a small 3D convolution fails on the device; None if it works."""
     if device.type == "cpu":
         return None
     try:
@@ -52,7 +59,7 @@ def _works(device: torch.device) -> str | None:
 
 
 def prepare_threads() -> int:
-    """Let torch use the cores that this process may run on; returns their number."""
+    """Lets torch use the cores that this process may run on; returns their number."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows

@@ -22,8 +22,13 @@ def masked_cross_entropy(
 ) -> torch.Tensor:
     """Softmax cross-entropy averaged over labelled voxels (Cicek 2016, section 3).
 
-    weights: optional (c,) class weights, by which the average is weighted.  Without a labelled
-    voxel the loss is 0.
+    Args:
+        logits: float (n, c, k, j, i).
+        labels: Integer (n, k, j, i), 255 = unlabelled.
+        weights: Class weights (c,) by which the average is weighted, or None.
+
+    Returns:
+        The loss; 0 without a labelled voxel.
     """
     total = F.cross_entropy(
         logits, labels.long(), weights, ignore_index=UNLABELLED, reduction="sum"
@@ -56,8 +61,13 @@ def masked_dice_loss(
 
     Every sum runs over the labelled voxels of the whole batch ('batch Dice', which is steadier
     for rare classes). Classes without a labelled voxel in the batch are left out: their Dice
-    would only say that nothing was predicted where nothing was asked.
-    smooth: voxels added to numerator and denominator.
+    would mean nothing.
+
+    Args:
+        logits: float (n, c, k, j, i).
+        labels: Integer (n, k, j, i), 255 = unlabelled.
+        smooth: Voxels added to numerator and denominator.
+        background: Whether the background counts as a class.
     """
     first = 0 if background else 1
     chance, truth = (t[:, first:] for t in _labelled(logits, labels))
@@ -69,9 +79,12 @@ def masked_dice_loss(
 def vnet_dice(chance: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """D = 2 sum(p g) / (sum(p^2) + sum(g^2)) over the first axis (Milletari 2016, section 3).
 
-    chance, truth: float (voxels, ...).  Its gradient is
-    2 (g_j (sum p^2 + sum g^2) - 2 p_j sum(p g)) / (sum p^2 + sum g^2)^2.
-    Where nothing is labelled and nothing predicted D is 0.
+    Its gradient is 2 (g_j (sum p^2 + sum g^2) - 2 p_j sum(p g)) / (sum p^2 + sum g^2)^2. Where
+    nothing is labelled and nothing predicted D is 0.
+
+    Args:
+        chance: Probabilities, float (voxels, ...).
+        truth: One-hot labels, float (voxels, ...).
     """
     total = (chance * chance).sum(dim=0) + (truth * truth).sum(dim=0)
     return 2 * (chance * truth).sum(dim=0) / total.clamp_min(torch.finfo(total.dtype).tiny)
@@ -93,7 +106,12 @@ def fcn_dice_loss(
     """(1/L) sum over l of w_l L_l with L_l = -2 sum(p r) / (sum(p) + sum(r)) (Roth 2018, II-C).
 
     Over the labelled voxels of the batch and all L classes with background; from -1 (all right)
-    to 0.  weights: optional (c,) w_l, 1 as published.
+    to 0.
+
+    Args:
+        logits: float (n, c, k, j, i).
+        labels: Integer (n, k, j, i), 255 = unlabelled.
+        weights: (c,) w_l; None for 1, as published.
     """
     chance, truth = _labelled(logits, labels)
     total = chance.sum(dim=0) + truth.sum(dim=0)
@@ -108,11 +126,16 @@ def _mean_of_present(values: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
 
 
 def balancing_weights(labels: torch.Tensor, classes: int, power: float) -> torch.Tensor:
-    """Class weights (classes,) from labelled voxels: frequency to the power -`power`, so that 0
-    leaves the classes as they are and 1 gives each the same influence (Cicek 2016, section 3).
-    Scaled to leave the mean weight of a labelled voxel at 1.
+    """Class weights that balance frequent and rare classes (Cicek 2016, section 3).
 
-    labels: integer, any shape, 255 = unlabelled.
+    Args:
+        labels: Integer, any shape, 255 = unlabelled.
+        classes: Labels with background.
+        power: Weights are the frequency to minus this power: 0 leaves the classes as they are, 1
+            gives each the same influence.
+
+    Returns:
+        float32 (classes,), scaled so that the mean weight of a labelled voxel is 1.
     """
     flat = labels.flatten().long()
     # Counted on the device: bincount would make it wait for the CPU.
@@ -124,7 +147,7 @@ def balancing_weights(labels: torch.Tensor, classes: int, power: float) -> torch
 
 
 def auto_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The loss of the `auto` network: balanced cross-entropy + Dice, both over labelled voxels.
+    """Loss of the `auto` network: balanced cross-entropy + Dice, both over labelled voxels.
 
     Half-way balancing: without any, classes of a few voxels are not learnt within the first
     minutes; with all of it the frequent ones suffer (docs/lab/ablation.md).
@@ -146,5 +169,10 @@ LOSSES: dict[str, Callable[[torch.Tensor], Loss]] = {
 
 
 def make_loss(name: str, weights: torch.Tensor) -> Loss:
-    """The loss of that name.  weights: (c,) class weights that balance the training set."""
+    """Makes a loss.
+
+    Args:
+        name: A key of `LOSSES`.
+        weights: Class weights (c,) that balance the training set.
+    """
     return LOSSES[name](weights)

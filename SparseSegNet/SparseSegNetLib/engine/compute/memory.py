@@ -1,4 +1,4 @@
-"""What is done when memory runs out: free what is held, make something smaller, try again."""
+"""Out of memory: free what is held, make something smaller, try again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REMEDY = (
 
 
 def release(device: torch.device) -> None:
-    """Give back what the device's allocator keeps for later."""
+    """Frees what the device's allocator keeps for later."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -30,16 +30,25 @@ def release(device: torch.device) -> None:
 def retry_smaller(
     action: Callable[[], Result],
     smaller: Callable[[], str | None],
-    told: Callable[[str], None],
+    report: Callable[[str], None],
     device: torch.device,
     doing: str,
 ) -> Result:
-    """The result of an action, tried again with less where memory runs out.
+    """Does something, again with less where memory runs out.
 
-    smaller: makes something smaller for the next attempt and says what it was; None when nothing
-    can be made smaller any more.  told: is told what was made smaller.  doing: what the action is,
-    for the error.
-    Raises EngineError 'out-of-memory' when even the smallest does not fit.
+    Args:
+        action: Does it.
+        smaller: Makes something smaller for the next attempt and returns a message; None when
+            nothing can be made smaller any more.
+        report: Called with that message.
+        device: That the memory belongs to.
+        doing: Names the action in the error.
+
+    Returns:
+        The result of the action.
+
+    Raises:
+        EngineError: 'out-of-memory', when even the smallest does not fit.
     """
     tried: list[str] = []
     while True:
@@ -51,9 +60,9 @@ def retry_smaller(
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
         # Outside of the handler: the exception's frames hold the tensors of the failed attempt.
         release(device)
-        said = smaller()
-        if said is None:
+        message = smaller()
+        if message is None:
             so = f" Tried: {'; '.join(tried)}." if tried else ""
             raise EngineError("out-of-memory", f"out of memory while {doing} ({text}).{so}", REMEDY)
-        tried.append(said)
-        told(said)
+        tried.append(message)
+        report(message)

@@ -12,10 +12,15 @@ def overlap(
 ) -> list[dict]:
     """IoU = TP / (TP + FN + FP) (Cicek 2016) and Dice = 2 TP / (2 TP + FN + FP) per segment.
 
-    prediction, truth: integer arrays of one shape.  classes: K; labels 1..K are scored.
-    mask: optional boolean array; only voxels where it holds count.
-    Returns K dictionaries with iou, dice (None when the class is in neither array) and voxels
-    (of the class in `truth`).
+    Args:
+        prediction: Integer array.
+        truth: Integer array of the same shape.
+        classes: K; labels 1..K are scored.
+        mask: Boolean array of the voxels that count; None for all.
+
+    Returns:
+        K dictionaries with iou, dice (None when the class is in neither array) and voxels (of the
+        class in `truth`).
     """
     if mask is not None:
         prediction, truth = prediction[mask], truth[mask]
@@ -34,6 +39,6 @@ def overlap(
 
 
 def mean(values) -> float | None:
-    """Mean of the values that are there (None is left out); None when there is none."""
+    """Mean of the values without None; None when there are no others."""
     known = [v for v in values if v is not None and not math.isnan(v)]
     return sum(known) / len(known) if known else None

@@ -15,13 +15,16 @@ HOPELESS = 2.0  # times as slow as the fastest number format: not tried with the
 
 
 def number_formats(device: torch.device) -> list[str]:
-    """Number formats worth trying for convolutions; the probe decides."""
+    """Number formats that the device may be fast in; the probe decides."""
     return ["float32"] if device.type == "mps" else ["bfloat16", "float32"]
 
 
 def tried(trials: list[Callable[[], Result]]) -> list[Result]:
-    """The results of those trials that the device can do. The last one, float32, must do: what it
-    raises is raised, and so is memory that runs out."""
+    """Results of those trials that the device supports.
+
+    Raises:
+        Exception: What the last trial, float32, raises; and memory that runs out in any.
+    """
     found = []
     for number, trial in enumerate(trials):
         try:
@@ -33,7 +36,7 @@ def tried(trials: list[Callable[[], Result]]) -> list[Result]:
 
 
 def convolution_times(device: torch.device) -> list[tuple[float, str]]:
-    """Seconds of a small convolution in each number format that the device can do."""
+    """Seconds of a small convolution in each number format that the device supports."""
     return tried(
         [
             lambda name=name: (_convolution_seconds(device, name), name)
@@ -43,8 +46,11 @@ def convolution_times(device: torch.device) -> list[tuple[float, str]]:
 
 
 def candidate_formats(device: torch.device) -> list[str]:
-    """Number formats worth a trial with the network, float32 the last. A processor without
-    instructions for bfloat16 emulates it, and a single step with the network takes many seconds."""
+    """Number formats worth a trial with the network, float32 the last.
+
+    A processor without instructions for bfloat16 emulates it, and a single step with the network
+    takes many seconds.
+    """
     times = convolution_times(device)
     most = HOPELESS * min(times)[0]
     return [name for seconds, name in times if seconds <= most or name == "float32"]
@@ -67,7 +73,7 @@ def _convolution_seconds(device: torch.device, dtype: str) -> float:
 
 
 def channels_last(network: torch.nn.Module) -> torch.nn.Module:
-    """The network with its weights laid out as the fast convolutions want them."""
+    """Lays the weights of a network out in the memory format that is fast; returns it."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in network.parameters():
         if parameter.dim() in formats:

@@ -1,4 +1,4 @@
-"""How weights are laid out, stepped and slowed down."""
+"""Optimisers."""
 
 from __future__ import annotations
 
@@ -38,11 +38,13 @@ class AdamW:
         self.state: dict[int, dict[str, torch.Tensor]] = {}  # by place among the weights
 
     def zero_grad(self) -> None:
+        """Forgets the gradients."""
         for weight in self.param_groups[0]["params"]:
             weight.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
+        """Takes an optimisation step."""
         group = self.param_groups[0]
         moved = [(n, w) for n, w in enumerate(group["params"]) if w.grad is not None]
         for number, weight in moved:
@@ -70,12 +72,17 @@ class AdamW:
         )
 
     def state_dict(self) -> dict:
+        """The state, in the form of torch's optimisers."""
         group = self.param_groups[0]
         places = list(range(len(group["params"])))
         return {"state": self.state, "param_groups": [group | {"params": places}]}
 
     def load_state_dict(self, state: dict) -> None:
-        """Raises ValueError for a state of other weights."""
+        """Restores a state.
+
+        Raises:
+            ValueError: The state belongs to other weights.
+        """
         weights = self.param_groups[0]["params"]
         for number, entries in state["state"].items():
             if number >= len(weights) or entries["exp_avg"].shape != weights[number].shape:
@@ -95,7 +102,7 @@ class AdamW:
 
 
 def make_optimiser(plan: Plan, network: torch.nn.Module) -> torch.optim.Optimizer | AdamW:
-    """The plan's optimiser for a network's weights."""
+    """Makes the plan's optimiser for a network's weights."""
     weights, rate = network.parameters(), plan.learning_rate
     if plan.optimiser == "sgd":
         return torch.optim.SGD(weights, rate, plan.momentum, weight_decay=plan.weight_decay)
@@ -112,9 +119,13 @@ def move_optimiser(
     after: list[torch.nn.Parameter],
     device: torch.device,
 ) -> None:
-    """Take an optimiser's state to the device where its weights are now, in the same order.
+    """Moves an optimiser's state to the device where its weights are now, in the same order.
 
-    before, after: the weights; torch may have made new ones when the network was moved.
+    Args:
+        optimiser: The optimiser.
+        before: The weights before the network was moved.
+        after: The weights now; torch may have made new ones.
+        device: Where they are.
     """
     optimiser.param_groups[0]["params"] = after
     for old, new in zip(before, after, strict=True):

@@ -1,4 +1,4 @@
-"""From an exception to a cause and a remedy in the user's words."""
+"""Cause and remedy of an exception, in the user's words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import errno
 
 from ...errors import EngineError
 
-# What an error's text says (in lower case), the code that stands for it, cause and remedy.
-SAID = (
+# Parts of an error's text (in lower case), code, cause and remedy.
+KNOWN_ERRORS = (
     (
         ("no kernel image", "is not compatible with the current pytorch"),
         "gpu-not-supported",
@@ -63,7 +63,7 @@ HALF = "Install torch and safetensors again: 'pip install --force-reinstall torc
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on whatever device."""
+    """True if an exception means that memory ran out, on whatever device."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
@@ -73,15 +73,17 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def not_supported(error: BaseException) -> bool:
-    """Whether an exception of an operation says that the device cannot do it, in this number
-    format for instance, rather than that memory ran out."""
+    """True if an exception means that the device does not support an operation.
+
+    Its number format, for instance; memory that runs out is another matter.
+    """
     return isinstance(error, (RuntimeError, NotImplementedError, TypeError)) and not out_of_memory(
         error
     )
 
 
 def disk_full(error: OSError) -> bool:
-    """Whether a file could not be written since the disk, or a quota, is full."""
+    """True if a file could not be written since the disk, or a quota, is full."""
     return error.errno in (
         errno.ENOSPC,
         errno.EFBIG,
@@ -90,7 +92,7 @@ def disk_full(error: OSError) -> bool:
 
 
 def path_too_long(error: OSError) -> bool:
-    """Whether a path is longer than the system takes (on Windows 260 characters)."""
+    """True if a path is longer than the system takes (on Windows 260 characters)."""
     return (
         error.errno == errno.ENAMETOOLONG
         or getattr(error, "winerror", None) == 206
@@ -121,7 +123,7 @@ def classify(error: BaseException) -> EngineError:
             "Choose a run folder with a shorter name.",
         )
     if isinstance(error, (ImportError, OSError, RuntimeError)):
-        for words, code, cause, remedy in SAID:
+        for words, code, cause, remedy in KNOWN_ERRORS:
             if any(word in str(error).lower() for word in words):
                 return EngineError(code, f"{cause} ({text}).", remedy)
     if isinstance(error, ImportError) or (

@@ -8,7 +8,7 @@ WARM_UP = 0.05  # share of the training
 
 
 def schedule(fraction: float) -> float:
-    """Learning rate over its peak: a short warm-up, then a half cosine down to 1 %."""
+    """Learning rate over its peak: a short warm-up, then half a cosine down to 1 %."""
     if fraction < WARM_UP:
         return 0.1 + 0.9 * fraction / WARM_UP
     done = (fraction - WARM_UP) / (1 - WARM_UP)
@@ -16,8 +16,11 @@ def schedule(fraction: float) -> float:
 
 
 def one_cycle(step: int, steps: int) -> tuple[float, float]:
-    """Learning rate over its peak and Adam's first beta (Smith and Topin 2019): up from 1/25 in
-    the first 30 %, then down to nearly nothing, while beta goes the other way, 0.95 to 0.85."""
+    """Learning rate over its peak and Adam's first beta (Smith and Topin 2019).
+
+    The rate goes up from 1/25 in the first 30 %, then down to nearly nothing, while beta goes the
+    other way, 0.95 to 0.85.
+    """
 
     def between(start: float, end: float, part: float) -> float:
         return end + (start - end) / 2 * (1 + math.cos(math.pi * part))

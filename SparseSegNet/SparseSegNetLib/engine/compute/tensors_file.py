@@ -21,7 +21,16 @@ WINDOWS_FULL = (39, 112)  # its error numbers for a full disk
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, str]) -> None:
-    """Write a .safetensors file atomically. Raises OSError when it cannot be written."""
+    """Writes a .safetensors file atomically.
+
+    Args:
+        path: Of the file.
+        tensors: By name.
+        header: Entries of the file's header.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     copies = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
     with atomic_path(path, ".safetensors") as temporary:
         try:
@@ -35,8 +44,14 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict[str,
 
 
 def read_tensors(path: Path, key: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors of a .safetensors file and the JSON object in its header under `key`. Raises
-    ValueError for any other file."""
+    """Reads a .safetensors file.
+
+    Returns:
+        The tensors by name, on the CPU, and the JSON object in the header under `key`.
+
+    Raises:
+        ValueError: It is no such file.
+    """
     try:
         if not path.is_file():
             raise ValueError("there is no such file")

@@ -1,4 +1,4 @@
-"""Seconds that work on a device takes."""
+"""Time that a device takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def seconds_taken(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds that an action takes, with all that it gave the device to do."""
+    """Seconds that an action takes, with all that it queues on the device."""
     synchronize(device)
     begun = time.perf_counter()
     action()
@@ -18,7 +18,7 @@ def seconds_taken(action: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was given (needed only to measure time)."""
+    """Waits until the device has done all that is queued (needed to measure time)."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,0 +1,1 @@
+"""Inputs, preprocessing, sampling and augmentation."""

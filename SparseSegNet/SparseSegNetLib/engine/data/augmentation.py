@@ -15,10 +15,17 @@ from .deformation import bspline_field, control_cells, random_controls
 def random_affine(
     strength: Strength, spacing: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
-    """A random 3x3 matrix from patch offsets to volume offsets, both in voxels (k, j, i).
+    """Draws a matrix from patch offsets to volume offsets, both in voxels (k, j, i).
 
     The rotation and scaling act in mm, so that anisotropic voxels are not sheared.
-    spacing: (3,) mm along k, j, i.  Returns float32 (3, 3) on the CPU.
+
+    Args:
+        strength: Of the augmentation.
+        spacing: (3,) mm along k, j, i.
+        generator: Of random numbers.
+
+    Returns:
+        float32 (3, 3) on the CPU.
     """
     angle, size, mirror = torch.rand((3, 3), generator=generator)
     rotation = torch.eye(3)
@@ -47,7 +54,7 @@ def elastic_offsets(
     generator: torch.Generator,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor | None:
-    """Smooth random displacements (k, j, i, 3) in voxels on the device, None if switched off."""
+    """Draws smooth displacements (k, j, i, 3) in voxels on the device; None if switched off."""
     if strength.elastic <= 0:
         return None
     finest = spacing.min() / spacing
@@ -84,8 +91,10 @@ def sample_coordinates(
 def resample_image(
     image: torch.Tensor, coordinates: torch.Tensor, mirror: bool = False
 ) -> torch.Tensor:
-    """Trilinear samples (c, *patch) of an image (c, k, j, i); beyond the border its edge, or its
-    mirror image."""
+    """Trilinear samples (c, *patch) of an image (c, k, j, i).
+
+    Beyond the border the image is continued with its edge, or mirrored.
+    """
     size = torch.tensor(image.shape[1:], dtype=torch.float32, device=image.device)
     # grid_sample counts x first and puts -1 and 1 at the outer faces of the border voxels.
     grid = ((2 * coordinates + 1) / size - 1).flip(-1)
@@ -144,7 +153,7 @@ def quantiles(image: torch.Tensor) -> torch.Tensor:
 def match_histogram(
     patch: torch.Tensor, source: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
-    """Map a patch (c, k, j, i) of a volume with quantiles `source` to those of another volume.
+    """Maps a patch (c, k, j, i) of a volume with quantiles `source` to those of another volume.
 
     Both (c, QUANTILES); piecewise linear in between (Milletari 2016, section 4.1).
     """

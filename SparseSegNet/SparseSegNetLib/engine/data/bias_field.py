@@ -13,10 +13,15 @@ FIT_VOXELS = 64**3
 def correct_bias(
     image: np.ndarray, spacing: tuple[float, float, float], check: Callable[[], None] = lambda: None
 ) -> np.ndarray:
-    """The image divided by its bias field, channel by channel.
+    """Divides an image by its bias field, channel by channel.
 
-    image: (c, k, j, i), real.  spacing: mm along k, j, i.  check: called at each iteration; it
-    may raise to break off.  Returns float32 (c, k, j, i). A constant channel stays as it is.
+    Args:
+        image: (c, k, j, i), real.
+        spacing: mm along k, j, i.
+        check: Called at each iteration; it may raise to stop.
+
+    Returns:
+        float32 (c, k, j, i). A constant channel stays as it is.
     """
     out = np.empty(image.shape, np.float32)
     for channel, pixels in enumerate(image):

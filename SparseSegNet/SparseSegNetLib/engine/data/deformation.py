@@ -11,10 +11,12 @@ from ...annotation.geometry import Triple
 
 
 def control_cells(patch: Triple, spacing: float) -> Triple:
-    """How many cells of a control grid, `spacing` voxels each, cover a patch (k, j, i).
+    """Number of cells of a control grid that cover a patch, (k, j, i).
 
-    spacing: voxels between control points; 0 is one cell over the whole patch, which has 2x2x2
-    control points at its corners (Milletari 2016).
+    Args:
+        patch: Voxels, (k, j, i).
+        spacing: Voxels between control points; 0 is one cell over the whole patch, which has 2x2x2
+            control points at its corners (Milletari 2016).
     """
     return tuple(1 if n < 2 or not spacing else math.ceil((n - 1) / spacing) for n in patch)
 
@@ -22,12 +24,19 @@ def control_cells(patch: Triple, spacing: float) -> Triple:
 def random_controls(
     cells: Triple, kind: str, amount: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
-    """Random displacements (3, ck + 3, cj + 3, ci + 3) at the control points.
+    """Draws displacements at the control points.
 
-    A cubic B-spline over n cells has n + 3 control points, one before and one after the
-    n + 1 corners of the cells.  kind: 'normal' with standard deviation `amount`, or 'uniform'
-    from -amount to amount.  amount: (3,) voxels along k, j, i.  On the CPU, so that a seed gives
-    the same on every device.
+    A cubic B-spline over n cells has n + 3 control points, one before and one after the n + 1
+    corners of the cells.
+
+    Args:
+        cells: Of the control grid, (k, j, i).
+        kind: 'normal' with standard deviation `amount`, or 'uniform' from -amount to amount.
+        amount: (3,) voxels along k, j, i.
+        generator: Of random numbers, on the CPU, so that a seed gives the same on every device.
+
+    Returns:
+        float32 (3, ck + 3, cj + 3, ci + 3).
     """
     shape = (3, *(n + 3 for n in cells))
     if kind == "normal":
@@ -42,11 +51,14 @@ def random_controls(
 def bspline_field(
     controls: torch.Tensor, patch: Triple, spacing: float, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """Displacements (*patch, 3) in voxels (k, j, i), evaluated on the device.
+    """Evaluates displacements (*patch, 3) in voxels (k, j, i) on the device.
 
-    controls: from `random_controls`; the control points are the spline's coefficients, as in
-    SimpleITK's BSplineTransform.  spacing: as in `control_cells`; the grid's middle is the
-    patch's.
+    Args:
+        controls: From `random_controls`; the control points are the spline's coefficients, as in
+            SimpleITK's BSplineTransform.
+        patch: Voxels, (k, j, i).
+        spacing: As in `control_cells`; the grid's middle is the patch's.
+        device: Of the result.
     """
     field = controls.to(device)
     for axis, n in enumerate(patch, start=1):

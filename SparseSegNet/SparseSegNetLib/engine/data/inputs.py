@@ -1,4 +1,4 @@
-"""The volumes of a run, as the engine holds them while it trains."""
+"""The volumes of a run while it trains."""
 
 from __future__ import annotations
 
@@ -22,8 +22,15 @@ SAME_SPACING = 0.05  # spacings that differ by less count as the same
 class Inputs:
     """The run's volumes and their labels. Numbers count from 0 here, from 1 in the folder.
 
-    trained: the numbers of the annotated ones, in the order in which a trainer has them.
-    Raises InputError for volumes that cannot be learnt from.
+    Args:
+        folder: The run folder.
+
+    Attributes:
+        items: All volumes.
+        trained: The numbers of the annotated ones, in the order in which a trainer has them.
+
+    Raises:
+        InputError: The volumes cannot be trained on.
     """
 
     def __init__(self, folder: RunFolder):
@@ -42,15 +49,19 @@ class Inputs:
         check_trainable(np.concatenate([np.unique(array) for array in labels]), self.folder.names)
 
     def prepare(self, n4: bool, check: Callable[[], None]) -> None:
-        """Correct the bias field where wanted, and measure the intensities. check: called in
-        between; it may raise to break off."""
+        """Corrects the bias field where wanted, and measures the intensities.
+
+        Args:
+            n4: Whether to correct the bias field.
+            check: Called in between; it may raise to stop.
+        """
         if n4:
             for item in self.items:
                 item.image = correct_bias(item.image, item.geometry.spacing_kji, check)
         self.normalisations = [Normalisation.measure(item.image) for item in self.items]
 
     def fingerprint(self, classes: int) -> Fingerprint:
-        """Of the first annotated volume."""
+        """Fingerprint of the first annotated volume."""
         item = self.items[self.trained[0]]
         return Fingerprint.of(
             item.labels,
@@ -62,11 +73,14 @@ class Inputs:
         )
 
     def volume(self, number: int, shape: Triple, device: torch.device) -> WorkingVolume:
+        """A volume on a working grid of this shape (k, j, i)."""
         return working_volume(self.items[number], shape, self.normalisations[number], device)
 
     def volume_like(self, number: int, plan: Plan, device: torch.device) -> WorkingVolume:
-        """Another volume on the working grid that the plan gives it: at the plan's spacing, or
-        its own if that is nearly the same."""
+        """Another volume on a working grid with the plan's spacing.
+
+        Its own grid if that is nearly the same.
+        """
         item = self.items[number]
         shape, spacing = item.labels.shape, item.geometry.spacing_kji
         wanted = tuple(
@@ -78,8 +92,11 @@ class Inputs:
         return self.volume(number, shape if near else wanted, device)
 
     def reread(self, number: int) -> None:
-        """Take in labels that were changed in the folder. Raises InputError, and keeps those
-        that there were, when nothing could be learnt any more."""
+        """Reads labels that were changed in the folder.
+
+        Raises:
+            InputError: Nothing could be trained on any more; the labels stay as they were.
+        """
         labels, slices = self.folder.read_labels(number + 1), self.folder.read_slices(number + 1)
         self._check([labels if n == number else item.labels for n, item in enumerate(self.items)])
         self.items[number].labels, self.items[number].slices = labels, slices
@@ -87,7 +104,7 @@ class Inputs:
     def labels_for(
         self, number: int, volume: WorkingVolume
     ) -> tuple[torch.Tensor, list[AnnotatedSlice]]:
-        """The labels as they are now, uint8 (k, j, i), and slices on a volume's working grid."""
+        """The labels as they are now, uint8 (k, j, i), and the slices, on a working grid."""
         item = self.items[number]
         labels = torch.from_numpy(labels_on(item.labels, volume.shape)).to(volume.labels.device)
         return labels, slices_on(item.slices, item.labels.shape, volume.shape)

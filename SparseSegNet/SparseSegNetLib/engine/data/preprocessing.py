@@ -1,4 +1,4 @@
-"""From a volume's voxels to what the network sees: normalised intensities on a working grid."""
+"""Preprocessing: normalised intensities on the working grid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLE = 2_000_000
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Per channel: clip to [low, high], subtract mean, divide by sd."""
+    """Normalisation per channel: clip to [low, high], subtract mean, divide by sd."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -31,7 +31,7 @@ class Normalisation:
 
     @classmethod
     def measure(cls, image: np.ndarray) -> Normalisation:
-        """From an image (c, k, j, i); large ones are sampled at regular intervals."""
+        """Measures an image (c, k, j, i); large ones are sampled at regular intervals."""
         columns = []
         for channel in image:
             step = max(1, round((channel.size / SAMPLE) ** (1 / 3)))
@@ -46,7 +46,7 @@ class Normalisation:
         return cls(*map(tuple, zip(*columns, strict=True)))
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """float32 (c, k, j, i), zero mean and unit variance."""
+        """Normalises an image (c, k, j, i) to float32 with zero mean and unit variance."""
         out = np.empty(image.shape, np.float32)
         for n, channel in enumerate(image):
             np.clip(channel, self.low[n], self.high[n], out=out[n], casting="unsafe")
@@ -57,12 +57,14 @@ class Normalisation:
 
 @dataclass(eq=False)  # two volumes are the same only if they are one
 class WorkingVolume:
-    """A volume as the network sees it, on the device.
+    """A volume on the working grid and on the device.
 
-    image: float32 (c, k, j, i), normalised, on the working grid.  labels: uint8 (k, j, i) on the
-    same grid.  spacing: mm along k, j, i of the working grid.  full_shape: the shape of the
-    original grid; equal to the working shape when nothing was reduced.  slices: the annotated
-    ones, on the working grid.
+    Attributes:
+        image: float32 (c, k, j, i), normalised.
+        labels: uint8 (k, j, i), 255 = unlabelled.
+        spacing: (3,) mm along k, j, i.
+        full_shape: The original grid; equal to the working grid when nothing was resampled.
+        slices: The annotated ones, on the working grid.
     """
 
     image: torch.Tensor
@@ -73,15 +75,20 @@ class WorkingVolume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """The working grid (k, j, i)."""
         return tuple(self.labels.shape)
 
 
 def working_volume(
     item: RunInput, shape: Triple, normalisation: Normalisation, device: torch.device
 ) -> WorkingVolume:
-    """An input as the network sees it: normalised and, where `shape` differs, resampled.
+    """Makes a working volume: normalised and, where `shape` differs, resampled.
 
-    shape: of the working grid (k, j, i); it covers the same extent as the input.
+    Args:
+        item: The input.
+        shape: Of the working grid (k, j, i); it covers the same extent as the input.
+        normalisation: Of the intensities.
+        device: Of the result.
     """
     labels, spacing = item.labels, item.geometry.spacing_kji
     full = tuple(labels.shape)
@@ -105,8 +112,11 @@ def working_volume(
 
 
 def labels_on(labels: np.ndarray, shape: Triple) -> np.ndarray:
-    """Labels uint8 (k, j, i) on another grid over the same extent: axes that become shorter are
-    reduced (see `reduce_labels`), along the others the nearest voxel is taken."""
+    """Labels uint8 (k, j, i) on another grid over the same extent.
+
+    Axes that become shorter are reduced (see `reduce_labels`), along the others the nearest voxel
+    is taken.
+    """
     labels = reduce_labels(
         labels, tuple(min(n, m) for n, m in zip(labels.shape, shape, strict=True))
     )
@@ -117,7 +127,7 @@ def labels_on(labels: np.ndarray, shape: Triple) -> np.ndarray:
 
 
 def slices_on(slices: list[AnnotatedSlice], shape: Triple, working: Triple) -> list[AnnotatedSlice]:
-    """The annotated slices (whole planes) on another grid; (k, j, i) shapes.
+    """Annotated slices (whole planes) on another grid; shapes are (k, j, i).
 
     On a coarser grid slices that fall together count once, on a finer one the middle one of the
     planes that a slice became is taken.
@@ -130,9 +140,12 @@ def slices_on(slices: list[AnnotatedSlice], shape: Triple, working: Triple) -> l
 
 
 def coarse_index(index, size: int, working: int):
-    """On an axis of `working` voxels, the one in which the middle of voxel `index` of `size` lies.
+    """Index on an axis of another size of the voxel that holds the middle of voxel `index`.
 
-    index: a number, or an array of integers.
+    Args:
+        index: A number, or an array of integers.
+        size: Voxels of the axis that it counts on.
+        working: Voxels of the other axis, over the same extent.
     """
     return (2 * index + 1) * working // (2 * size)
 
@@ -142,7 +155,10 @@ def reduce_labels(labels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray
 
     A slice one voxel thick would be missed by nearest-neighbour sampling; here no labelled voxel
     is lost. Ties go to the higher label, so that thin structures survive against background.
-    labels: uint8 (k, j, i), 255 = unlabelled.  Returns uint8 of `shape`.
+
+    Args:
+        labels: uint8 (k, j, i), 255 = unlabelled.
+        shape: Of the coarser grid.
     """
     if tuple(labels.shape) == tuple(shape):
         return labels
@@ -168,9 +184,11 @@ def grid_positions(indices: Sequence[torch.Tensor], shape: tuple[int, int, int])
 
 
 def position_channels(coordinates: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
-    """Where each voxel lies in its volume, from -1 to 1: float32 (3, k, j, i).
+    """Position of each voxel in its volume, from -1 to 1: float32 (3, k, j, i).
 
-    coordinates: voxel coordinates (k, j, i, 3) on a grid of `shape`.
+    Args:
+        coordinates: Voxel coordinates (k, j, i, 3).
+        shape: Of the grid that they are on.
     """
     size = torch.tensor(shape, dtype=torch.float32, device=coordinates.device)
     return ((2 * coordinates + 1) / size - 1).movedim(-1, 0)

@@ -1,4 +1,4 @@
-"""Which patches to train on: each holds labelled voxels, and classes come in turn."""
+"""Sampling of training patches: each holds labelled voxels, and classes come in turn."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ FAVOURED_PATCHES = 1000
 class Sampler:
     """Draws augmented training patches from working volumes.
 
-    volumes: at least one with labelled voxels.  classes: with background.  plan: says how large
-    a patch is, how far it is varied and what else the network sees.
+    Args:
+        volumes: At least one with labelled voxels.
+        classes: Labels with background.
+        plan: Gives the patch, the augmentation and further channels.
+        generator: Of random numbers.
     """
 
     def __init__(
@@ -33,7 +36,7 @@ class Sampler:
         self.set_volumes(volumes)
 
     def set_volumes(self, volumes: list[WorkingVolume]) -> None:
-        """Train on these volumes from the next patch on."""
+        """Uses these volumes from the next patch on."""
         self.volumes = volumes
         self._quantiles = (
             [aug.quantiles(v.image) for v in volumes] if self.plan.strength.histogram else []
@@ -41,14 +44,14 @@ class Sampler:
         self.set_labels([v.labels for v in volumes])
 
     def move(self, volumes: list[WorkingVolume], device: torch.device) -> None:
-        """Take the same volumes, which are on another device now."""
+        """Uses the same volumes, which are on another device now."""
         self.volumes, self.labels = volumes, [v.labels for v in volumes]
         self._quantiles = [q.to(device) for q in self._quantiles]
         if self._favoured is not None:
             self._favoured = self._favoured[0].to(device), self._favoured[1]
 
     def set_labels(self, labels: list[torch.Tensor]) -> None:
-        """Train on these labels, uint8 (k, j, i) per volume, from the next patch on."""
+        """Uses these labels, uint8 (k, j, i) per volume, from the next patch on."""
         self.labels = labels
         self._index = [self._by_class(a, a.flatten() != UNLABELLED) for a in labels]
         if not any(self._index):
@@ -63,9 +66,11 @@ class Sampler:
         return [index for index in found if len(index)]
 
     def favour(self, voxels: torch.Tensor, number: int | None = None) -> None:
-        """Draw the next patches around these voxels more often, where they are labelled.
+        """Draws the next patches around these voxels more often, where they are labelled.
 
-        voxels: boolean (k, j, i).  number: of the volume meant, None: of all, on one grid.
+        Args:
+            voxels: Boolean (k, j, i).
+            number: Of the volume that is meant; None for all, which are on one grid.
         """
         self._favoured, self._favoured_left = (voxels.flatten(), number), FAVOURED_PATCHES
         self._find_favoured()
@@ -91,7 +96,7 @@ class Sampler:
         return int(torch.randint(below, (), generator=self.generator))
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """One patch: float32 (c, *plan.patch) and labels uint8 (*plan.output)."""
+        """Draws a patch: float32 (c, *plan.patch) and labels uint8 (*plan.output)."""
         table = self._index_to_draw_from()
         usable = [n for n, classes in enumerate(table) if classes]
         n = usable[self._integer(len(usable))]
@@ -135,7 +140,7 @@ class Sampler:
         return pixels, aug.resample_labels(labels, at[inner])
 
     def _axes(self, volume: WorkingVolume, voxel: tuple) -> tuple[int, int, int]:
-        """Which axis of the volume each axis of the patch follows.
+        """The axis of the volume that each axis of the patch follows.
 
         A flat patch lies in an annotated slice through the voxel, in any plane if none is known.
         """
@@ -148,7 +153,7 @@ class Sampler:
         return across, *(a for a in range(3) if a != across)
 
     def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """float32 (n, c, *patch) and labels uint8 (n, *patch)."""
+        """Draws a batch: float32 (n, c, *patch) and labels uint8 (n, *patch)."""
         drawn = [self.draw() for _ in range(size)]
         return torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])
 
@@ -159,7 +164,7 @@ class Sampler:
         axes: tuple[int, int, int],
         shape: tuple[int, int, int],
     ) -> torch.Tensor:
-        """Where in the volume to put the patch's centre so that `voxel` lies inside the patch."""
+        """Centre of a patch, in voxels of the volume, so that `voxel` lies inside the patch."""
         half = torch.tensor([(n - 1) / 2 for n in self.plan.output])
         reach = half * JITTER
         if self.plan.strength.translation is not None:

@@ -12,7 +12,7 @@ from .vnet import VNet
 
 
 def build(plan: Plan, inputs: int, classes: int) -> nn.Module:
-    """The plan's network with `inputs` input channels and `classes` labels (with background)."""
+    """Builds the plan's network with `inputs` channels and `classes` labels with background."""
     if plan.network == "auto":
         network = ResidualUNet(
             inputs, classes, plan.channels, plan.strides, plan.kernels, plan.norm

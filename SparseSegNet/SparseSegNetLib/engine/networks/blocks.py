@@ -1,4 +1,4 @@
-"""Pieces that several networks are made of."""
+"""Blocks that several networks are made of."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Conv3d(nn.Conv3d):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies the module; see the class."""
         if (
             x.device.type == "cpu"
             and x.shape[2] < self.kernel_size[0]
@@ -33,8 +34,17 @@ POOLS = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 def make_norm(kind: str, channels: int, dims: int = 3) -> nn.Module | None:
-    """'batch': running averages at test time.  'tile': batch normalisation that always uses the
-    statistics of the tile at hand (Cicek 2016, section 2).  'instance'.  'none': None."""
+    """Makes a normalisation layer.
+
+    Args:
+        kind: 'batch' (running averages at test time), 'tile' (batch normalisation that always uses
+            the statistics of the tile at hand, Cicek 2016, section 2), 'instance' or 'none'.
+        channels: Of its input.
+        dims: 3 or 2.
+
+    Returns:
+        The layer; None for 'none'.
+    """
     if kind == "none":
         return None
     if kind == "batch":
@@ -50,6 +60,7 @@ class Join(nn.Module):
     """Concatenates a shortcut, cropped to its middle, behind the upward path's channels."""
 
     def forward(self, shortcut: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Applies the module; see the class."""
         for axis in range(2, x.dim()):
             size = x.shape[axis]
             shortcut = shortcut.narrow(axis, (shortcut.shape[axis] - size) // 2, size)
@@ -60,11 +71,12 @@ class EnlargeLike(nn.Module):
     """Nearest-neighbour enlargement to another tensor's grid."""
 
     def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """Applies the module; see the class."""
         return F.interpolate(x, size=like.shape[2:], mode="nearest")
 
 
 def start_for_relu(network: nn.Module) -> None:
-    """He's initialisation (2015), which the U-Net papers use: variance 2 / (inputs per output)."""
+    """Initialises as He (2015) and the U-Net papers: variance 2 / (inputs per output)."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

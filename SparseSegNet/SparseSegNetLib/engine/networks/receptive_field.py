@@ -14,8 +14,12 @@ TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """size: voxels of the input that one voxel sees along each axis.  step: voxels of the input
-    from one voxel to the next."""
+    """Receptive field of a layer.
+
+    Attributes:
+        size: Voxels of the input that one voxel depends on, along each axis.
+        step: Voxels of the input from one voxel to the next.
+    """
 
     size: tuple[int, ...]
     step: tuple[int, ...]

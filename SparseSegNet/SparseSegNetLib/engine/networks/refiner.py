@@ -11,11 +11,13 @@ LEAST = 1e-3  # probability: what the prior excludes, the network can still brin
 
 
 class Refiner(nn.Module):
-    """Adds what a network says to the logarithm of a prior's class probabilities.
+    """Adds a network's logits to the logarithm of a prior's class probabilities.
 
-    network: gives logits; its last layer is its attribute `head`, which starts at 0, so that
-    before the first step the prior comes out.  first: the first of the inputs that hold the
-    prior's probabilities of the foreground classes.  classes: with background.
+    Args:
+        network: Gives logits; its last layer is its attribute `head`, which starts at 0, so that
+            before the first step the prior comes out.
+        first: The first of the channels that hold the prior's foreground probabilities.
+        classes: Labels with background.
     """
 
     def __init__(self, network: nn.Module, first: int, classes: int):
@@ -26,12 +28,13 @@ class Refiner(nn.Module):
         nn.init.zeros_(network.head.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies the module; see the class."""
         prior = x.narrow(1, self.first, self.classes - 1).float()
         prior = torch.cat((1 - prior.sum(dim=1, keepdim=True), prior), dim=1)
         logits = self.network(x) * self.corrected[:, None, None, None]
         return logits + torch.log(prior.clamp_min(LEAST))
 
     def leave_to_prior(self, classes: Sequence[int]) -> None:
-        """Leave these classes alone to the prior: the network is not taught them."""
+        """Leaves these classes to the prior: the network is not trained on them."""
         self.corrected.fill_(1.0)
         self.corrected[list(classes)] = 0

@@ -13,7 +13,7 @@ from .blocks import Conv3d, EnlargeLike, make_norm
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution with same padding, normalisation and (unless told not to) leaky ReLU."""
+    """Convolution with same padding, normalisation and leaky ReLU (if `activate`)."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class ResidualBlock(nn.Module):
         self.project = nn.Conv3d(inputs, outputs, 1, bias=False) if inputs != outputs else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies the module; see the class."""
         shortcut = x if self.pool is None else self.pool(x)
         if self.project is not None:
             shortcut = self.project(shortcut)
@@ -53,11 +54,16 @@ class ResidualBlock(nn.Module):
 class ResidualUNet(nn.Module):
     """U-Net (Cicek 2016) with residual blocks on the way down and one convolution per level up.
 
-    inputs: image channels.  classes: labels with background.  channels: feature channels per
-    level, finest first.  strides: the step from each level to the next, (k, j, i); an axis with
-    stride 1 is not pooled, which is how thick slices are kept.  kernels: kernel size per level.
-    norm: 'batch' or 'instance'.
     Takes (n, inputs, k, j, i) of any size and gives logits (n, classes, k, j, i).
+
+    Args:
+        inputs: Image channels.
+        classes: Labels with background.
+        channels: Feature channels per level, finest first.
+        strides: From each level to the next, (k, j, i); an axis with stride 1 is not pooled, which
+            is how thick slices are kept.
+        kernels: Kernel size per level.
+        norm: 'batch' or 'instance'.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class ResidualUNet(nn.Module):
         self.head = nn.Conv3d(channels[0], classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies the module; see the class."""
         x = self.stem(x)
         shortcuts = []
         for block in self.down:

@@ -20,11 +20,16 @@ class UNet(nn.Module):
     up-convolutions have none: with 3 inputs, 3 classes and the published width these are the
     19,069,955 parameters of Cicek 2016, section 2 (batch normalisation's own 4,672 not counted).
 
-    inputs: image channels.  classes: labels with background.  width: channels of the first
-    convolution.  dims: 3 or 2.  padded: same padding (Roth 2018) instead of valid convolutions.
-    norm: see `blocks.make_norm`.
-    Takes (n, inputs, k, j, i), or (n, inputs, j, i) when dims is 2, and gives logits of the
-    same size when padded, else 88 voxels shorter along each axis.
+    Takes (n, inputs, k, j, i), or (n, inputs, j, i) when dims is 2, and gives logits of the same
+    size when padded, else 88 voxels shorter along each axis.
+
+    Args:
+        inputs: Image channels.
+        classes: Labels with background.
+        width: Channels of the first convolution.
+        dims: 3 or 2.
+        padded: Whether it pads (Roth 2018) instead of valid convolutions.
+        norm: See `blocks.make_norm`.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class UNet(nn.Module):
         return nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies the module; see the class."""
         shortcuts = []
         for level, block in enumerate(self.down):
             x = block(self.pool(x) if level else x)
@@ -85,4 +91,5 @@ class PlaneUNet(UNet):
         super().__init__(inputs, classes, width, 2, False, norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies the module; see the class."""
         return super().forward(x.squeeze(2)).unsqueeze(2)

@@ -29,6 +29,7 @@ class Stage(nn.Module):
         self.activations = nn.ModuleList(nn.PReLU(outputs) for _ in range(convolutions))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies the module; see the class."""
         residual = x if self.repeats == 1 else x.repeat(1, self.repeats, 1, 1, 1)
         last = len(self.convolutions) - 1
         for n, (convolve, activate) in enumerate(
@@ -48,10 +49,16 @@ class VNet(nn.Module):
     de-convolutions with stride 2 give half of a right stage's channels, the shortcut the other
     half. PReLU throughout; last a 1x1x1 convolution to the classes. No normalisation.
 
-    inputs: image channels.  classes: labels with background.  width: channels of the first
-    stage.  kernel: 5 as published, or 3, which has a fifth of the weights.
     Takes (n, inputs, k, j, i) with sides that are multiples of 16; gives logits of that size.
-    Raises ValueError for another kernel.
+
+    Args:
+        inputs: Image channels.
+        classes: Labels with background.
+        width: Channels of the first stage.
+        kernel: 5 as published, or 3, which has a fifth of the weights.
+
+    Raises:
+        ValueError: Another kernel.
     """
 
     def __init__(self, inputs: int, classes: int, width: int = 16, kernel: int = 5):
@@ -81,6 +88,7 @@ class VNet(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies the module; see the class."""
         shortcuts = []
         for level, stage in enumerate(self.left):
             x = stage(self.down[level - 1](x) if level else x)

@@ -1,0 +1,1 @@
+"""Dense prediction, what is made of it, and the model file."""

@@ -1,0 +1,1 @@
+"""Priors: class probabilities from labels, without training."""

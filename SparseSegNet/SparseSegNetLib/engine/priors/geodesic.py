@@ -1,4 +1,4 @@
-"""Labels grown from the annotated slices along paths on which the image changes least.
+"""Geodesic distances from the labels, along paths on which the image changes least.
 
 The distance of a voxel to a class is the sum of the intensity differences along the best path to a
 voxel of that class, which is what GrowCut's shortest paths minimise (Vezhnevets 2005, Zhu 2014).
@@ -20,9 +20,16 @@ FAR = 1e4
 def probabilities(
     image: torch.Tensor, spacing: tuple[float, float, float], labels: torch.Tensor, classes: int
 ) -> torch.Tensor:
-    """Class probabilities float32 (classes, k, j, i) from labels uint8 (k, j, i).
+    """Class probabilities from geodesic distances.
 
-    image: float32 (c, k, j, i), normalised.  spacing: mm along k, j, i.
+    Args:
+        image: float32 (c, k, j, i), normalised.
+        spacing: mm along k, j, i.
+        labels: uint8 (k, j, i), 255 = unlabelled.
+        classes: Labels with background.
+
+    Returns:
+        float32 (classes, k, j, i).
     """
     near = distances(image, spacing, labels, classes)
     return torch.softmax(-near / SOFT, dim=0)
@@ -31,7 +38,7 @@ def probabilities(
 def distances(
     image: torch.Tensor, spacing: tuple[float, float, float], labels: torch.Tensor, classes: int
 ) -> torch.Tensor:
-    """Distance float32 (classes, k, j, i) to each class's labelled voxels."""
+    """Geodesic distance float32 (classes, k, j, i) to each class's labelled voxels."""
     kinds = torch.arange(classes, device=labels.device, dtype=labels.dtype)
     known = labels == kinds[:, None, None, None]
     near = torch.where(known, 0.0, FAR)
@@ -67,5 +74,5 @@ def _sweep(
 
 
 def _overlap(size: int, shift: int) -> tuple[slice, slice]:
-    """Where a row and the same row moved by `shift` voxels meet: (in the one, in the other)."""
+    """Overlap of a row and the same row moved by `shift` voxels: (in the one, in the other)."""
     return slice(max(0, -shift), size - max(0, shift)), slice(max(0, shift), size - max(0, -shift))

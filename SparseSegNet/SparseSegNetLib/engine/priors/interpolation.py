@@ -1,7 +1,7 @@
 """Shape interpolation between annotated slices: instant, and strong on smooth organs.
 
 Raya and Udupa 1990: the signed distance to a contour is interpolated linearly from slice to slice.
-Here slices may lie along all three axes; what they say is averaged with weights that fall with
+Here slices may lie along all three axes; their distances are averaged with weights that fall with
 the distance from the slice.
 """
 
@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from ...annotation.slices import AnnotatedSlice, array_axis
 
-SOFT = 4.0  # in units of the finest spacing: contours farther away than this say little more
+SOFT = 4.0  # in units of the finest spacing: contours farther away than this count the same
 NEAR = 0.5  # a slice this near counts four times as much as one at a distance of twice that
 SHRINK = 0.5  # beyond the last slice a structure shrinks by this much per unit of distance
 
@@ -23,7 +23,10 @@ def signed_distance(
 ) -> np.ndarray:
     """Distance to the contour of a 2D mask, positive inside; float32.
 
-    empty: minus what to give everywhere when the mask is empty, or plus when it is full.
+    Args:
+        mask: Boolean.
+        spacing: Of the two axes.
+        empty: The distance everywhere when the mask is full; minus it when the mask is empty.
     """
     if mask.all() or not mask.any():
         return np.full(mask.shape, empty if mask.all() else -empty, np.float32)
@@ -38,12 +41,17 @@ def interpolate(
     spacing: tuple[float, float, float],
     classes: int,
 ) -> torch.Tensor:
-    """How far inside each segment every voxel lies, from the annotated slices alone.
+    """Interpolates the signed distance to each segment from the annotated slices.
 
-    labels: uint8 (k, j, i), complete in `slices`.  spacing: mm along k, j, i.  classes: with
-    background.  Returns float32 (classes - 1, k, j, i) from -1 to 1, positive inside: the signed
-    distance over SOFT finest voxels, squashed by tanh, averaged over the axes. -1 everywhere
-    without slices.
+    Args:
+        labels: uint8 (k, j, i), complete in `slices`.
+        slices: The complete ones.
+        spacing: mm along k, j, i.
+        classes: Labels with background.
+
+    Returns:
+        float32 (classes - 1, k, j, i) from -1 to 1, positive inside: tanh of the signed distance
+        over SOFT finest voxels, averaged over the axes. -1 everywhere without slices.
     """
     shape, unit = labels.shape, min(spacing)
     total = torch.zeros((classes - 1, *shape))
@@ -94,8 +102,10 @@ def _distances(
 
 
 def _neighbours(at: list[int], size: int, step: float) -> tuple[torch.Tensor, ...]:
-    """For each plane: the annotated slices below and above (as positions in `at`), where it lies
-    between them (0 to 1) and how far the nearer one is."""
+    """Each plane's annotated slices below and above, as positions in `at`.
+
+    Also its position between them (0 to 1) and the distance of the nearer one.
+    """
     planes, known = torch.arange(size), torch.tensor(at)
     above = torch.searchsorted(known, planes).clamp(0, len(at) - 1)
     below = (torch.searchsorted(known, planes, right=True) - 1).clamp(0, len(at) - 1)

@@ -1,8 +1,8 @@
-"""What the annotated slices alone say about the rest of the volume, without any training.
+"""Priors: class probabilities of the whole volume from its labels, without any training.
 
-Four ways, each strong where the others fail: shape interpolation (smooth organs), slices carried
-along by registration (anatomy), random walks from the labels (structures with borders) and growth
-from the labels along the paths on which the image changes least (large and branching structures).
+Each is strong where the others fail: shape interpolation (smooth organs), labels propagated by
+registration (anatomy), random walks from the labels (structures with borders) and geodesic
+distances, along the paths on which the image changes least (large and branching structures).
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ from .random_walk import RandomWalk
 PRIOR_NAMES = ("interpolated", "propagated", "random walk", "geodesic")
 TIMED_PAIRS = 4
 SHARPNESS = 4.0  # of the interpolated contours as probabilities
-WALK_SHARE = 0.25  # of the time for registration, for one spreading of labels by random walks
+WALK_SHARE = 0.25  # of the time for registration, for one solution by random walks
 
 
 class PriorMaker:
     """Makes priors for one working volume.
 
-    volume: its image without priors.  classes: with background.  seconds: how long registering
-    its slices may take, None for as long as it takes.  step: called with the share done while
-    they are registered, and between the ways of a suggestion; it may raise to break off.
+    Args:
+        volume: Its image without priors.
+        classes: Labels with background.
+        seconds: How long registering its slices may take; None for as long as it takes.
+        step: Called with the share done while they are registered, and between the priors; it may
+            raise to stop.
     """
 
     def __init__(
@@ -54,8 +57,10 @@ class PriorMaker:
             self.walk = self._walk(seconds)
 
     def _finest(self, axes: list[int], seconds: float) -> int | None:
-        """The finest scale at which all slices are registered in that time; None: not even the
-        coarsest. Measured on some of them."""
+        """The finest scale at which all slices are registered in that time, by a measurement.
+
+        None where not even the coarsest is.
+        """
         planes = self.volume.image.movedim(1, 0)
         middle = planes[len(planes) // 2 :][: TIMED_PAIRS + 1]
         if len(middle) < 2:

@@ -1,8 +1,8 @@
-"""Annotated slices carried through the volume by registering each slice to the next.
+"""Labels of annotated slices propagated through the volume by registering neighbouring slices.
 
 Demons (Thirion 1998, with symmetric forces) in two dimensions between neighbouring slices, all
 pairs of an axis at once on the device. The fields depend on the image alone, so they are computed
-once, and labels can be carried along them for any choice of slices.
+once, and labels can be propagated along them for any choice of slices.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _gaussian(fields: torch.Tensor) -> torch.Tensor:
 
 
 def warp(images: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
-    """Images (n, c, h, w) sampled at x + field(x); fields (n, 2, h, w) in pixels along h, w."""
+    """Samples images (n, c, h, w) at x + field(x); fields (n, 2, h, w) in pixels along h, w."""
     height, width = fields.shape[2:]
     y = torch.arange(height, dtype=torch.float32, device=fields.device)[:, None] + fields[:, 0]
     x = torch.arange(width, dtype=torch.float32, device=fields.device) + fields[:, 1]
@@ -59,9 +59,15 @@ def _slopes(images: torch.Tensor) -> list[torch.Tensor]:
 
 
 def register(fixed: torch.Tensor, moving: torch.Tensor, finest: int = 1) -> torch.Tensor:
-    """Fields (n, 2, h, w) with moving(x + field(x)) like fixed(x); images (n, c, h, w).
+    """Registers images by demons: moving(x + field(x)) becomes like fixed(x).
 
-    finest: the finest of SCALES that is worked at.
+    Args:
+        fixed: float32 (n, c, h, w).
+        moving: float32 (n, c, h, w).
+        finest: The finest of SCALES that is worked at.
+
+    Returns:
+        Fields (n, 2, h, w) in pixels along h, w.
     """
     field = None
     for scale, steps in zip(SCALES, STEPS, strict=True):
@@ -87,11 +93,14 @@ def register(fixed: torch.Tensor, moving: torch.Tensor, finest: int = 1) -> torc
 
 
 class Propagation:
-    """Carries labels of annotated slices through one volume.
+    """Propagates labels of annotated slices through one volume.
 
-    image: float32 (c, k, j, i), normalised, on the device.  spacing: mm along k, j, i.
-    axes: along which slices are annotated.  finest: as in `register`.  step: called with the
-    share done while the slices are registered; it may raise to break off.
+    Args:
+        image: float32 (c, k, j, i), normalised, on the device.
+        spacing: mm along k, j, i.
+        axes: Along which slices are annotated.
+        finest: As in `register`.
+        step: Called with the share done while the slices are registered; it may raise to stop.
     """
 
     def __init__(
@@ -120,10 +129,15 @@ class Propagation:
     def propagate(
         self, labels: torch.Tensor, slices: list[AnnotatedSlice], classes: int
     ) -> torch.Tensor:
-        """Class probabilities float32 (classes, k, j, i) from `slices` alone.
+        """Class probabilities float32 (classes, k, j, i), propagated from the slices.
 
-        labels: uint8 (k, j, i), complete in the slices, on the image's device. Where several
-        slices arrive they are averaged with weights that fall with the distance.
+        Where labels of several slices arrive they are averaged with weights that fall with the
+        distance.
+
+        Args:
+            labels: uint8 (k, j, i), complete in the slices, on the image's device.
+            slices: The complete ones.
+            classes: Labels with background.
         """
         device = labels.device
         known = torch.where(labels < classes, labels, 0).long()

@@ -1,4 +1,4 @@
-"""Labels spread from the annotated slices by random walks that avoid the image's edges.
+"""Class probabilities by random walks that avoid the image's edges.
 
 Grady 2006: the probability that a walk from a voxel meets a seed of a class first is the solution
 of a Laplace equation whose conductances fall with the difference in intensity. It is solved here
@@ -22,10 +22,12 @@ ENOUGH = 1e-3  # of the residual at the start
 
 
 class RandomWalk:
-    """The conductances of one volume, from which labels can be spread for any choice of slices.
+    """Random walks in one volume, whose conductances serve for any choice of labels.
 
-    image: float32 (c, k, j, i), normalised.  spacing: mm along k, j, i.  finest: the finest of
-    SCALES that is solved at.
+    Args:
+        image: float32 (c, k, j, i), normalised.
+        spacing: mm along k, j, i.
+        finest: The finest of SCALES that is solved at.
     """
 
     def __init__(self, image: torch.Tensor, spacing: tuple[float, float, float], finest: int = 1):
@@ -56,7 +58,7 @@ class RandomWalk:
             seeds = _seeds(labels, classes, size)
             known = seeds.sum(dim=0) > 0
             if found is None:
-                # Where no walk has told anything yet: what is most common.
+                # Where no walk has ended yet: the frequencies of the classes.
                 start = seeds[:, known].mean(dim=1) if known.any() else seeds.new_zeros(classes)
                 found = start[:, None, None, None].expand(classes, *size)
             else:

@@ -31,7 +31,7 @@ SMALLEST_PART = 4  # voxels of a class, below which they are not divided
 
 @dataclass(eq=False)
 class Fold:
-    """What is held out together.
+    """Annotation that is held out together.
 
     Attributes:
         slices: Complete slices.
