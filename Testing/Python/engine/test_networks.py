@@ -177,15 +177,15 @@ def test_no_voxel_sees_farther_than_its_receptive_field(network):
     """The count bounds what the gradient says, and is not far above it."""
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.05)  # nothing cancels and no ReLU is closed
-    network = network.eval().double()
+    network = network.eval()
     field = receptive_field(network)
     size = [32 * (n // 32 + 1) if n < 100 else 128 for n in field]
     if max(field) > 128:  # larger than is worth computing: the middle must see everything
-        image = torch.rand(1, 1, *[64] * 3, dtype=torch.float64).requires_grad_()
+        image = torch.rand(1, 1, *[64] * 3).requires_grad_()
         network(image)[0, 0, 32, 32, 32].backward()
         assert (image.grad != 0).float().mean() > 0.9
         return
-    image = torch.rand(1, 1, *size, dtype=torch.float64).requires_grad_()
+    image = torch.rand(1, 1, *size).requires_grad_()
     network(image)[0, 0, size[0] // 2, size[1] // 2, size[2] // 2].backward()
     seen = torch.nonzero(image.grad[0, 0])
     extent = (seen.max(dim=0).values - seen.min(dim=0).values + 1).tolist()

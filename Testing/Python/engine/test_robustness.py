@@ -18,6 +18,7 @@ from SparseSegNetLib.engine.interaction.commands import Commands
 from SparseSegNetLib.engine.job import Job
 from SparseSegNetLib.engine.networks import residual_unet
 from SparseSegNetLib.engine.plan import Fingerprint
+from SparseSegNetLib.engine.planning import auto_plan
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.prediction.inference import Predictor
 from SparseSegNetLib.errors import EngineError
@@ -125,6 +126,11 @@ def test_a_voxel_that_is_not_finite_never_reaches_a_weight(tmp_path):
 
 
 class TestOutOfMemory:
+    @pytest.fixture(autouse=True)
+    def usual_batches(self, small_training, monkeypatch):
+        """Whose patches and tiles become smaller step by step."""
+        monkeypatch.setitem(auto_plan.BATCHES, "cpu", (16**3, 32))
+
     def limited(self, monkeypatch, most):
         """A convolution that refuses more voxels than `most` at once, as an allocator would."""
         forward = residual_unet.ResidualUNet.forward
