@@ -6,6 +6,8 @@ computes with one thread, since threads that outnumber the cores wait for each o
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,14 +20,46 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def quick_environment() -> dict[str, str]:
+    """The environment in which `python -m quick_engine` is found."""
+    from SparseSegNetLib.client.processes import PACKAGE_PARENT
+
+    paths = [str(HERE), str(PACKAGE_PARENT), os.environ.get("PYTHONPATH")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+@pytest.fixture(scope="session")
+def engine_server(tmp_path_factory):
+    """The socket of a process that forks quick engines; None where there is no fork.
+
+    With several threads a fork would copy locks that nobody releases.
+    """
+    if not hasattr(os, "fork") or os.environ.get("OMP_NUM_THREADS") != "1":
+        yield None
+        return
+    path = str(tmp_path_factory.mktemp("engine") / "s")
+    with subprocess.Popen(
+        [sys.executable, "-m", "quick_engine", "--serve"],
+        env={**quick_environment(), "SPARSESEGNET_ENGINE_SERVER": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as server:
+        yield path if server.stdout.readline() == b"ready\n" else None
+        server.kill()
+
+
 @pytest.fixture(autouse=True)
 def engine(request, monkeypatch):
     """Clients start quick_engine and quick_doctor, unless the test is marked `full_engine`."""
-    from SparseSegNetLib.client import diagnosis, engine_run
-
     if request.node.get_closest_marker("full_engine"):
         return
+    if request.node.path.parent.name in ("engine", "unit"):
+        return  # they start none
+    from SparseSegNetLib.client import diagnosis, engine_run
+
     monkeypatch.setattr(engine_run, "WORKER", "quick_engine")
     monkeypatch.setattr(diagnosis, "DOCTOR", "quick_doctor")
-    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setenv("PYTHONPATH", quick_environment()["PYTHONPATH"])
+    path = request.getfixturevalue("engine_server")
+    if path is not None:
+        monkeypatch.setenv("SPARSESEGNET_ENGINE_SERVER", path)

@@ -6,13 +6,20 @@ probed. What these prove (accuracy, time budgets) is tested with the engine as i
 carry the marker `full_engine`.
 """
 
+import os
+import signal
 import sys
+from contextlib import suppress
 
-from SparseSegNetLib.engine import worker
+SERVER = "SPARSESEGNET_ENGINE_SERVER"  # the socket of an engine_server, if there is one
 
-if __name__ == "__main__":
+
+def engine():
+    """The worker module, made quick, with torch loaded."""
+    from SparseSegNetLib.engine import worker
+
     worker.share_the_cores()  # before torch is loaded
-    from SparseSegNetLib.engine.plan import Plan
+    from SparseSegNetLib.engine import job  # noqa: F401
     from SparseSegNetLib.engine.planning import auto_plan, planner, probe
     from SparseSegNetLib.engine.stacking import voxel_classifier
 
@@ -21,8 +28,32 @@ if __name__ == "__main__":
     probe.WIDTHS, probe.MIDDLE = ((4, 0),), 4
     make = auto_plan.make_plan
 
-    def narrow(fingerprint, device="cpu", width=4, shape=None) -> Plan:
+    def narrow(fingerprint, device="cpu", width=4, shape=None):
         return make(fingerprint, device, width, shape)
 
     planner.make_plan = narrow
-    worker.end_process(worker.main(sys.argv[1:]))
+    return worker
+
+
+if __name__ == "__main__":
+    if (path := os.environ.get(SERVER)) is None:
+        worker = engine()
+        worker.end_process(worker.main(sys.argv[1:]))
+    import engine_server
+
+    if sys.argv[1] == "--serve":
+        import time
+
+        worker = engine()
+
+        def run(arguments):
+            worker.BEGUN = time.monotonic()
+            return worker.main(arguments)
+
+        engine_server.serve(path, run)
+    code = engine_server.ask(path, sys.argv[1:])
+    if code < 0:  # it ended by a signal: so does its client
+        with suppress(OSError):  # SIGKILL cannot be handled in the first place
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)

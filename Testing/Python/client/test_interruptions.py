@@ -31,7 +31,7 @@ def test_killed_at_random_moments_it_goes_on_to_a_result(tmp_path):
         moment = chance.choice(MOMENTS) if number else "checkpoint"
         assert until(run, lambda events=events, moment=moment: named(events, moment)), moment
         kill(run._pid)
-        assert run.wait(60) == "failed" and run.error.code == "killed"
+        assert run.wait(60) == "failed" and run.error.code == "killed", run.error
         assert "resume" in run.error.remedy
         for again in named(events, "resumed"):
             assert number and again["step"] >= steps, "never behind the last checkpoint told of"

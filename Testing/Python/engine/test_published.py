@@ -28,7 +28,7 @@ from SparseSegNetLib.runfolder.options import Options
 # What makes each network small and quick enough for two cores; the rest is as published, but
 # for V-Net's learning rate, which is made for 30,000 iterations.
 QUICK = {
-    "unet3d": ({"width": 4, "tile": (100, 100, 100)}, {}, 26),
+    "unet3d": ({"width": 4, "tile": (100, 100, 100)}, {}, 30),
     "fcn3d": ({"width": 4, "tile": (32, 32, 32)}, {}, 80),
     "vnet": ({"width": 4, "tile": (32, 32, 32), "kernel": 3}, {"learning_rate": 1e-2}, 80),
     "unet2d": ({"width": 4, "tile": (116, 116, 1)}, {}, 100),

@@ -153,7 +153,7 @@ class Sampler:
         return across, *(a for a in range(3) if a != across)
 
     def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draws a batch: float32 (n, c, *patch) and labels uint8 (n, *patch)."""
+        """Draws a batch: float32 (n, c, *plan.patch) and labels uint8 (n, *plan.output)."""
         drawn = [self.draw() for _ in range(size)]
         return torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])
 
