@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import threading
+from contextlib import suppress
 
 STREAMS = 3
 
@@ -87,8 +88,5 @@ def _engine(arguments, environment, folder, streams, run) -> None:
 
 def _reap(pid: int, wire: socket.socket) -> None:
     _, status = os.waitpid(pid, 0)
-    with wire:
-        try:
-            wire.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))
-        except OSError:
-            pass  # the client was killed
+    with wire, suppress(OSError):  # the client may have been killed
+        wire.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))

@@ -1,8 +1,8 @@
 """The engine process: ``python -m SparseSegNetLib.engine.worker RUN``.
 
-Trains on a run folder and writes the result into it. Events go to stdout, one JSON object per
-line (runfolder.protocol); the log goes to stderr. With --client commands come from stdin in the same
-way, and its end is the client's; without, as in a batch system, stdin is never looked at. SIGTERM,
+Trains on a run folder and writes the result into it. Events go to stdout, one JSON object per line
+(runfolder.protocol); the log goes to stderr. With --client commands come from stdin in the same
+way, and its end is the client's; without, as in a batch system, stdin is never read. SIGTERM,
 SIGHUP, Ctrl-Break (and Ctrl-C without a client) write a checkpoint and end the process. Exit
 codes: 0 done, 2 bad input, 3 cancelled, ended by such a signal, or stopped before anything was
 learnt, 4 no usable device, 5 internal.

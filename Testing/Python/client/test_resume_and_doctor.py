@@ -26,6 +26,7 @@ def command(*arguments):
     return [sys.executable, "-m", "SparseSegNetLib.cli", *map(str, arguments)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="the engine's pid is found through /proc")
 def test_a_command_that_was_killed_is_resumed(tmp_path):
     image, truth = nested(SHAPE)

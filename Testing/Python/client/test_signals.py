@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from small_runs import named, run_folder, until, watched
 
-from SparseSegNetLib.client.engine_run import WORKER
+from SparseSegNetLib.client import engine_run
 from SparseSegNetLib.client.processes import engine_environment
 from SparseSegNetLib.engine.training.checkpoint import load_state
 from SparseSegNetLib.runfolder.folder import RunFolder
@@ -23,10 +23,12 @@ posix = pytest.mark.skipif(os.name == "nt", reason="Windows ends a process witho
 
 
 def worker(folder, *before, **streams):
-    """An engine that no client began."""
+    """An engine that no client began, and that is a process of its own."""
+    environment = engine_environment()
+    environment.pop("SPARSESEGNET_ENGINE_SERVER", None)
     return subprocess.Popen(
-        [*before, sys.executable, "-m", WORKER, str(folder.path)],
-        env=engine_environment(),
+        [*before, sys.executable, "-m", engine_run.WORKER, str(folder.path)],
+        env=environment,
         **streams,
     )
 

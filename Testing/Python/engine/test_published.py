@@ -29,7 +29,7 @@ from SparseSegNetLib.runfolder.options import Options
 # for V-Net's learning rate, which is made for 30,000 iterations.
 QUICK = {
     "unet3d": ({"width": 4, "tile": (100, 100, 100)}, {}, 30),
-    "fcn3d": ({"width": 4, "tile": (32, 32, 32)}, {}, 80),
+    "fcn3d": ({"width": 4, "tile": (24, 24, 24)}, {}, 80),
     "vnet": ({"width": 4, "tile": (32, 32, 32), "kernel": 3}, {"learning_rate": 1e-2}, 80),
     "unet2d": ({"width": 4, "tile": (116, 116, 1)}, {}, 100),
 }
@@ -64,6 +64,7 @@ def plan_of(name, shape=(24, 26, 28), channels=1, **settings):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_overfits_a_small_volume_from_sparse_slices(name):
     settings, changes, steps = QUICK[name]

@@ -7,6 +7,7 @@ from scenes import SAMPLE, addVolume, annotated, training
 from SparseSegNetLib.scene.sample import loadSample
 
 
+@pytest.mark.slow
 @pytest.mark.full_engine
 def test_the_self_test(slicerApplication):
     import SparseSegNet
@@ -16,6 +17,7 @@ def test_the_self_test(slicerApplication):
     assert slicer.mrmlScene.GetFirstNodeByName("SparseSegNet kidney drawn dense") is not None
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_console(slicerApplication, tmp_path):
     """As in the README, on the sample: a run kept, corrected, gone on with."""
     import SparseSegNet
