@@ -20,7 +20,7 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mkdocs build --quiet
+	$(BIN)/mkdocs build
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(STAMP)
@@ -30,7 +30,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 docs: $(STAMP)
-	$(BIN)/mkdocs build --quiet
+	$(BIN)/mkdocs build
 
 fuzz: $(STAMP)
 	$(BIN)/python Testing/Fuzz/fuzz.py $(ARGS)

@@ -58,7 +58,7 @@ def interrupted_end(folder: Path | str) -> EngineError:
     return EngineError(
         "interrupted",
         "the training was interrupted.",
-        f"'sparsesegnet resume \"{folder}\"' goes on from its last checkpoint.",
+        f"'sparsesegnet resume \"{folder}\"' resumes from its last checkpoint.",
     )
 
 
@@ -71,7 +71,7 @@ def explain_end(code: int, output: str, folder: Path | str, log: Path | str) -> 
         folder: The run folder.
         log: The log file.
     """
-    on = f"'sparsesegnet resume \"{folder}\"' goes on from its last checkpoint. The log is {log}."
+    on = f"'sparsesegnet resume \"{folder}\"' resumes from its last checkpoint. The log is {log}."
     unsigned = code & 0xFFFFFFFF
     if code == -9 or code == 137:
         return EngineError(

@@ -116,5 +116,5 @@ class PriorMaker:
         self.step(1.0)
         walk = self.walk.probabilities(labels, self.classes)
         self.step(1.0)
-        grown = geodesic.probabilities(self.volume.image, self.spacing, labels, self.classes)
-        return torch.stack((interpolated, propagated, walk, grown))
+        distances = geodesic.probabilities(self.volume.image, self.spacing, labels, self.classes)
+        return torch.stack((interpolated, propagated, walk, distances))
