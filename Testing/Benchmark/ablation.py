@@ -1,7 +1,7 @@
 """`make benchmark-ablation`: what the engine's choices are worth, one changed at a time.
 
 Two tables of the mean IoU over the foreground classes on voxels that were not annotated: what the
-slices alone say (priors and shallow model, no network), and what the network makes of it in a
+ensemble of priors and shallow model without a network, and with the network trained for a
 fixed time. In this process, without probe and held-out slices.
 """
 
@@ -48,7 +48,7 @@ STRONG = Strength(
 
 
 class Without(PriorMaker):
-    """Priors of which one way says nothing."""
+    """Priors of which one gives every class the same probability."""
 
     def __init__(self, *arguments, missing: str):
         super().__init__(*arguments)
@@ -63,13 +63,13 @@ class Without(PriorMaker):
 class Nearsighted(Stacker):
     """A shallow model that is not told how far the nearest slice is."""
 
-    def _distance(self, slices) -> torch.Tensor:
-        return torch.zeros_like(super()._distance(slices))
+    def _distance(self, labels, slices) -> torch.Tensor:
+        return torch.zeros_like(super()._distance(labels, slices))
 
 
 @dataclass
 class StackVariant:
-    """constants: (module, name, value) that differ.  largest: without loose pieces."""
+    """constants: (module, name, value) that differ.  largest: without components that touch no annotation."""
 
     name: str
     constants: tuple = ()
@@ -80,7 +80,7 @@ class StackVariant:
 
 @dataclass
 class Variant:
-    """plan, learner: change a plan, a trainer.  share: of the network in the blend with its prior,
+    """plan, learner: change a plan, a trainer.  share: of the network in the ensemble with its prior,
     None for what is shipped.  priors: False trains the network alone.  balance: power of the
     class weights.  predict: class probabilities.  constants: (module, name, value) that differ."""
 
@@ -98,15 +98,15 @@ STACKS = (
     StackVariant("as shipped"),
     *(StackVariant(f"without the prior '{prior}'", without=prior) for prior in PRIOR_NAMES),
     StackVariant("filters at three scales", ((filters, "SCALES", (0.7, 1.6, 3.5)),)),
-    StackVariant("not told what lies beside", ((filters, "AROUND", slice(0)),)),
+    StackVariant("without the surroundings' features", ((filters, "AROUND", slice(0)),)),
     StackVariant("position without waves", ((features, "WAVES", ()),)),
-    StackVariant("not told the distance to the slices", stacker=Nearsighted),
+    StackVariant("without the distance to the slices", stacker=Nearsighted),
     StackVariant("at most 400 steps", ((voxel_classifier, "STEPS", (100, 400)),)),
     StackVariant("four folds, never one per slice", ((stacking, "LEAVE_ONE_OUT", 0),)),
-    StackVariant("blend as the folds say", ((stacking, "SHRINKAGE", 1.0),)),
-    StackVariant("blend as usual", ((stacking, "SHRINKAGE", 0.0),)),
+    StackVariant("fitted ensemble weights alone", ((stacking, "SHRINKAGE", 1.0),)),
+    StackVariant("default ensemble weights alone", ((stacking, "SHRINKAGE", 0.0),)),
     StackVariant(
-        "no shallow model in the blend",
+        "no shallow model in the ensemble",
         ((stacking, "SHRINKAGE", 0.0), (stacking, "DEFAULT_WEIGHTS", (0.0, 0.25, 0.15, 0.6, 0.0))),
     ),
     StackVariant(
@@ -118,7 +118,7 @@ STACKS = (
         ),
     ),
     StackVariant("not smoothed", ((smoothing, "ROUNDS", 0),)),
-    StackVariant("without loose pieces", largest=True),
+    StackVariant("without components that touch no annotation", largest=True),
 )
 
 
@@ -142,7 +142,7 @@ def changed(**fields) -> Callable[[Plan], Plan]:
 
 NETWORKS = (
     Variant("as shipped"),
-    Variant("not blended with its prior", share=1.0),
+    Variant("network without its prior in the ensemble", share=1.0),
     Variant("network alone, no prior", priors=False),
     Variant("2 patches of 48^3", with_patch(48, 2)),
     Variant("6 patches of 32^3", with_patch(32, 6)),

@@ -58,7 +58,7 @@ class RunController:
 
     def showMessage(self, text: str) -> None:
         """Shows a message in the section Train."""
-        self.message = text[:1].upper() + text[1:]
+        self.message = _sentence(text)
         self.panel.learn.update()
 
     @property
@@ -188,7 +188,7 @@ class RunController:
         if event["event"] == "preview":
             self._previewDue = True
         elif event["event"] in ("warning", "oom-recovered", "silent"):
-            self.warnings.append(event["text"])
+            self.warnings.append(_sentence(event["text"]))
 
     def _preview(self) -> None:
         """Requests predictions of the shown planes now and then, and shows those that came."""
@@ -231,7 +231,7 @@ class RunController:
 
     def _reason(self, error: EngineError) -> str:
         """The message of a failed run, with the button's name instead of the command line."""
-        text = f"{error.cause[:1].upper()}{error.cause[1:]} {error.remedy}"
+        text = f"{_sentence(error.cause)} {error.remedy}"
         if resumable(self.panel.parameters.runFolder):
             text = COMMAND.sub(_("'Resume the last run'"), text)
         return text.strip()
@@ -272,3 +272,8 @@ class RunController:
         while self._leaving and time.monotonic() < end:
             self._leaving = [r for r in self._leaving if r.wait(0.1) not in ENDED]
         self._leaving = []
+
+
+def _sentence(text: str) -> str:
+    """A message of the engine with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
