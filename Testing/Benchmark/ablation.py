@@ -1,8 +1,8 @@
 """`make benchmark-ablation`: what the engine's choices are worth, one changed at a time.
 
-Two tables of the mean IoU over the foreground classes on voxels that were not annotated: what the
-ensemble of priors and shallow model without a network, and with the network trained for a
-fixed time. In this process, without probe and held-out slices.
+Two tables of the mean IoU over the foreground classes on voxels that were not annotated: of the
+ensemble of priors and shallow model, and with a network that is trained for a fixed time. In this
+process, without probe and held-out slices.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Nearsighted(Stacker):
 
 @dataclass
 class StackVariant:
-    """constants: (module, name, value) that differ.  largest: without components that touch no annotation."""
+    """constants: (module, name, value) that differ.  largest: without components that touch no
+    annotation."""
 
     name: str
     constants: tuple = ()
@@ -80,8 +81,8 @@ class StackVariant:
 
 @dataclass
 class Variant:
-    """plan, learner: change a plan, a trainer.  share: of the network in the ensemble with its prior,
-    None for what is shipped.  priors: False trains the network alone.  balance: power of the
+    """plan, learner: change a plan, a trainer.  share: of the network in the ensemble with its
+    prior, None for what is shipped.  priors: False trains the network alone.  balance: power of the
     class weights.  predict: class probabilities.  constants: (module, name, value) that differ."""
 
     name: str

@@ -19,9 +19,14 @@ ACCESS_VIOLATION, DLL_NOT_FOUND, DLL_NOT_INITIALISED = 0xC0000005, 0xC0000135, 0
 
 
 def engine_environment() -> dict[str, str]:
-    """This process's environment variables, with those that the engine needs."""
-    path = os.pathsep.join(filter(None, [str(PACKAGE_PARENT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": path}
+    """This process's environment variables, with those that the engine needs.
+
+    Python finds no code in the current folder, which may hold a stranger's files: entries of
+    PYTHONPATH that depend on it (empty or relative ones) are left out.
+    """
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    path = os.pathsep.join([str(PACKAGE_PARENT), *filter(os.path.isabs, given)])
+    return {**os.environ, "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
 
 
 def kill_tree(pid: int) -> None:
