@@ -73,6 +73,8 @@ def _one_child(
     told: Callable[[str, Outcome], None],
 ) -> list[tuple[str, int]]:
     """Have a child read until it has done all or ends; what is left to do."""
+    environment = engine_environment()
+    environment.pop("PYTHONSAFEPATH")  # this file imports those beside it
     child = subprocess.Popen(
         [
             sys.executable,
@@ -87,7 +89,7 @@ def _one_child(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
-        env=engine_environment(),
+        env=environment,
         text=True,
     )
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()

@@ -64,12 +64,16 @@ def densify(options: argparse.Namespace) -> int:
     except EngineError as error:
         keep = keep or error.code != "no-python"  # its log helps to find the cause
         raise
-    except OSError as error:
-        keep = True
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError, EOFError, MemoryError) as error:
+        keep = keep or (path / "run.json").is_file()
+        what = getattr(error, "filename", None) or options.output
         raise EngineError(
             "files",
-            f"{error.filename or options.output} cannot be written: {error.strerror or error}.",
-            f"What was computed is kept in {path} (the dense labels in result/1.npy).",
+            f"{what} cannot be written: {getattr(error, 'strerror', None) or error}.",
+            f"What was computed is kept in {path} (the dense labels in result/1.npy); "
+            f"'sparsesegnet resume \"{path}\" -o FILE' writes it again.",
         ) from error
     finally:
         if not keep:

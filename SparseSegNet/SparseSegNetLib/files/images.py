@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from ..annotation.geometry import Geometry, Triple
 from ..errors import InputError
+from .completeness import check_complete
 from .headers import check_header
 
 
@@ -49,6 +50,7 @@ def read_file(path: Path | str, what: str) -> sitk.Image:
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{what} {path} is neither a file nor a folder.")
     check_header(path, what)
+    check_complete(path, what)
     try:
         image = sitk.ReadImage(str(path) if path.is_file() else _series(path, what))
     except RuntimeError as error:

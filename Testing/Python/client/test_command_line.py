@@ -326,30 +326,31 @@ def test_from_a_segmentation_and_two_channels_to_a_good_mask(tmp_path):
     assert (tmp_path / "rün 1" / "log.txt").exists()
 
 
-def test_a_result_that_cannot_be_written_is_not_lost(case, capsys, monkeypatch):
-    """The disk fills up while it trains: the error says where the result is kept."""
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device", "out.nrrd"),
+        RuntimeError("the writer failed"),
+        EOFError("Compressed file ended before the end-of-stream marker was reached"),
+    ],
+)
+def test_a_result_that_cannot_be_written_is_not_lost(case, capsys, monkeypatch, error):
+    """Whatever fails after training: it is said where the result is kept, and resume writes it."""
     from SparseSegNetLib.cli import densify
 
     def full(*_):
-        raise OSError(28, "No space left on device", "out.nrrd")
+        raise error
 
     monkeypatch.setattr(densify, "write_labels", full)
-    code = cli.main(
-        [
-            "densify",
-            str(case / "image.nrrd"),
-            str(case / "labels.nrrd"),
-            "-o",
-            str(case / "out.nrrd"),
-            "--steps",
-            "2",
-            "--quiet",
-        ]
-    )
+    inputs, out = [str(case / f"{n}.nrrd") for n in ("image", "labels")], str(case / "out.nrrd")
+    code = cli.main(["densify", *inputs, "-o", out, "--steps", "2", "--quiet"])
     told = capsys.readouterr().err
-    assert code == 5 and "No space left" in told and "Traceback" not in told
+    assert code == 5 and str(error).split("] ")[-1][:16] in told and "Traceback" not in told
     kept = Path(re.search(r"kept in (\S+) ", told)[1])
-    assert np.load(kept / "result" / "1.npy").shape == (18, 20, 22)
+    result = np.load(kept / "result" / "1.npy")
+    assert result.shape == (18, 20, 22) and f'sparsesegnet resume "{kept}" -o' in told
+    assert cli.main(["resume", str(kept), "-o", out, "--quiet"]) == 0
+    assert (sitk.GetArrayFromImage(sitk.ReadImage(out)) == result).all()
     shutil.rmtree(kept)
 
 

@@ -162,6 +162,36 @@ class TestPreprocess:
         image[0, 0, 0, :5] = 1e9
         assert Normalisation.measure(image).sd[0] == pytest.approx(clean, rel=0.1)
 
+    @pytest.mark.parametrize("share", [0.002, 0.015, 0.03])
+    @pytest.mark.parametrize("metal", [3071, 30000, -20000])
+    def test_metal_does_not_set_the_scale(self, share, metal):
+        """A rod along k, which the annotated slices cross: the classes stay apart."""
+        rng = np.random.default_rng(0)
+        truth = np.zeros((20, 30, 40), np.uint8)
+        truth[5:15, 8:22, 10:30], truth[8:12, 12:18, 15:25] = 1, 2
+        image = rng.normal(np.choose(truth, (60, 160, 100)), 12).astype(np.float32)[None]
+        labels = np.full(truth.shape, 255, np.uint8)
+        labels[10], labels[:, 15] = truth[10], truth[:, 15]
+        clean = Normalisation.measure(image, labels)
+        assert clean == Normalisation.measure(image), "nothing changes without metal"
+        bright = image.copy()
+        bright[0].reshape(20, -1)[:, : int(share * truth[0].size)] = metal
+        found = Normalisation.measure(bright, labels)
+        assert found.sd[0] < 2 * clean.sd[0]
+        out = found.apply(bright)[0]
+        assert out[6, 10, 12:20].mean() - out[2, 2, 2:20].mean() > 1.2
+        unlabelled = Normalisation.measure(bright)
+        assert share < 0.01 or unlabelled.sd[0] > 2 * found.sd[0]
+
+    def test_structures_far_apart_keep_their_range(self):
+        """Bone in a CT is annotated, air is not: neither is clipped."""
+        image = np.full((1, 10, 20, 20), 40.0, np.float32)
+        image[0, :, :, :8], image[0, 2:8, 10:14, 10:14] = -1000, 1200
+        labels = np.full(image.shape[1:], 255, np.uint8)
+        labels[5] = (image[0, 5] > 1000).astype(np.uint8)
+        found = Normalisation.measure(image, labels)
+        assert found.low[0] == -1000 and found.high[0] == 1200
+
     @pytest.mark.parametrize("value", [0, 7])
     def test_a_constant_image_stays_finite(self, value):
         image = np.full((1, 8, 8, 8), value, np.int16)

@@ -58,7 +58,9 @@ class Inputs:
         if n4:
             for item in self.items:
                 item.image = correct_bias(item.image, item.geometry.spacing_kji, check)
-        self.normalisations = [Normalisation.measure(item.image) for item in self.items]
+        self.normalisations = [
+            Normalisation.measure(item.image, item.labels) for item in self.items
+        ]
 
     def fingerprint(self, classes: int) -> Fingerprint:
         """Fingerprint of the first annotated volume."""

@@ -18,6 +18,11 @@ from ...runfolder.folder import RunInput
 # set the scale for everything else.
 CLIP = (0.1, 99.9)
 SAMPLE = 2_000_000
+# Where there are more of them (an implant, a saturated border) the labelled voxels show it: an end
+# of the range that lies beyond the classes' own by FAR times its width is moved to BEYOND times it.
+CLASS_RANGE = (5, 95)  # percentiles of each class
+FAR, BEYOND = 3.0, 1.0
+LEAST_LABELLED = 20  # voxels of a class, or its range tells nothing
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,13 @@ class Normalisation:
     sd: tuple[float, ...]
 
     @classmethod
-    def measure(cls, image: np.ndarray) -> Normalisation:
-        """Measures an image (c, k, j, i); large ones are sampled at regular intervals."""
+    def measure(cls, image: np.ndarray, labels: np.ndarray | None = None) -> Normalisation:
+        """Measures an image; large ones are sampled at regular intervals.
+
+        Args:
+            image: (c, k, j, i).
+            labels: uint8 (k, j, i), 255 = unlabelled; None where there are none.
+        """
         columns = []
         for channel in image:
             step = max(1, round((channel.size / SAMPLE) ** (1 / 3)))
@@ -39,6 +49,8 @@ class Normalisation:
             low, high = np.percentile(values, CLIP)
             if high <= low:  # nearly constant: the few other values are all there is to see
                 low, high = float(values.min()), float(values.max())
+            elif labels is not None:
+                low, high = _within_classes(channel, labels, low, high)
             clipped = values.clip(low, high)
             columns.append(
                 (float(low), float(high), float(clipped.mean()), float(clipped.std()) or 1.0)
@@ -53,6 +65,29 @@ class Normalisation:
             out[n] -= self.mean[n]
             out[n] /= self.sd[n]
         return out
+
+
+def _within_classes(
+    channel: np.ndarray, labels: np.ndarray, low: float, high: float
+) -> tuple[float, float]:
+    """The range [low, high] without ends that lie far beyond the intensities of all classes."""
+    known = labels != UNLABELLED
+    values, classes = channel[known].astype(np.float64), labels[known]
+    ranges = [
+        np.percentile(values[classes == c], CLASS_RANGE)
+        for c in np.unique(classes)
+        if np.count_nonzero(classes == c) >= LEAST_LABELLED
+    ]
+    if not ranges:
+        return low, high
+    first, last = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    width = last - first
+    if not width > 0:
+        return low, high
+    return (
+        first - BEYOND * width if low < first - FAR * width else low,
+        last + BEYOND * width if high > last + FAR * width else high,
+    )
 
 
 @dataclass(eq=False)  # two volumes are the same only if they are one

@@ -1,0 +1,214 @@
+"""Checks that a file holds all the voxels that its header announces.
+
+ITK reads the missing end of a file that was cut off (a broken download, a full disk) as zero, with
+at most a warning. Raw data are counted; packed data are unpacked to their end, which also checks
+their sums.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import math
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import InputError
+
+CHUNK = 1 << 20  # bytes
+NRRD_BYTES = {
+    b"char": 1,
+    b"short": 2,
+    b"int": 4,
+    b"longlong": 8,
+    b"float": 4,
+    b"double": 8,
+}  # of a voxel, by the type's name without signs and blanks
+META_BYTES = {b"CHAR": 1, b"SHORT": 2, b"INT": 4, b"LONG_LONG": 8, b"FLOAT": 4, b"DOUBLE": 8}
+
+
+class _CutOff(ValueError):
+    pass
+
+
+def check_complete(path: Path, what: str) -> None:
+    """Checks a NIfTI, NRRD, MetaImage or TIFF file; other formats pass.
+
+    Args:
+        path: The file.
+        what: Its role, for the message.
+
+    Raises:
+        InputError: The file ends before its last voxel, or what is packed in it is damaged.
+    """
+    name = path.name.lower()
+    look = next((f for endings, f in FORMATS if name.endswith(endings)), None)
+    if look is None or not path.is_file():
+        return
+    try:
+        look(path)
+    except (_CutOff, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{what} {path} is cut off or damaged ({error}). Copy or download it again."
+        ) from error
+    except (OSError, ValueError, KeyError, OverflowError, MemoryError, struct.error):
+        return  # what is unusual here ITK may read all the same
+
+
+def _nifti(path: Path) -> None:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rb") if packed else path.open("rb") as stream:
+        head = stream.read(540)
+        order = next((o for o in "<>" if struct.unpack_from(o + "i", head)[0] in (348, 540)), "")
+        if not order:
+            return
+        if struct.unpack_from(order + "i", head)[0] == 348:
+            dims, bits = struct.unpack_from(order + "8h", head, 40), 72
+            offset = int(struct.unpack_from(order + "f", head, 108)[0])
+        else:
+            dims, bits = struct.unpack_from(order + "8q", head, 16), 14
+            offset = struct.unpack_from(order + "q", head, 168)[0]
+        if path.suffix == ".hdr" or head[344:348] == b"ni1\0":
+            return  # the voxels are in another file
+        voxels = math.prod(max(1, n) for n in dims[1 : dims[0] + 1])
+        needed = offset + voxels * struct.unpack_from(order + "h", head, bits)[0] // 8
+        _count(len(head) + sum(map(len, _rest(stream))), needed)
+
+
+def _nrrd(path: Path) -> None:
+    with path.open("rb") as file:
+        fields: dict[bytes, bytes] = {}
+        for line in iter(file.readline, b""):
+            if not line.strip():
+                break
+            key, colon, value = line.partition(b":")
+            if colon and not value.startswith(b"=") and not line.startswith(b"#"):
+                fields[key.strip().lower()] = value.strip()
+        if b"line skip" in fields or b"byte skip" in fields:
+            return
+        kind = re.sub(rb"(un)?signed|^u(?=int|short|char|longlong)|_t$|\s", b"", fields[b"type"])
+        sized = re.fullmatch(rb"u?int(8|16|32|64)", kind)
+        voxel = int(sized[1]) // 8 if sized else NRRD_BYTES[kind]
+        needed = voxel * math.prod(map(int, fields[b"sizes"].split()))
+        elsewhere = fields.get(b"data file", fields.get(b"datafile"))
+        if elsewhere is None:
+            _unpacked(file, fields[b"encoding"].lower(), needed)
+        elif b"%" not in elsewhere and not elsewhere.startswith(b"LIST"):
+            with (path.parent / elsewhere.decode()).open("rb") as data:
+                _unpacked(data, fields[b"encoding"].lower(), needed)
+
+
+def _meta(path: Path) -> None:
+    with path.open("rb") as file:
+        fields: dict[bytes, bytes] = {}
+        for line in iter(file.readline, b""):
+            key, _, value = line.partition(b"=")
+            fields[key.strip()] = value.strip()
+            if key.strip() == b"ElementDataFile":
+                break
+        voxel = META_BYTES[fields[b"ElementType"].removeprefix(b"MET_").lstrip(b"U")]
+        needed = voxel * math.prod(map(int, fields[b"DimSize"].split()))
+        needed *= int(fields.get(b"ElementNumberOfChannels", b"1"))
+        packed = fields.get(b"CompressedData", b"False").lower() == b"true"
+        if int(fields.get(b"HeaderSize", b"0")):
+            return
+        where = fields[b"ElementDataFile"]
+        if where.upper() == b"LOCAL":
+            _unpacked(file, b"zlib" if packed else b"raw", needed)
+        elif b"%" not in where and not where.upper().startswith(b"LIST"):
+            with (path.parent / where.decode()).open("rb") as data:
+                _unpacked(data, b"zlib" if packed else b"raw", needed)
+
+
+def _tiff(path: Path) -> None:
+    """ITK takes the pages that it finds: of a file that was cut off, the first ones."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}[head[:2]]
+        big = struct.unpack_from(order + "H", head, 2)[0] == 43
+        place, count, entry, pointer = (8, "Q", 20, "Q") if big else (4, "H", 12, "I")
+        at = struct.unpack_from(order + pointer, head, place)[0]
+        seen: set[int] = set()
+        while at and at not in seen:
+            seen.add(at)
+            file.seek(at)
+            number = struct.unpack(order + count, _exactly(file, struct.calcsize(count)))[0]
+            table = _exactly(file, number * entry)
+            ends = _data_ends(table, order, big, file)
+            if ends and max(ends) > size:
+                raise _CutOff(f"its voxels end at byte {max(ends)}, the file at {size}")
+            file.seek(at + struct.calcsize(count) + number * entry)
+            at = struct.unpack(order + pointer, _exactly(file, struct.calcsize(pointer)))[0]
+
+
+def _data_ends(table: bytes, order: str, big: bool, file: BinaryIO) -> list[int]:
+    """The byte after each strip or tile of a TIFF directory."""
+    values: dict[int, list[int]] = {}
+    entry, room = (20, 8) if big else (12, 4)
+    for start in range(0, len(table), entry):
+        tag, kind = struct.unpack_from(order + "HH", table, start)
+        if tag not in (273, 279, 324, 325) or kind not in (3, 4, 16):
+            continue
+        number = struct.unpack_from(order + ("Q" if big else "I"), table, start + 4)[0]
+        form = f"{order}{number}{ {3: 'H', 4: 'I', 16: 'Q'}[kind] }"
+        data = table[start + entry - room : start + entry]
+        if struct.calcsize(form) > room:
+            file.seek(struct.unpack(order + ("Q" if big else "I"), data)[0])
+            data = _exactly(file, struct.calcsize(form))
+        values[tag] = list(struct.unpack_from(form, data))
+    pairs = ((values.get(273), values.get(279)), (values.get(324), values.get(325)))
+    return [
+        a + b
+        for offsets, sizes in pairs
+        if offsets and sizes
+        for a, b in zip(offsets, sizes, strict=False)
+    ]
+
+
+def _exactly(file: BinaryIO, size: int) -> bytes:
+    data = file.read(size) if size <= CHUNK * 64 else b""
+    if len(data) < size:
+        raise _CutOff("a page that it names lies beyond its end")
+    return data
+
+
+FORMATS = (
+    ((".nii", ".nii.gz"), _nifti),
+    ((".nrrd", ".nhdr"), _nrrd),
+    ((".mha", ".mhd"), _meta),
+    ((".tif", ".tiff"), _tiff),
+)
+
+
+def _unpacked(file: BinaryIO, encoding: bytes, needed: int) -> None:
+    if encoding == b"raw":
+        _count(sum(map(len, _rest(file))), needed)
+    elif encoding in (b"gzip", b"gz"):
+        with gzip.open(file, "rb") as stream:
+            _count(sum(map(len, _rest(stream))), needed)
+    elif encoding in (b"bzip2", b"bz2"):
+        with bz2.open(file, "rb") as stream:
+            _count(sum(map(len, _rest(stream))), needed)
+    elif encoding == b"zlib":
+        packer, count = zlib.decompressobj(), 0
+        for part in _rest(file):
+            count += len(packer.decompress(part))
+        if not packer.eof:
+            raise _CutOff("its packed voxels have no end")
+        _count(count + len(packer.flush()), needed)
+
+
+def _rest(stream: Any) -> Iterator[bytes]:
+    """The rest of a stream, in pieces that are small beside a volume."""
+    return iter(lambda: stream.read(CHUNK), b"")
+
+
+def _count(there: int, needed: int) -> None:
+    if there < needed:
+        raise _CutOff(f"it holds {there} of the {needed} bytes that its header announces")
