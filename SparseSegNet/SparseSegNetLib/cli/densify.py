@@ -13,7 +13,7 @@ from ..client.engine_run import EngineRun
 from ..errors import EngineError, InputError
 from ..files.images import Volume, read_volume
 from ..files.labels import Annotation, read_annotation
-from ..files.writing import check_output, check_writable, write_labels
+from ..files.writing import check_output, check_writable, values_note, write_labels
 from ..runfolder.atomic import atomic_path, write_json
 from ..runfolder.folder import RunFolder, RunInput, annotated_share
 from .progress import follow, say, say_cancelled
@@ -32,8 +32,12 @@ def densify(options: argparse.Namespace) -> int:
     check_slices(slices, volume.geometry.shape)
     annotation = read_annotation(labels, volume.geometry, options.unlabelled, slices)
     check_trainable(annotation.labels, [s.name for s in annotation.segments])
-    note = check_output(options.output, volume.geometry, options.files)
-    for text in [*annotation.warnings, *([note] if note else [])]:
+    notes = [
+        *annotation.warnings,
+        check_output(options.output, volume.geometry, options.files),
+        values_note(options.output, annotation.segments),
+    ]
+    for text in filter(None, notes):
         say(f"note: {text}")
     say(
         f"{len(annotation.slices)} annotated slices ({format_slices(annotation.slices)}), "

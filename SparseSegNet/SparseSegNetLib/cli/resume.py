@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..client.engine_run import ENDING, EngineRun
 from ..errors import InputError
-from ..files.writing import check_output, check_writable, write_labels
+from ..files.writing import check_output, check_writable, values_note, write_labels
 from ..runfolder.changes import Changes
 from ..runfolder.folder import RunFolder
 from .progress import follow, say, say_cancelled
@@ -29,8 +29,9 @@ def resume(options: argparse.Namespace) -> int:
     _check_replaceable(options, folder, output)
     check_writable(output, [Path(source)] if source else [])
     geometry = folder.geometry()
-    if note := check_output(output, geometry, [Path(source)] if source else []):
-        say(f"note: {note}")
+    note = check_output(output, geometry, [Path(source)] if source else [])
+    for text in filter(None, (note, values_note(output, folder.segments))):
+        say(f"note: {text}")
     changes = None
     if options.time_budget is not None:  # checked as at the beginning
         changes = Changes(replace(folder.options, time_budget=options.time_budget))

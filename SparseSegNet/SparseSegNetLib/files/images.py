@@ -86,6 +86,22 @@ def geometry_of(image: sitk.Image) -> Geometry:
     )
 
 
+def reoriented(image: sitk.Image, geometry: Geometry) -> sitk.Image:
+    """The image with its axes flipped and permuted as those of a grid, where that is all there is.
+
+    No voxel changes. Where the axes are turned by other angles the image is returned as it is.
+    """
+    own = np.array(image.GetDirection()).reshape(3, 3)
+    wanted = np.array(geometry.directions).reshape(3, 3)
+    turned = own.T @ wanted  # own axes by wanted axes
+    order = np.abs(turned).argmax(axis=0)
+    if len(set(order)) < 3 or np.abs(turned[order, range(3)]).min() < 0.999:
+        return image
+    image = sitk.PermuteAxes(image, [int(n) for n in order])
+    flips = [bool(turned[n, axis] < 0) for axis, n in enumerate(order)]
+    return sitk.Flip(image, flips, False)
+
+
 def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) -> Volume:
     """Reads one volume from one or several files; several (or vector pixels) give channels.
 

@@ -16,8 +16,8 @@ from ..annotation.geometry import Geometry
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice, check_slices
 from ..errors import InputError
-from .images import geometry_of, read_file
-from .segmentation_file import is_segmentation, read_segments
+from .images import geometry_of, read_file, reoriented
+from .segmentation_file import Content, is_segmentation, read_segments
 
 HIGHEST = 2**32 - 1  # label value that all formats hold
 REMEDY = "name the slices that are completely annotated with --slices"
@@ -68,20 +68,26 @@ def read_annotation(
     image = read_file(path, "the label file")
     segmentation = is_segmentation(image)
     if segmentation:
-        drawn, segments, background = read_segments(path, image, geometry)
+        content = read_segments(path, image, geometry)
     else:
+        if geometry.difference(geometry_of(image)) is not None:
+            image = reoriented(image, geometry)
         if (difference := geometry.difference(geometry_of(image))) is not None:
             raise InputError(
                 f"the labels {path} do not lie on the image's grid: {difference} "
                 "(image against labels). Resample the labels to the image."
             )
         values = _label_values(path, image, unlabelled)
-        drawn, segments = _renumber(path, values, unlabelled)
-        background = None
+        content = Content(*_renumber(path, values, unlabelled))
+    drawn, segments = content.drawn, content.segments
     check_slices(slices, geometry.shape)
     if segmentation or unlabelled == 0:
-        found = label_array(drawn, background, list(slices) or None, path.name, REMEDY)
-        return Annotation(found.labels, segments, found.slices, found.warnings)
+        found = label_array(drawn, content.background, list(slices) or None, path.name, REMEDY)
+        if content.unnamed is not None:
+            found.labels[content.unnamed] = UNLABELLED
+        return Annotation(
+            found.labels, segments, found.slices, [*content.warnings, *found.warnings]
+        )
     if not slices and not (drawn == UNLABELLED).any():
         raise InputError(
             f"every voxel of {path} is labelled, so there is nothing to densify: say which "

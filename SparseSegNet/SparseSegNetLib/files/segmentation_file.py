@@ -7,6 +7,7 @@ several layers (overlapping segments) are the components of a vector image.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,33 @@ from ..errors import InputError
 from .images import geometry_of
 
 
+@dataclass
+class Content:
+    """Segments of a segmentation file, on the grid of the image to segment.
+
+    Attributes:
+        drawn: uint8 (k, j, i), n = n-th segment; of overlapping ones the later wins.
+        segments: The segments, without those called 'Background'.
+        background: Boolean (k, j, i), where a segment called 'Background' covers and no other,
+            or None.
+        unnamed: Boolean (k, j, i), voxels whose label value belongs to no segment, or None.
+        warnings: Messages for the user.
+    """
+
+    drawn: np.ndarray
+    segments: list[Segment]
+    background: np.ndarray | None = None
+    unnamed: np.ndarray | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
 def is_segmentation(image: sitk.Image) -> bool:
     """Tells whether an image has Slicer's segment names in its header."""
-    return image.HasMetaDataKey("Segment0_ID") or image.HasMetaDataKey("Segment0_Name")
+    return bool(_numbers(image))
 
 
-def read_segments(
-    path: Path, image: sitk.Image, geometry: Geometry
-) -> tuple[np.ndarray, list[Segment], np.ndarray | None]:
-    """Segments of a segmentation file, on the grid of the image to segment.
+def read_segments(path: Path, image: sitk.Image, geometry: Geometry) -> Content:
+    """Reads the segments of a segmentation file.
 
     A segmentation file may be cropped to its content or lie on another grid; it is resampled to
     the image's grid (nearest neighbour).
@@ -37,12 +56,6 @@ def read_segments(
         path: The segmentation file, for messages.
         image: Its content.
         geometry: The grid of the image to segment.
-
-    Returns:
-        drawn: uint8 (k, j, i), n = n-th segment; of overlapping ones the later wins.
-        segments: The segments, without those called 'Background'.
-        background: Boolean (k, j, i), where a segment called 'Background' covers and no other,
-            or None.
 
     Raises:
         InputError: The file has no segments or too many, is damaged, or does not overlap the
@@ -75,7 +88,28 @@ def read_segments(
         raise InputError(f"the segmentation {path} has only a Background segment.")
     if background is not None:
         background &= drawn == 0
-    return drawn, segments, background
+    return _with_unnamed(Content(drawn, segments, background), path, layers, heads)
+
+
+def _with_unnamed(
+    content: Content, path: Path, layers: list[np.ndarray], heads: list[dict]
+) -> Content:
+    """The content with the voxels that have a label value of no segment, and a warning of them."""
+    for number, layer in enumerate(layers):
+        known = [0, *(h["value"] for h in heads if h["layer"] == number)]
+        unnamed = ~np.isin(layer, known) & (content.drawn == 0)
+        if content.background is not None:
+            unnamed &= ~content.background
+        if not unnamed.any():
+            continue
+        values, counts = np.unique(layer[unnamed], return_counts=True)
+        which = ", ".join(f"{v} ({n} voxels)" for v, n in zip(values[:5], counts[:5], strict=True))
+        content.warnings.append(
+            f"{path.name}: no segment has the label value {which} of layer {number}: these voxels "
+            "are taken as unlabelled. Save the segmentation again in Slicer to name them."
+        )
+        content.unnamed = unnamed if content.unnamed is None else content.unnamed | unnamed
+    return content
 
 
 def metadata(segments: list[Segment], shape: tuple[int, int, int]) -> dict[str, str]:
@@ -116,15 +150,12 @@ def _whole(path: Path, name: str, field: str, text: str, least: int) -> int:
 def _headers(path: Path, image: sitk.Image) -> list[dict]:
     """The header entries of each segment: id, name, color, value, layer and tags."""
     heads: list[dict] = []
-    while True:
-        key = f"Segment{len(heads)}_"
+    for number in _numbers(image):
+        key = f"Segment{number}_"
 
         def entry(name: str, default: str, key: str = key) -> str:
             return image.GetMetaData(key + name) if image.HasMetaDataKey(key + name) else default
 
-        if not (image.HasMetaDataKey(key + "ID") or image.HasMetaDataKey(key + "Name")):
-            return heads
-        number = len(heads)
         name = entry("Name", entry("ID", f"Segment {number + 1}"))
         try:
             color = tuple(float(c) for c in entry("Color", "").split())
@@ -145,6 +176,13 @@ def _headers(path: Path, image: sitk.Image) -> list[dict]:
                 ),
             }
         )
+    return heads
+
+
+def _numbers(image: sitk.Image) -> list[int]:
+    """The numbers of the segments in the header; other programs leave gaps between them."""
+    found = (re.fullmatch(r"Segment([0-9]{1,6})_(ID|Name)", k) for k in image.GetMetaDataKeys())
+    return sorted({int(match[1]) for match in found if match})
 
 
 def _on_grid(path: Path, image: sitk.Image, geometry: Geometry) -> list[np.ndarray]:

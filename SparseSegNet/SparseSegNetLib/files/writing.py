@@ -113,6 +113,25 @@ def check_writable(path: Path | str, inputs: Sequence[Path | str] = ()) -> None:
         ) from error
 
 
+def output_values(segments: Sequence[Segment]) -> list[int]:
+    """Label values of a label image: the segments' own where these tell them apart, else 1..K.
+
+    Slicer gives the segments of every layer values from 1 on.
+    """
+    own = [s.value for s in segments]
+    apart = len(set(own)) == len(own) and min(own, default=1) > 0
+    return own if apart else list(range(1, len(own) + 1))
+
+
+def values_note(path: Path | str, segments: Sequence[Segment]) -> str | None:
+    """A message about label values of an output that are not the segments' own, or None."""
+    values = output_values(segments)
+    if suffix_of(path) == SEGMENTATION or values == [s.value for s in segments]:
+        return None
+    which = ", ".join(f"{v} = {s.name}" for v, s in zip(values, segments, strict=True))
+    return f"{path}: the segments share label values, so they are numbered: {which}."
+
+
 def write_labels(
     path: Path | str,
     labels: np.ndarray,
@@ -122,8 +141,7 @@ def write_labels(
 ) -> None:
     """Writes dense labels, atomically.
 
-    A .seg.nrrd gets names, colours and terminology; any other format gets the label values that
-    the segments had in the annotation.
+    A .seg.nrrd gets names, colours and terminology; any other format gets `output_values`.
 
     Args:
         path: The output file.
@@ -140,7 +158,7 @@ def write_labels(
     if suffix == SEGMENTATION:
         head, values = metadata(list(segments), labels.shape), labels
     else:
-        table = np.array([0, *(s.value for s in segments)])
+        table = np.array([0, *output_values(segments)])
         # The smallest type that holds the values; uint8 is what most programs expect.
         head, values = {}, table.astype(np.min_scalar_type(int(table.max())))[labels]
     with atomic_path(path, suffix) as temporary:
