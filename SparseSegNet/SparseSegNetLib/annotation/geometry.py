@@ -18,7 +18,7 @@ def triple(values: Iterable[int]) -> Triple:
 
 # Grids written by different programs differ in the last digits (NIfTI stores single precision):
 # a position may be off by this share of a voxel before two grids count as different.
-TOLERANCE_VOXELS = 1e-3
+TOLERANCE_VOXELS = 1e-2
 SHORTEST, LONGEST = 1e-12, 1e12  # mm, of spacing and origin: beyond them sums lose their digits
 FLAT = 1e-6  # least determinant of the directions
 
@@ -81,15 +81,15 @@ class Geometry:
         )
         return x, y, z
 
-    def difference(self, other: Geometry) -> str | None:
+    def difference(self, other: Geometry, tolerance: float = TOLERANCE_VOXELS) -> str | None:
         """Difference between two grids, for a message with both values; None if they agree.
 
-        Grids agree if their sizes are equal and all their corners lie within
-        `TOLERANCE_VOXELS` of the smallest voxel edge of each other.
+        Grids agree if their sizes are equal and all their corners lie within `tolerance` of the
+        smallest voxel edge of each other.
         """
         if self.size != other.size:
             return f"size {_times(self.size)} against {_times(other.size)} voxels"
-        near = TOLERANCE_VOXELS * min(*self.spacing, *other.spacing)
+        near = tolerance * min(*self.spacing, *other.spacing)
         ends = [(0, n - 1) for n in self.size]
         worst = max(
             math.dist(self.position(i, j, k), other.position(i, j, k))

@@ -39,6 +39,8 @@ def densify(options: argparse.Namespace) -> int:
     ]
     for text in filter(None, notes):
         say(f"note: {text}")
+    if len(volume.channels) > 1:
+        say(f"{len(volume.channels)} channels: {', '.join(volume.channels)}.")
     say(
         f"{len(annotation.slices)} annotated slices ({format_slices(annotation.slices)}), "
         f"{100 * annotated_share(annotation.labels):.2g} % of the voxels labelled; "

@@ -16,6 +16,9 @@ from ..errors import InputError
 from .completeness import check_complete
 from .headers import check_header
 
+MODALITY = "0008|0060"  # DICOM's tag
+MOST_CHANNELS = 16  # along a fourth axis; more are rather points in time
+
 
 @dataclass
 class Volume:
@@ -34,12 +37,13 @@ class Volume:
     paths: list[Path]
 
 
-def read_file(path: Path | str, what: str) -> sitk.Image:
+def read_file(path: Path | str, what: str, channels: bool = False) -> sitk.Image:
     """Reads a 3D (or one-frame 4D) image file; a 2D image becomes one slice.
 
     Args:
         path: The file, or a folder with one DICOM series.
         what: Its role, for the message.
+        channels: Whether a fourth axis holds channels.
 
     Raises:
         InputError: It is missing, unreadable or not 3D, or its geometry cannot be used.
@@ -59,14 +63,18 @@ def read_file(path: Path | str, what: str) -> sitk.Image:
             "format that SimpleITK reads, such as .nrrd, .nii.gz, .mha or a folder "
             "with one DICOM series."
         ) from error
+    _refuse_other_objects(image, path, what)
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
+    if channels and image.GetDimension() == 4 and 1 < image.GetSize()[3] <= MOST_CHANNELS:
+        image = sitk.Compose([image[..., n] for n in range(image.GetSize()[3])])
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
     if image.GetDimension() != 3:
         raise InputError(
             f"{what} {path} has {image.GetDimension()} dimensions "
-            f"({'x'.join(map(str, image.GetSize()))}): a 3D image is needed."
+            f"({'x'.join(map(str, image.GetSize()))}): a 3D image is needed, or up to "
+            f"{MOST_CHANNELS} channels along the fourth axis of the image."
         )
     if (fault := geometry_of(image).fault()) is not None:
         raise InputError(
@@ -74,6 +82,32 @@ def read_file(path: Path | str, what: str) -> sitk.Image:
             "example in Slicer's module Volumes, and save it again."
         )
     return image
+
+
+def _refuse_other_objects(image: sitk.Image, path: Path, what: str) -> None:
+    """Refuse files of which ITK reads voxels without what they mean."""
+    kind = image.GetMetaData(MODALITY).strip() if image.HasMetaDataKey(MODALITY) else ""
+    if kind in ("SEG", "RTSTRUCT", "RTDOSE", "SR"):
+        raise InputError(
+            f"{what} {path} is a DICOM object of the kind {kind}, which ITK reads without its "
+            "segments and its position: open it in Slicer and save it as .seg.nrrd."
+        )
+    held = "Segmentation_ContainedRepresentationNames"
+    if image.HasMetaDataKey(held) and "Fractional labelmap" in image.GetMetaData(held):
+        raise InputError(
+            f"{what} {path} is a fractional labelmap: convert it to a binary one in Slicer's "
+            "module Segmentations (Representations, Binary labelmap, Create) and save it again."
+        )
+
+
+def _refuse_mask(channel: np.ndarray, name: str) -> None:
+    """Refuse a segmentation that stands among the images."""
+    if channel.dtype.kind in "iub" and channel.max() > 0 and len(np.unique(channel)) == 2:
+        raise InputError(
+            f"{name} is given as an image, but holds only {channel.min()} and {channel.max()}: is "
+            "it a label file? One label file comes last, after the images: put all structures "
+            "into one file with a value for each, or into one .seg.nrrd in Slicer."
+        )
 
 
 def geometry_of(image: sitk.Image) -> Geometry:
@@ -114,10 +148,11 @@ def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) ->
         InputError: A file is unreadable, the grids differ, or there are complex pixels or
             non-finite values.
     """
-    channels, names = [], []
+    channels: list[np.ndarray] = []
+    names: list[str] = []
     first: Geometry | None = None
     for path in map(Path, paths):
-        image = read_file(path, "the image")
+        image = read_file(path, "the image", channels=True)
         grid = geometry_of(image)
         if first is None:
             first = grid
@@ -130,6 +165,8 @@ def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) ->
         if np.iscomplexobj(pixels):
             raise InputError(f"the image {path} has complex voxels: real ones are needed.")
         parts = [pixels] if pixels.ndim == 3 else list(np.moveaxis(pixels, -1, 0))
+        if channels and len(parts) == 1:
+            _refuse_mask(pixels, path.name)
         for n, part in enumerate(parts):
             channels.append(_finite(part, path, replace_nonfinite))
             names.append(path.name if len(parts) == 1 else f"{path.name}[{n}]")

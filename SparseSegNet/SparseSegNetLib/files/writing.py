@@ -25,6 +25,10 @@ SEGMENTATION = ".seg.nrrd"
 NRRD = (SEGMENTATION, ".nrrd", ".nhdr")
 
 
+# Share of a voxel by which a format may round the geometry of what it stores.
+KEPT = 1e-3
+
+
 def suffix_of(path: Path | str) -> str:
     """Ending of the file name that decides the format: .seg.nrrd, .nii.gz, .nrrd and so on."""
     name = Path(path).name.lower()
@@ -75,7 +79,7 @@ def check_output(
                 f"the output {path}: label images cannot be written as "
                 f"'{suffix}'. Use .seg.nrrd, .nrrd, .nii.gz or .mha."
             ) from error
-    if (lost := small.difference(kept)) is not None:
+    if (lost := small.difference(kept, KEPT)) is not None:
         raise InputError(
             f"the output {path}: a {suffix} file cannot hold the image's geometry "
             f"({lost}). Use .seg.nrrd, .nrrd, .nii.gz or .mha."
