@@ -30,11 +30,11 @@ def quick_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def engine_server(tmp_path_factory):
-    """The socket of a process that forks quick engines; None where there is no fork.
+    """The socket of a process that forks quick engines; None anywhere but on Linux.
 
-    With several threads a fork would copy locks that nobody releases.
+    With several threads, and with macOS's libraries, a fork would copy locks that nobody releases.
     """
-    if not hasattr(os, "fork") or os.environ.get("OMP_NUM_THREADS") != "1":
+    if sys.platform != "linux" or os.environ.get("OMP_NUM_THREADS") != "1":
         yield None
         return
     path = str(tmp_path_factory.mktemp("engine") / "s")

@@ -2,7 +2,7 @@
 
 ``python -m engine_server SOCKET`` serves until its stdin ends. A client (quick_engine) hands it
 arguments, environment and its own three streams; it forks an engine with these and answers with the
-exit code. Where a system has no fork, quick_engine runs the engine itself.
+exit code. Without a server quick_engine runs the engine itself.
 """
 
 import array
