@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from quick_engine import SERVER
 
 HERE = Path(__file__).parent
 # A shell starts programs in the background with Ctrl-C ignored, and the engines that tests start
@@ -22,10 +23,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 def quick_environment() -> dict[str, str]:
     """The environment in which `python -m quick_engine` is found."""
-    from SparseSegNetLib.client.processes import PACKAGE_PARENT
+    from SparseSegNetLib.client.processes import engine_environment
 
-    paths = [str(HERE), str(PACKAGE_PARENT), os.environ.get("PYTHONPATH")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment = engine_environment()
+    return environment | {"PYTHONPATH": f"{HERE}{os.pathsep}{environment['PYTHONPATH']}"}
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +41,7 @@ def engine_server(tmp_path_factory):
     path = str(tmp_path_factory.mktemp("engine") / "s")
     with subprocess.Popen(
         [sys.executable, "-m", "quick_engine", "--serve"],
-        env={**quick_environment(), "SPARSESEGNET_ENGINE_SERVER": path},
+        env={**quick_environment(), SERVER: path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     ) as server:
@@ -62,4 +63,4 @@ def engine(request, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", quick_environment()["PYTHONPATH"])
     path = request.getfixturevalue("engine_server")
     if path is not None:
-        monkeypatch.setenv("SPARSESEGNET_ENGINE_SERVER", path)
+        monkeypatch.setenv(SERVER, path)

@@ -2,6 +2,7 @@
 
 import types
 
+import numpy as np
 import slicer
 
 
@@ -23,3 +24,10 @@ def sceneWithLogics():
         ),
         application,
     )
+
+
+def rotation(seed: int, leftHanded: bool = False) -> np.ndarray:
+    turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    if (np.linalg.det(turn) < 0) != leftHanded:
+        turn[:, 0] *= -1
+    return turn

@@ -125,7 +125,7 @@ class Geometry:
         if data.get("frame") != "LPS":
             raise ValueError(f"geometry in frame {data.get('frame')!r}, expected 'LPS'")
         return cls(
-            cast(Triple, tuple(map(int, data["size"]))),
+            triple(map(int, data["size"])),
             cast(tuple[float, float, float], tuple(map(float, data["spacing"]))),
             cast(tuple[float, float, float], tuple(map(float, data["origin"]))),
             tuple(map(float, data["directions"])),

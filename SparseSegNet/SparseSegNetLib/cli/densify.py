@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,11 +16,10 @@ from ..files.images import Volume, read_volume
 from ..files.labels import Annotation, read_annotation
 from ..files.writing import check_output, check_writable, values_note, write_labels
 from ..runfolder.atomic import atomic_path, write_json
+from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, RunInput, annotated_share
 from .progress import follow, say, say_cancelled
 from .training_options import training_options
-
-CANCELLED = 3
 
 
 def densify(options: argparse.Namespace) -> int:
@@ -70,14 +70,11 @@ def densify(options: argparse.Namespace) -> int:
     except EngineError as error:
         keep = keep or error.code != "no-python"  # its log helps to find the cause
         raise
-    except InputError:
-        raise
-    except (OSError, RuntimeError, ValueError, EOFError, MemoryError) as error:
-        keep = keep or (path / "run.json").is_file()
-        what = getattr(error, "filename", None) or options.output
+    except OSError as error:
+        keep = True
         raise EngineError(
             "files",
-            f"{what} cannot be written: {getattr(error, 'strerror', None) or error}.",
+            f"{error.filename or options.output} cannot be written: {error.strerror or error}.",
             f"What was computed is kept in {path} (the dense labels in result/1.npy); "
             f"'sparsesegnet resume \"{path}\" -o FILE' writes it again.",
         ) from error
@@ -94,19 +91,22 @@ def _train_and_write(
         say_cancelled(options.run_folder)
         return CANCELLED
     result = run.result()
-    if options.save_model:
-        with atomic_path(options.save_model) as target:
-            shutil.copyfile(folder.model_path, target)
-    if options.metrics:
-        write_json(options.metrics, report(run, annotation))
-    # The result comes last: where it exists, everything else does.
-    write_labels(options.output, result, volume.geometry, annotation.segments, volume.paths[0])
-    folder.remember_written(options.output)
+    try:
+        if options.save_model:
+            with atomic_path(options.save_model) as target:
+                shutil.copyfile(folder.model_path, target)
+        if options.metrics:
+            write_json(options.metrics, report(run, annotation))
+        # The result comes last: where it exists, everything else does.
+        write_labels(options.output, result, volume.geometry, annotation.segments, volume.paths[0])
+        folder.remember_written(options.output)
+    except (RuntimeError, ValueError, EOFError, MemoryError) as error:
+        raise OSError(errno.EIO, str(error), str(options.output)) from error
     say(
         f"{options.output} written after {run.summary['seconds']:.0f} s, "
         f"{run.summary['step']} steps."
     )
-    return 0
+    return DONE
 
 
 def report(run: EngineRun, annotation: Annotation) -> dict:

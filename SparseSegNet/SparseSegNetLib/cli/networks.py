@@ -8,6 +8,7 @@ import sys
 
 from ..client.processes import engine_environment
 from ..errors import EngineError
+from ..runfolder.exit_codes import DONE
 
 DESCRIBE = "SparseSegNetLib.engine.describe"
 
@@ -40,7 +41,7 @@ def networks(as_json: bool) -> int:
     rows = describe()
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return 0
+        return DONE
     for row in rows:
         print(f"{row['name']:8s} {row['title']}. {row['source']}.")
         print(
@@ -59,7 +60,7 @@ def networks(as_json: bool) -> int:
         "i, j, k. A receptive\nfield is counted as in Milletari 2016, Table 1; memory is "
         "computed for float32 at the default tile, without\nthe convolutions' workspace."
     )
-    return 0
+    return DONE
 
 
 def _times(values: list[int]) -> str:

@@ -21,6 +21,7 @@ from ..engine.compute import metrics
 from ..errors import InputError
 from ..runfolder import forms
 from ..runfolder.atomic import atomic_path, write_json
+from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, RunInput
 from ..runfolder.options import Options
 from ..units import clock
@@ -28,7 +29,6 @@ from .progress import follow, say
 from .reproduce_cases import Case, folds, read_cases, setups, untouched
 from .training_options import training_options
 
-CANCELLED = 3
 # Rows of Tables 1 and 3: their name and the options that differ.
 VARIANTS = (
     ("3D without BN", {"network": "unet3d", "batch_norm": False}),
@@ -106,7 +106,7 @@ def reproduce(given: argparse.Namespace) -> int:
     with atomic_path(given.output / f"{given.table}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
-    return 0
+    return DONE
 
 
 def _table1(cases: list[Case], given: argparse.Namespace) -> Iterator[Training]:

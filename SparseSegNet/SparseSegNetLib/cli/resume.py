@@ -11,10 +11,9 @@ from ..client.engine_run import ENDING, EngineRun
 from ..errors import InputError
 from ..files.writing import check_output, check_writable, values_note, write_labels
 from ..runfolder.changes import Changes
+from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder
 from .progress import follow, say, say_cancelled
-
-CANCELLED = 3
 
 
 def resume(options: argparse.Namespace) -> int:
@@ -47,7 +46,7 @@ def resume(options: argparse.Namespace) -> int:
     write_labels(output, run.result(), geometry, folder.segments, like)
     folder.remember_written(output)
     say(f"{output} written after {run.summary['seconds']:.0f} s, {run.summary['step']} steps.")
-    return 0
+    return DONE
 
 
 def _check_replaceable(options: argparse.Namespace, folder: RunFolder, output: Path) -> None:

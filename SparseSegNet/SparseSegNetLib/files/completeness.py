@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import InputError
+from .nifti import open_unpacked
 
 CHUNK = 1 << 20  # bytes
 NRRD_BYTES = {
@@ -60,9 +61,7 @@ def check_complete(path: Path, what: str) -> None:
 
 
 def _nifti(path: Path) -> None:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rb") if packed else path.open("rb") as stream:
+    with open_unpacked(path) as stream:
         head = stream.read(540)
         order = next((o for o in "<>" if struct.unpack_from(o + "i", head)[0] in (348, 540)), "")
         if not order:

@@ -8,7 +8,6 @@ Headers with impossible values are refused here, with the reason.
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import re
@@ -17,6 +16,7 @@ import zlib
 from pathlib import Path
 
 from ..errors import InputError
+from .nifti import open_unpacked
 
 LOOKED_AT = 1 << 20  # bytes, of text headers
 MOST_DIMENSIONS = 4
@@ -148,9 +148,7 @@ def _nrrd(path: Path) -> None:
 
 
 def _nifti(path: Path) -> None:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rb") if packed else path.open("rb") as file:
+    with open_unpacked(path) as file:
         head = file.read(540)
     for order in "<>":
         if len(head) >= 348 and struct.unpack_from(order + "i", head)[0] == 348:

@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 import SimpleITK as sitk
 
-from ..annotation.geometry import Geometry, Triple
+from ..annotation.geometry import Geometry, triple
 from ..errors import InputError
 from .completeness import check_complete
 from .headers import check_header
@@ -102,9 +102,13 @@ def _refuse_other_objects(image: sitk.Image, path: Path, what: str) -> None:
 
 def _refuse_mask(channel: np.ndarray, name: str) -> None:
     """Refuse a segmentation that stands among the images."""
-    if channel.dtype.kind in "iub" and channel.max() > 0 and len(np.unique(channel)) == 2:
+    if channel.dtype.kind not in "iub":
+        return
+    low, high = channel.min(), channel.max()
+    # Counted, not sorted: a scan has hundreds of millions of voxels.
+    if low < high and high > 0 and ((channel == low) | (channel == high)).all():
         raise InputError(
-            f"{name} is given as an image, but holds only {channel.min()} and {channel.max()}: is "
+            f"{name} is given as an image, but holds only {low} and {high}: is "
             "it a label file? One label file comes last, after the images: put all structures "
             "into one file with a value for each, or into one .seg.nrrd in Slicer."
         )
@@ -113,7 +117,7 @@ def _refuse_mask(channel: np.ndarray, name: str) -> None:
 def geometry_of(image: sitk.Image) -> Geometry:
     """Voxel grid of a 3D SimpleITK image."""
     return Geometry(
-        cast(Triple, tuple(map(int, image.GetSize()))),
+        triple(map(int, image.GetSize())),
         image.GetSpacing(),
         image.GetOrigin(),
         image.GetDirection(),
@@ -129,11 +133,11 @@ def reoriented(image: sitk.Image, geometry: Geometry) -> sitk.Image:
     wanted = np.array(geometry.directions).reshape(3, 3)
     turned = own.T @ wanted  # own axes by wanted axes
     order = np.abs(turned).argmax(axis=0)
-    if len(set(order)) < 3 or np.abs(turned[order, range(3)]).min() < 0.999:
-        return image
-    image = sitk.PermuteAxes(image, [int(n) for n in order])
     flips = [bool(turned[n, axis] < 0) for axis, n in enumerate(order)]
-    return sitk.Flip(image, flips, False)
+    in_order = order.tolist() == [0, 1, 2] and not any(flips)
+    if in_order or len(set(order)) < 3 or np.abs(turned[order, range(3)]).min() < 0.999:
+        return image
+    return sitk.Flip(sitk.PermuteAxes(image, order.tolist()), flips, False)
 
 
 def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) -> Volume:

@@ -70,8 +70,7 @@ def read_annotation(
     if segmentation:
         content = read_segments(path, image, geometry)
     else:
-        if geometry.difference(geometry_of(image)) is not None:
-            image = reoriented(image, geometry)
+        image = reoriented(image, geometry)
         if (difference := geometry.difference(geometry_of(image))) is not None:
             raise InputError(
                 f"the labels {path} do not lie on the image's grid: {difference} "

@@ -11,6 +11,7 @@ import gzip
 import struct
 import zlib
 from pathlib import Path
+from typing import IO, cast
 
 SUFFIXES = (".nii", ".nii.gz")
 HEADER = 348
@@ -26,13 +27,12 @@ def copy_geometry(source: Path, target: Path) -> bool:
         True if it was copied (NIfTI-2 and damaged headers are left alone).
     """
     try:
-        with gzip.open(source, "rb") if _packed(source) else source.open("rb") as file:
+        with open_unpacked(source) as file:
             head = file.read(HEADER)
     except (OSError, EOFError, zlib.error):
         return False
-    body = bytearray(
-        gzip.decompress(target.read_bytes()) if _packed(target) else target.read_bytes()
-    )
+    with open_unpacked(target) as file:
+        body = bytearray(file.read())
     order_in, order_out = _byte_order(head), _byte_order(body)
     if order_in is None or order_out is None:
         return False
@@ -46,9 +46,11 @@ def copy_geometry(source: Path, target: Path) -> bool:
     return True
 
 
-def _packed(path: Path) -> bool:
+def open_unpacked(path: Path) -> IO[bytes]:
+    """Opens a file for reading, unpacked if it is packed by gzip, whatever its name says."""
     with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")
 
 
 def _byte_order(header: bytes | bytearray) -> str | None:

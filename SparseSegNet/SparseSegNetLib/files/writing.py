@@ -18,7 +18,7 @@ from ..annotation.segments import Segment
 from ..errors import InputError
 from ..runfolder.atomic import atomic_path
 from . import nifti
-from .images import cause_of, geometry_of
+from .images import cause_of
 from .segmentation_file import metadata
 
 SEGMENTATION = ".seg.nrrd"
@@ -238,8 +238,3 @@ def _stepped(value: float, steps: int) -> float:
     for _ in range(abs(steps)):
         value = math.nextafter(value, math.copysign(math.inf, steps))
     return value
-
-
-def written_geometry(path: Path | str) -> Geometry:
-    """Geometry that a reader finds in a written file."""
-    return geometry_of(sitk.ReadImage(str(path)))

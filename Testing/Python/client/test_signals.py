@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
+from quick_engine import SERVER
 from small_runs import named, run_folder, until, watched
 
 from SparseSegNetLib.client import engine_run
@@ -25,7 +26,7 @@ posix = pytest.mark.skipif(os.name == "nt", reason="Windows ends a process witho
 def worker(folder, *before, **streams):
     """An engine that no client began, and that is a process of its own."""
     environment = engine_environment()
-    environment.pop("SPARSESEGNET_ENGINE_SERVER", None)
+    environment.pop(SERVER, None)
     return subprocess.Popen(
         [*before, sys.executable, "-m", engine_run.WORKER, str(folder.path)],
         env=environment,

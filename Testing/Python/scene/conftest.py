@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mrml_scene import rotation
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("slicer.util", reason="slicer-core without slicer.util")
@@ -17,13 +18,6 @@ def scene():
     yield scene
     scene.Clear(1)
     del slicer.mrmlScene, slicer.modules
-
-
-def rotation(seed: int, leftHanded: bool = False) -> np.ndarray:
-    turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
-    if (np.linalg.det(turn) < 0) != leftHanded:
-        turn[:, 0] *= -1
-    return turn
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 import slicer
 import slicer.util
 import vtk
-from conftest import rotation
+from mrml_scene import rotation
 
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.errors import InputError
