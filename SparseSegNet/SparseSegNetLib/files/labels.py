@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
-from ..annotation.composition import MAX_SEGMENTS, UNLABELLED, restrict_to_slices
+from ..annotation.composition import UNLABELLED, restrict_to_slices
 from ..annotation.cover import cover_slices
 from ..annotation.drawn import label_array
 from ..annotation.geometry import Geometry
@@ -17,9 +16,9 @@ from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice, check_slices
 from ..errors import InputError
 from .images import geometry_of, read_file, reoriented
+from .label_values import label_values, renumber
 from .segmentation_file import Content, is_segmentation, read_segments
 
-HIGHEST = 2**32 - 1  # label value that all formats hold
 REMEDY = "name the slices that are completely annotated with --slices"
 
 
@@ -76,8 +75,8 @@ def read_annotation(
                 f"the labels {path} do not lie on the image's grid: {difference} "
                 "(image against labels). Resample the labels to the image."
             )
-        values = _label_values(path, image, unlabelled)
-        content = Content(*_renumber(path, values, unlabelled))
+        values = label_values(path, image, unlabelled)
+        content = Content(*renumber(path, values, unlabelled))
     drawn, segments = content.drawn, content.segments
     check_slices(slices, geometry.shape)
     if segmentation or unlabelled == 0:
@@ -95,60 +94,3 @@ def read_annotation(
         )
     labels = restrict_to_slices(drawn, slices) if slices else drawn
     return Annotation(labels, segments, list(slices) or cover_slices(labels != UNLABELLED))
-
-
-def _label_values(path: Path, image: sitk.Image, unlabelled: int) -> np.ndarray:
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(
-            f"the label image {path} has {image.GetNumberOfComponentsPerPixel()} "
-            "components per voxel: one is needed."
-        )
-    values = sitk.GetArrayFromImage(image)
-    if not np.issubdtype(values.dtype, np.integer):
-        if (
-            np.iscomplexobj(values)
-            or not np.isfinite(values).all()
-            or (values != np.rint(values)).any()
-        ):
-            raise InputError(
-                f"the label image {path} has values that are not whole numbers: "
-                "it is no label image."
-            )
-        _check_highest(path, float(values.max()))
-        values = values.astype(np.int64)
-    _check_highest(path, int(values.max()))
-    negative = values[(values < 0) & (values != unlabelled)]
-    if negative.size:
-        raise InputError(
-            f"the label image {path} holds the value {int(negative.min())}: labels "
-            "are 0 (background) and above. If it marks unlabelled voxels, say so "
-            f"with --unlabelled {int(negative.min())}."
-        )
-    return values
-
-
-def _check_highest(path: Path, value: float) -> None:
-    if value > HIGHEST:
-        raise InputError(
-            f"the label image {path} holds the value {value:g}: labels are at most {HIGHEST}."
-        )
-
-
-def _renumber(path: Path, values: np.ndarray, unlabelled: int) -> tuple[np.ndarray, list[Segment]]:
-    """Labels 1..K in the order of the file's values; the segments remember these values."""
-    present = [int(v) for v in np.unique(values)]
-    kinds = [v for v in present if v not in (0, unlabelled)]
-    if len(kinds) > MAX_SEGMENTS:
-        raise InputError(
-            f"the label image {path} holds {len(kinds)} different labels, at most "
-            f"{MAX_SEGMENTS} can be used: it may be an intensity image."
-        )
-    new = np.full(len(present), UNLABELLED, np.uint8)
-    for n, value in enumerate(present):
-        if value in kinds:
-            new[n] = kinds.index(value) + 1
-        elif value == 0:
-            # Where 0 means that nothing was drawn, the caller composes background from slices.
-            new[n] = 0
-    labels = new[np.searchsorted(present, values)]
-    return labels, [Segment.numbered(v, n) for n, v in enumerate(kinds)]
