@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .composition import compose_labels
+from ..errors import InputError
+from .carry import carry, carry_slices, count_outside
+from .composition import UNLABELLED, compose_labels
 from .cover import cover_slices, looks_solid
-from .slices import AnnotatedSlice
+from .geometry import Geometry
+from .grid_map import GridMap
+from .line_drawing import (
+    drawn_as_outlines,
+    drawn_as_strokes,
+    line_shares,
+    with_background_strokes,
+)
+from .slices import AnnotatedSlice, check_slices, format_slices
 
 BACKGROUND = "background"
+# What `Drawing.numbers` holds beside the numbers of segments.
+BACKGROUND_DRAWN, NO_SEGMENT = 256, 257
+
+
+@dataclass
+class Drawing:
+    """Segments on the grid that they were drawn on.
+
+    Attributes:
+        numbers: uint16 (k, j, i): 0 where nothing is drawn, n for the n-th segment,
+            BACKGROUND_DRAWN for a segment called Background, NO_SEGMENT for label values that
+            belong to no segment (such voxels are unlabelled).
+        geometry: The grid.
+    """
+
+    numbers: np.ndarray
+    geometry: Geometry
+
+    def segments(self) -> np.ndarray:
+        """uint8 (k, j, i), n for the n-th segment, 0 for everything else."""
+        return np.where(self.numbers < UNLABELLED, self.numbers, 0).astype(np.uint8)
 
 
 @dataclass
@@ -22,26 +53,35 @@ class LabelArray:
         labels: uint8 (k, j, i), 0 background, 1..K segments, 255 unlabelled.
         slices: The annotated slices, given or detected.
         warnings: Messages for the user.
+        incomplete: Those of the slices in which only what is drawn is labelled.
     """
 
     labels: np.ndarray
     slices: list[AnnotatedSlice]
     warnings: list[str] = field(default_factory=list)
+    incomplete: list[AnnotatedSlice] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Source:
+    """An annotation's name and the instructions for messages about it.
+
+    Attributes:
+        name: Name of the segmentation or file.
+        segments: Names of the segments.
+        name_slices: Instruction for naming complete slices, in the interface that the user has.
+        mark_background: Instruction for saying what is background where strokes are drawn.
+    """
+
+    name: str
+    segments: Sequence[str]
+    name_slices: str
+    mark_background: str
 
 
 def is_background(name: str) -> bool:
     """Tells whether a segment of this name marks background."""
     return name.strip().lower() == BACKGROUND
-
-
-def painting_order(names: Sequence[str]) -> list[int]:
-    """Order in which segments are laid over each other, as indices into their names.
-
-    Where segments overlap the one that comes later in the segmentation wins, except that every
-    segment wins against Background: a drawn structure is not lost to a background that was
-    painted generously.
-    """
-    return sorted(range(len(names)), key=lambda n: (not is_background(names[n]), n))
 
 
 def found_slices(
@@ -51,15 +91,15 @@ def found_slices(
 
     Args:
         drawn: (k, j, i), not zero where a segment (other than Background) covers.
-        corrected: Flat indices of voxels that come from a corrected result: single voxels,
-            which do not make the slice that they lie in a complete one.
+        corrected: Flat indices, or a boolean (k, j, i), of voxels that come from a corrected
+            result: single voxels, which do not make the slice that they lie in a complete one.
 
     Returns:
         The slices, and True if they look solid (see `looks_solid`).
     """
     covered = drawn > 0
     if corrected is not None:
-        covered.ravel()[corrected] = False
+        covered.ravel()[corrected if corrected.dtype != bool else corrected.ravel()] = False
     slices = cover_slices(covered)
     return slices, looks_solid(slices)
 
@@ -80,29 +120,204 @@ def solid_warning(name: str, count: int, remedy: str) -> str:
 
 
 def label_array(
-    drawn: np.ndarray,
-    background: np.ndarray | None,
-    slices: Sequence[AnnotatedSlice] | None,
-    name: str,
-    remedy: str,
+    drawings: Sequence[Drawing],
+    geometry: Geometry,
+    slices: Mapping[AnnotatedSlice, bool] | Sequence[AnnotatedSlice] | None,
+    source: Source,
     corrected: np.ndarray | None = None,
 ) -> LabelArray:
-    """Label array of drawn segments.
+    """Label array of drawn segments on the grid of the image.
+
+    Slices are detected on the grid that was drawn on, then carried to the image's. In a slice in
+    which Background was drawn too, only what is drawn is labelled, unless the slice was named or
+    marked as complete; in all others every voxel that no segment covers is background.
 
     Args:
-        drawn: uint8 (k, j, i), n where the n-th segment covers.
-        background: Boolean (k, j, i), the voxels of a segment called Background, or None.
-        slices: The annotated slices; None to detect them.
-        name: Name of the segmentation, for the warning.
-        remedy: Instruction for naming slices, for the warning.
-        corrected: See `found_slices`.
+        drawings: The segments, one item per grid.
+        geometry: The image's grid.
+        slices: The annotated slices on the image's grid, as a mapping with True for those that
+            the user marked as complete; None to detect them; empty if no slice is complete.
+        source: Names and instructions for messages.
+        corrected: Boolean (k, j, i) on the image's grid, see `found_slices`.
 
     Raises:
-        InputError: A slice lies outside the volume.
+        InputError: A slice or everything that was drawn lies outside the volume, or strokes
+            are drawn and nothing says what is background.
     """
+    stated: Mapping[AnnotatedSlice, bool] | None
+    if slices is None or isinstance(slices, Mapping):
+        stated = slices
+    else:
+        stated = dict.fromkeys(slices, True)
+    check_slices(stated or (), geometry.shape)
+    codes = np.full(geometry.shape, UNLABELLED, np.uint16)
+    found: dict[AnnotatedSlice, bool] = {}
+    warnings: list[str] = []
+    strokes = oblique = False
+    for drawing in drawings:
+        grid = GridMap.between(drawing.geometry, geometry)
+        own = _Own.of(drawing, grid, source, corrected, detect=stated is None)
+        warnings += own.warnings
+        strokes |= own.strokes
+        oblique |= grid.order() is None
+        carried = carry(own.codes, grid, UNLABELLED)
+        kept = (codes == UNLABELLED) | ((carried != UNLABELLED) & (carried > 0))
+        np.copyto(codes, carried, where=kept)
+        for complete in (False, True):
+            these = [s for s, c in own.slices.items() if c == complete]
+            found.update(dict.fromkeys(carry_slices(these, grid), complete))
+    drawn = np.where(codes < UNLABELLED, codes, 0).astype(np.uint8)
+    background = codes == BACKGROUND_DRAWN
+    if stated is None:
+        finished = sorted(s for s, c in found.items() if c)
+        labels = compose_labels(drawn, finished, background)
+        labels[codes == 0] = 0
+        listed = sorted(found) if found or not oblique else cover_slices(labels != UNLABELLED)
+        incomplete = sorted(set(listed) - set(finished))
+        if strokes and not background.any():
+            raise InputError(_strokes_message(source))
+    else:
+        own_background = background.copy()
+        if corrected is not None:
+            own_background &= ~corrected
+        open_ = [s for s, marked in stated.items() if not marked]
+        incomplete = _with_strokes(open_, drawn, own_background)
+        labels = compose_labels(drawn, [s for s in stated if s not in incomplete], background)
+        listed = list(stated)
+    if incomplete:
+        warnings.append(
+            f"Background is drawn in {len(incomplete)} of {len(listed)} slices of "
+            f"'{source.name}' ({format_slices(incomplete)}): there only what is drawn is "
+            f"labelled. If they are complete, {source.name_slices}."
+        )
+    labels[codes == NO_SEGMENT] = UNLABELLED
+    empty = [n for place, n in enumerate(source.segments, start=1) if not (drawn == place).any()]
+    if empty and len(empty) < len(source.segments):
+        warnings.append(
+            f"nothing is drawn of {', '.join(repr(n) for n in empty)} within the volume: "
+            f"{'it stays' if len(empty) == 1 else 'they stay'} empty in the result."
+        )
+    return LabelArray(labels, listed, warnings, incomplete)
+
+
+@dataclass
+class _Own:
+    """Labels and slices on the grid that was drawn on.
+
+    Attributes:
+        codes: uint16 (k, j, i), as in `Drawing.numbers`, but 0 for background of complete slices
+            and 255 where nothing is known.
+        slices: The detected slices, with True for complete ones.
+        strokes: True if what is drawn in slices without Background are strokes.
+        warnings: Messages for the user.
+    """
+
+    codes: np.ndarray
+    slices: dict[AnnotatedSlice, bool]
+    strokes: bool
+    warnings: list[str]
+
+    @classmethod
+    def of(
+        cls,
+        drawing: Drawing,
+        grid: GridMap,
+        source: Source,
+        corrected: np.ndarray | None,
+        detect: bool,
+    ) -> _Own:
+        drawn = drawing.segments()
+        background = drawing.numbers == BACKGROUND_DRAWN
+        excluded = None
+        if corrected is not None and corrected.any():
+            excluded = carry(corrected.astype(np.uint8), grid.inverse(), 0) > 0
+            background &= ~excluded
+        found, solid = found_slices(drawn, excluded)
+        incomplete = set(_with_strokes(found, drawn, background))
+        complete = [s for s in found if s not in incomplete]
+        warnings = []
+        strokes = False
+        if detect:
+            shares = line_shares(drawn, complete)
+            strokes = drawn_as_strokes(shares)
+            if strokes and background.any():
+                incomplete, complete = set(found), []
+            if solid and complete:
+                warnings.append(solid_warning(source.name, len(found), source.name_slices))
+            warnings += [_outline_warning(source, n) for n in drawn_as_outlines(shares)]
+        warnings += _outside_warnings(drawing, drawn, found, grid, source)
+        codes = np.where(drawing.numbers == 0, UNLABELLED, drawing.numbers).astype(np.uint16)
+        for item in complete:
+            plane = codes[item.selector()]
+            plane[plane == UNLABELLED] = 0
+        return cls(codes, {s: s not in incomplete for s in found}, strokes, warnings)
+
+
+# Share of a slice's drawn voxels: less Background than this (a few voxels of a correction) does
+# not show that the slice was left incomplete.
+SOME = 0.2
+
+
+def _with_strokes(
+    slices: Sequence[AnnotatedSlice], drawn: np.ndarray, background: np.ndarray
+) -> list[AnnotatedSlice]:
+    """The slices in which a fair share of what was drawn is Background."""
+    return [
+        item
+        for item in with_background_strokes(slices, background)
+        if np.count_nonzero(background[item.selector()])
+        >= SOME * np.count_nonzero(drawn[item.selector()])
+    ]
+
+
+def _outside_warnings(
+    drawing: Drawing,
+    drawn: np.ndarray,
+    slices: Sequence[AnnotatedSlice],
+    grid: GridMap,
+    source: Source,
+) -> list[str]:
+    """Messages about drawn voxels and slices that do not reach the other grid."""
+    whole = grid.whole()
+    ahead = whole is not None and whole.axes == (0, 1, 2) and not any(whole.flips)
+    if ahead and whole is not None and whole.start == (0, 0, 0) and grid.own == grid.other:
+        return []
+    total = int(np.count_nonzero(drawn))
+    outside = count_outside(drawn > 0, grid)
+    if total and outside == total:
+        raise InputError(
+            f"the segmentation {source.name} and the image do not overlap: all {total} drawn "
+            "voxels lie outside the volume. Check that they belong together."
+        )
     warnings = []
-    if slices is None:
-        slices, solid = found_slices(drawn, corrected)
-        if solid:
-            warnings.append(solid_warning(name, len(slices), remedy))
-    return LabelArray(compose_labels(drawn, slices, background), list(slices), warnings)
+    if outside:
+        warnings.append(
+            f"{outside} of {total} drawn voxels of '{source.name}' lie outside the volume."
+        )
+    if grid.order() is None:
+        warnings.append(
+            f"'{source.name}' was drawn on a grid that is oblique to the volume: its "
+            f"{len(slices)} drawn slices are no slices of the volume and are taken voxel by voxel."
+        )
+        return warnings
+    lost = sum(1 for item in slices if not carry_slices([item], grid))
+    if lost:
+        warnings.append(
+            f"{lost} of {len(slices)} drawn slices of '{source.name}' lie outside the volume."
+        )
+    return warnings
+
+
+def _outline_warning(source: Source, number: int) -> str:
+    return (
+        f"'{source.segments[number - 1]}' is drawn as outlines: what they enclose counts as "
+        "background. Fill them, or only the outline is learnt."
+    )
+
+
+def _strokes_message(source: Source) -> str:
+    return (
+        f"what is drawn in '{source.name}' are strokes, not filled structures, and nothing says "
+        f"what is background. {source.mark_background}. If the slices are complete, "
+        f"{source.name_slices}."
+    )

@@ -85,16 +85,21 @@ def check_slices(slices: Iterable[AnnotatedSlice], shape: Sequence[int]) -> None
 def parse_slices(texts: Iterable[str]) -> list[AnnotatedSlice]:
     """Reads slices written as ``k:10,20 i:5``; repeated ones count once, order is kept.
 
+    ``none`` means that no slice is annotated completely.
+
     Raises:
         InputError: The text is of another form.
     """
     found: dict[AnnotatedSlice, None] = {}
-    for word in " ".join(texts).split():
+    words = " ".join(texts).split()
+    if words == ["none"]:
+        return []
+    for word in words:
         match = re.fullmatch(r"([ijkIJK])[:=](-?[0-9]{1,9}(?:,-?[0-9]{1,9})*)", word)
         if match is None:
             raise InputError(
                 f"cannot read the slices '{word}': expected an axis and indices, "
-                "such as k:10,20 or i:5."
+                "such as k:10,20 or i:5, or none."
             )
         for index in match[2].split(","):
             found[AnnotatedSlice(match[1].lower(), int(index))] = None

@@ -13,7 +13,7 @@ from ..annotation.slices import check_slices, format_slices, parse_slices
 from ..client.engine_run import EngineRun
 from ..errors import EngineError, InputError
 from ..files.images import Volume, read_volume
-from ..files.labels import Annotation, read_annotation
+from ..files.labels import Annotation, Reading, read_annotation, read_structures
 from ..files.writing import check_output, check_writable, values_note, write_labels
 from ..runfolder.atomic import atomic_path, write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
@@ -25,16 +25,26 @@ from .training_options import training_options
 def densify(options: argparse.Namespace) -> int:
     """Runs the command with its parsed options; returns the exit code."""
     settings = training_options(options)
-    *images, labels = options.files
-    slices = parse_slices(options.slices)
-    _check_outputs(options)
+    images, structures = label_files(options)
+    reading = Reading(
+        options.unlabelled,
+        parse_slices(options.slices) if options.slices else None,
+        options.background_label,
+        options.resample_labels,
+    )
+    inputs = [*images, *(path for _, path in structures)]
+    _check_outputs(options, inputs)
     volume = read_volume(images, options.replace_nonfinite)
-    check_slices(slices, volume.geometry.shape)
-    annotation = read_annotation(labels, volume.geometry, options.unlabelled, slices)
+    check_slices(reading.slices or (), volume.geometry.shape)
+    if options.labels and (len(structures) > 1 or structures[0][0] is not None):
+        named = [(name or _stem(path), path) for name, path in structures]
+        annotation = read_structures(named, volume.geometry, reading)
+    else:
+        annotation = read_annotation(structures[0][1], volume.geometry, reading)
     check_trainable(annotation.labels, [s.name for s in annotation.segments])
     notes = [
         *annotation.warnings,
-        check_output(options.output, volume.geometry, options.files),
+        check_output(options.output, volume.geometry, inputs),
         values_note(options.output, annotation.segments),
     ]
     for text in filter(None, notes):
@@ -128,11 +138,41 @@ def report(run: EngineRun, annotation: Annotation) -> dict:
     }
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
+def label_files(options: argparse.Namespace) -> tuple[list[Path], list[tuple[str | None, Path]]]:
+    """The image files and the label files, these with the name of their structure if it was given.
+
+    Raises:
+        InputError: There are no images or no labels.
+    """
+    if options.labels is None:
+        if len(options.files) < 2:
+            raise InputError(
+                "densify needs at least two files: the image and, last, the labels; or the image "
+                "and --labels organ=FILE tumour=FILE."
+            )
+        return options.files[:-1], [(None, options.files[-1])]
+    structures: list[tuple[str | None, Path]] = []
+    for text in options.labels:
+        name, equals, file = text.partition("=")
+        if equals and name.strip() and not Path(text).exists():
+            structures.append((name.strip(), Path(file)))
+        else:
+            structures.append((None, Path(text)))
+    names = [name or _stem(path) for name, path in structures]
+    if (twice := next((n for n in names if names.count(n) > 1), None)) is not None:
+        raise InputError(f"two structures are called '{twice}': name each one, --labels a=FILE.")
+    return options.files, structures
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0] or path.name
+
+
+def _check_outputs(options: argparse.Namespace, inputs: list[Path]) -> None:
     """Check, before reading, that outputs can be written and are no inputs or each other."""
     outputs = [p for p in (options.output, options.metrics, options.save_model) if p]
     for path in outputs:
-        check_writable(path, options.files)
+        check_writable(path, inputs)
     names = [p.resolve() for p in outputs]
     if len(set(names)) < len(names):
         raise InputError("two outputs have the same name: give each its own.")

@@ -43,8 +43,8 @@ def parser() -> Parser:
         nargs="+",
         metavar="IMAGE... LABELS",
         type=Path,
-        help="the image (several files: several channels), then the labels: a "
-        "label image in which a value means unlabelled, or a .seg.nrrd",
+        help="the image (several files: several channels), then the labels, unless --labels "
+        "names them: a label image in which a value means unlabelled, or a .seg.nrrd",
     )
     densify.add_argument(
         "-o",
@@ -56,13 +56,31 @@ def parser() -> Parser:
         ".nii.gz, .mha … get a label image",
     )
     densify.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="NAME=FILE",
+        help="one label file per structure instead of one for all: organ=organ.nii.gz "
+        "tumour=tumour.nii.gz; one called Background marks background. All other files are images",
+    )
+    densify.add_argument(
         "--unlabelled",
         type=int,
-        default=UNLABELLED,
         metavar="V",
         help=f"the value of unlabelled voxels in a label image (default "
         f"{UNLABELLED}); 0 means that nothing was drawn there, as in a "
         "segmentation",
+    )
+    densify.add_argument(
+        "--background-label",
+        type=int,
+        metavar="V",
+        help="the value that marks background in a label image (default 0), such as 1 in labels of "
+        "ilastik, together with --unlabelled 0",
+    )
+    densify.add_argument(
+        "--resample-labels",
+        action="store_true",
+        help="carry a label image that lies on another grid to the image's grid",
     )
     densify.add_argument(
         "--slices",
@@ -70,7 +88,7 @@ def parser() -> Parser:
         default=[],
         metavar="AXIS:INDEX",
         help="the completely annotated slices, such as k:10,20 i:5, counted "
-        "from 0 (default: found from what was drawn)",
+        "from 0 (default: found from what was drawn); none if only what is drawn is labelled",
     )
     densify.add_argument(
         "--replace-nonfinite",
@@ -226,8 +244,6 @@ def densify_command(options: argparse.Namespace) -> int:
     """Runs ``densify``; its imports are loaded only then, as for every command."""
     from .densify import densify
 
-    if len(options.files) < 2:
-        raise InputError("densify needs at least two files: the image and, last, the labels.")
     return densify(options)
 
 

@@ -16,7 +16,7 @@ from ..annotation.segments import Segment
 from ..annotation.slices import AXES, AnnotatedSlice, parse_slices
 from ..errors import InputError
 from ..files.images import read_volume
-from ..files.labels import read_annotation
+from ..files.labels import Reading, read_annotation
 
 SETUPS = ((1, 1, 1), (2, 2, 1), (3, 3, 2), (5, 5, 3))  # (yz, xz, xy) slices, Cicek 2016, Table 2
 FOLDS = 3
@@ -109,7 +109,9 @@ def _read(path: Path, number: int, row: dict, spread: Sequence[int], unlabelled:
             given = _spread(spread, labels)
             labels = restrict_to_slices(labels, given)
         else:
-            found = read_annotation(labels_path, volume.geometry, unlabelled, given)
+            found = read_annotation(
+                labels_path, volume.geometry, Reading(unlabelled, given or None)
+            )
             labels, segments, given = found.labels, found.segments, found.slices
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
@@ -128,7 +130,7 @@ def _dense(
 ) -> tuple[np.ndarray, list[Segment]] | None:
     """Labels and segments of a label image without unlabelled voxels; None for any other."""
     every = [AnnotatedSlice("k", n) for n in range(geometry.shape[0])]
-    found = read_annotation(path, geometry, unlabelled, every)
+    found = read_annotation(path, geometry, Reading(unlabelled, every))
     if (
         found.labels.size
         and not (found.labels == UNLABELLED).any()

@@ -64,23 +64,26 @@ def _check_highest(path: Path, value: float) -> None:
         )
 
 
-def renumber(path: Path, values: np.ndarray, unlabelled: int) -> tuple[np.ndarray, list[Segment]]:
+def renumber(
+    path: Path, values: np.ndarray, unlabelled: int, background: int | None = None
+) -> tuple[np.ndarray, list[Segment]]:
     """Numbers label values 1..K in their order.
 
     Args:
         path: The file, for messages.
         values: Integer (k, j, i), the file's label values.
         unlabelled: The value of unlabelled voxels.
+        background: The value of background; None for 0.
 
     Returns:
-        uint8 (k, j, i), 0 where the value is 0, 255 where it is `unlabelled` (0 if that is 0);
+        uint8 (k, j, i), 0 for background, 255 for `unlabelled` (0 if that is 0);
         and the segments, which remember the file's values.
 
     Raises:
         InputError: There are more values than a label array can distinguish.
     """
     present = [int(v) for v in np.unique(values)]
-    kinds = [v for v in present if v not in (0, unlabelled)]
+    kinds = [v for v in present if v not in (0, unlabelled, background)]
     if len(kinds) > MAX_SEGMENTS:
         raise InputError(
             f"the label image {path} holds {len(kinds)} different labels, at most "
@@ -90,7 +93,7 @@ def renumber(path: Path, values: np.ndarray, unlabelled: int) -> tuple[np.ndarra
     for n, value in enumerate(present):
         if value in kinds:
             new[n] = kinds.index(value) + 1
-        elif value == 0:
+        elif value in (0, background):
             # Where 0 means that nothing was drawn, the caller composes background from slices.
             new[n] = 0
     labels = new[np.searchsorted(present, values)]

@@ -13,9 +13,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..annotation.carry import carry
 from ..annotation.composition import MAX_SEGMENTS
-from ..annotation.drawn import is_background, painting_order
+from ..annotation.drawn import BACKGROUND_DRAWN, NO_SEGMENT, Drawing, is_background
 from ..annotation.geometry import Geometry
+from ..annotation.grid_map import GridMap
+from ..annotation.layers import Layer, merge_layers, overlaps_of
+from ..annotation.overlap import overlap_note, painting_order
 from ..annotation.segments import PALETTE, Segment
 from ..errors import InputError
 from .images import geometry_of
@@ -23,21 +27,16 @@ from .images import geometry_of
 
 @dataclass
 class Content:
-    """Segments of a segmentation file, on the grid of the image to segment.
+    """Segments of a label file.
 
     Attributes:
-        drawn: uint8 (k, j, i), n = n-th segment; of overlapping ones the later wins.
+        drawings: What is drawn, one item per grid; numbers count `segments` from 1.
         segments: The segments, without those called 'Background'.
-        background: Boolean (k, j, i), where a segment called 'Background' covers and no other,
-            or None.
-        unnamed: Boolean (k, j, i), voxels whose label value belongs to no segment, or None.
         warnings: Messages for the user.
     """
 
-    drawn: np.ndarray
+    drawings: list[Drawing]
     segments: list[Segment]
-    background: np.ndarray | None = None
-    unnamed: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -46,70 +45,101 @@ def is_segmentation(image: sitk.Image) -> bool:
     return bool(_numbers(image))
 
 
-def read_segments(path: Path, image: sitk.Image, geometry: Geometry) -> Content:
-    """Reads the segments of a segmentation file.
-
-    A segmentation file may be cropped to its content or lie on another grid; it is resampled to
-    the image's grid (nearest neighbour).
+def read_segments(path: Path, image: sitk.Image) -> Content:
+    """Reads the segments of a segmentation file, on its own grid.
 
     Args:
         path: The segmentation file, for messages.
         image: Its content.
-        geometry: The grid of the image to segment.
 
     Raises:
-        InputError: The file has no segments or too many, is damaged, or does not overlap the
-            image.
+        InputError: The file has no segments or too many, or is damaged.
     """
     heads = _headers(path, image)
     if not heads:
         raise InputError(f"the segmentation {path} has no segments: draw at least one.")
-    drawn = np.zeros(geometry.shape, np.uint8)
-    segments: list[Segment] = []
-    background = None
-    layers = _on_grid(path, image, geometry)
-    for head in (heads[n] for n in painting_order([head["name"] for head in heads])):
-        if head["layer"] >= len(layers):
+    parts = image.GetNumberOfComponentsPerPixel()
+    grid = geometry_of(image)
+    stack = sitk.GetArrayFromImage(image)
+    layers = [
+        Layer(stack if parts == 1 else stack[..., n], grid, _layer_numbers(path, heads, n))
+        for n in range(parts)
+    ]
+    for head in heads:
+        if head["layer"] >= parts:
             raise InputError(
                 f"the segmentation {path} is damaged: segment '{head['name']}' is "
-                f"in layer {head['layer']}, the file has {len(layers)}."
+                f"in layer {head['layer']}, the file has {parts}."
             )
-        mask = layers[head["layer"]] == head["value"]
-        if is_background(head["name"]):
-            background = mask if background is None else background | mask
-            continue
-        segments.append(
-            Segment(head["id"], head["name"], head["color"], head["value"], head["tags"])
-        )
-        if len(segments) > MAX_SEGMENTS:
-            raise InputError(f"the segmentation {path} has more than {MAX_SEGMENTS} segments.")
-        drawn[mask] = len(segments)
+    named = [h for h in heads if not is_background(h["name"])]
+    segments = [Segment(h["id"], h["name"], h["color"], h["value"], h["tags"]) for h in named]
     if not segments:
         raise InputError(f"the segmentation {path} has only a Background segment.")
-    if background is not None:
-        background &= drawn == 0
-    return _with_unnamed(Content(drawn, segments, background), path, layers, heads)
+    if len(segments) > MAX_SEGMENTS:
+        raise InputError(f"the segmentation {path} has more than {MAX_SEGMENTS} segments.")
+    codes = np.full(len(heads) + 1, BACKGROUND_DRAWN, np.uint16)
+    codes[0] = 0
+    for place, head in enumerate(named, start=1):
+        codes[heads.index(head) + 1] = place
+    return read_layers(path, layers, [h["name"] for h in heads], codes, segments)
 
 
-def _with_unnamed(
-    content: Content, path: Path, layers: list[np.ndarray], heads: list[dict]
+def read_layers(
+    path: Path,
+    layers: list[Layer],
+    names: list[str],
+    codes: np.ndarray,
+    segments: list[Segment],
 ) -> Content:
-    """The content with the voxels that have a label value of no segment, and a warning of them."""
+    """The content of layers.
+
+    Args:
+        path: The file, for messages.
+        layers: The layers.
+        names: Name of each numbered segment.
+        codes: For each number, from 0, what `Drawing.numbers` holds for it.
+        segments: The segments.
+    """
+    overlaps = overlaps_of(layers, len(names))
+    order = painting_order(names, overlaps.sizes, overlaps.shared)
+    drawings = [Drawing(codes[part.numbers], part.geometry) for part in merge_layers(layers, order)]
+    warnings = []
     for number, layer in enumerate(layers):
-        known = [0, *(h["value"] for h in heads if h["layer"] == number)]
-        unnamed = ~np.isin(layer, known) & (content.drawn == 0)
-        if content.background is not None:
-            unnamed &= ~content.background
+        unnamed = ~np.isin(layer.values, [0, *layer.numbers])
         if not unnamed.any():
             continue
-        values, counts = np.unique(layer[unnamed], return_counts=True)
+        values, counts = np.unique(layer.values[unnamed], return_counts=True)
         which = ", ".join(f"{v} ({n} voxels)" for v, n in zip(values[:5], counts[:5], strict=True))
-        content.warnings.append(
+        warnings.append(
             f"{path.name}: no segment has the label value {which} of layer {number}: these voxels "
             "are taken as unlabelled. Save the segmentation again in Slicer to name them."
         )
-        content.unnamed = unnamed if content.unnamed is None else content.unnamed | unnamed
-    return content
+        for drawing in drawings:
+            inside = _placed(unnamed, layer.geometry, drawing.geometry)
+            drawing.numbers[inside & (drawing.numbers == 0)] = NO_SEGMENT
+    note = overlap_note(names, overlaps.sizes, overlaps.shared)
+    return Content(drawings, segments, warnings if note is None else [*warnings, note])
+
+
+def _placed(mask: np.ndarray, own: Geometry, grid: Geometry) -> np.ndarray:
+    return carry(mask.astype(np.uint8), GridMap.between(own, grid), 0) > 0
+
+
+def _layer_numbers(path: Path, heads: list[dict], layer: int) -> dict[int, int]:
+    """The number, from 1, of the segment of each label value in a layer."""
+    numbers: dict[int, int] = {}
+    for number, head in enumerate(heads, start=1):
+        if head["layer"] != layer:
+            continue
+        if head["value"] in numbers:
+            other = heads[numbers[head["value"]] - 1]["name"]
+            raise InputError(
+                f"the segmentation {path} is damaged: the segments '{other}' and "
+                f"'{head['name']}' share the label value {head['value']} in layer {layer}, so they "
+                "cannot be told apart. Remove one of them in Slicer and save it again."
+            )
+        numbers[head["value"]] = number
+    return numbers
 
 
 def metadata(segments: list[Segment], shape: tuple[int, int, int]) -> dict[str, str]:
@@ -183,28 +213,3 @@ def _numbers(image: sitk.Image) -> list[int]:
     """The numbers of the segments in the header; other programs leave gaps between them."""
     found = (re.fullmatch(r"Segment([0-9]{1,6})_(ID|Name)", k) for k in image.GetMetaDataKeys())
     return sorted({int(match[1]) for match in found if match})
-
-
-def _on_grid(path: Path, image: sitk.Image, geometry: Geometry) -> list[np.ndarray]:
-    """The layers (k, j, i) resampled to `geometry`; unchanged if the grids agree already."""
-    own = geometry_of(image)
-    parts = image.GetNumberOfComponentsPerPixel()
-    layers = (
-        [image] if parts == 1 else [sitk.VectorIndexSelectionCast(image, n) for n in range(parts)]
-    )
-    if own.difference(geometry) is None:
-        return [sitk.GetArrayFromImage(layer) for layer in layers]
-    grid = sitk.ResampleImageFilter()
-    grid.SetSize(geometry.size)
-    grid.SetOutputSpacing(geometry.spacing)
-    grid.SetOutputOrigin(geometry.origin)
-    grid.SetOutputDirection(geometry.directions)
-    grid.SetInterpolator(sitk.sitkNearestNeighbor)
-    found = [sitk.GetArrayFromImage(grid.Execute(layer)) for layer in layers]
-    had = any(sitk.GetArrayViewFromImage(layer).any() for layer in layers)
-    if had and not any(layer.any() for layer in found):
-        raise InputError(
-            f"the segmentation {path} and the image do not overlap: "
-            f"{geometry.difference(own)} (image against segmentation)."
-        )
-    return found

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..annotation.composition import check_trainable
-from ..annotation.drawn import label_array
+from ..annotation.drawn import Source, label_array
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice
 from .corrected_voxels import correctedVoxels
 from .segmentations import drawnSegments
 from .slice_list import listedSlices
+from .volumes import volumeGeometry
 
-REMEDY = "name the slices that are completely annotated"
+NAME_SLICES = "mark them as complete in the list, or name them (slices='k:10,20 i:5')"
+MARK_BACKGROUND = (
+    "Fill the structures, or draw strokes of a segment called Background too (then only what is "
+    "drawn is labelled)"
+)
 
 
 @dataclass
@@ -53,15 +58,25 @@ def annotationOf(
         InputError: If nodes, slices or labels cannot be used.
     """
     drawn = drawnSegments(segmentationNode, volumeNode)
-    if slices is None and (listed := listedSlices(segmentationNode)) is not None:
-        slices = list(listed)
+    geometry = volumeGeometry(volumeNode)
+    voxels = correctedVoxels(segmentationNode, geometry.shape)
+    corrected = None
+    if voxels.size:
+        corrected = np.zeros(geometry.shape, bool)
+        corrected.ravel()[voxels] = True
     found = label_array(
-        drawn.labelmap,
-        drawn.background,
-        slices,
-        segmentationNode.GetName(),
-        REMEDY,
-        correctedVoxels(segmentationNode, drawn.labelmap.shape),
+        drawn.drawings,
+        geometry,
+        listedSlices(segmentationNode) if slices is None else slices,
+        Source(
+            segmentationNode.GetName() or "",
+            [s.name for s in drawn.segments],
+            NAME_SLICES,
+            MARK_BACKGROUND,
+        ),
+        corrected,
     )
     check_trainable(found.labels, [s.name for s in drawn.segments])
-    return NodeAnnotation(found.labels, drawn.segments, found.slices, found.warnings)
+    return NodeAnnotation(
+        found.labels, drawn.segments, found.slices, [*drawn.warnings, *found.warnings]
+    )

@@ -1,94 +1,98 @@
-"""The layers of a segmentation as one array, read in place.
-
-Neither copies the node nor resamples: for segmentations drawn on the volume's own grid, which is
-nearly all of them.
-"""
+"""The layers of a segmentation node, as arrays on grids."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import slicer
 import slicer.util
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-NEAR = 1e-3  # voxels by which a layer's corners may be off the volume's grid
+from ..annotation.geometry import Geometry
+from ..annotation.grid_map import GridMap
+from ..annotation.layers import Layer
+from ..errors import InputError
+from .volumes import FLIP, volumeGeometry
 
 
-def mergedLayers(segmentation, ids: Sequence[str], volumeNode) -> np.ndarray | None:
-    """Merges segments into one label array on the volume's grid.
+def layersOf(segmentation, ids: Sequence[str], volumeNode) -> list[Layer]:
+    """The layers of segments, read in place; empty layers are left out.
 
     Args:
-        segmentation: The vtkSegmentation.
-        ids: Segment IDs, at most 255; where segments overlap the later one counts.
-        volumeNode: The volume whose grid is used.
+        segmentation: The vtkSegmentation; it is not changed.
+        ids: Segment IDs; the n-th gets the number n.
+        volumeNode: The volume on whose grid segments are drawn that have no binary labelmap.
 
-    Returns:
-        uint8 (k, j, i): n where the n-th of `ids` covers, 0 where none does. None if a layer lies
-        on another grid, or if a segment has no binary labelmap.
+    Raises:
+        InputError: If segments cannot be converted to binary labelmaps, or two share a layer and
+            its label value.
     """
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    columns, rows, planes = volumeNode.GetImageData().GetDimensions()
-    merged = np.zeros((planes, rows, columns), np.uint8)
-    layers: dict = {}
+    if any(segmentation.GetSegment(i).GetRepresentation(name) is None for i in ids):
+        segmentation = _converted(segmentation, name, volumeNode)
+    found: dict = {}
     for number, segmentId in enumerate(ids, start=1):
         segment = segmentation.GetSegment(segmentId)
-        layer = segment.GetRepresentation(name)
-        if layer is None:
-            return None
-        layers.setdefault(layer, {})[segment.GetLabelValue()] = number
-    for layer, numbers in layers.items():
-        if layer.GetPointData().GetScalars() is None or layer.IsEmpty():
-            continue
-        start = _offset(layer, volumeNode)
-        if start is None:
-            return None
-        _paste(merged, layer, start, numbers)
-    return merged
+        layer, value = segment.GetRepresentation(name), segment.GetLabelValue()
+        numbers = found.setdefault(layer, {})
+        if value in numbers and not _isEmpty(layer):
+            raise InputError(
+                f"the segments '{segmentation.GetSegment(ids[numbers[value] - 1]).GetName()}' and "
+                f"'{segment.GetName()}' share the label value {value} in one layer, so they cannot "
+                "be told apart: remove one of them."
+            )
+        numbers[value] = number
+    return [
+        Layer(_array(layer), layerGeometry(layer), numbers)
+        for layer, numbers in found.items()
+        if not _isEmpty(layer)
+    ]
 
 
 def onGrid(segmentation, ids: Sequence[str], volumeNode) -> bool:
     """True if the segments are not all empty and all their layers lie on the volume's grid."""
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     layers = {segmentation.GetSegment(i).GetRepresentation(name) for i in ids} - {None}
-    drawn = [layer for layer in layers if not layer.IsEmpty()]
-    return bool(drawn) and all(_offset(layer, volumeNode) is not None for layer in drawn)
+    drawn = [layerGeometry(layer) for layer in layers if not _isEmpty(layer)]
+    grid = volumeGeometry(volumeNode)
+    return bool(drawn) and all(GridMap.between(own, grid).whole() is not None for own in drawn)
 
 
-def _offset(layer, volumeNode) -> tuple[int, int, int] | None:
-    """The (i, j, k) of a layer's voxel (0, 0, 0) on the volume's grid; None on another grid."""
-    ours, theirs, inverse = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-    volumeNode.GetRASToIJKMatrix(inverse)
-    layer.GetImageToWorldMatrix(theirs)
-    vtk.vtkMatrix4x4.Multiply4x4(inverse, theirs, ours)
-    found = slicer.util.arrayFromVTKMatrix(ours)[:3]
-    start = np.round(found[:, 3])
-    # The far corner of the layer: an error of the directions grows with the distance.
-    extent = np.array(layer.GetExtent()).reshape(3, 2)
-    for corner in (extent[:, 0], extent[:, 1]):
-        if np.abs(found[:, :3] @ corner + found[:, 3] - corner - start).max() > NEAR:
-            return None
-    return tuple(int(x) for x in start)
-
-
-def _paste(merged: np.ndarray, layer, start: tuple[int, int, int], numbers: dict[int, int]) -> None:
-    """Writes a layer into the merged array, clipped to it."""
+def layerGeometry(layer) -> Geometry:
+    """The grid of a vtkOrientedImageData, in LPS, from the first voxel of its extent."""
+    matrix = vtk.vtkMatrix4x4()
+    layer.GetImageToWorldMatrix(matrix)
+    steps = slicer.util.arrayFromVTKMatrix(matrix)
     extent = layer.GetExtent()
-    low = [start[axis] + extent[2 * axis] for axis in (2, 1, 0)]
-    shape = [extent[2 * axis + 1] - extent[2 * axis] + 1 for axis in (2, 1, 0)]
-    values = vtk_to_numpy(layer.GetPointData().GetScalars()).reshape(shape)
-    into, of = [], []
-    for lo, size, whole in zip(low, shape, merged.shape, strict=True):
-        begin, end = max(0, lo), min(whole, lo + size)
-        if begin >= end:
-            return
-        into.append(slice(begin, end))
-        of.append(slice(begin - lo, end - lo))
-    part, target = values[tuple(of)], merged[tuple(into)]
-    # Numbers rise with the order of the segments: the later one wins. Comparing once per segment
-    # is faster than a table of all values, which numpy widens to eight bytes per voxel.
-    for value, number in numbers.items():
-        found = (part == value).view(np.uint8)
-        np.multiply(found, np.uint8(number), out=found)
-        np.maximum(target, found, out=target)
+    origin = (steps @ [extent[0], extent[2], extent[4], 1])[:3]
+    spacing = np.linalg.norm(steps[:3, :3], axis=0)
+    flip = np.array(FLIP)
+    directions = flip[:, None] * steps[:3, :3] / spacing
+    i, j, k = (extent[2 * axis + 1] - extent[2 * axis] + 1 for axis in range(3))
+    x, y, z = (float(mm) for mm in spacing)
+    a, b, c = (float(mm) for mm in flip * origin)
+    return Geometry((i, j, k), (x, y, z), (a, b, c), tuple(map(float, directions.ravel())))
+
+
+def _array(layer) -> np.ndarray:
+    i, j, k = layer.GetDimensions()
+    return vtk_to_numpy(layer.GetPointData().GetScalars()).reshape(k, j, i)
+
+
+def _isEmpty(layer) -> bool:
+    return layer.GetPointData().GetScalars() is None or layer.IsEmpty()
+
+
+def _converted(segmentation, name: str, volumeNode):
+    """A copy outside the scene with binary labelmaps, so that the user's node stays as it is."""
+    copy = slicer.vtkMRMLSegmentationNode()
+    copy.GetSegmentation().DeepCopy(segmentation)
+    copy.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    if not copy.GetSegmentation().CreateRepresentation(name):
+        raise InputError(
+            "the segmentation cannot be converted to a binary labelmap: do it in "
+            "the Segmentations module (Representations, Create)."
+        )
+    return copy.GetSegmentation()

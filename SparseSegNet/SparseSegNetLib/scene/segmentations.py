@@ -7,42 +7,43 @@ from dataclasses import dataclass
 import numpy as np
 import slicer.util
 import vtk
-from vtk.util.numpy_support import vtk_to_numpy
 
+from ..annotation.carry import carry
 from ..annotation.composition import MAX_SEGMENTS
-from ..annotation.drawn import is_background, painting_order
+from ..annotation.drawn import BACKGROUND_DRAWN, Drawing, is_background
+from ..annotation.grid_map import GridMap
+from ..annotation.layers import Merged, Overlaps, merge_layers, overlaps_of
+from ..annotation.overlap import overlap_note, painting_order
 from ..annotation.segments import Segment
 from ..errors import InputError
-from .layers import mergedLayers, onGrid
+from .layers import layersOf, onGrid
 from .volumes import refuseTransformed, volumeGeometry
 
 
 @dataclass
 class Drawn:
-    """The content of a segmentation node on a volume's grid.
+    """The content of a segmentation node.
 
     Attributes:
-        labelmap: uint8 (k, j, i), 0 where nothing was drawn, n for the n-th of `segments`; where
-            segments overlap the later one wins.
+        drawings: What is drawn, one item per grid; numbers count `segments` from 1.
         segments: The segments, without Background.
-        background: Boolean (k, j, i), voxels that a segment called 'Background' covers and no
-            other; None without such a segment.
+        warnings: Warnings for the user.
     """
 
-    labelmap: np.ndarray
+    drawings: list[Drawing]
     segments: list[Segment]
-    background: np.ndarray | None
+    warnings: list[str]
 
 
 def drawnSegments(segmentationNode, volumeNode) -> Drawn:
-    """Reads the content of a segmentation node on a volume's grid.
+    """Reads the content of a segmentation node, on the grids that it was drawn on.
 
     Args:
         segmentationNode: The segmentation, or None.
-        volumeNode: The volume whose grid is used; nearest neighbour where the grids differ.
+        volumeNode: The volume; layers that have its voxels are read on its grid.
 
     Returns:
-        Label map, segments and background.
+        Drawings and segments.
 
     Raises:
         InputError: If there is no node, or it has no segments, more than 254, or only Background,
@@ -64,11 +65,9 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
             f"the segmentation '{segmentationNode.GetName()}' has no segments: add "
             "one and draw it in a few slices."
         )
-    merged = mergedSegments(segmentation, ids, volumeNode)
-    behind = [n for n, i in enumerate(ids, start=1) if isBackground(segmentation, i)]
-    background = np.isin(merged, behind) if behind else None
+    merged, overlaps = _merged(segmentation, ids, volumeNode)
     # Labels 1..K for the real segments, in their order.
-    table = np.zeros(len(ids) + 1, np.uint8)
+    behind = [n for n, i in enumerate(ids, start=1) if isBackground(segmentation, i)]
     real = [n for n in range(1, len(ids) + 1) if n not in behind]
     if len(real) > MAX_SEGMENTS:
         raise InputError(
@@ -76,17 +75,24 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
             f"segments: at most {MAX_SEGMENTS} can be used. Remove some, or move "
             "them to another segmentation."
         )
-    table[real] = np.arange(1, len(real) + 1)
     if not real:
         raise InputError(
             f"the segmentation '{segmentationNode.GetName()}' has only a Background "
             "segment: add one for the structure."
         )
+    table = np.zeros(len(ids) + 1, np.uint16)
+    table[real] = np.arange(1, len(real) + 1)
+    table[behind] = BACKGROUND_DRAWN
     segments = [
         _described(segmentation.GetSegment(ids[n - 1]), ids[n - 1], place)
         for place, n in enumerate(real, start=1)
     ]
-    return Drawn(table[merged], segments, background)
+    note = overlap_note([_nameOf(segmentation, i) for i in ids], overlaps.sizes, overlaps.shared)
+    return Drawn(
+        [Drawing(table[part.numbers], part.geometry) for part in merged],
+        segments,
+        [] if note is None else [note],
+    )
 
 
 def segmentationsOf(volumeNode) -> list:
@@ -119,9 +125,9 @@ def isBackground(segmentation, segmentId: str) -> bool:
 
 
 def orderedSegments(segmentation) -> list[str]:
-    """Segment IDs in painting order: where two overlap the later counts (see `painting_order`)."""
+    """Segment IDs in the order in which they are numbered: Background first, then as listed."""
     ids = list(segmentation.GetSegmentIDs())
-    return [ids[n] for n in painting_order([_nameOf(segmentation, i) for i in ids])]
+    return sorted(ids, key=lambda i: not isBackground(segmentation, i))
 
 
 def _nameOf(segmentation, segmentId: str) -> str:
@@ -129,19 +135,20 @@ def _nameOf(segmentation, segmentId: str) -> str:
 
 
 def mergedSegments(segmentation, ids: list[str], volumeNode) -> np.ndarray:
-    """Merges segments into one label array on the volume's grid, resampling where necessary.
+    """Merges segments into one label array on the volume's grid.
 
     Args:
         segmentation: The vtkSegmentation.
-        ids: Segment IDs; where segments overlap the later one counts.
-        volumeNode: The volume whose grid is used.
+        ids: Segment IDs; see `painting_order` for segments that overlap.
+        volumeNode: The volume whose grid is used; voxels of another grid are carried as `carry`
+            does.
 
     Returns:
         uint8 (k, j, i): n where the n-th of `ids` covers, 0 where none does.
 
     Raises:
-        InputError: If the segments cannot be resampled to that grid, or are more than a label
-            array can distinguish.
+        InputError: If the segments cannot be read, or are more than a label array can
+            distinguish.
     """
     if len(ids) > MAX_SEGMENTS + 1:
         raise InputError(
@@ -149,47 +156,25 @@ def mergedSegments(segmentation, ids: list[str], volumeNode) -> np.ndarray:
             "one called Background can be used. Remove some, or move them to another "
             "segmentation."
         )
-    merged = mergedLayers(segmentation, ids, volumeNode)
-    if merged is None:
-        merged = _resampled(segmentation, ids, volumeNode)
-        merged = merged.reshape(volumeGeometry(volumeNode).shape)
-    return merged
+    grid = volumeGeometry(volumeNode)
+    parts = [
+        carry(part.numbers, GridMap.between(part.geometry, grid), 0)
+        if part.geometry != grid
+        else part.numbers
+        for part in _merged(segmentation, ids, volumeNode)[0]
+    ]
+    found = parts[0] if parts else np.zeros(grid.shape, np.uint8)
+    for part in parts[1:]:
+        np.copyto(found, part, where=part > 0)
+    return found.astype(np.uint8, copy=False)
 
 
-def _resampled(segmentation, ids: list[str], volumeNode) -> np.ndarray:
-    """Label n for the n-th ID, flat, resampled to the volume's grid.
-
-    Works on a copy outside the scene, so that the user's node keeps its representations and
-    layers, and does not rely on label values of shared layers.
-    """
-    copy = slicer.vtkMRMLSegmentationNode()
-    copy.GetSegmentation().DeepCopy(segmentation)
-    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    if not copy.GetSegmentation().ContainsRepresentation(name):
-        copy.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-        if not copy.GetSegmentation().CreateRepresentation(name):
-            raise InputError(
-                "the segmentation cannot be converted to a binary labelmap: do it in "
-                "the Segmentations module (Representations, Create)."
-            )
-    grid = slicer.vtkOrientedImageData()
-    matrix = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(matrix)
-    grid.SetExtent(volumeNode.GetImageData().GetExtent())
-    grid.SetImageToWorldMatrix(matrix)
-    order, values = vtk.vtkStringArray(), vtk.vtkIntArray()
-    for number, segmentId in enumerate(ids, start=1):
-        order.InsertNextValue(segmentId)
-        values.InsertNextValue(number)
-    found = slicer.vtkOrientedImageData()
-    if not copy.GenerateMergedLabelmapForAllSegments(
-        found, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, grid, order, values
-    ):
-        raise InputError(
-            "the segments cannot be put on the volume's grid: check that the "
-            "segmentation and the volume belong together."
-        )
-    return vtk_to_numpy(found.GetPointData().GetScalars()).astype(np.uint8)
+def _merged(segmentation, ids: list[str], volumeNode) -> tuple[list[Merged], Overlaps]:
+    layers = layersOf(segmentation, ids, volumeNode)
+    overlaps = overlaps_of(layers, len(ids))
+    names = [_nameOf(segmentation, i) for i in ids]
+    order = painting_order(names, overlaps.sizes, overlaps.shared)
+    return merge_layers(layers, order, volumeGeometry(volumeNode)), overlaps
 
 
 def _described(segment, segmentId: str, place: int) -> Segment:

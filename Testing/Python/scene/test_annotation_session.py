@@ -6,13 +6,13 @@ import slicer
 import slicer.util
 import vtk
 from mrml_scene import rotation
+from vtk.util.numpy_support import vtk_to_numpy
 
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.scene.annotation_session import AnnotationSession
 from SparseSegNetLib.scene.annotations import annotationOf
-from SparseSegNetLib.scene.layers import mergedLayers
-from SparseSegNetLib.scene.segmentations import _resampled, mergedSegments
+from SparseSegNetLib.scene.segmentations import mergedSegments
 from SparseSegNetLib.scene.slice_list import ATTRIBUTE, listedSlices, listSlices
 from SparseSegNetLib.scene.views import (
     alignViews,
@@ -209,31 +209,51 @@ def test_a_broken_list_is_named(empty):
         AnnotationSession(volume, node)
 
 
+def mergedBySlicer(segmentation, ids, volume):
+    """Label n for the n-th ID, merged by Slicer on the volume's grid."""
+    node = slicer.vtkMRMLSegmentationNode()
+    node.GetSegmentation().DeepCopy(segmentation)
+    grid, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    grid.SetExtent(volume.GetImageData().GetExtent())
+    grid.SetImageToWorldMatrix(matrix)
+    order, values = vtk.vtkStringArray(), vtk.vtkIntArray()
+    for number, segmentId in enumerate(ids, start=1):
+        order.InsertNextValue(segmentId)
+        values.InsertNextValue(number)
+    found = slicer.vtkOrientedImageData()
+    assert node.GenerateMergedLabelmapForAllSegments(
+        found, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, grid, order, values
+    )
+    return vtk_to_numpy(found.GetPointData().GetScalars()).reshape(SHAPE)
+
+
 @pytest.mark.parametrize("spread", [False, True])
 def test_layers_are_read_as_slicer_resamples_them(empty, spread):
-    """The fast way against Slicer's own: overlapping segments, shared and separate layers."""
+    """Ours against Slicer's own: overlapping segments, shared and separate layers."""
     volume, node = empty
     paint(node, "A", volume, np.s_[2:9, 3:9, 4:12])
     paint(node, "B", volume, np.s_[4:7, 5:14, 8:20])
     if spread:
         node.GetSegmentation().CollapseBinaryLabelmaps(False)
     ids = ["A", "B"]
-    fast = mergedLayers(node.GetSegmentation(), ids, volume)
-    slow = _resampled(node.GetSegmentation(), ids, volume).reshape(SHAPE)
-    assert fast.dtype == np.uint8 and (fast == slow).all() and fast.max() == 2
-    assert (mergedLayers(node.GetSegmentation(), ["B", "A"], volume)[5, 6, 9]) == 2
+    ours = mergedSegments(node.GetSegmentation(), ids, volume)
+    theirs = mergedBySlicer(node.GetSegmentation(), ids, volume)
+    assert ours.dtype == np.uint8 and (ours == theirs).all() and ours.max() == 2
+    assert (mergedSegments(node.GetSegmentation(), ["B", "A"], volume)[5, 6, 9]) == 2
 
 
 def test_another_grid_is_resampled(empty, makeVolume):
     volume, node = empty
     paint(node, "A", volume, np.s_[2:9, 3:9, 4:12])
     other = makeVolume(np.zeros((24, 32, 40), np.int16), seed=3, spacing=(0.35, 0.55, 1.65))
-    assert mergedLayers(node.GetSegmentation(), ["A"], other) is None
-    assert mergedSegments(node.GetSegmentation(), ["A"], other).any()
+    # Twice as fine: the voxels that the coarse ones hold, half a voxel beside the volume's.
+    drawn = mergedSegments(node.GetSegmentation(), ["A"], other)
+    assert drawn.sum() == 8 * 7 * 6 * 8
     shifted = makeVolume(np.zeros(SHAPE, np.int16), seed=3)
     step = rotation(3)[:, 2] * 3.3
     shifted.SetOrigin(*(np.array(volume.GetOrigin()) + 4 * step))
-    cut = mergedLayers(node.GetSegmentation(), ["A"], shifted)
+    cut = mergedSegments(node.GetSegmentation(), ["A"], shifted)
     assert cut[:5, 3:9, 4:12].all() and cut.sum() == 5 * 6 * 8, "clipped and moved by four slices"
 
 

@@ -6,9 +6,10 @@ import slicer
 import slicer.util
 import vtk
 
+from SparseSegNetLib.annotation.drawn import BACKGROUND_DRAWN
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.scene.results import createResultNode, updateResultNode
-from SparseSegNetLib.scene.segmentations import drawnSegments
+from SparseSegNetLib.scene.segmentations import drawnSegments, mergedSegments
 from SparseSegNetLib.scene.volumes import volumeArray, volumeGeometry
 
 TERMINOLOGY = (
@@ -87,11 +88,11 @@ class TestDrawn:
         node = makeSegmentation(volume, drawn)
         found = drawnSegments(node, volume)
         wanted = np.where(drawn["S2"], 2, np.where(drawn["S1"], 1, 0))
-        assert found.labelmap.dtype == np.uint8 and (found.labelmap == wanted).all()
+        assert (found.drawings[0].segments() == wanted).all() and len(found.drawings) == 1
         assert [s.id for s in found.segments] == ["S1", "S2"]
         assert found.segments[1].name == "Name of S2"
         assert found.segments[1].color == pytest.approx((0.1, 0.9, 0.5))
-        assert found.background is None
+        assert found.drawings[0].numbers.max() == 2 and "share" in found.warnings[0]
 
     def test_shared_layers_with_odd_label_values(self, makeVolume, makeSegmentation):
         volume = makeVolume(np.zeros((6, 7, 8), np.int16))
@@ -104,17 +105,23 @@ class TestDrawn:
         segmentation.SetSegmentIndex("S2", 0)  # now label value and position disagree
         found = drawnSegments(node, volume)
         assert [s.id for s in found.segments] == ["S2", "S1"]
-        assert (found.labelmap == np.where(drawn["S2"], 1, np.where(drawn["S1"], 2, 0))).all()
+        wanted = np.where(drawn["S2"], 1, np.where(drawn["S1"], 2, 0))
+        assert (found.drawings[0].segments() == wanted).all()
 
     def test_another_grid_is_resampled(self, makeVolume, makeSegmentation):
         fine = makeVolume(np.zeros((12, 14, 16), np.int16), spacing=(0.5, 0.5, 0.5), name="fine")
         coarse = makeVolume(np.zeros((6, 7, 8), np.int16), spacing=(1, 1, 1), name="coarse")
         mask = np.zeros((6, 7, 8), bool)
         mask[2:4, 2:5, 2:6] = True
-        found = drawnSegments(makeSegmentation(coarse, {"S": mask}), fine)
-        assert found.labelmap.shape == (12, 14, 16)
-        assert found.labelmap.sum() == pytest.approx(8 * mask.sum(), rel=0.35)
-        assert found.labelmap[5, 6, 7] == 1
+        node = makeSegmentation(coarse, {"S": mask})
+        (drawing,) = drawnSegments(node, fine).drawings
+        assert drawing.geometry.spacing == (1, 1, 1) and drawing.segments().sum() == mask.sum()
+        found = mergedSegments(node.GetSegmentation(), ["S"], fine)
+        # A coarse voxel n holds the fine ones whose centres lie in it: 2n - 1 (on its border) and
+        # 2n.
+        wanted = np.zeros((12, 14, 16), bool)
+        wanted[3:7, 3:9, 3:11] = True
+        assert ((found == 1) == wanted).all()
 
     def test_a_background_segment_is_no_class(self, makeVolume, makeSegmentation):
         volume = makeVolume(np.zeros((6, 7, 8), np.int16))
@@ -124,8 +131,9 @@ class TestDrawn:
         node.GetSegmentation().GetSegment("B").SetName("background")
         found = drawnSegments(node, volume)
         assert [s.id for s in found.segments] == ["S1", "S2"]
-        assert (found.background == extra).all() and (found.labelmap[5] == 0).all()
-        assert found.labelmap.max() == 2
+        (drawing,) = found.drawings
+        assert ((drawing.numbers == BACKGROUND_DRAWN) == extra).all()
+        assert (drawing.segments()[5] == 0).all() and drawing.segments().max() == 2
 
     def test_the_users_node_is_not_touched(self, scene, makeVolume, makeSegmentation):
         volume = makeVolume(np.zeros((6, 7, 8), np.int16), 4)
@@ -161,7 +169,7 @@ class TestDrawn:
         )
         node.AddSegmentFromClosedSurfaceRepresentation(ball.GetOutput(), "Ball", (1, 0, 0), "Ball")
         found = drawnSegments(node, volume)
-        assert found.labelmap.sum() == pytest.approx(4 / 3 * np.pi * 8**3, rel=0.15)
+        assert found.drawings[0].segments().sum() == pytest.approx(4 / 3 * np.pi * 8**3, rel=0.15)
         names = []
         node.GetSegmentation().GetContainedRepresentationNames(names)
         assert "Binary labelmap" not in names

@@ -6,7 +6,7 @@ import slicer
 import slicer.util
 import vtk
 
-from SparseSegNetLib.annotation.drawn import painting_order
+from SparseSegNetLib.annotation.overlap import painting_order
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.files.images import read_volume
 from SparseSegNetLib.files.labels import read_annotation
@@ -66,7 +66,11 @@ def test_overlapping_segments(makeVolume, makeSegmentation, tmp_path, order, sol
     file = fromFile(volume, node, tmp_path)
     assert (scene.labels == file.labels).all() and scene.slices == file.slices
     assert [s.name for s in scene.segments] == [s.name for s in file.segments]
-    assert bool(scene.warnings) == bool(file.warnings) == solid
+    for found in (scene, file):
+        notes = " ".join(found.warnings)
+        assert ("'A' and 'B' share" in notes or "'B' and 'A' share" in notes) and "later" in notes
+        # Background that is thick across the slices was not drawn in them.
+        assert ("Background is drawn in" in notes) != solid and ("are solid" in notes) == solid
     panel = AnnotationSession(volume, node)
     assert sorted(panel.slices) == scene.slices and bool(panel.warning) == solid
     assert (annotationOf(node, volume, None).labels == scene.labels).all(), "as the panel lists"
@@ -102,5 +106,11 @@ def test_drawn_on_another_grid(makeVolume, makeSegmentation, tmp_path):
 
 
 def test_painting_order():
-    assert painting_order(["a", " BackGround", "b", "background"]) == [1, 3, 0, 2]
-    assert painting_order([]) == []
+    assert painting_order(["a", " BackGround", "b", "background"], [0] * 4, {}) == [1, 3, 0, 2]
+    assert painting_order([], [], {}) == []
+    sizes = [10, 100, 50, 10]
+    # Wholly within the second: laid over it at once, before what comes later in the list.
+    assert painting_order(list("abcd"), sizes, {(0, 1): 10, (0, 2): 3}) == [1, 0, 2, 3]
+    assert painting_order(list("abcd"), sizes, {(0, 1): 9}) == [0, 1, 2, 3], "a part of it only"
+    assert painting_order(list("abcd"), sizes, {(0, 3): 10}) == [0, 1, 2, 3], "equal: the later"
+    assert painting_order(list("abcd"), sizes, {(0, 2): 10, (1, 2): 50}) == [1, 2, 0, 3]

@@ -13,7 +13,7 @@ from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.images import read_volume
-from SparseSegNetLib.files.labels import read_annotation
+from SparseSegNetLib.files.labels import Reading, read_annotation
 from SparseSegNetLib.files.writing import write_labels
 from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
 from SparseSegNetLib.runfolder.lock import FolderLock
@@ -272,7 +272,7 @@ class TestLabelValues:
         values = np.where(labels() == UNLABELLED, ignored, labels().astype(np.int64)).astype(kind)
         image = sitk.GetImageFromArray(values)
         sitk.WriteImage(image, str(tmp_path / "l.nrrd"))
-        found = read_annotation(tmp_path / "l.nrrd", GRID, ignored)
+        found = read_annotation(tmp_path / "l.nrrd", GRID, Reading(ignored))
         assert (found.labels == labels()).all() and [s.value for s in found.segments] == [1]
 
     def test_another_negative_value_is_said(self, tmp_path):

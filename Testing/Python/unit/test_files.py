@@ -9,7 +9,7 @@ from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.images import geometry_of, read_file, read_volume
-from SparseSegNetLib.files.labels import read_annotation
+from SparseSegNetLib.files.labels import Reading, read_annotation
 from SparseSegNetLib.files.writing import check_output, write_labels
 
 SEGMENTS = [
@@ -170,7 +170,7 @@ class TestLabels:
         labels[labels == 2], labels[labels == 1] = 1000, 7
         labels[labels == 255] = 60000
         path = save(tmp_path / "l.nrrd", labels)
-        found = read_annotation(path, self.grid(tmp_path), unlabelled=60000)
+        found = read_annotation(path, self.grid(tmp_path), Reading(60000))
         assert (found.labels == sparse_labels()).all()
         assert [s.value for s in found.segments] == [7, 1000]
         write_labels(tmp_path / "out.nrrd", found.labels % 255, self.grid(tmp_path), found.segments)
@@ -181,7 +181,7 @@ class TestLabels:
         labels = sparse_labels()
         labels[labels == 255] = 0
         path = save(tmp_path / "l.nrrd", labels)
-        found = read_annotation(path, self.grid(tmp_path), unlabelled=0)
+        found = read_annotation(path, self.grid(tmp_path), Reading(0))
         assert (found.labels == sparse_labels()).all()
         with pytest.raises(InputError, match="nothing to densify"):
             read_annotation(path, self.grid(tmp_path))
@@ -190,7 +190,7 @@ class TestLabels:
         labels = np.ones((6, 7, 8), np.uint8)
         labels[:, 3] = 0
         path = save(tmp_path / "l.nrrd", labels)
-        found = read_annotation(path, self.grid(tmp_path), slices=[AnnotatedSlice("i", 4)])
+        found = read_annotation(path, self.grid(tmp_path), Reading(slices=[AnnotatedSlice("i", 4)]))
         assert (found.labels[:, :, 4] == labels[:, :, 4]).all()
         assert (found.labels != UNLABELLED).sum() == 42
 
@@ -228,7 +228,7 @@ class TestLabels:
     def test_slice_outside(self, tmp_path):
         path = save(tmp_path / "l.nrrd", sparse_labels())
         with pytest.raises(InputError, match=r"k:6 lies outside .* 0 to 5"):
-            read_annotation(path, self.grid(tmp_path), slices=[AnnotatedSlice("k", 6)])
+            read_annotation(path, self.grid(tmp_path), Reading(slices=[AnnotatedSlice("k", 6)]))
 
 
 class TestSegmentations:
@@ -280,7 +280,9 @@ class TestSegmentations:
 
     def test_empty_slices_can_be_named(self, tmp_path):
         grid, path = self.write(tmp_path, self.drawn())
-        found = read_annotation(path, grid, slices=[AnnotatedSlice("k", 2), AnnotatedSlice("k", 0)])
+        found = read_annotation(
+            path, grid, Reading(slices=[AnnotatedSlice("k", 2), AnnotatedSlice("k", 0)])
+        )
         assert (found.labels[0] == 0).all() and (found.labels[1] == UNLABELLED).all()
 
     def test_overlapping_layers_the_later_segment_wins(self, tmp_path):

@@ -18,7 +18,7 @@ TORCH = {"torch", "safetensors"}
 
 # What each part may import beside the standard library and our own package.
 ALLOWED = {
-    "annotation": {"numpy"},
+    "annotation": {"numpy", "scipy"},
     "runfolder": {"numpy"},
     "client": {"numpy"},
     "cli": {"numpy", "tqdm"},
