@@ -28,11 +28,12 @@ def densify(options: argparse.Namespace) -> int:
     *images, labels = options.files
     slices = parse_slices(options.slices)
     _check_outputs(options)
-    volume = read_volume(images, options.replace_nonfinite)
+    volume = read_volume(images, options.replace_nonfinite, options.series)
     check_slices(slices, volume.geometry.shape)
     annotation = read_annotation(labels, volume.geometry, options.unlabelled, slices)
     check_trainable(annotation.labels, [s.name for s in annotation.segments])
     notes = [
+        *volume.notes,
         *annotation.warnings,
         check_output(options.output, volume.geometry, options.files),
         values_note(options.output, annotation.segments),

@@ -64,7 +64,8 @@ def read_annotation(
         InputError: The file is unreadable or on another grid, or slices or label values are bad.
     """
     path = Path(path)
-    image = read_file(path, "the label file")
+    notes: list[str] = []
+    image = read_file(path, "the label file", notes=notes)
     segmentation = is_segmentation(image)
     if segmentation:
         content = read_segments(path, image, geometry)
@@ -84,7 +85,10 @@ def read_annotation(
         if content.unnamed is not None:
             found.labels[content.unnamed] = UNLABELLED
         return Annotation(
-            found.labels, segments, found.slices, [*content.warnings, *found.warnings]
+            found.labels,
+            segments,
+            found.slices,
+            [*notes, *content.warnings, *found.warnings],
         )
     if not slices and not (drawn == UNLABELLED).any():
         raise InputError(
@@ -93,4 +97,5 @@ def read_annotation(
             "slices are annotated (--slices k:10,20)."
         )
     labels = restrict_to_slices(drawn, slices) if slices else drawn
-    return Annotation(labels, segments, list(slices) or cover_slices(labels != UNLABELLED))
+    slices = list(slices) or cover_slices(labels != UNLABELLED)
+    return Annotation(labels, segments, slices, notes)
