@@ -77,8 +77,7 @@ def read_dicom_file(
         if others:
             raise InputError(
                 f"{what} {path} is one slice of a DICOM series of {len(others) + 1}: give the "
-                f"folder {path.parent}"
-                + (f" with --series {file.slice.number}." if file.slice.number else ".")
+                f"folder {path.parent}."
             )
         notes.append(f"{path}: a single DICOM slice.")
     volume = choose(volumes_of(_slices(file, what)), series, path, what)

@@ -19,12 +19,14 @@ TELLING = {
 }
 
 
-def open_dataset(path: Path, what: str, pixels: bool = False) -> Any:
+def open_dataset(path: Path, what: str, kind: str, ending: str, pixels: bool = False) -> Any:
     """The content of a DICOM file, by pydicom.
 
     Args:
         path: The file.
         what: Its role, for the message.
+        kind: Its kind, for the message.
+        ending: The format in which Slicer can save it, for the message.
         pixels: Whether the voxels are needed.
 
     Raises:
@@ -34,9 +36,9 @@ def open_dataset(path: Path, what: str, pixels: bool = False) -> Any:
         import pydicom
     except ImportError as error:
         raise InputError(
-            f"{what} {path} is a DICOM file with several frames, whose positions only the package "
-            "pydicom reads: install it with 'pip install sparsesegnet[dicom]', or open the file "
-            "in Slicer and save it as .nrrd (.seg.nrrd for a segmentation)."
+            f"{what} {path} is a {kind}, and only the package pydicom reads where its frames lie: "
+            "install it with 'pip install \"sparsesegnet[dicom]\"', or open the file in Slicer and "
+            f"save it as {ending}."
         ) from error
     try:
         return pydicom.dcmread(path, stop_before_pixels=not pixels)
@@ -52,7 +54,7 @@ def frames_of(file: DicomFile, what: str) -> list[DicomSlice]:
             values with each other's factors.
     """
     assert file.slice is not None
-    data = open_dataset(file.path, what)
+    data = open_dataset(file.path, what, f"DICOM file of {file.frames} frames", ".nrrd")
     groups = data.get("PerFrameFunctionalGroupsSequence")
     if groups is None or len(groups) != file.frames:
         raise InputError(

@@ -99,7 +99,7 @@ class DicomSlice:
 
 @dataclass
 class DicomFile:
-    """What is in one DICOM file.
+    """A DICOM file: an image of one or several frames, or something else.
 
     Attributes:
         path: The file.

@@ -36,7 +36,7 @@ def read_dicom_segmentation(path: Path, what: str, notes: list[str]) -> sitk.Ima
         InputError: There is no pydicom, or the file is damaged, fractional, without positions, or
             its frames lie on no grid.
     """
-    data = open_dataset(path, what, pixels=True)
+    data = open_dataset(path, what, "DICOM segmentation (SEG)", ".seg.nrrd", pixels=True)
     kind = str(data.get("SegmentationType", ""))
     if kind not in ("BINARY", "LABELMAP"):
         raise InputError(

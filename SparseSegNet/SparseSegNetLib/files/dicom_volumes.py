@@ -22,19 +22,22 @@ class DicomVolume:
     Attributes:
         slices: Its slices.
         key: The shortest name by which it can be chosen.
+        uid: As much of its series' UID as tells it from the others.
         told_by: The values that tell it from the other volumes of its series; may be empty.
         part: Its number among the volumes of its series, from 1; 0 if it is the only one.
     """
 
     slices: list[DicomSlice]
-    key: str = ""
+    key: str
+    uid: str
     told_by: str = ""
     part: int = 0
 
     def line(self) -> str:
         """Description for a list."""
         one, count = self.slices[0], len(self.slices)
-        said = [f"{count} slice{'s' if count != 1 else ''}", one.modality, self.told_by]
+        uid = f"UID {self.uid}" + ("…" if self.uid != one.uid else "")
+        said = [f"{count} slice{'s' if count != 1 else ''}", one.modality, self.told_by, uid]
         title = f" '{one.description}'" if one.description else ""
         return f"{self.key}{title} ({', '.join(filter(None, said))})"
 
@@ -48,13 +51,13 @@ def volumes_of(slices: Sequence[DicomSlice]) -> list[DicomVolume]:
     volumes: list[DicomVolume] = []
     for uid in sorted(series, key=lambda uid: (_order(series[uid][0].number), uid)):
         number = series[uid][0].number
-        key = number if number and numbers[number] == 1 else _uid_start(uid, series)
+        start = _uid_start(uid, series)
+        key = number if number and numbers[number] == 1 else start
         parts = _parts(series[uid])
         for n, (told_by, part) in enumerate(parts, 1):
             several = len(parts) > 1
-            volumes.append(
-                DicomVolume(part, f"{key}/{n}" if several else key, told_by, n if several else 0)
-            )
+            name = f"{key}/{n}" if several else key
+            volumes.append(DicomVolume(part, name, start, told_by, n if several else 0))
     return volumes
 
 
