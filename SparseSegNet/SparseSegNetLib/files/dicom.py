@@ -20,7 +20,9 @@ from .dicom_volumes import choose, volumes_of
 MOST_FOLDERS = 200  # looked into for the message that names them
 
 
-def read_dicom_folder(folder: Path, what: str, series: str | None, notes: list[str]) -> sitk.Image:
+def read_dicom_folder(
+    folder: Path, what: str, series: str | None, notes: list[str], labels: bool = False
+) -> sitk.Image:
     """Reads the DICOM series in a folder; other files in it do not matter.
 
     Args:
@@ -28,6 +30,7 @@ def read_dicom_folder(folder: Path, what: str, series: str | None, notes: list[s
         what: Its role, for messages.
         series: Names one of several series; see `choose`.
         notes: Gets messages for the user.
+        labels: Whether labels are read, for which there is no option --series.
 
     Raises:
         InputError: There is no series or several, a file is damaged, or the slices are no
@@ -40,12 +43,12 @@ def read_dicom_folder(folder: Path, what: str, series: str | None, notes: list[s
             f"{what} {folder} is a folder with 0 DICOM series{_instead(folder, files)}"
         )
     slices = [one for file in images for one in _slices(file, what)]
-    volume = choose(volumes_of(slices), series, folder, what)
+    volume = choose(volumes_of(slices), series, folder, what, not labels)
     return _image(volume.slices, folder, what, notes)
 
 
 def read_dicom_file(
-    path: Path, what: str, series: str | None, notes: list[str], segmentation: bool
+    path: Path, what: str, series: str | None, notes: list[str], labels: bool = False
 ) -> sitk.Image:
     """Reads a DICOM file that is an image of its own: several frames, or the only slice.
 
@@ -54,14 +57,14 @@ def read_dicom_file(
         what: Its role, for messages.
         series: Names one of several volumes in it; see `choose`.
         notes: Gets messages for the user.
-        segmentation: Whether a DICOM segmentation (SEG) is read, with Slicer's header.
+        labels: Whether labels are read, also from a DICOM segmentation (SEG).
 
     Raises:
         InputError: The file is damaged, no image, one slice of many, or no regular volume.
     """
     file = read_header(path, what)
     if file.kind == "SEG":
-        if not segmentation:
+        if not labels:
             raise InputError(
                 f"{what} {path} is a DICOM segmentation (SEG): the labels come last, behind the "
                 "image."
@@ -80,7 +83,7 @@ def read_dicom_file(
                 f"folder {path.parent}."
             )
         notes.append(f"{path}: a single DICOM slice.")
-    volume = choose(volumes_of(_slices(file, what)), series, path, what)
+    volume = choose(volumes_of(_slices(file, what)), series, path, what, not labels)
     return _image(volume.slices, path, what, notes)
 
 

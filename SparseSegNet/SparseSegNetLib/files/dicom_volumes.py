@@ -62,7 +62,7 @@ def volumes_of(slices: Sequence[DicomSlice]) -> list[DicomVolume]:
 
 
 def choose(
-    volumes: Sequence[DicomVolume], wanted: str | None, source: Path, what: str
+    volumes: Sequence[DicomVolume], wanted: str | None, source: Path, what: str, option: bool
 ) -> DicomVolume:
     """The volume that is meant.
 
@@ -72,6 +72,7 @@ def choose(
             its volumes; None if the user named none.
         source: The folder or file, for messages.
         what: Its role, for messages.
+        option: Whether the user can name one with the option --series.
 
     Raises:
         InputError: Several volumes are there or meant, or none is meant; lists them.
@@ -90,8 +91,9 @@ def choose(
     series = len({v.slices[0].uid for v in meant})
     count = f"{series} DICOM series" if series > 1 else f"{len(meant)} volumes in one DICOM series"
     raise InputError(
-        f"{what} {source} {said} {count}: {listed}. Name one of the image's with --series, such as "
-        f"--series {meant[0].key}, or put the files of one into a folder of their own."
+        f"{what} {source} {said} {count}: {listed}. "
+        + (f"Name one with --series, such as --series {meant[0].key}, or put" if option else "Put")
+        + " the files of one into a folder of their own."
     )
 
 

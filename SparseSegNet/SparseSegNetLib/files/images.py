@@ -219,10 +219,10 @@ def _read(
     path: Path, what: str, channels: bool, series: str | None, notes: list[str]
 ) -> sitk.Image:
     if path.is_dir():
-        return read_dicom_folder(path, what, series, notes)
+        return read_dicom_folder(path, what, series, notes, labels=not channels)
     if not is_dicom(path):
         return sitk.ReadImage(str(path))
-    return read_dicom_file(path, what, series, notes, segmentation=not channels)
+    return read_dicom_file(path, what, series, notes, labels=not channels)
 
 
 def cause_of(error: RuntimeError) -> str:

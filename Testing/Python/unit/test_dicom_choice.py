@@ -5,7 +5,7 @@ from dicom_series import ROOT, voxels, write_series
 
 from SparseSegNetLib.cli.main import main
 from SparseSegNetLib.errors import InputError
-from SparseSegNetLib.files.images import read_volume
+from SparseSegNetLib.files.images import read_file, read_volume
 
 T1, T2 = voxels(seed=1), voxels(5, seed=2)
 
@@ -106,8 +106,14 @@ def test_a_series_that_is_chosen_is_checked(folder):
 def test_the_command_line(folder, tmp_path, capfd):
     rest = [str(tmp_path / "no.nrrd"), "-o", str(tmp_path / "o.nrrd")]
     assert main(["densify", str(folder), *rest]) == 2
-    assert "Name one of the image's with --series" in capfd.readouterr().err
+    assert "Name one with --series" in capfd.readouterr().err
     assert main(["densify", str(folder), *rest, "--series", "12"]) == 2
     assert "no.nrrd does not exist" in capfd.readouterr().err
     assert main(["densify", str(tmp_path / "no.nrrd"), *rest, "--series", "12"]) == 2
     assert "no image is a folder with DICOM files" in capfd.readouterr().err
+
+
+def test_labels_have_no_option(folder):
+    with pytest.raises(InputError, match="Put the files of one into a folder") as found:
+        read_file(folder, "the label file")
+    assert "--series" not in str(found.value)
