@@ -34,7 +34,7 @@ def densify(options: argparse.Namespace) -> int:
     )
     inputs = [*images, *(path for _, path in structures)]
     _check_outputs(options, inputs)
-    volume = read_volume(images, options.replace_nonfinite)
+    volume = read_volume(images, options.replace_nonfinite, options.series)
     check_slices(reading.slices or (), volume.geometry.shape)
     if options.labels and (len(structures) > 1 or structures[0][0] is not None):
         named = [(name or _stem(path), path) for name, path in structures]
@@ -43,6 +43,7 @@ def densify(options: argparse.Namespace) -> int:
         annotation = read_annotation(structures[0][1], volume.geometry, reading)
     check_trainable(annotation.labels, [s.name for s in annotation.segments])
     notes = [
+        *volume.notes,
         *annotation.warnings,
         check_output(options.output, volume.geometry, inputs),
         values_note(options.output, annotation.segments),

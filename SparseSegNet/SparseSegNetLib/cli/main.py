@@ -91,6 +91,12 @@ def parser() -> Parser:
         "from 0 (default: found from what was drawn); none if only what is drawn is labelled",
     )
     densify.add_argument(
+        "--series",
+        metavar="WHICH",
+        help="which DICOM series of the image's folder, where there are several: its number, "
+        "its description or the start of its UID; '/2' behind it means the second volume of it",
+    )
+    densify.add_argument(
         "--replace-nonfinite",
         action="store_true",
         help="set NaN and infinite voxels to the lowest finite value",

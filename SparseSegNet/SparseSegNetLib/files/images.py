@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +14,8 @@ import SimpleITK as sitk
 from ..annotation.geometry import Geometry, triple
 from ..errors import InputError
 from .completeness import check_complete
+from .dicom import read_dicom_file, read_dicom_folder
+from .dicom_headers import is_dicom
 from .headers import check_header
 
 MODALITY = "0008|0060"  # DICOM's tag
@@ -29,21 +31,31 @@ class Volume:
         geometry: The voxel grid.
         channels: The name of each channel.
         paths: The files.
+        notes: Messages for the user.
     """
 
     image: np.ndarray
     geometry: Geometry
     channels: list[str]
     paths: list[Path]
+    notes: list[str] = field(default_factory=list)
 
 
-def read_file(path: Path | str, what: str, channels: bool = False) -> sitk.Image:
+def read_file(
+    path: Path | str,
+    what: str,
+    channels: bool = False,
+    series: str | None = None,
+    notes: list[str] | None = None,
+) -> sitk.Image:
     """Reads a 3D (or one-frame 4D) image file; a 2D image becomes one slice.
 
     Args:
-        path: The file, or a folder with one DICOM series.
+        path: The file, or a folder with a DICOM series.
         what: Its role, for the message.
-        channels: Whether a fourth axis holds channels.
+        channels: Whether a fourth axis holds channels, as in images and not in labels.
+        series: Names one of several DICOM series in the folder.
+        notes: Gets messages for the user.
 
     Raises:
         InputError: It is missing, unreadable or not 3D, or its geometry cannot be used.
@@ -56,12 +68,12 @@ def read_file(path: Path | str, what: str, channels: bool = False) -> sitk.Image
     check_header(path, what)
     check_complete(path, what)
     try:
-        image = sitk.ReadImage(str(path) if path.is_file() else _series(path, what))
+        image = _read(path, what, channels, series, [] if notes is None else notes)
     except RuntimeError as error:
         raise InputError(
             f"{what} {path} cannot be read: {cause_of(error)}. Give an image in a "
             "format that SimpleITK reads, such as .nrrd, .nii.gz, .mha or a folder "
-            "with one DICOM series."
+            "with a DICOM series."
         ) from error
     _refuse_other_objects(image, path, what)
     if image.GetDimension() == 2:
@@ -140,23 +152,29 @@ def reoriented(image: sitk.Image, geometry: Geometry) -> sitk.Image:
     return sitk.Flip(sitk.PermuteAxes(image, order.tolist()), flips, False)
 
 
-def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) -> Volume:
+def read_volume(
+    paths: Sequence[Path | str], replace_nonfinite: bool = False, series: str | None = None
+) -> Volume:
     """Reads one volume from one or several files; several (or vector pixels) give channels.
 
     Args:
         paths: The files, at least one.
         replace_nonfinite: Replace NaN and infinite values by the lowest finite value of the
             channel instead of refusing them.
+        series: Names one of several DICOM series in a folder.
 
     Raises:
         InputError: A file is unreadable, the grids differ, or there are complex pixels or
             non-finite values.
     """
+    if series is not None and not any(Path(p).is_dir() or is_dicom(Path(p)) for p in paths):
+        raise InputError(f"--series {series} is given, but no image is a folder with DICOM files.")
     channels: list[np.ndarray] = []
+    notes: list[str] = []
     names: list[str] = []
     first: Geometry | None = None
     for path in map(Path, paths):
-        image = read_file(path, "the image", channels=True)
+        image = read_file(path, "the image", True, series, notes)
         grid = geometry_of(image)
         if first is None:
             first = grid
@@ -176,7 +194,7 @@ def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) ->
             names.append(path.name if len(parts) == 1 else f"{path.name}[{n}]")
     kind = np.result_type(*channels)
     stacked = np.stack([np.ascontiguousarray(c, dtype=kind) for c in channels])
-    return Volume(stacked, cast(Geometry, first), names, [Path(p) for p in paths])
+    return Volume(stacked, cast(Geometry, first), names, [Path(p) for p in paths], notes)
 
 
 def _finite(pixels: np.ndarray, path: Path, replace: bool) -> np.ndarray:
@@ -197,14 +215,14 @@ def _finite(pixels: np.ndarray, path: Path, replace: bool) -> np.ndarray:
     return np.where(good, pixels, pixels[good].min())
 
 
-def _series(folder: Path, what: str) -> list[str]:
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise InputError(
-            f"{what} {folder} is a folder with {len(series)} DICOM series: give a "
-            "file, or a folder with exactly one series."
-        )
-    return list(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
+def _read(
+    path: Path, what: str, channels: bool, series: str | None, notes: list[str]
+) -> sitk.Image:
+    if path.is_dir():
+        return read_dicom_folder(path, what, series, notes, labels=not channels)
+    if not is_dicom(path):
+        return sitk.ReadImage(str(path))
+    return read_dicom_file(path, what, series, notes, labels=not channels)
 
 
 def cause_of(error: RuntimeError) -> str:

@@ -82,7 +82,7 @@ def check_output(
     if (lost := small.difference(kept, KEPT)) is not None:
         raise InputError(
             f"the output {path}: a {suffix} file cannot hold the image's geometry "
-            f"({lost}). Use .seg.nrrd, .nrrd, .nii.gz or .mha."
+            f"({lost}). Use .seg.nrrd, .nrrd or .mha."
         )
     if (
         suffix in nifti.SUFFIXES

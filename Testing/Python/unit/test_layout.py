@@ -27,8 +27,8 @@ ALLOWED = {
     "scene": {"numpy", "slicer", "vtk"},
     "widget": {"numpy", "slicer", "vtk", "qt", "ctk"},
 }
-# What the application or other extensions ship, asked for where it is used.
-THEIRS = {"scene": {"SampleData"}, "widget": {"PyTorchUtils"}}
+# What the application, other extensions or an extra bring, asked for where it is used.
+THEIRS = {"scene": {"SampleData"}, "widget": {"PyTorchUtils"}, "files": {"pydicom"}}
 SOURCES = sorted(LIB.rglob("*.py"))
 
 
