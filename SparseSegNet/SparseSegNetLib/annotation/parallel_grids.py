@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .geometry import TOLERANCE_VOXELS, Geometry
+
+
+def nearest_voxel(positions: Any) -> Any:
+    """Numbers of the voxels that positions lie in, as floats; positions count in voxels.
+
+    The border between two voxels belongs to the second one, as where SimpleITK and VTK look up the
+    nearest voxel; a tolerance makes that independent of the last digits of origin and spacing.
+    """
+    return np.floor(positions + 0.5 + TOLERANCE_VOXELS)
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class AxisMatch:
 
     def holder(self, index: int) -> int:
         """The voxel of the other grid that the centre of an own voxel lies in, or outside it."""
-        return int(_voxel(self.centre + index * self.step))
+        return int(nearest_voxel(self.centre + index * self.step))
 
     def within(self, low: int, high: int) -> tuple[int, int]:
         """Half-open range of the other grid's voxels whose centres lie in own voxels low..high.
@@ -49,12 +59,6 @@ class AxisMatch:
         """
         found = np.flatnonzero((self.owners >= low) & (self.owners < high))
         return (int(found[0]), int(found[-1]) + 1) if found.size else (0, 0)
-
-
-def _voxel(position):
-    # Half a voxel counts to the following one, as where SimpleITK and VTK look up the nearest
-    # voxel; the tolerance makes that independent of the last digits of origin and spacing.
-    return np.floor(position + 0.5 + TOLERANCE_VOXELS)
 
 
 def parallel_axes(own: Geometry, other: Geometry) -> list[AxisMatch] | None:
@@ -91,7 +95,7 @@ def parallel_axes(own: Geometry, other: Geometry) -> list[AxisMatch] | None:
         matches.append(
             AxisMatch(
                 2 - along,
-                _voxel(positions).astype(np.int64),
+                nearest_voxel(positions).astype(np.int64),
                 float(place[along] - middle[axis] * step),
                 step,
             )

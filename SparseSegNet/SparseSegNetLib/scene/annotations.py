@@ -13,6 +13,7 @@ from ..annotation.slices import AnnotatedSlice
 from .corrected_voxels import correctedVoxels
 from .segmentations import drawnSegments
 from .slice_list import listedSlices
+from .volumes import volumeGeometry
 
 REMEDY = "name the slices that are completely annotated"
 
@@ -53,15 +54,20 @@ def annotationOf(
         InputError: If nodes, slices or labels cannot be used.
     """
     drawn = drawnSegments(segmentationNode, volumeNode)
-    if slices is None and (listed := listedSlices(segmentationNode)) is not None:
-        slices = list(listed)
+    grid, warnings = volumeGeometry(volumeNode), []
+    if slices is None and (listed := listedSlices(segmentationNode, grid)) is not None:
+        slices, warnings = list(listed.slices), [listed.warning]
+    corrected = correctedVoxels(segmentationNode, grid)
+    if slices is None:
+        warnings = [corrected.warning]
     found = label_array(
         drawn.labelmap,
         drawn.background,
         slices,
         segmentationNode.GetName(),
         REMEDY,
-        correctedVoxels(segmentationNode, drawn.labelmap.shape),
+        corrected.voxels,
     )
+    warnings = [*filter(None, warnings), *found.warnings]
     check_trainable(found.labels, [s.name for s in drawn.segments])
-    return NodeAnnotation(found.labels, drawn.segments, found.slices, found.warnings)
+    return NodeAnnotation(found.labels, drawn.segments, found.slices, warnings)

@@ -305,6 +305,7 @@ class SceneRun:
             [s.id for s in self._run.folder.segments],
             self._segmentation.get(),
             self._volume.get(),
+            self._geometry,
         )
 
     def _checkGrid(self, volume, kept: str) -> None:

@@ -10,6 +10,7 @@ from scenes import SHAPE, addVolume, annotated, paintSlices, planeOf, training
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.scene.segmentations import mergedSegments
 from SparseSegNetLib.scene.slice_list import listedSlices
+from SparseSegNetLib.scene.volumes import volumeGeometry
 
 
 def dense(node, volume):
@@ -37,7 +38,7 @@ def test_the_whole_way_from_an_empty_scene(user):
     user.click("trainButton")
     assert "No voxel is labelled" in user.ui.statusLabel.text
     paintSlices(user, truth)
-    assert set(listedSlices(drawn)) == {
+    assert set(listedSlices(drawn, volumeGeometry(volume)).slices) == {
         AnnotatedSlice(*s) for s in (("k", 8), ("k", 16), ("j", 10), ("j", 18), ("i", 15))
     }
     assert user.ui.sliceTable.rowCount == 5 and "5 slices" in user.ui.countLabel.text
@@ -62,7 +63,7 @@ def test_the_whole_way_from_an_empty_scene(user):
     assert result is not drawn and (dense(drawn, volume) == before).all()
     assert user.panel.parameters.preview is None, "the preview is taken away"
     known = before > 0
-    for item in listedSlices(drawn):
+    for item in listedSlices(drawn, volumeGeometry(volume)).slices:
         known[item.selector()] = True
     found = dense(result, volume)
     assert (found[known] == truth[known]).all(), "what was drawn is in the result as drawn"
@@ -84,16 +85,16 @@ def test_the_whole_way_from_an_empty_scene(user):
     corrected = slicer.util.arrayFromSegmentBinaryLabelmap(result, ids[0], volume).copy()
     corrected[patch] = 1
     slicer.util.updateSegmentBinaryLabelmapFromArray(corrected, result, ids[0], volume)
-    listed = listedSlices(drawn)
+    listed = listedSlices(drawn, volumeGeometry(volume))
     user.panel.parameters.timeBudget = 6.0
     user.click("continueButton")
     assert "4 corrected voxels" in user.ui.statusLabel.text
     assert user.ui.segmentEditor.segmentationNode() is drawn
     assert user.ui.segmentEditor._saved is drawn, "it can be undone"
-    assert listedSlices(drawn) == listed, "corrections are voxels, no slice"
+    assert listedSlices(drawn, volumeGeometry(volume)) == listed, "corrections are voxels, no slice"
     user.until(lambda: not user.panel.controller.active)
     assert user.panel.controller.state == "done", user.ui.statusLabel.text
-    assert listedSlices(drawn) == listed
+    assert listedSlices(drawn, volumeGeometry(volume)) == listed
     labels = user.panel.controller.run.folder / "inputs" / "1" / "labels.npy"
     labelled = known.copy()
     labelled[patch] = True
