@@ -104,8 +104,27 @@ def resolves(layer: Lattice, volume: Lattice) -> bool:
     return bool(((reach - 1) * volume.values.shape[::-1] <= TOLERANCE_VOXELS).all())
 
 
+def _parts(toLayer: np.ndarray, axis: int, volume: Lattice) -> int:
+    """Number of parts that a volume's voxel is divided into along an axis (0: i).
+
+    As many as keep a finer layer's voxels as they are or, where the layer's voxels do not add up to
+    those of the volume, an odd number: then the centres of the volume's voxels stay centres, and
+    what is read there stays the same.
+    """
+    steps = np.abs(toLayer[:3, axis])
+    main = steps.argmax()
+    count = volume.values.shape[2 - axis]
+    whole = max(1, round(float(steps[main])))
+    first = toLayer[main, 3] + toLayer[main, axis] * (1 / whole - 1) / 2
+    off = np.abs([first - round(float(first)), (steps[main] - whole) * count])
+    aslant = (steps.sum() - steps[main]) * count
+    if max(*off, aslant) <= TOLERANCE_VOXELS:
+        return whole
+    return 2 * int(np.ceil((steps[main] - TOLERANCE_VOXELS - 1) / 2).clip(0)) + 1
+
+
 def refined(layer: Lattice, volume: Lattice, name: str) -> Lattice:
-    """A layer resampled to the volume's grid, or to that divided where the layer is finer.
+    """A layer resampled to the volume's grid, whose voxels are divided where the layer is finer.
 
     What was drawn is kept, also outside the volume.
 
@@ -117,10 +136,7 @@ def refined(layer: Lattice, volume: Lattice, name: str) -> Lattice:
     Raises:
         InputError: The layer would be too large.
     """
-    step = np.abs(volume.to(layer)[:3, :3])
-    parts = np.ones(3, int)  # per axis of the volume
-    while ((share := step / parts).sum(axis=1) > 1 + TOLERANCE_VOXELS).any():
-        parts[share[share.sum(axis=1).argmax()].argmax()] += 1
+    parts = np.array([_parts(volume.to(layer), axis, volume) for axis in range(3)])
     divided = np.diag([*(1 / parts), 1.0])
     divided[:3, 3] = (1 / parts - 1) / 2
     fine = Lattice(np.zeros((0, 0, 0), layer.values.dtype), layer.low, volume.world @ divided)

@@ -90,28 +90,39 @@ def listSlices(segmentationNode, slices: dict[AnnotatedSlice, bool] | None, grid
     if slices is None:
         segmentationNode.RemoveAttribute(ATTRIBUTE)
         return
-    entries = _stored(segmentationNode) or []
-    before = _merged(entries, grid)
-    same = {_place(item): stated for item, stated in slices.items() if item in before}
-    kept, held = [], set()
-    for entry in entries:
-        places = {_place(item) for item in entry.on(grid)}
-        stated = {same.get(place) for place in places} or {entry.stated}
-        if entry.grid is not None and None not in stated and len(stated) == 1:
+    kept: list[_Entry] = []
+    held: set[AnnotatedSlice] = set()
+    listed = {_place(item): item for item in slices}
+    for entry in _stored(segmentationNode) or []:
+        found = entry.on(grid)
+        if entry.grid is None or not all(
+            _within(item, listed.get(_place(item)), entry.grid == grid) for item in found
+        ):
+            continue
+        stated = {slices[listed[_place(item)]] for item in found} or {entry.stated}
+        if len(stated) == 1:
             kept.append(replace(entry, stated=stated.pop()))
-            held |= places
-    new = [
-        _Entry(item, stated, grid)
-        for item, stated in sorted(slices.items())
-        if _place(item) not in held
-    ]
-    text = _written([*kept, *new])
+            held.update(found)
+    new = [_Entry(item, stated, grid) for item, stated in slices.items() if item not in held]
+    text = _written([*kept, *sorted(new, key=lambda entry: _place(entry.slice))])
     if text != segmentationNode.GetAttribute(ATTRIBUTE):
         segmentationNode.SetAttribute(ATTRIBUTE, text)
 
 
 def _place(item: AnnotatedSlice) -> tuple[str, int]:
     return item.axis, item.index
+
+
+def _within(item: AnnotatedSlice, other: AnnotatedSlice | None, same: bool) -> bool:
+    """True if a slice is another one at its place or, unless `same`, lies within it."""
+    if other is None or other == item or same:
+        return other == item
+    if other.box is None or item.box is None:
+        return other.box is None
+    return all(
+        low <= inner_low and inner_high <= high
+        for (low, high), (inner_low, inner_high) in zip(other.box, item.box, strict=True)
+    )
 
 
 def _merged(entries: list[_Entry], grid: Geometry) -> dict[AnnotatedSlice, bool]:
@@ -147,14 +158,17 @@ def _warning(entries: list[_Entry], grid: Geometry) -> str:
         (len(turned), "in a volume whose axes are not parallel to those of the present one"),
     ):
         if count:
-            lie = "annotated slices lie" if len(entries) > 1 else "annotated slice lies"
-            reasons.append(f"{count} of {len(entries)} {lie} {reason}")
+            what = "annotated slices" if len(entries) > 1 else "annotated slice"
+            lie = "lie" if count > 1 else "lies"
+            reasons.append(f"{count} of {len(entries)} {what} {lie} {reason}")
     if not reasons:
         return ""
-    return (
-        f"{' and '.join(reasons)}: there they count no longer. They are kept for the volume that "
-        "they were annotated in."
+    kept = (
+        "They do not count, and are kept for the volume that they were annotated in."
+        if len(absent) > 1
+        else "It does not count, and is kept for the volume that it was annotated in."
     )
+    return f"{' and '.join(reasons)}. {kept}"
 
 
 def _written(entries: list[_Entry]) -> str:
