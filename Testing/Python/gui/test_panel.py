@@ -240,6 +240,42 @@ def test_slices_by_hand(user):
     assert "several voxels thick" in user.ui.viewWarningLabel.text
 
 
+def test_slices_in_a_cropped_volume_and_back(user):
+    annotated(user)
+    panel, volume = user.panel, user.panel.parameters.volume
+    whole, drawn = dict(panel.session.slices), panel.parameters.segmentation
+    crop, _ = addVolume("cropped")
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    crop.SetIJKToRASMatrix(matrix)
+    crop.SetOrigin(*matrix.MultiplyPoint((4, 6, 10, 1))[:3])
+    slicer.util.updateVolumeFromArray(
+        crop, slicer.util.arrayFromVolume(volume)[10:, 6:, 4:20].copy()
+    )
+    panel.parameters.volume, panel.parameters.segmentation = crop, drawn
+    user.turn()
+    assert {(s.axis, s.index) for s in panel.session.slices} == {
+        *(("k", 6), ("j", 4), ("j", 12), ("i", 11))
+    }
+    assert "1 of 5 annotated slices lies outside" in user.ui.annotateHint.text
+    assert user.ui.sliceTable.rowCount == 4
+    # The other way round in the same node.
+    matrix.DeepCopy((-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1))
+    flip = vtk.vtkMatrix4x4()
+    crop.GetIJKToRASMatrix(flip)
+    ends = flip.MultiplyPoint((15, 21, 0, 1))[:3]
+    vtk.vtkMatrix4x4.Multiply4x4(flip, matrix, flip)
+    crop.SetIJKToRASMatrix(flip)
+    crop.SetOrigin(*ends)
+    user.until(lambda: ("j", 17) in {(s.axis, s.index) for s in panel.session.slices}, 5)
+    assert {(s.axis, s.index) for s in panel.session.slices} == {
+        *(("k", 6), ("j", 17), ("j", 9), ("i", 4))
+    }
+    panel.parameters.volume, panel.parameters.segmentation = volume, drawn
+    user.turn()
+    assert panel.session.slices == whole and not user.ui.annotateHint.visible
+
+
 def test_what_can_be_chosen(user):
     """Scalar and colour volumes, no label maps."""
     for kind in ("Scalar", "Vector", "LabelMap"):

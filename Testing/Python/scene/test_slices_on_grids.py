@@ -8,9 +8,11 @@ import slicer
 import slicer.util
 import vtk
 from test_annotation_session import SHAPE, paint
+from test_corrections import _NoEngine
 
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.errors import InputError
+from SparseSegNetLib.scene import logic
 from SparseSegNetLib.scene.annotation_session import AnnotationSession
 from SparseSegNetLib.scene.annotations import annotationOf
 from SparseSegNetLib.scene.slice_list import ATTRIBUTE, listedSlices, listSlices
@@ -220,6 +222,18 @@ def test_lists_of_earlier_versions_belong_to_the_present_volume(drawn, makeVolum
     node.SetAttribute(ATTRIBUTE, json.dumps([{"axis": "k", "index": 12}]))
     with pytest.raises(InputError, match="slice k:12 lies outside the volume"):
         annotationOf(node, volume, None)
+
+
+def test_labels_of_another_grid_are_not_sent_to_a_run(drawn, tmp_path, monkeypatch):
+    volume, node = drawn
+    monkeypatch.setattr(logic, "EngineRun", _NoEngine)
+    run = logic.densify(volume, node, runFolder=tmp_path / "run")
+    volume.SetIJKToRASMatrix(regrid(volume, np.diag([1, -1, -1]), (0, 15, 11)))
+    with pytest.raises(InputError, match="'CT' was changed during training"):
+        run.updateLabels()
+    with pytest.raises(InputError, match="was begun with another volume"):
+        logic.resume(tmp_path / "run", volume, node)
+    run.poll()  # ended: nobody holds it any more
 
 
 def _change(text, **changes):
