@@ -68,7 +68,8 @@ class AnnotationSession:
         segmentationNode: The segmentation that is drawn in.
 
     Attributes:
-        shape: The volume's shape (k, j, i).
+        grid: The volume's grid.
+        shape: Its shape (k, j, i).
         slices: The annotated slices, each with True if the user marked it as complete (False: it
             was detected from painting). They are stored with the segmentation node.
         warning: A warning about the annotation at the start, or empty.
@@ -78,17 +79,22 @@ class AnnotationSession:
     """
 
     def __init__(self, volumeNode, segmentationNode):
-        self.shape = volumeGeometry(volumeNode).shape
+        self.grid = volumeGeometry(volumeNode)
+        self.shape = self.grid.shape
         refuseTransformed(segmentationNode, "segmentation")
         self._volume = NodeReference(volumeNode, "volume")
         self._node = NodeReference(segmentationNode, "segmentation")
         self.warning = ""
-        listed = listedSlices(segmentationNode)
-        if listed is not None:
-            check_slices(listed, self.shape)
+        found = listedSlices(segmentationNode, self.grid)
+        listed = None if found is None else found.slices
+        if found is not None:
+            check_slices(found.slices, self.shape)
+            self.warning = found.warning
         self._watch = PaintObserver(segmentationNode, volumeNode)
         if listed is None and self._watch.labels.any():
-            cover, solid = found_slices(self._foreground(), self._corrected())
+            corrected = correctedVoxels(segmentationNode, self.grid)
+            cover, solid = found_slices(self._foreground(), corrected.voxels)
+            self.warning = corrected.warning
             if solid:
                 self.warning = solid_warning(
                     segmentationNode.GetName(),
@@ -116,7 +122,7 @@ class AnnotationSession:
         """
         try:
             refuseTransformed(self._node.get(), "segmentation")
-            return volumeGeometry(self._volume.get()).shape == self.shape
+            return self.grid.difference(volumeGeometry(self._volume.get())) is None
         except InputError:
             return False
 
@@ -134,6 +140,8 @@ class AnnotationSession:
         Returns:
             The changes of labels and slices.
         """
+        if not self.fits():
+            return PaintChanges()  # labels of another grid: the slices do not belong to them
         change = self._watch.look()
         if change is None:
             return PaintChanges(changed=self._watch.reordered)
@@ -245,7 +253,7 @@ class AnnotationSession:
 
         Undo and redo draw those voxels again, and they are no strokes in a slice.
         """
-        corrected = self._corrected()
+        corrected = correctedVoxels(self._node.get(), self.grid).voxels
         if not corrected.size:
             return change
         inside = tuple(
@@ -264,9 +272,6 @@ class AnnotationSession:
             (change.added & painted)[box],
         )
 
-    def _corrected(self) -> np.ndarray:
-        return correctedVoxels(self._node.get(), self.shape)
-
     def _erased(self, change: Change) -> PaintChanges:
         """Drops slices that were detected from painting and are empty now (an undo)."""
         dropped = []
@@ -284,4 +289,4 @@ class AnnotationSession:
         return PaintChanges(True, dropped=dropped)
 
     def _keep(self) -> None:
-        listSlices(self._node.get(), self.slices)
+        listSlices(self._node.get(), self.slices, self.grid)

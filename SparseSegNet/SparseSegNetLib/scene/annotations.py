@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..annotation.composition import check_trainable
 from ..annotation.drawn import Source, label_array
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice
+from ..errors import InputError
 from .corrected_voxels import correctedVoxels
 from .segmentations import drawnSegments
 from .slice_list import listedSlices
@@ -59,15 +61,21 @@ def annotationOf(
     """
     drawn = drawnSegments(segmentationNode, volumeNode)
     geometry = volumeGeometry(volumeNode)
-    voxels = correctedVoxels(segmentationNode, geometry.shape)
+    warnings = list(drawn.warnings)
+    chosen: Mapping[AnnotatedSlice, bool] | list[AnnotatedSlice] | None = slices
+    if slices is None and (listed := listedSlices(segmentationNode, geometry)) is not None:
+        chosen = listed.slices
+        warnings.append(listed.warning)
+    known = correctedVoxels(segmentationNode, geometry)
+    warnings.append(known.warning)
     corrected = None
-    if voxels.size:
+    if known.voxels.size:
         corrected = np.zeros(geometry.shape, bool)
-        corrected.ravel()[voxels] = True
+        corrected.ravel()[known.voxels] = True
     found = label_array(
         drawn.drawings,
         geometry,
-        listedSlices(segmentationNode) if slices is None else slices,
+        chosen,
         Source(
             segmentationNode.GetName() or "",
             [s.name for s in drawn.segments],
@@ -76,7 +84,10 @@ def annotationOf(
         ),
         corrected,
     )
-    check_trainable(found.labels, [s.name for s in drawn.segments])
-    return NodeAnnotation(
-        found.labels, drawn.segments, found.slices, [*drawn.warnings, *found.warnings]
-    )
+    warnings = [*filter(None, warnings), *found.warnings]
+    try:
+        check_trainable(found.labels, [s.name for s in drawn.segments])
+    except InputError as error:
+        # Slices that were lost to another grid may be the cause.
+        raise InputError(" ".join([str(error), *warnings])) from error
+    return NodeAnnotation(found.labels, drawn.segments, found.slices, warnings)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import slicer.util
+import vtk
 
+from ..annotation.geometry import Geometry
 from ..errors import InputError
-from .corrected_voxels import addCorrectedVoxels
+from .corrected_voxels import ATTRIBUTE, addCorrectedVoxels
+from .layer_edit import Lattice, editedLayer, imageOf, latticeOf, resolves
 from .paint_observer import ownWrites
+from .segmentation_backup import allOrNothing, representationNames
 from .segmentations import isBackground, mergedSegments
+from .volumes import refuseTransformed, volumeGeometry
 
 GREY = (0.5, 0.5, 0.5)
 
 
 def takeCorrections(
-    resultNode, delivered: np.ndarray, segmentIds: list[str], drawnNode, volumeNode
+    resultNode,
+    delivered: np.ndarray,
+    segmentIds: list[str],
+    drawnNode,
+    volumeNode,
+    grid: Geometry,
 ) -> int:
     """Copies voxels that the user changed in a result into the annotation.
 
@@ -23,6 +33,11 @@ def takeCorrections(
     voxels become Background, in a segment of that name that is added if it is missing, since a
     voxel without a segment would count as unlabelled.
 
+    Nothing else changes: each segment stays on its own grid, also outside the volume. On a finer
+    grid than the volume's those voxels change whose centres lie in a corrected one; a layer that is
+    too coarse for that, or turned against the volume, is resampled. If that is not possible,
+    nothing changes at all.
+
     Args:
         resultNode: The result that the user corrected.
         delivered: uint8 (k, j, i), the result as the engine returned it, n = the n-th of
@@ -30,13 +45,24 @@ def takeCorrections(
         segmentIds: Segment IDs of the result.
         drawnNode: The segmentation with the annotation.
         volumeNode: The volume whose grid is used.
+        grid: The volume's grid when the run began.
 
     Returns:
         The number of corrected voxels.
 
     Raises:
-        InputError: If a segment of the result is missing.
+        InputError: If a segment of the result is missing there or in the annotation, or nodes
+            cannot be used together.
     """
+    present = volumeGeometry(volumeNode)
+    if (difference := grid.difference(present)) is not None:
+        raise InputError(
+            f"the volume '{volumeNode.GetName()}' is not on the grid of the result "
+            f"'{resultNode.GetName()}': {difference} (then against now). Choose the volume that "
+            "the run began with."
+        )
+    for node in (resultNode, drawnNode):
+        refuseTransformed(node, "segmentation")
     segmentation = resultNode.GetSegmentation()
     missing = [i for i in segmentIds if segmentation.GetSegment(i) is None]
     if missing:
@@ -48,10 +74,21 @@ def takeCorrections(
     changed = now != delivered
     if not changed.any():
         return 0
-    with ownWrites(drawnNode):
-        addCorrectedVoxels(drawnNode, changed)
+    _refuseUnknown(np.unique(now[changed]), segmentIds, resultNode, drawnNode)
+    with ownWrites(drawnNode), allOrNothing(drawnNode, [ATTRIBUTE]):
+        addCorrectedVoxels(drawnNode, changed, present)
         _draw(drawnNode, volumeNode, segmentIds, changed, now)
     return int(np.count_nonzero(changed))
+
+
+def _refuseUnknown(labels: np.ndarray, segmentIds: list[str], resultNode, drawnNode) -> None:
+    for n in labels[labels > 0]:
+        if drawnNode.GetSegmentation().GetSegment(segmentIds[n - 1]) is None:
+            name = resultNode.GetSegmentation().GetSegment(segmentIds[n - 1]).GetName()
+            raise InputError(
+                f"the result was corrected with the segment '{name}', which was removed from the "
+                f"annotation '{drawnNode.GetName()}': restore it there (undo), or begin a new run."
+            )
 
 
 def _draw(
@@ -59,21 +96,90 @@ def _draw(
 ) -> None:
     """Sets the changed voxels of the annotation to their labels in `now` (uint8 (k, j, i))."""
     drawn = drawnNode.GetSegmentation()
-    erased = changed & (now == 0)
-    background = backgroundSegment(drawnNode, make=bool(erased.any()))
-    for segmentId in drawn.GetSegmentIDs():
-        new = np.zeros_like(changed)
-        if segmentId == background:
-            new = erased
-        elif segmentId in segmentIds:
-            new = changed & (now == segmentIds.index(segmentId) + 1)
-        before = slicer.util.arrayFromSegmentBinaryLabelmap(drawnNode, segmentId, volumeNode)
-        before = np.zeros(changed.shape, bool) if before is None else before > 0
-        after = (before & ~changed) | new
-        if (after != before).any():
-            slicer.util.updateSegmentBinaryLabelmapFromArray(
-                after.astype(np.uint8), drawnNode, segmentId, volumeNode
+    others = _labelmapsOnly(drawn, volumeNode)
+    background = backgroundSegment(drawnNode, make=bool((changed & (now == 0)).any()))
+    ids = list(drawn.GetSegmentIDs())
+    # Numbers from 1; 0 where nothing changes. Voxels of no segment become Background.
+    table = np.zeros(len(segmentIds) + 1, np.uint16)
+    for n, segmentId in enumerate([background, *segmentIds]):
+        table[n] = ids.index(segmentId) + 1 if segmentId in ids else 0
+    world = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(world)
+    volume = Lattice(
+        np.where(changed, table[now], np.uint16(0)),
+        np.zeros(3, int),
+        slicer.util.arrayFromVTKMatrix(world),
+    )
+    box = volume.drawn()
+    assert box is not None  # something was changed
+    wanted = Lattice(volume.part(*box), box[0], volume.world)
+    layers = _layers(drawn, ids)
+    spare = _spareGrid(layers, volume)
+    edits = [
+        (layer, edited)
+        for layer, values in layers.items()
+        if (edited := editedLayer(layer, values, wanted, volume, spare, drawnNode.GetName()))
+    ]
+    # Only now, when none can be refused any more.
+    for layer, edited in edits:
+        layer.DeepCopy(imageOf(edited))
+    for name in others:
+        drawn.CreateRepresentation(name, True)
+
+
+def _labelmapsOnly(segmentation, volumeNode) -> list[str]:
+    """Makes binary labelmaps the segmentation's source, as painting does.
+
+    Returns:
+        Names of the other representations, which are to be made from it again.
+
+    Raises:
+        InputError: If they cannot be made from the present source.
+    """
+    converter = slicer.vtkSegmentationConverter
+    name = converter.GetSegmentationBinaryLabelmapRepresentationName()
+    others = [other for other in representationNames(segmentation) if other != name]
+    if segmentation.GetSourceRepresentationName() != name:
+        if not segmentation.ContainsRepresentation(name):
+            key = converter.GetReferenceImageGeometryParameterName()
+            before = segmentation.GetConversionParameter(key)
+            matrix = vtk.vtkMatrix4x4()
+            volumeNode.GetIJKToRASMatrix(matrix)
+            grid = converter.SerializeImageGeometry(matrix, volumeNode.GetImageData())
+            segmentation.SetConversionParameter(key, grid)
+            made = segmentation.CreateRepresentation(name)
+            segmentation.SetConversionParameter(key, before)
+            if not made:
+                raise InputError(
+                    "the annotation cannot be converted to a binary labelmap: do it in the "
+                    "Segmentations module (Representations, Create)."
+                )
+        segmentation.SetSourceRepresentationName(name)
+    for segmentId in segmentation.GetSegmentIDs():
+        if segmentation.GetSegment(segmentId).GetRepresentation(name) is None:
+            segmentation.GetSegment(segmentId).AddRepresentation(
+                name, slicer.vtkOrientedImageData()
             )
+    return others
+
+
+def _layers(segmentation, ids: list[str]) -> dict:
+    """The layers, each with its label values by segment number (the n-th ID has number n)."""
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    layers: dict = {}
+    for number, segmentId in enumerate(ids, start=1):
+        segment = segmentation.GetSegment(segmentId)
+        layers.setdefault(segment.GetRepresentation(name), {})[number] = segment.GetLabelValue()
+    return layers
+
+
+def _spareGrid(layers: dict, volume: Lattice) -> np.ndarray:
+    """The grid for empty segments: that of what is drawn, or else the volume's."""
+    for layer in layers:
+        lattice = latticeOf(layer)
+        if lattice is not None and resolves(lattice, volume):
+            return lattice.world
+    return volume.world
 
 
 def backgroundSegment(segmentationNode, make: bool = False) -> str | None:
@@ -87,4 +193,8 @@ def backgroundSegment(segmentationNode, make: bool = False) -> str | None:
     for segmentId in segmentation.GetSegmentIDs():
         if isBackground(segmentation, segmentId):
             return segmentId
-    return segmentation.AddEmptySegment("Background", "Background", GREY) if make else None
+    if not make:
+        return None
+    # The segment may be renamed that once had the ID.
+    free = segmentation.GenerateUniqueSegmentID("Background")
+    return segmentation.AddEmptySegment(free, "Background", GREY)

@@ -12,10 +12,12 @@ import numpy as np
 import slicer
 import vtk
 
+from ..annotation.geometry import Geometry
 from ..annotation.strokes import box_of
 from ..errors import InputError
 from .node_reference import NodeReference
 from .segmentations import isBackground, mergedSegments, orderedSegments
+from .volumes import volumeGeometry
 
 _watches: weakref.WeakSet[PaintObserver] = weakref.WeakSet()
 
@@ -116,12 +118,12 @@ class PaintObserver:
     def look(self) -> Change | None:
         """Reads the labels as they are now; returns their change, None without one."""
         self._followNode()
-        before, old = self.labels, self.ids
+        before, old, grid = self.labels, self.ids, self._grid
         self._read()
         self.reordered = old != self.ids
         before = self._renumbered(before, old)
-        if before.shape != self.labels.shape:
-            return None
+        if not _same(grid, self._grid):
+            return None  # the same voxels at other places are no painting
         different = before != self.labels
         box = box_of(different)
         if box is None:
@@ -141,10 +143,10 @@ class PaintObserver:
             ids: Segment IDs before.
             dirtySince: The value of `dirtySince` before.
         """
-        seen, old = self.labels, self.ids
+        seen, old, grid = self.labels, self.ids, self._grid
         self._followNode()
         self._read()
-        if seen.shape == before.shape == self.labels.shape:
+        if _same(grid, self._grid) and before.shape == seen.shape:
             seen, before = self._renumbered(seen, old), self._renumbered(before, ids)
             self.labels = np.where(before != self.labels, self.labels, seen)
         self._dirtySince = dirtySince
@@ -170,11 +172,23 @@ class PaintObserver:
 
     def _read(self) -> None:
         self._dirtySince = None
+        self._grid = _gridOf(self._volume)
         self.labels, self.ids = self.drawn()
 
     @vtk.calldata_type(vtk.VTK_STRING)
     def _onEvent(self, caller, event, segmentId=None) -> None:
         self._dirtySince = time.monotonic()
+
+
+def _gridOf(volumeNode) -> Geometry | None:
+    try:
+        return volumeGeometry(volumeNode)
+    except InputError:  # it was put under a transform, say: no change of labels to report
+        return None
+
+
+def _same(one: Geometry | None, other: Geometry | None) -> bool:
+    return one is not None and other is not None and one.difference(other) is None
 
 
 @contextmanager

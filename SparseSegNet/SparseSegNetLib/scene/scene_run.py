@@ -169,12 +169,13 @@ class SceneRun:
                 those that belong to the segmentation (listed with it, or detected).
 
         Raises:
-            InputError: If segments were added, removed or moved, or if the annotation cannot be
-                trained on.
+            InputError: If segments were added, removed or moved, the volume's grid was changed,
+                or the annotation cannot be trained on.
         """
         if slices is not None:
             self._slices = parse_slices([slices]) if isinstance(slices, str) else list(slices)
         volume, source = self._volume.get(), self._segmentation.get()
+        self._checkGrid(volume, "")
         annotation = annotationOf(source, volume, self._slices)
         ids = [s.id for s in self._run.folder.segments]
         if [s.id for s in annotation.segments] != ids:
@@ -305,6 +306,7 @@ class SceneRun:
             [s.id for s in self._run.folder.segments],
             self._segmentation.get(),
             self._volume.get(),
+            self._geometry,
         )
 
     def _checkGrid(self, volume, kept: str) -> None:

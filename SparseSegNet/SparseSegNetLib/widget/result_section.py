@@ -175,6 +175,7 @@ class ResultSection:
                 [s.id for s in folder.segments],
                 parameters.segmentation,
                 parameters.volume,
+                folder.geometry(),
             )
         except InputError as error:
             self.controller.showMessage(str(error))

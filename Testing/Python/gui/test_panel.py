@@ -10,6 +10,7 @@ from scenes import SHAPE, addVolume, annotated, paintSlices, planeOf, training
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.scene.segmentations import mergedSegments
 from SparseSegNetLib.scene.slice_list import listedSlices
+from SparseSegNetLib.scene.volumes import volumeGeometry
 
 
 def dense(node, volume):
@@ -37,7 +38,7 @@ def test_the_whole_way_from_an_empty_scene(user):
     user.click("trainButton")
     assert "No voxel is labelled" in user.ui.statusLabel.text
     paintSlices(user, truth)
-    assert set(listedSlices(drawn)) == {
+    assert set(listedSlices(drawn, volumeGeometry(volume)).slices) == {
         AnnotatedSlice(*s) for s in (("k", 8), ("k", 16), ("j", 10), ("j", 18), ("i", 15))
     }
     assert user.ui.sliceTable.rowCount == 5 and "5 slices" in user.ui.countLabel.text
@@ -62,7 +63,7 @@ def test_the_whole_way_from_an_empty_scene(user):
     assert result is not drawn and (dense(drawn, volume) == before).all()
     assert user.panel.parameters.preview is None, "the preview is taken away"
     known = before > 0
-    for item in listedSlices(drawn):
+    for item in listedSlices(drawn, volumeGeometry(volume)).slices:
         known[item.selector()] = True
     found = dense(result, volume)
     assert (found[known] == truth[known]).all(), "what was drawn is in the result as drawn"
@@ -84,16 +85,16 @@ def test_the_whole_way_from_an_empty_scene(user):
     corrected = slicer.util.arrayFromSegmentBinaryLabelmap(result, ids[0], volume).copy()
     corrected[patch] = 1
     slicer.util.updateSegmentBinaryLabelmapFromArray(corrected, result, ids[0], volume)
-    listed = listedSlices(drawn)
+    listed = listedSlices(drawn, volumeGeometry(volume))
     user.panel.parameters.timeBudget = 6.0
     user.click("continueButton")
     assert "4 corrected voxels" in user.ui.statusLabel.text
     assert user.ui.segmentEditor.segmentationNode() is drawn
     assert user.ui.segmentEditor._saved is drawn, "it can be undone"
-    assert listedSlices(drawn) == listed, "corrections are voxels, no slice"
+    assert listedSlices(drawn, volumeGeometry(volume)) == listed, "corrections are voxels, no slice"
     user.until(lambda: not user.panel.controller.active)
     assert user.panel.controller.state == "done", user.ui.statusLabel.text
-    assert listedSlices(drawn) == listed
+    assert listedSlices(drawn, volumeGeometry(volume)) == listed
     labels = user.panel.controller.run.folder / "inputs" / "1" / "labels.npy"
     labelled = known.copy()
     labelled[patch] = True
@@ -237,6 +238,42 @@ def test_slices_by_hand(user):
     user.paint(ids[0], np.s_[3:8, 4:9, 5:11])
     user.until(lambda: user.ui.viewWarning.visible, 5)
     assert "several voxels thick" in user.ui.viewWarningLabel.text
+
+
+def test_slices_in_a_cropped_volume_and_back(user):
+    annotated(user)
+    panel, volume = user.panel, user.panel.parameters.volume
+    whole, drawn = dict(panel.session.slices), panel.parameters.segmentation
+    crop, _ = addVolume("cropped")
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    crop.SetIJKToRASMatrix(matrix)
+    crop.SetOrigin(*matrix.MultiplyPoint((4, 6, 10, 1))[:3])
+    slicer.util.updateVolumeFromArray(
+        crop, slicer.util.arrayFromVolume(volume)[10:, 6:, 4:20].copy()
+    )
+    panel.parameters.volume, panel.parameters.segmentation = crop, drawn
+    user.turn()
+    assert {(s.axis, s.index) for s in panel.session.slices} == {
+        *(("k", 6), ("j", 4), ("j", 12), ("i", 11))
+    }
+    assert "1 of 5 annotated slices lies outside" in user.ui.annotateHint.text
+    assert user.ui.sliceTable.rowCount == 4
+    # The other way round in the same node.
+    matrix.DeepCopy((-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1))
+    flip = vtk.vtkMatrix4x4()
+    crop.GetIJKToRASMatrix(flip)
+    ends = flip.MultiplyPoint((15, 21, 0, 1))[:3]
+    vtk.vtkMatrix4x4.Multiply4x4(flip, matrix, flip)
+    crop.SetIJKToRASMatrix(flip)
+    crop.SetOrigin(*ends)
+    user.until(lambda: ("j", 17) in {(s.axis, s.index) for s in panel.session.slices}, 5)
+    assert {(s.axis, s.index) for s in panel.session.slices} == {
+        *(("k", 6), ("j", 17), ("j", 9), ("i", 4))
+    }
+    panel.parameters.volume, panel.parameters.segmentation = volume, drawn
+    user.turn()
+    assert panel.session.slices == whole and not user.ui.annotateHint.visible
 
 
 def test_what_can_be_chosen(user):

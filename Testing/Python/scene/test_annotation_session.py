@@ -22,6 +22,7 @@ from SparseSegNetLib.scene.views import (
     shownPlane,
     visibleBox,
 )
+from SparseSegNetLib.scene.volumes import volumeGeometry
 
 SHAPE = (12, 16, 20)
 K5, J8, I9 = AnnotatedSlice("k", 5), AnnotatedSlice("j", 8), AnnotatedSlice("i", 9)
@@ -60,7 +61,7 @@ def test_a_stroke_registers_its_slice(empty):
     assert session.look().added == [], "the same slice is registered once"
     paint(node, "A", volume, np.s_[2:9, 8, 4:12])
     assert session.look().added == [J8]
-    assert listedSlices(node) == {J8: False, K5: False}
+    assert listedSlices(node, volumeGeometry(volume)).slices == {J8: False, K5: False}
     rows = session.rows()
     assert [r.slice for r in rows] == [J8, K5]
     assert rows[1].voxels == {"A": 6 * 8, "B": 3 * 8}
@@ -170,7 +171,9 @@ def test_by_hand(empty):
     session.unmark(K5)
     session.unmark(I9)
     assert session.next(None, 1) is None
-    assert listedSlices(node) == {}, "that none is complete is known, and not found again"
+    assert listedSlices(node, volumeGeometry(volume)).slices == {}, (
+        "that none is complete is known, and not found again"
+    )
     with pytest.raises(InputError, match="outside the volume"):
         session.mark(AnnotatedSlice("k", 12))
     with pytest.raises(InputError, match="k:5"):
@@ -182,7 +185,7 @@ def test_what_was_drawn_before_is_found_and_what_is_listed_is_kept(empty):
     paint(node, "A", volume, np.s_[5, 3:9, 4:12])
     paint(node, "A", volume, np.s_[2:9, 8, 4:12])
     session = AnnotationSession(volume, node)
-    assert listedSlices(node) == {J8: False, K5: False}
+    assert listedSlices(node, volumeGeometry(volume)).slices == {J8: False, K5: False}
     session.unmark(J8)
     session.close()
     paint(node, "B", volume, np.s_[9, 3:9, 4:12])
@@ -202,9 +205,10 @@ def test_a_broken_list_is_named(empty):
     node.SetAttribute(ATTRIBUTE, '[{"axis": "k"}]')
     with pytest.raises(InputError, match=ATTRIBUTE):
         AnnotationSession(volume, node)
-    listSlices(node, None)
-    assert listedSlices(node) is None
-    listSlices(node, {AnnotatedSlice("k", 99): True})
+    grid = volumeGeometry(volume)
+    listSlices(node, None, grid)
+    assert listedSlices(node, grid) is None
+    listSlices(node, {AnnotatedSlice("k", 99): True}, grid)
     with pytest.raises(InputError, match="outside the volume"):
         AnnotationSession(volume, node)
 
@@ -319,7 +323,7 @@ def test_more_segments_than_labels(empty):
     ],
 )
 def test_a_list_of_slices_of_another_form(empty, text):
-    _, node = empty
+    volume, node = empty
     node.SetAttribute(ATTRIBUTE, text)
     with pytest.raises(InputError, match=f"remove the node's attribute {ATTRIBUTE}"):
-        listedSlices(node)
+        listedSlices(node, volumeGeometry(volume))
