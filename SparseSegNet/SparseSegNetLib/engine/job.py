@@ -16,6 +16,7 @@ from ..runfolder.presets import times
 from .compute.device import choose_device, prepare_threads
 from .compute.memory import retry_smaller
 from .data.inputs import Inputs
+from .data.one_slice import advice, only_slice
 from .data.preprocessing import WorkingVolume
 from .interaction.callback import TrainingCallback, pause
 from .interaction.clock import Clock
@@ -27,7 +28,7 @@ from .interaction.training_progress import TrainingProgress
 from .plan import Plan
 from .planning.planner import Planner
 from .stacking.stack import Stack
-from .stopping import Cancelled, PlanAnew, Stopped
+from .stopping import Cancelled, Stopped
 from .training.checkpoint import load_state, save_state
 from .training.held_out import Split, hold_out, hold_out_fold
 from .training.report import Report
@@ -109,13 +110,16 @@ class Job:
                 self._check,
             )
             state = load_state(self.folder.state_paths, check_state, self.reporter.warn)
-            while True:
-                try:
-                    plan = self._trained(state)
-                    break
-                except PlanAnew:
-                    state = None
-            self._predict(plan)
+            self._advise()
+            self._predict(self._trained(state))
+
+    def _advise(self) -> None:
+        """Warns of annotation that lies in one slice alone."""
+        first, *others = self.inputs.trained
+        labels = self.inputs.items[first].labels
+        item = None if others else only_slice(labels)
+        if item is not None:
+            self.reporter.warn(advice(labels, item))
 
     def _check(self, phase: str, fraction: float = 0.0) -> None:
         """Reports the phase; pauses, stops or cancels where the client asked for it."""
@@ -225,6 +229,8 @@ class Job:
             return None
         if stack is None:
             split = hold_out(volume, self.options.seed)
+        elif stack.in_slice:
+            split = None
         else:
             labels = volume.labels.cpu().numpy()
             split = hold_out_fold(stack.folds, labels, self.options.seed)
@@ -235,7 +241,7 @@ class Job:
         ):
             why = (
                 "too little time to hold something out"
-                if stack is not None and stack.missing == "time"
+                if stack is not None and stack.missing == "time" and not stack.in_slice
                 else "no annotated slice or region can be held out, and strokes alone tell too "
                 "little of the borders"
             )

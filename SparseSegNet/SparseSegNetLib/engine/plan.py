@@ -11,7 +11,6 @@ from ..annotation.composition import UNLABELLED
 from ..annotation.geometry import Triple, triple
 
 WIDEST = 320  # channels
-LEAST_SLICES = 2  # for stacking, which is out of fold
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ class Fingerprint:
 
     @property
     def priors(self) -> bool:
-        """True if priors can be made: there is one volume alone, with slices enough."""
-        return self.volumes == 1 and self.slices >= LEAST_SLICES
+        """True if priors can be made: there is one volume alone."""
+        return self.volumes == 1
 
     def spacing_on(self, shape: Triple) -> tuple[float, float, float]:
         """Spacing in mm of a grid of another shape over the same extent, (k, j, i)."""

@@ -13,7 +13,3 @@ class Stopped(Exception):
 
 class Interrupted(Exception):
     """Something is asked for that is more urgent than what is being done."""
-
-
-class PlanAnew(Exception):
-    """So much has been annotated since that another plan is better."""

@@ -195,21 +195,22 @@ def test_cancel_while_paused_and_a_run_without_any_gpu_left_behind(tmp_path):
         run.change_labels(folder.read_labels(), [])
 
 
-def test_more_slices_than_at_the_beginning_bring_a_better_plan(tmp_path):
-    """With one slice there is nothing to stack; with three there is."""
+def test_more_slices_than_at_the_beginning_are_stacked_and_scored(tmp_path):
+    """Of one slice nothing is held out, which is said; of three there is an honest score."""
     folder, truth = run_folder(tmp_path / "run", counts=(0, 0, 1), time_budget=90)
     run, events = watched(folder)
     assert until(run, lambda: training(run))
-    assert not named(events, "plan")[0]["priors"]
+    assert named(events, "plan")[0]["priors"]
+    assert any("one annotated slice is very little" in text for text in run.warnings)
+    assert not any(event["held_out"] for event in named(events, "metrics"))
     labels, slices = with_slice(folder, truth, "k", 8)
     run.change_labels(labels, slices)
     labels, slices = with_slice(folder, truth, "i", 15)
     run.change_labels(labels, slices)
-    assert until(run, lambda: len(named(events, "plan")) == 2)
-    assert named(events, "plan")[1]["priors"]
-    assert until(run, lambda: training(run))
+    assert until(run, lambda: any(event["held_out"] for event in named(events, "metrics")))
     run.stop()
     assert run.wait(90) == "done", run.error
+    assert run.summary["held_out"] is not None
     assert iou(run.result(), truth) > 0.6
 
 

@@ -29,15 +29,15 @@ SHAPE = (22, 26, 28)
 pytestmark = pytest.mark.usefixtures("small_training")
 
 
-def densified(path, image, truth, counts=(2, 2, 1), **options):
-    """Labels uint8 (k, j, i) and the events of a run of a few seconds."""
+def densified(path, image, truth, counts=(2, 2, 1), times=1, **options):
+    """Labels uint8 (k, j, i) and events of a short run, of the volume so many times."""
     slices = spread_slices(counts, truth.shape, truth > 0)
     labels = restrict_to_slices(truth, slices)
     grid = Geometry(truth.shape[::-1], (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     segments = [Segment.numbered(v, v - 1) for v in range(1, int(truth.max()) + 1)]
     options = {"max_steps": 6, "device": "cpu", **options}
     folder = RunFolder.create(
-        path, [RunInput(image[None], labels, grid, slices)], segments, Options(**options)
+        path, [RunInput(image[None], labels, grid, slices)] * times, segments, Options(**options)
     )
     events = []
     commands = Commands()
@@ -180,9 +180,7 @@ class TestOutOfMemory:
     def test_without_an_ensemble_it_is_an_error(self, tmp_path, monkeypatch):
         self.limited(monkeypatch, 1)
         with pytest.raises(EngineError, match=r"out of memory while training .*Tried: "):
-            densified(
-                tmp_path / "run", (balls() + noise(0.1)).astype(np.float32), balls(), (0, 0, 1)
-            )
+            densified(tmp_path / "run", (balls() + noise(0.1)).astype(np.float32), balls(), times=2)
 
     def test_what_counts(self):
         assert out_of_memory(MemoryError())

@@ -139,12 +139,6 @@ class TestStack:
         assert (times > 0).sum() > 0.8 * (volume.labels != UNLABELLED).sum()
         assert stack.target.image.shape[0] == 1 + 2
 
-    def test_one_slice_has_nothing_to_learn_from(self):
-        truth = ellipsoid()
-        stack = stacked(working(truth, [AnnotatedSlice("k", 15)]))
-        assert stack.folds == [] and stack.scores is None
-        assert prior_of(stack.target, 3).shape == (3, *truth.shape)
-
     def test_no_time_leaves_the_usual_blend(self):
         truth = ellipsoid()
         slices = spread_slices((2, 2, 2), truth.shape, truth > 0)

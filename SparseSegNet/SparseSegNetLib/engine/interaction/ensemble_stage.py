@@ -10,13 +10,13 @@ import torch
 from ...runfolder.options import Options
 from ..data.inputs import Inputs
 from ..data.preprocessing import WorkingVolume
-from ..plan import LEAST_SLICES, Plan
+from ..plan import Plan
 from ..planning.feasibility import STACK_ALONE, STACK_SHARE
 from ..priors.maker import PriorMaker
 from ..stacking.prior_inputs import prior_of
 from ..stacking.stack import Stack
 from ..stacking.stacker import Stacker
-from ..stopping import Cancelled, PlanAnew, Stopped
+from ..stopping import Cancelled, Stopped
 from ..training.trainer import Trainer
 from .clock import Clock
 from .commands import Commands
@@ -24,7 +24,6 @@ from .export import labels_with_annotation
 from .reporter import Reporter
 
 WORTH_TRAINING = 5.0  # seconds, where the ensemble already gave a result
-WORTH_PLANNING = 10.0  # seconds, to begin anew since priors have become possible
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
 RESTACK_SHARE = 0.3  # of the time left, at most, for making the priors again
 PHASE = "comparing slices"  # as progress events name it
@@ -98,22 +97,10 @@ class EnsembleStage:
         Args:
             trainer: Trained with the stack from then on.
             step: Called in between; it may raise to stop.
-
-        Raises:
-            PlanAnew: Priors have become possible, and there is time for another plan.
         """
         left = self.clock.left - trainer.plan.seconds_to_predict
         volume = trainer.training_set.target
-        if not trainer.plan.priors:
-            if (
-                self.options.network == "auto"
-                and len(self.inputs.items) == 1
-                and len(volume.slices) >= LEAST_SLICES
-                and left >= WORTH_PLANNING
-            ):
-                raise PlanAnew
-            return
-        if RESTACK_SHARE * left < WORTH_TRAINING / 2:
+        if not trainer.plan.priors or RESTACK_SHARE * left < WORTH_TRAINING / 2:
             return
         channels = volume.image.shape[0] - (self.classes - 1)
         plain = replace(volume, image=volume.image[:channels])

@@ -99,9 +99,12 @@ def make_folds(
         most: Number of folds, at most.
 
     Returns:
-        Two folds or more; none where the annotation cannot be divided.
+        Two folds or more; none where the annotation cannot be divided. One slice that is all there
+        is becomes parts.
     """
     parts = parts_of(labels, volume, slices)
+    if len(slices) == 1 and not parts:
+        slices, parts = [], parts_of(labels, volume, [])
     units = len(slices) + len(parts)
     number = FOLDS if units > LEAVE_ONE_OUT else units
     if most is not None:

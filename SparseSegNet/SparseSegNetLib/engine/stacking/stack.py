@@ -19,6 +19,8 @@ class Stack:
         scores: IoU and Dice per segment, out of fold: priors, shallow models and ensemble weights
             were made without the labels of the fold that is scored (the weights from predictions
             of the other folds, whose priors did know them). None where nothing could be scored.
+        in_slice: Whether all annotation lies in one slice: what parts of it that were held out
+            say of each other is true in this slice alone, and no score of the volume.
         missing: Why `folds` is empty: 'annotation' or 'time'.
     """
 
@@ -26,4 +28,5 @@ class Stack:
     target: WorkingVolume
     prior_only: tuple[int, ...] = ()
     scores: list[dict] | None = None
+    in_slice: bool = False
     missing: str = ""

@@ -6,6 +6,8 @@ folds' labels alone; for the prediction they are made from all labels. A shallow
 priors and filter responses, out of fold too, and the weighted mean of its prediction and the priors
 is in turn the prior of the network. As usual in stacking, the priors that the shallow model of one
 fold was fitted with were made with the help of that fold's labels.
+
+Where all annotation lies in one slice its parts are the folds (see `in_slice`).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import torch
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AnnotatedSlice
 from ..compute.metrics import overlap
+from ..data.one_slice import only_slice
 from ..data.preprocessing import WorkingVolume
 from ..priors.maker import PRIOR_NAMES, PriorMaker
 from .ensemble import fit_ensemble_weights, weighted_mean
@@ -33,6 +36,7 @@ from .folds import (
     make_folds,
     scorable_voxels,
 )
+from .in_slice import SEEDED, in_slice_weights, with_propagated
 from .prior_inputs import prior_of
 from .smoothing import smooth_probabilities
 from .stack import Stack
@@ -81,6 +85,8 @@ class Stacker:
         self.preview = preview
         self.interpolates = True  # whether there are complete slices to interpolate between
         self.seconds_alone = seconds if seconds_alone is None else seconds_alone
+        labels, full_shape = self.volume.labels.cpu().numpy(), self.volume.full_shape
+        self.in_slice = only_slice(labels, full_shape) is not None
 
     @staticmethod
     def bytes_per_voxel(channels: int, classes: int) -> float:
@@ -115,6 +121,7 @@ class Stacker:
             return Stack(
                 [],
                 self._with_prior(self._mean_of_priors(priors), labels, slices),
+                in_slice=self.in_slice,
                 missing="annotation" if in_time else "time",
             )
         shown = torch.unique(torch.cat([f.truth for f in folds])).tolist()
@@ -129,6 +136,8 @@ class Stacker:
         truths = [f.truth[s] for f, s in zip(folds, scorable, strict=True)]
         rows = [r[:, :, s] for r, s in zip(rows, scorable, strict=True)]
         weights = self._ensemble_weights(rows, truths)
+        if self.in_slice:
+            weights = with_propagated(weights, self.default_weights.to(weights.device))
         ensemble = self._keep_priors_of(prior_only, weighted_mean(every, weights), priors)
         weights = self._weights_of_other_folds(rows, truths)
         # Without predictions of whole volumes a network has nothing to train on.
@@ -152,7 +161,8 @@ class Stacker:
             training,
             self._with_prior(ensemble, labels, slices),
             prior_only,
-            self._scores(scored, rows, truths),
+            None if self.in_slice else self._scores(scored, rows, truths),
+            self.in_slice,
             missing="" if whole else "time",
         )
 
@@ -165,6 +175,8 @@ class Stacker:
         truths: uint8 (voxels,).
         """
         default = self.default_weights.to(rows[0].device)
+        if self.in_slice:
+            return in_slice_weights(torch.cat(rows, dim=2), torch.cat(truths), default)
         if not sum(map(len, truths)):
             return default
         fitted = fit_ensemble_weights(torch.cat(rows, dim=2), torch.cat(truths))
@@ -204,7 +216,8 @@ class Stacker:
     @cached_property
     def features(self) -> torch.Tensor:
         """float16 (f, k, j, i), computed when the shallow model first needs them."""
-        return voxel_features(self.volume, self.maker.spacing, lambda: self.step(0.0))
+        position = not self.in_slice
+        return voxel_features(self.volume, self.maker.spacing, lambda: self.step(0.0), position)
 
     @property
     def default_weights(self) -> torch.Tensor:
@@ -302,9 +315,8 @@ class Stacker:
         self, priors: torch.Tensor, distance: torch.Tensor, part: slice = slice(None)
     ) -> torch.Tensor:
         """float16 (f, planes, j, i): all features of the shallow model. part: planes along k."""
-        return torch.cat(
-            (self.features[:, part], distance[None, part], priors[:, 1:, part].flatten(0, 1))
-        )
+        priors = priors[SEEDED if self.in_slice else slice(None), 1:, part]
+        return torch.cat((self.features[:, part], distance[None, part], priors.flatten(0, 1)))
 
     def _distance(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> torch.Tensor:
         """float16 (k, j, i): logarithm of the distance to the nearest annotation.

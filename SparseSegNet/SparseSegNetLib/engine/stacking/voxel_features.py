@@ -28,6 +28,7 @@ def voxel_features(
     volume: WorkingVolume,
     spacing: tuple[float, float, float],
     step: Callable[[], None] = lambda: None,
+    position: bool = True,
 ) -> torch.Tensor:
     """Computes filter responses, position, and sines and cosines of the position.
 
@@ -35,20 +36,18 @@ def voxel_features(
         volume: The working volume.
         spacing: mm along k, j, i.
         step: Called now and then; it may raise to stop.
+        position: Whether position is a feature.
 
     Returns:
         float16 (f, k, j, i), half the memory of float32.
     """
     image, shape = volume.image, volume.shape
+    responses = filters.responses(image, spacing, torch.half, step)
+    if not position:
+        return responses
     voxels = [torch.arange(n, device=image.device) for n in shape]
-    position = grid_positions(voxels, shape)
-    return torch.cat(
-        (
-            filters.responses(image, spacing, torch.half, step),
-            position.half(),
-            *waves(position, volume.slices),
-        )
-    )
+    at = grid_positions(voxels, shape)
+    return torch.cat((responses, at.half(), *waves(at, volume.slices)))
 
 
 def waves(position: torch.Tensor, slices: list[AnnotatedSlice]) -> list[torch.Tensor]:
