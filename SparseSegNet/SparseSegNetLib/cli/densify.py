@@ -33,6 +33,7 @@ def densify(options: argparse.Namespace) -> int:
     annotation = read_annotation(labels, volume.geometry, options.unlabelled, slices)
     check_trainable(annotation.labels, [s.name for s in annotation.segments])
     notes = [
+        *volume.notes,
         *annotation.warnings,
         check_output(options.output, volume.geometry, options.files),
         values_note(options.output, annotation.segments),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,9 @@ from ..annotation.geometry import Geometry, triple
 from ..errors import InputError
 from .completeness import check_complete
 from .headers import check_header
+from .nifti_grid import any_angles, is_nifti, shear, true_grid
+from .other_formats import folder_fault, remedy, without_geometry
+from .tiff_stacks import is_tiff, read_stack
 
 MODALITY = "0008|0060"  # DICOM's tag
 MOST_CHANNELS = 16  # along a fourth axis; more are rather points in time
@@ -29,44 +33,49 @@ class Volume:
         geometry: The voxel grid.
         channels: The name of each channel.
         paths: The files.
+        notes: Messages for the user.
     """
 
     image: np.ndarray
     geometry: Geometry
     channels: list[str]
     paths: list[Path]
+    notes: list[str] = field(default_factory=list)
 
 
-def read_file(path: Path | str, what: str, channels: bool = False) -> sitk.Image:
+def read_file(
+    path: Path | str, what: str, most_channels: int = 1, notes: list[str] | None = None
+) -> sitk.Image:
     """Reads a 3D (or one-frame 4D) image file; a 2D image becomes one slice.
 
     Args:
         path: The file, or a folder with one DICOM series.
         what: Its role, for the message.
-        channels: Whether a fourth axis holds channels.
+        most_channels: Up to so many entries of a fourth axis are read as channels.
+        notes: Messages for the user are added here.
 
     Raises:
         InputError: It is missing, unreadable or not 3D, or its geometry cannot be used.
     """
-    path = Path(path)
+    path, notes = Path(path), [] if notes is None else notes
     if not os.path.exists(path):  # unlike Path.exists, it accepts impossible names
         raise InputError(f"{what} {path} does not exist.")
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{what} {path} is neither a file nor a folder.")
+    if path.is_dir() and (fault := folder_fault(path)) is not None:
+        raise InputError(f"{what} {path} {fault}.")
     check_header(path, what)
     check_complete(path, what)
     try:
-        image = sitk.ReadImage(str(path) if path.is_file() else _series(path, what))
+        image = _read(path, what, notes)
     except RuntimeError as error:
         raise InputError(
-            f"{what} {path} cannot be read: {cause_of(error)}. Give an image in a "
-            "format that SimpleITK reads, such as .nrrd, .nii.gz, .mha or a folder "
-            "with one DICOM series."
+            f"{what} {path} cannot be read: {cause_of(error)}. {remedy(path)}"
         ) from error
     _refuse_other_objects(image, path, what)
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
-    if channels and image.GetDimension() == 4 and 1 < image.GetSize()[3] <= MOST_CHANNELS:
+    if image.GetDimension() == 4 and 1 < image.GetSize()[3] <= most_channels:
         image = sitk.Compose([image[..., n] for n in range(image.GetSize()[3])])
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
@@ -76,12 +85,30 @@ def read_file(path: Path | str, what: str, channels: bool = False) -> sitk.Image
             f"({'x'.join(map(str, image.GetSize()))}): a 3D image is needed, or up to "
             f"{MOST_CHANNELS} channels along the fourth axis of the image."
         )
+    if is_nifti(path):
+        grid, said = true_grid(path, geometry_of(image))
+        notes.extend(said)
+        put_on(image, grid)
     if (fault := geometry_of(image).fault()) is not None:
         raise InputError(
             f"{what} {path} cannot be used: {fault}. Correct the geometry, for "
             "example in Slicer's module Volumes, and save it again."
         )
     return image
+
+
+def _read(path: Path, what: str, notes: list[str]) -> sitk.Image:
+    if path.is_dir():
+        return sitk.ReadImage(_series(path, what))
+    if is_tiff(path):
+        return read_stack(path, what, lambda file: sitk.ReadImage(str(file)), notes)
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        if not is_nifti(path) or "orthonormal" not in str(error):
+            raise
+    with any_angles():
+        return sitk.ReadImage(str(path))
 
 
 def _refuse_other_objects(image: sitk.Image, path: Path, what: str) -> None:
@@ -97,6 +124,23 @@ def _refuse_other_objects(image: sitk.Image, path: Path, what: str) -> None:
         raise InputError(
             f"{what} {path} is a fractional labelmap: convert it to a binary one in Slicer's "
             "module Segmentations (Representations, Binary labelmap, Create) and save it again."
+        )
+
+
+def by_index_note(path: Path | str, difference: str) -> str:
+    """A message about a file that is taken on another grid, voxel by voxel."""
+    return (
+        f"{Path(path).name} differs in {difference} (image against this file), but its format or "
+        "the image's holds no position: its voxels are taken in their order, and the image's "
+        "grid counts."
+    )
+
+
+def _refuse_segmentation(image: sitk.Image, path: Path) -> None:
+    if any(re.fullmatch(r"Segment\d+_(ID|Name)", key) for key in image.GetMetaDataKeys()):
+        raise InputError(
+            f"{path} is a segmentation, but stands among the images: the images come first, the "
+            "one label file or segmentation comes last."
         )
 
 
@@ -122,6 +166,14 @@ def geometry_of(image: sitk.Image) -> Geometry:
         image.GetOrigin(),
         image.GetDirection(),
     )
+
+
+def put_on(image: sitk.Image, geometry: Geometry) -> None:
+    """Gives an image another spacing, origin and directions."""
+    if geometry_of(image) != geometry:
+        image.SetSpacing(geometry.spacing)
+        image.SetOrigin(geometry.origin)
+        image.SetDirection(geometry.directions)
 
 
 def reoriented(image: sitk.Image, geometry: Geometry) -> sitk.Image:
@@ -154,17 +206,21 @@ def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) ->
     """
     channels: list[np.ndarray] = []
     names: list[str] = []
+    notes: list[str] = []
     first: Geometry | None = None
     for path in map(Path, paths):
-        image = read_file(path, "the image", channels=True)
+        image = read_file(path, "the image", MOST_CHANNELS, notes)
+        _refuse_segmentation(image, path)
         grid = geometry_of(image)
         if first is None:
             first = grid
         elif (difference := first.difference(grid)) is not None:
-            raise InputError(
-                f"the channels lie on different grids: {paths[0]} and {path} differ "
-                f"in {difference}. Resample one to the other."
-            )
+            if first.size != grid.size or not without_geometry(path):
+                raise InputError(
+                    f"the channels lie on different grids: {paths[0]} and {path} differ "
+                    f"in {difference}. Resample one to the other."
+                )
+            notes.append(by_index_note(path, difference))
         pixels = sitk.GetArrayFromImage(image)
         if np.iscomplexobj(pixels):
             raise InputError(f"the image {path} has complex voxels: real ones are needed.")
@@ -174,9 +230,15 @@ def read_volume(paths: Sequence[Path | str], replace_nonfinite: bool = False) ->
         for n, part in enumerate(parts):
             channels.append(_finite(part, path, replace_nonfinite))
             names.append(path.name if len(parts) == 1 else f"{path.name}[{n}]")
+    first = cast(Geometry, first)
+    if (angle := shear(first)) > 0:
+        notes.append(
+            f"{Path(paths[0]).name} has axes that are not at right angles (by {angle:.2g} degrees, "
+            "as of a scan with a tilted gantry): they are kept."
+        )
     kind = np.result_type(*channels)
     stacked = np.stack([np.ascontiguousarray(c, dtype=kind) for c in channels])
-    return Volume(stacked, cast(Geometry, first), names, [Path(p) for p in paths])
+    return Volume(stacked, first, names, [Path(p) for p in paths], notes)
 
 
 def _finite(pixels: np.ndarray, path: Path, replace: bool) -> np.ndarray:

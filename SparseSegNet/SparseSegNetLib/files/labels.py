@@ -15,7 +15,8 @@ from ..annotation.geometry import Geometry
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice, check_slices
 from ..errors import InputError
-from .images import geometry_of, read_file, reoriented
+from .images import geometry_of, reoriented
+from .label_image import read_label_file
 from .label_values import label_values, renumber
 from .segmentation_file import Content, is_segmentation, read_segments
 
@@ -64,7 +65,8 @@ def read_annotation(
         InputError: The file is unreadable or on another grid, or slices or label values are bad.
     """
     path = Path(path)
-    image = read_file(path, "the label file")
+    notes: list[str] = []
+    image = read_label_file(path, geometry, notes)
     segmentation = is_segmentation(image)
     if segmentation:
         content = read_segments(path, image, geometry)
@@ -75,7 +77,7 @@ def read_annotation(
                 f"the labels {path} do not lie on the image's grid: {difference} "
                 "(image against labels). Resample the labels to the image."
             )
-        values = label_values(path, image, unlabelled)
+        values = label_values(path, image, unlabelled, notes)
         content = Content(*renumber(path, values, unlabelled))
     drawn, segments = content.drawn, content.segments
     check_slices(slices, geometry.shape)
@@ -84,7 +86,7 @@ def read_annotation(
         if content.unnamed is not None:
             found.labels[content.unnamed] = UNLABELLED
         return Annotation(
-            found.labels, segments, found.slices, [*content.warnings, *found.warnings]
+            found.labels, segments, found.slices, [*notes, *content.warnings, *found.warnings]
         )
     if not slices and not (drawn == UNLABELLED).any():
         raise InputError(
@@ -93,4 +95,4 @@ def read_annotation(
             "slices are annotated (--slices k:10,20)."
         )
     labels = restrict_to_slices(drawn, slices) if slices else drawn
-    return Annotation(labels, segments, list(slices) or cover_slices(labels != UNLABELLED))
+    return Annotation(labels, segments, list(slices) or cover_slices(labels != UNLABELLED), notes)

@@ -1,44 +1,131 @@
-"""Copies the geometry from one NIfTI-1 file to another, byte by byte.
+"""The header of a NIfTI file: its grids, read and copied as they are stored.
 
-NIfTI stores its grid in single precision and as a quaternion, so a grid that was read and is
-written again differs in the last digits. Where image and result are both NIfTI the fields are
-copied unchanged.
+NIfTI stores its grid in single precision, as a matrix (sform) and as a quaternion (qform), so a
+grid that was read and is written again differs in the last digits. Where image and result are
+both NIfTI the fields are copied unchanged.
 """
 
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+import numpy as np
+
+from ..annotation.geometry import Geometry
+
 SUFFIXES = (".nii", ".nii.gz")
-HEADER = 348
-# Offsets from the NIfTI-1 header definition (nifti1.h): pixdim[0..3] with the handedness, the
-# units, both form codes, and quaternion, offsets and affine rows.
-FIELDS = (("4f", 76), ("B", 123), ("2h", 252), ("18f", 256))
+PAIR = (".hdr", ".img")  # header and voxels in two files
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Places of a header's fields (nifti1.h, nifti2.h): form of `struct`, and offset.
+
+    Attributes:
+        length: Bytes of the header, which it holds as its first number.
+        pixdim: pixdim[0..3], the handedness before the voxel size.
+        units: The units.
+        codes: Codes of qform and sform: 0 if there is none.
+        grids: Quaternion, offset and the matrix' three rows.
+    """
+
+    length: int
+    pixdim: tuple[str, int]
+    units: tuple[str, int]
+    codes: tuple[str, int]
+    grids: tuple[str, int]
+
+
+LAYOUTS = (
+    Layout(348, ("4f", 76), ("B", 123), ("2h", 252), ("18f", 256)),
+    Layout(540, ("4d", 104), ("i", 500), ("2i", 344), ("18d", 352)),
+)
+MILLIMETRES = {1: 1e3, 2: 1.0, 3: 1e-3}  # of the codes for metre, millimetre and micrometre
+MAGIC = {348: (344, (b"n+1", b"ni1")), 540: (4, (b"n+2", b"ni2"))}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The fields of a header that say where the voxels are.
+
+    Attributes:
+        voxel: Voxel size in mm.
+        sform: LPS matrix (3, 4) from voxel index to position, or None.
+        qform: The same of the quaternion, or None.
+        older: It is an Analyze file, which holds no position.
+    """
+
+    voxel: tuple[float, float, float]
+    sform: np.ndarray | None
+    qform: np.ndarray | None
+    older: bool = False
+
+
+def read_header(path: Path) -> Header | None:
+    """Reads the grids of a NIfTI file; None if it is damaged or something else."""
+    if path.name.lower().endswith(".img"):
+        path = path.with_suffix(".hdr")
+    head = _beginning(path)
+    order, layout = _layout(head)
+    if layout is None:
+        return None
+    place, words = MAGIC[layout.length]
+    pixdim = _read(head, order, layout.pixdim)
+    # Where the reader finds 0 it takes 1.
+    unit = MILLIMETRES.get(_read(head, order, layout.units)[0] & 7, 1.0)
+    voxel = cast(tuple[float, float, float], tuple(unit * (abs(v) or 1.0) for v in pixdim[1:]))
+    codes, grids = _read(head, order, layout.codes), _read(head, order, layout.grids)
+    if head[place : place + 3] not in words:
+        return Header(voxel, None, None, older=True)
+    grids = tuple(unit * v if n >= 3 else v for n, v in enumerate(grids))
+    sform = np.array(grids[6:]).reshape(3, 4) if codes[1] > 0 else None
+    qform = _from_quaternion(grids, pixdim[0], voxel) if codes[0] > 0 else None
+    for matrix in (sform, qform):
+        if matrix is not None:
+            matrix[:2] *= -1  # from RAS
+    return Header(voxel, sform, qform)
+
+
+def grid_of(matrix: np.ndarray, size: tuple[int, int, int]) -> Geometry | None:
+    """The grid that a matrix (3, 4) from index to position describes; None if it is none."""
+    lengths = np.sqrt((matrix[:, :3] ** 2).sum(axis=0))
+    if not np.isfinite(matrix).all() or not lengths.all():
+        return None
+    x, y, z = map(float, lengths)
+    a, b, c = map(float, matrix[:, 3])
+    directions = tuple(map(float, (matrix[:, :3] / lengths).ravel()))
+    grid = Geometry(size, (x, y, z), (a, b, c), directions)
+    return grid if grid.fault() is None else None
 
 
 def copy_geometry(source: Path, target: Path) -> bool:
-    """Copies the grid of `source` to `target`, both NIfTI-1 with 3D images of one grid.
+    """Copies the grid of `source` to `target`, both NIfTI with 3D images of one grid.
 
     Returns:
-        True if it was copied (NIfTI-2 and damaged headers are left alone).
+        True if it was copied (damaged headers are left alone).
     """
-    try:
-        with open_unpacked(source) as file:
-            head = file.read(HEADER)
-    except (OSError, EOFError, zlib.error):
-        return False
+    head = _beginning(source)
     with open_unpacked(target) as file:
         body = bytearray(file.read())
-    order_in, order_out = _byte_order(head), _byte_order(body)
-    if order_in is None or order_out is None:
+    order_in, old = _layout(head)
+    order_out, new = _layout(body)
+    if old is None or new is None:
         return False
-    for kind, offset in FIELDS:
-        values = struct.unpack_from(order_in + kind, head, offset)
-        struct.pack_into(order_out + kind, body, offset, *values)
+    try:
+        for name in ("pixdim", "units", "codes", "grids"):
+            kind, place = getattr(new, name)
+            struct.pack_into(
+                order_out + kind, body, place, *_read(head, order_in, getattr(old, name))
+            )
+    except (struct.error, OverflowError):  # of numbers that single precision cannot hold
+        return False
     if target.name.endswith(".gz"):
         target.write_bytes(gzip.compress(bytes(body), 6))
     else:
@@ -53,10 +140,41 @@ def open_unpacked(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")
 
 
-def _byte_order(header: bytes | bytearray) -> str | None:
-    if len(header) < HEADER:
-        return None
+def _beginning(path: Path) -> bytes:
+    try:
+        with open_unpacked(path) as file:
+            return file.read(540)
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _layout(head: bytes | bytearray) -> tuple[str, Layout | None]:
     for order in "<>":
-        if struct.unpack_from(order + "i", header, 0)[0] == HEADER:
-            return order
-    return None
+        for layout in LAYOUTS:
+            if len(head) >= layout.length and struct.unpack_from(order + "i", head)[0] == (
+                layout.length
+            ):
+                return order, layout
+    return "<", None
+
+
+def _read(head: bytes | bytearray, order: str, field: tuple[str, int]) -> tuple:
+    return struct.unpack_from(order + field[0], head, field[1])
+
+
+def _from_quaternion(
+    grids: Sequence[float], handedness: float, voxel: Sequence[float]
+) -> np.ndarray:
+    b, c, d = np.array(grids[:3]) / max(1.0, math.hypot(*grids[:3]))
+    a = math.sqrt(max(0.0, 1 - (b * b + c * c + d * d)))
+    turn = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    turn = turn * np.array(voxel)
+    if handedness < 0:
+        turn[:, 2] *= -1
+    return np.column_stack([turn, grids[3:6]])
