@@ -108,13 +108,13 @@ class Geometry:
         # Each of the three may be nearly equal and their sum not: the one that moves more is told.
         parts = {
             name: max(
-                math.dist(self.position(*end), replace(self, **{name: theirs}).position(*end))
+                math.dist(self.position(*end), changed.position(*end))
                 for end in itertools.product(*ends)
             )
-            for name, theirs in (
-                ("origin", other.origin),
-                ("spacing", other.spacing),
-                ("directions", other.directions),
+            for name, changed in (
+                ("origin", replace(self, origin=other.origin)),
+                ("spacing", replace(self, spacing=other.spacing)),
+                ("directions", replace(self, directions=other.directions)),
             )
         }
         name = max(parts, key=lambda part: parts[part])

@@ -14,7 +14,7 @@ from ..client.engine_run import EngineRun
 from ..errors import EngineError, InputError
 from ..files.images import Volume, read_volume
 from ..files.labels import Annotation, read_annotation
-from ..files.writing import check_output, check_writable, values_note, write_labels
+from ..files.writing import check_output, check_writable, link_target, values_note, write_labels
 from ..runfolder.atomic import atomic_path, write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, RunInput, annotated_share
@@ -94,10 +94,10 @@ def _train_and_write(
     result = run.result()
     try:
         if options.save_model:
-            with atomic_path(options.save_model) as target:
+            with atomic_path(link_target(options.save_model)) as target:
                 shutil.copyfile(folder.model_path, target)
         if options.metrics:
-            write_json(options.metrics, report(run, annotation))
+            write_json(link_target(options.metrics), report(run, annotation))
         # The result comes last: where it exists, everything else does.
         write_labels(options.output, result, volume.geometry, annotation.segments, volume.paths[0])
         folder.remember_written(options.output)

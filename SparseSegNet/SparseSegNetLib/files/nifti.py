@@ -70,8 +70,6 @@ class Header:
 
 def read_header(path: Path) -> Header | None:
     """Reads the grids of a NIfTI file; None if it is damaged or something else."""
-    if path.name.lower().endswith(".img"):
-        path = path.with_suffix(".hdr")
     head = _beginning(path)
     order, layout = _layout(head)
     if layout is None:
@@ -141,6 +139,9 @@ def open_unpacked(path: Path) -> IO[bytes]:
 
 
 def _beginning(path: Path) -> bytes:
+    """The first bytes of a file, or of the header beside it."""
+    if path.name.lower().endswith(".img"):
+        path = path.with_suffix(".hdr")
     try:
         with open_unpacked(path) as file:
             return file.read(540)

@@ -82,9 +82,12 @@ def folder_fault(folder: Path) -> str | None:
     """Reason why a folder holds no DICOM series, with the way out; None if it may hold one."""
     if folder.suffix.lower() in (".zarr", ".n5"):
         return f"is a store of arrays: {WAYS[folder.suffix.lower()]}".replace("{path}", str(folder))
-    files = [p for p in folder.rglob("*") if p.is_file()]
-    if not files:
-        return "is a folder with 0 DICOM series, for it is empty: give a file, or the folder of a series"
+    if not any(p.is_file() for p in folder.rglob("*")):
+        return (
+            "is a folder with 0 DICOM series, for it is empty: give a file, or the folder of a "
+            "series"
+        )
+    files = [p for p in folder.iterdir() if p.is_file()]
     slices = [p for p in files if p.suffix.lower() in SLICES]
     if slices and not any(p.suffix.lower() in (".dcm", ".ima", "") for p in files):
         kind = slices[0].suffix

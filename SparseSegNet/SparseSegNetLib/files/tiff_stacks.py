@@ -110,7 +110,7 @@ def read_stack(
 
 
 def described(page: Page) -> Stack | None:
-    """What a page's description says of the stack; None where it says nothing that counts."""
+    """Order and voxel size that a page's description names; None where it names nothing."""
     data = page.tags.get(DESCRIPTION)
     if not data:
         return None

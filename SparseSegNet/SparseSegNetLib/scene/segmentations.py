@@ -11,7 +11,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from ..annotation.composition import MAX_SEGMENTS
 from ..annotation.drawn import is_background, painting_order
-from ..annotation.segments import Segment
+from ..annotation.segments import Segment, usable_color
 from ..errors import InputError
 from .layers import mergedLayers, onGrid
 from .volumes import refuseTransformed, volumeGeometry
@@ -197,4 +197,5 @@ def _described(segment, segmentId: str, place: int) -> Segment:
     terminology = vtk.reference("")
     tags = {tag: str(terminology)} if segment.GetTag(tag, terminology) else {}
     name = segment.GetName() or segmentId
-    return Segment(segmentId, name, tuple(segment.GetColor()), place, tags)
+    color = usable_color(segment.GetColor(), place - 1)
+    return Segment(segmentId, name, color, place, tags)
