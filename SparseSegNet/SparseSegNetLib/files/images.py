@@ -16,7 +16,8 @@ from ..annotation.geometry import Geometry, triple
 from ..errors import InputError
 from .completeness import check_complete
 from .headers import check_header
-from .nifti_grid import any_angles, is_nifti, shear, true_grid
+from .nifti import is_newer
+from .nifti_grid import any_angles, is_nifti, shear, true_grid, without_warnings
 from .other_formats import folder_fault, remedy, without_geometry
 from .tiff_stacks import is_tiff, read_stack
 
@@ -102,13 +103,22 @@ def _read(path: Path, what: str, notes: list[str]) -> sitk.Image:
         return sitk.ReadImage(_series(path, what))
     if is_tiff(path):
         return read_stack(path, what, lambda file: sitk.ReadImage(str(file)), notes)
-    try:
+    if not is_nifti(path):
         return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        if not is_nifti(path) or "orthonormal" not in str(error):
-            raise
-    with any_angles():
-        return sitk.ReadImage(str(path))
+    if is_newer(path):
+        raise InputError(
+            f"{what} {path} is a NIfTI-2 file, which SimpleITK does not read: write it as NIfTI-1, "
+            "for example in Python: import nibabel; "
+            f"nibabel.save(nibabel.Nifti1Image.from_image(nibabel.load('{path}')), 'image.nii.gz')"
+        )
+    with without_warnings():
+        try:
+            return sitk.ReadImage(str(path))
+        except RuntimeError as error:
+            if "orthonormal" not in str(error):
+                raise
+        with any_angles():
+            return sitk.ReadImage(str(path))
 
 
 def _refuse_other_objects(image: sitk.Image, path: Path, what: str) -> None:

@@ -24,31 +24,14 @@ SUFFIXES = (".nii", ".nii.gz")
 PAIR = (".hdr", ".img")  # header and voxels in two files
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Places of a header's fields (nifti1.h, nifti2.h): form of `struct`, and offset.
-
-    Attributes:
-        length: Bytes of the header, which it holds as its first number.
-        pixdim: pixdim[0..3], the handedness before the voxel size.
-        units: The units.
-        codes: Codes of qform and sform: 0 if there is none.
-        grids: Quaternion, offset and the matrix' three rows.
-    """
-
-    length: int
-    pixdim: tuple[str, int]
-    units: tuple[str, int]
-    codes: tuple[str, int]
-    grids: tuple[str, int]
-
-
-LAYOUTS = (
-    Layout(348, ("4f", 76), ("B", 123), ("2h", 252), ("18f", 256)),
-    Layout(540, ("4d", 104), ("i", 500), ("2i", 344), ("18d", 352)),
-)
+HEADER, NEWER = 348, 540  # bytes of a NIfTI-1 and a NIfTI-2 header, their first number
+# Fields of nifti1.h: form of `struct`, and offset.
+PIXDIM = ("4f", 76)  # the handedness before the voxel size
+UNITS = ("B", 123)
+CODES = ("2h", 252)  # of qform and sform: 0 if there is none
+GRIDS = ("18f", 256)  # quaternion, offset and the matrix' three rows
+MAGIC = slice(344, 347)
 MILLIMETRES = {1: 1e3, 2: 1.0, 3: 1e-3}  # of the codes for metre, millimetre and micrometre
-MAGIC = {348: (344, (b"n+1", b"ni1")), 540: (4, (b"n+2", b"ni2"))}
 
 
 @dataclass(frozen=True)
@@ -69,19 +52,18 @@ class Header:
 
 
 def read_header(path: Path) -> Header | None:
-    """Reads the grids of a NIfTI file; None if it is damaged or something else."""
+    """Reads the grids of a NIfTI-1 file; None if it is damaged or something else."""
     head = _beginning(path)
-    order, layout = _layout(head)
-    if layout is None:
+    order = _byte_order(head, HEADER)
+    if order is None:
         return None
-    place, words = MAGIC[layout.length]
-    pixdim = _read(head, order, layout.pixdim)
+    pixdim = _read(head, order, PIXDIM)
     # Where the reader finds 0 it takes 1.
-    unit = MILLIMETRES.get(_read(head, order, layout.units)[0] & 7, 1.0)
+    unit = MILLIMETRES.get(_read(head, order, UNITS)[0] & 7, 1.0)
     voxel = cast(tuple[float, float, float], tuple(unit * (abs(v) or 1.0) for v in pixdim[1:]))
-    codes, grids = _read(head, order, layout.codes), _read(head, order, layout.grids)
-    if head[place : place + 3] not in words:
+    if head[MAGIC] not in (b"n+1", b"ni1"):
         return Header(voxel, None, None, older=True)
+    codes, grids = _read(head, order, CODES), _read(head, order, GRIDS)
     grids = tuple(unit * v if n >= 3 else v for n, v in enumerate(grids))
     sform = np.array(grids[6:]).reshape(3, 4) if codes[1] > 0 else None
     qform = _from_quaternion(grids, pixdim[0], voxel) if codes[0] > 0 else None
@@ -103,8 +85,13 @@ def grid_of(matrix: np.ndarray, size: tuple[int, int, int]) -> Geometry | None:
     return grid if grid.fault() is None else None
 
 
+def is_newer(path: Path) -> bool:
+    """Tells whether a file is NIfTI-2, which ITK does not read."""
+    return _byte_order(_beginning(path), NEWER) is not None
+
+
 def copy_geometry(source: Path, target: Path) -> bool:
-    """Copies the grid of `source` to `target`, both NIfTI with 3D images of one grid.
+    """Copies the grid of `source` to `target`, both NIfTI-1 with 3D images of one grid.
 
     Returns:
         True if it was copied (damaged headers are left alone).
@@ -112,18 +99,12 @@ def copy_geometry(source: Path, target: Path) -> bool:
     head = _beginning(source)
     with open_unpacked(target) as file:
         body = bytearray(file.read())
-    order_in, old = _layout(head)
-    order_out, new = _layout(body)
-    if old is None or new is None:
+    order_in, order_out = _byte_order(head, HEADER), _byte_order(body, HEADER)
+    if order_in is None or order_out is None:
         return False
-    try:
-        for name in ("pixdim", "units", "codes", "grids"):
-            kind, place = getattr(new, name)
-            struct.pack_into(
-                order_out + kind, body, place, *_read(head, order_in, getattr(old, name))
-            )
-    except (struct.error, OverflowError):  # of numbers that single precision cannot hold
-        return False
+    for kind, offset in (PIXDIM, UNITS, CODES, GRIDS):
+        values = struct.unpack_from(order_in + kind, head, offset)
+        struct.pack_into(order_out + kind, body, offset, *values)
     if target.name.endswith(".gz"):
         target.write_bytes(gzip.compress(bytes(body), 6))
     else:
@@ -144,19 +125,15 @@ def _beginning(path: Path) -> bytes:
         path = path.with_suffix(".hdr")
     try:
         with open_unpacked(path) as file:
-            return file.read(540)
+            return file.read(NEWER)
     except (OSError, EOFError, zlib.error):
         return b""
 
 
-def _layout(head: bytes | bytearray) -> tuple[str, Layout | None]:
-    for order in "<>":
-        for layout in LAYOUTS:
-            if len(head) >= layout.length and struct.unpack_from(order + "i", head)[0] == (
-                layout.length
-            ):
-                return order, layout
-    return "<", None
+def _byte_order(head: bytes | bytearray, length: int) -> str | None:
+    if len(head) < length:
+        return None
+    return next((o for o in "<>" if struct.unpack_from(o + "i", head)[0] == length), None)
 
 
 def _read(head: bytes | bytearray, order: str, field: tuple[str, int]) -> tuple:

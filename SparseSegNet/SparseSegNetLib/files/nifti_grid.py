@@ -22,19 +22,27 @@ def is_nifti(path: Path) -> bool:
 
 
 @contextmanager
+def without_warnings() -> Iterator[None]:
+    """Context manager in which ITK does not write to the terminal what is told in other words."""
+    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
+
+
+@contextmanager
 def any_angles() -> Iterator[None]:
     """Context manager in which ITK reads a NIfTI file whose axes are not at right angles.
 
     It then turns them to the nearest right angles; `true_grid` gives the axes of the header.
     """
     before = os.environ.get(PERMISSIVE)
-    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
     os.environ[PERMISSIVE] = "1"
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         yield
     finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
         if before is None:
             del os.environ[PERMISSIVE]
         else:

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..runfolder.atomic import atomic_path
 from . import nifti
 from .images import cause_of, geometry_of, read_file
-from .nifti_grid import shear
+from .nifti_grid import shear, without_warnings
 from .segmentation_file import metadata
 
 SEGMENTATION = ".seg.nrrd"
@@ -87,6 +87,11 @@ def check_output(
             f"the output {path}: a {suffix} file cannot hold the image's geometry "
             + ("(its axes are not at right angles)" if tilted else f"({lost})")
             + f". Use .seg.nrrd, .nrrd{'' if tilted else ', .nii.gz'} or .mha."
+        )
+    if suffix in nifti.SUFFIXES and shear(geometry) > 0:
+        return (
+            f"{path}: its axes will not be at right angles, as those of the image: programs that "
+            "refuse such a NIfTI file (Slicer, SimpleITK) read a .nrrd."
         )
     if (
         suffix in nifti.SUFFIXES
@@ -206,7 +211,8 @@ def _write(path: Path, values: np.ndarray, geometry: Geometry, head: dict[str, s
     image.SetDirection(directions)
     for key, value in head.items():
         image.SetMetaData(key, value)
-    sitk.WriteImage(image, str(path), True)
+    with without_warnings():  # of axes at other angles, which are copied afterwards
+        sitk.WriteImage(image, str(path), True)
 
 
 def nrrd_grid(
