@@ -13,6 +13,7 @@ from ..annotation.slices import check_slices, format_slices, parse_slices
 from ..client.engine_run import EngineRun
 from ..errors import EngineError, InputError
 from ..files.images import Volume, read_volume
+from ..files.label_image import check_order
 from ..files.labels import Annotation, read_annotation
 from ..files.writing import check_output, check_writable, link_target, values_note, write_labels
 from ..runfolder.atomic import atomic_path, write_json
@@ -31,6 +32,7 @@ def densify(options: argparse.Namespace) -> int:
     volume = read_volume(images, options.replace_nonfinite)
     check_slices(slices, volume.geometry.shape)
     annotation = read_annotation(labels, volume.geometry, options.unlabelled, slices)
+    check_order(volume, labels, len(annotation.segments))
     check_trainable(annotation.labels, [s.name for s in annotation.segments])
     notes = [
         *volume.notes,

@@ -80,6 +80,8 @@ def read_file(
         image = sitk.Compose([image[..., n] for n in range(image.GetSize()[3])])
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
+    if image.GetDimension() == 3 and image.GetSize()[2] == 1:
+        _refuse_one_slice(image, path, what)
     if image.GetDimension() != 3:
         raise InputError(
             f"{what} {path} has {image.GetDimension()} dimensions "
@@ -152,6 +154,17 @@ def _refuse_segmentation(image: sitk.Image, path: Path) -> None:
             f"{path} is a segmentation, but stands among the images: the images come first, the "
             "one label file or segmentation comes last."
         )
+
+
+def _refuse_one_slice(image: sitk.Image, path: Path, what: str) -> None:
+    """Refuse a DICOM file that is one of a series; an enhanced one holds all slices."""
+    if path.is_file() and image.HasMetaDataKey(MODALITY):
+        others = [p for p in path.parent.glob(f"*{path.suffix}") if p != path]
+        if others:
+            raise InputError(
+                f"{what} {path} is one slice, and {len(others)} files of that kind lie beside it: "
+                f"give the folder of the series, {path.parent}."
+            )
 
 
 def _refuse_mask(channel: np.ndarray, name: str) -> None:

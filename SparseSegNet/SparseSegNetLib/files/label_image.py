@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..annotation.composition import MAX_SEGMENTS
 from ..annotation.geometry import Geometry
-from .images import by_index_note, geometry_of, put_on, read_file
+from ..errors import InputError
+from .images import Volume, by_index_note, geometry_of, put_on, read_file
 from .other_formats import without_geometry
+
+MANY = 32  # labels; more are rather grey values, where the image has fewer
 
 
 def read_label_file(
@@ -36,3 +40,26 @@ def read_label_file(
             notes.append(by_index_note(path, difference))
         put_on(image, geometry)
     return image
+
+
+def check_order(volume: Volume, path: Path, segments: int) -> None:
+    """Checks that image and labels were not given in the wrong order.
+
+    Args:
+        volume: The image.
+        path: The label file, for the message.
+        segments: Different labels in it.
+
+    Raises:
+        InputError: The labels look like an image, and the image like labels.
+    """
+    pixels = volume.image
+    if segments <= MANY or len(pixels) > 1 or pixels.dtype.kind not in "iub":
+        return
+    values = len(np.unique(pixels))
+    if values < segments:
+        raise InputError(
+            f"{path}, given last, holds {segments} different labels, and the image "
+            f"{volume.paths[0]} {values} different values: were they exchanged? The images come "
+            "first, the label file comes last."
+        )

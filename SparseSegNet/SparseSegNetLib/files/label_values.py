@@ -50,16 +50,10 @@ def label_values(
     _check_highest(path, int(values.max()))
     negative = values[(values < 0) & (values != unlabelled)]
     if negative.size:
-        many = len(np.unique(values)) > MAX_SEGMENTS
         raise InputError(
             f"the label image {path} holds the value {int(negative.min())}: labels "
-            "are 0 (background) and above. "
-            + (
-                f"It may be an intensity image: {LAST}."
-                if many
-                else "If it marks unlabelled voxels, say so with --unlabelled "
-                f"{int(negative.min())}."
-            )
+            "are 0 (background) and above. If it marks unlabelled voxels, say so "
+            f"with --unlabelled {int(negative.min())}; if it is an intensity image: {LAST}."
         )
     return values
 
