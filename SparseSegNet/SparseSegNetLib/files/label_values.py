@@ -68,7 +68,7 @@ def _whole(path: Path, values: np.ndarray, notes: list[str]) -> np.ndarray:
         k, j, i, *_ = np.argwhere(bad)[0]
         raise InputError(
             f"the label image {path} has values that are not whole numbers: {count} voxels, the "
-            f"first with {values[k, j, i].flat[0]:.9g} at i={i}, j={j}, k={k}. Labels are carried "
+            f"first with {values[bad][0]:.9g} at i={i}, j={j}, k={k}. Labels are carried "
             "to another grid by nearest neighbour, not by interpolation; if it is an intensity "
             f"image: {LAST}."
         )

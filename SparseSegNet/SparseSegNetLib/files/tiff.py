@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 SUFFIXES = (".tif", ".tiff")
-KINDS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 11: "f", 12: "d", 16: "Q"}
+KINDS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 16: "Q"}
 MOST = 1 << 26  # bytes of one tag, and of the tags of a page
 
 WIDTH, HEIGHT, BITS, COLOURS, DESCRIPTION = 256, 257, 258, 262, 270
 STRIPS, SAMPLES, STRIP_BYTES, TILES, TILE_BYTES = 273, 277, 279, 324, 325
 X_RESOLUTION, Y_RESOLUTION = 282, 283
 PALETTE = 3  # of COLOURS
+WHOLE, QUOTIENT = (1, 3, 4, 16), (5,)
 WANTED = {
-    *(WIDTH, HEIGHT, BITS, COLOURS, DESCRIPTION, STRIPS, SAMPLES, STRIP_BYTES),
-    *(TILES, TILE_BYTES, X_RESOLUTION, Y_RESOLUTION),
-}
+    **dict.fromkeys((WIDTH, HEIGHT, BITS, COLOURS, STRIPS, SAMPLES, STRIP_BYTES), WHOLE),
+    **dict.fromkeys((TILES, TILE_BYTES), WHOLE),
+    **dict.fromkeys((X_RESOLUTION, Y_RESOLUTION), QUOTIENT),
+    DESCRIPTION: (2,),
+}  # the kinds of values that each may have
 
 
 class Beyond(ValueError):
@@ -87,9 +90,9 @@ def _page(file: BinaryIO, table: bytes, start: int, order: str, pointer: str) ->
     entry = 4 + 2 * room
     for at in range(0, len(table), entry):
         tag, kind = struct.unpack_from(order + "HH", table, at)
-        if tag not in WANTED or kind not in KINDS:
-            continue
         number = struct.unpack_from(order + pointer, table, at + 4)[0]
+        if kind not in WANTED.get(tag, ()) or number == 0:
+            continue
         letters = KINDS[kind]
         form = f"{order}{number}s" if kind == 2 else f"{order}{number * len(letters)}{letters[0]}"
         data, place = table[at + 4 + room : at + entry], start + at + 4 + room
