@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import cast
 
 Triple = tuple[int, int, int]
@@ -20,6 +21,7 @@ def triple(values: Iterable[int]) -> Triple:
 # a position may be off by this share of a voxel before two grids count as different.
 TOLERANCE_VOXELS = 1e-2
 SHORTEST, LONGEST = 1e-12, 1e12  # mm, of spacing and origin: beyond them sums lose their digits
+NIL = 1e-9  # beside which numbers of a grid are equal, whatever their last digits
 FLAT = 1e-6  # least determinant of the directions
 
 
@@ -92,10 +94,7 @@ class Geometry:
         near = tolerance * min(*self.spacing, *other.spacing)
         ends = [(0, n - 1) for n in self.size]
         worst = max(
-            math.dist(self.position(i, j, k), other.position(i, j, k))
-            for i in ends[0]
-            for j in ends[1]
-            for k in ends[2]
+            math.dist(self.position(*end), other.position(*end)) for end in itertools.product(*ends)
         )
         if worst <= near:
             return None
@@ -103,11 +102,26 @@ class Geometry:
             not math.isclose(a, b, rel_tol=1e-4)
             for a, b in zip(self.spacing, other.spacing, strict=True)
         ):
-            return f"spacing {_times(self.spacing)} against {_times(other.spacing)} mm"
+            return f"spacing {_against(_times, self.spacing, other.spacing)} mm"
         if any(abs(a - b) > 1e-4 for a, b in zip(self.directions, other.directions, strict=True)):
-            return f"directions {_list(self.directions)} against {_list(other.directions)}"
+            return f"directions {_against(_list, self.directions, other.directions)}"
+        # Each of the three may be nearly equal and their sum not: the one that moves more is told.
+        parts = {
+            name: max(
+                math.dist(self.position(*end), changed.position(*end))
+                for end in itertools.product(*ends)
+            )
+            for name, changed in (
+                ("origin", replace(self, origin=other.origin)),
+                ("spacing", replace(self, spacing=other.spacing)),
+                ("directions", replace(self, directions=other.directions)),
+            )
+        }
+        name = max(parts, key=lambda part: parts[part])
+        write = _times if name == "spacing" else _list
+        unit = "" if name == "directions" else " mm"
         return (
-            f"origin {_list(self.origin)} against {_list(other.origin)} mm "
+            f"{name} {_against(write, getattr(self, name), getattr(other, name))}{unit} "
             f"(positions differ by up to {worst:.4g} mm)"
         )
 
@@ -132,9 +146,20 @@ class Geometry:
         )
 
 
-def _times(values: Iterable[float]) -> str:
-    return "x".join(f"{v:.6g}" for v in values)
+def _times(values: Iterable[float], digits: int = 6) -> str:
+    return "x".join(f"{v:.{digits}g}" for v in values)
 
 
-def _list(values: Iterable[float]) -> str:
-    return "(" + ", ".join(f"{v:.6g}" for v in values) + ")"
+def _list(values: Iterable[float], digits: int = 6) -> str:
+    return "(" + ", ".join(f"{v:.{digits}g}" for v in values) + ")"
+
+
+def _against(
+    write: Callable[[Iterable[float], int], str], own: Sequence[float], other: Sequence[float]
+) -> str:
+    """Two rows of numbers, with as many digits as every pair needs that differs visibly."""
+    pairs = [(a, b) for a, b in zip(own, other, strict=True) if not math.isclose(a, b, abs_tol=NIL)]
+    digits = next(
+        (n for n in range(6, 17) if all(f"{a:.{n}g}" != f"{b:.{n}g}" for a, b in pairs)), 17
+    )
+    return f"{write(own, digits)} against {write(other, digits)}"

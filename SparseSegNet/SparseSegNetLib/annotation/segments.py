@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -21,6 +22,18 @@ PALETTE = (
     (0.20, 0.75, 0.70),
     (0.70, 0.55, 0.35),
 )
+
+
+def usable_color(color: Sequence[float], position: int) -> tuple[float, float, float]:
+    """A colour of three numbers from 0 to 1, or the palette's where it is none (NaN, say).
+
+    Args:
+        color: Red, green and blue, as a file or a program gives them.
+        position: Place in the list of segments, from 0, which decides the palette's colour.
+    """
+    if len(color) == 3 and all(0 <= c <= 1 for c in color):  # NaN is not
+        return cast(tuple[float, float, float], tuple(map(float, color)))
+    return PALETTE[position % len(PALETTE)]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from ..annotation.slices import check_slices, format_slices, parse_slices
 from ..client.engine_run import EngineRun
 from ..errors import EngineError, InputError
 from ..files.images import Volume, read_volume
+from ..files.label_image import check_order
 from ..files.labels import Annotation, Reading, read_annotation, read_structures
-from ..files.writing import check_output, check_writable, values_note, write_labels
+from ..files.other_formats import without_geometry
+from ..files.writing import check_output, check_writable, link_target, values_note, write_labels
 from ..runfolder.atomic import atomic_path, write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, RunInput, annotated_share
@@ -31,6 +33,7 @@ def densify(options: argparse.Namespace) -> int:
         parse_slices(options.slices) if options.slices else None,
         options.background_label,
         options.resample_labels,
+        without_geometry(images[0]),
     )
     inputs = [*images, *(path for _, path in structures)]
     _check_outputs(options, inputs)
@@ -41,6 +44,7 @@ def densify(options: argparse.Namespace) -> int:
         annotation = read_structures(named, volume.geometry, reading)
     else:
         annotation = read_annotation(structures[0][1], volume.geometry, reading)
+        check_order(volume, structures[0][1], len(annotation.segments))
     check_trainable(annotation.labels, [s.name for s in annotation.segments])
     notes = [
         *volume.notes,
@@ -104,10 +108,10 @@ def _train_and_write(
     result = run.result()
     try:
         if options.save_model:
-            with atomic_path(options.save_model) as target:
+            with atomic_path(link_target(options.save_model)) as target:
                 shutil.copyfile(folder.model_path, target)
         if options.metrics:
-            write_json(options.metrics, report(run, annotation))
+            write_json(link_target(options.metrics), report(run, annotation))
         # The result comes last: where it exists, everything else does.
         write_labels(options.output, result, volume.geometry, annotation.segments, volume.paths[0])
         folder.remember_written(options.output)

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from ..errors import InputError
 from .nifti import open_unpacked
+from .tiff import Beyond, read_pages
 
 CHUNK = 1 << 20  # bytes
 NRRD_BYTES = {
@@ -127,54 +128,12 @@ def _meta(path: Path) -> None:
 def _tiff(path: Path) -> None:
     """ITK takes the pages that it finds: of a file that was cut off, the first ones."""
     size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(16)
-        order = {b"II": "<", b"MM": ">"}[head[:2]]
-        big = struct.unpack_from(order + "H", head, 2)[0] == 43
-        place, count, entry, pointer = (8, "Q", 20, "Q") if big else (4, "H", 12, "I")
-        at = struct.unpack_from(order + pointer, head, place)[0]
-        seen: set[int] = set()
-        while at and at not in seen:
-            seen.add(at)
-            file.seek(at)
-            number = struct.unpack(order + count, _exactly(file, struct.calcsize(count)))[0]
-            table = _exactly(file, number * entry)
-            ends = _data_ends(table, order, big, file)
-            if ends and max(ends) > size:
-                raise _CutOff(f"its voxels end at byte {max(ends)}, the file at {size}")
-            file.seek(at + struct.calcsize(count) + number * entry)
-            at = struct.unpack(order + pointer, _exactly(file, struct.calcsize(pointer)))[0]
-
-
-def _data_ends(table: bytes, order: str, big: bool, file: BinaryIO) -> list[int]:
-    """The byte after each strip or tile of a TIFF directory."""
-    values: dict[int, list[int]] = {}
-    entry, room = (20, 8) if big else (12, 4)
-    for start in range(0, len(table), entry):
-        tag, kind = struct.unpack_from(order + "HH", table, start)
-        if tag not in (273, 279, 324, 325) or kind not in (3, 4, 16):
-            continue
-        number = struct.unpack_from(order + ("Q" if big else "I"), table, start + 4)[0]
-        form = f"{order}{number}{ {3: 'H', 4: 'I', 16: 'Q'}[kind] }"
-        data = table[start + entry - room : start + entry]
-        if struct.calcsize(form) > room:
-            file.seek(struct.unpack(order + ("Q" if big else "I"), data)[0])
-            data = _exactly(file, struct.calcsize(form))
-        values[tag] = list(struct.unpack_from(form, data))
-    pairs = ((values.get(273), values.get(279)), (values.get(324), values.get(325)))
-    return [
-        a + b
-        for offsets, sizes in pairs
-        if offsets and sizes
-        for a, b in zip(offsets, sizes, strict=False)
-    ]
-
-
-def _exactly(file: BinaryIO, size: int) -> bytes:
-    data = file.read(size) if size <= CHUNK * 64 else b""
-    if len(data) < size:
-        raise _CutOff("a page that it names lies beyond its end")
-    return data
+    try:
+        ends = [end for page in read_pages(path) for end in page.ends()]
+    except Beyond as error:
+        raise _CutOff(str(error)) from error
+    if max(ends, default=0) > size:
+        raise _CutOff(f"its voxels end at byte {max(ends)}, the file at {size}")
 
 
 FORMATS = (

@@ -60,7 +60,7 @@ def check_header(path: Path, what: str) -> None:
     look = next(
         (function for endings, function in READERS if path.name.lower().endswith(endings)), None
     )
-    if look is None:
+    if look is None or not path.is_file():
         return
     try:
         look(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,10 @@ from .completeness import check_complete
 from .dicom import read_dicom_file, read_dicom_folder
 from .dicom_headers import is_dicom
 from .headers import check_header
+from .nifti import is_newer
+from .nifti_grid import any_angles, is_nifti, shear, true_grid, without_warnings
+from .other_formats import folder_fault, remedy, without_geometry
+from .tiff_stacks import is_tiff, read_stack
 
 MODALITY = "0008|0060"  # DICOM's tag
 MOST_CHANNELS = 16  # along a fourth axis; more are rather points in time
@@ -44,41 +49,43 @@ class Volume:
 def read_file(
     path: Path | str,
     what: str,
-    channels: bool = False,
-    series: str | None = None,
+    most_channels: int = 1,
     notes: list[str] | None = None,
+    series: str | None = None,
+    labels: bool = False,
 ) -> sitk.Image:
     """Reads a 3D (or one-frame 4D) image file; a 2D image becomes one slice.
 
     Args:
         path: The file, or a folder with a DICOM series.
         what: Its role, for the message.
-        channels: Whether a fourth axis holds channels, as in images and not in labels.
+        most_channels: Up to so many entries of a fourth axis are read as channels.
+        notes: Messages for the user are added here.
         series: Names one of several DICOM series in the folder.
-        notes: Gets messages for the user.
+        labels: Read a DICOM segmentation, which is no image.
 
     Raises:
         InputError: It is missing, unreadable or not 3D, or its geometry cannot be used.
     """
-    path = Path(path)
+    path, notes = Path(path), [] if notes is None else notes
     if not os.path.exists(path):  # unlike Path.exists, it accepts impossible names
         raise InputError(f"{what} {path} does not exist.")
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{what} {path} is neither a file nor a folder.")
+    if path.is_dir() and (fault := folder_fault(path)) is not None:
+        raise InputError(f"{what} {path} {fault}.")
     check_header(path, what)
     check_complete(path, what)
     try:
-        image = _read(path, what, channels, series, [] if notes is None else notes)
+        image = _read(path, what, notes, series, labels)
     except RuntimeError as error:
         raise InputError(
-            f"{what} {path} cannot be read: {cause_of(error)}. Give an image in a "
-            "format that SimpleITK reads, such as .nrrd, .nii.gz, .mha or a folder "
-            "with a DICOM series."
+            f"{what} {path} cannot be read: {cause_of(error)}. {remedy(path)}"
         ) from error
     _refuse_other_objects(image, path, what)
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
-    if channels and image.GetDimension() == 4 and 1 < image.GetSize()[3] <= MOST_CHANNELS:
+    if image.GetDimension() == 4 and 1 < image.GetSize()[3] <= most_channels:
         image = sitk.Compose([image[..., n] for n in range(image.GetSize()[3])])
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
@@ -88,12 +95,41 @@ def read_file(
             f"({'x'.join(map(str, image.GetSize()))}): a 3D image is needed, or up to "
             f"{MOST_CHANNELS} channels along the fourth axis of the image."
         )
+    if is_nifti(path):
+        grid, said = true_grid(path, geometry_of(image))
+        notes.extend(said)
+        put_on(image, grid)
     if (fault := geometry_of(image).fault()) is not None:
         raise InputError(
             f"{what} {path} cannot be used: {fault}. Correct the geometry, for "
             "example in Slicer's module Volumes, and save it again."
         )
     return image
+
+
+def _read(path: Path, what: str, notes: list[str], series: str | None, labels: bool) -> sitk.Image:
+    if path.is_dir():
+        return read_dicom_folder(path, what, series, notes, labels)
+    if is_dicom(path):
+        return read_dicom_file(path, what, series, notes, labels)
+    if is_tiff(path):
+        return read_stack(path, what, lambda file: sitk.ReadImage(str(file)), notes)
+    if not is_nifti(path):
+        return sitk.ReadImage(str(path))
+    if is_newer(path):
+        raise InputError(
+            f"{what} {path} is a NIfTI-2 file, which SimpleITK does not read: write it as NIfTI-1, "
+            "for example in Python: import nibabel; "
+            f"nibabel.save(nibabel.Nifti1Image.from_image(nibabel.load('{path}')), 'image.nii.gz')"
+        )
+    with without_warnings():
+        try:
+            return sitk.ReadImage(str(path))
+        except RuntimeError as error:
+            if "orthonormal" not in str(error):
+                raise
+        with any_angles():
+            return sitk.ReadImage(str(path))
 
 
 def _refuse_other_objects(image: sitk.Image, path: Path, what: str) -> None:
@@ -109,6 +145,23 @@ def _refuse_other_objects(image: sitk.Image, path: Path, what: str) -> None:
         raise InputError(
             f"{what} {path} is a fractional labelmap: convert it to a binary one in Slicer's "
             "module Segmentations (Representations, Binary labelmap, Create) and save it again."
+        )
+
+
+def by_index_note(path: Path | str, difference: str) -> str:
+    """A message about a file that is taken on another grid, voxel by voxel."""
+    return (
+        f"{Path(path).name} differs in {difference} (image against this file), but its format or "
+        "the image's holds no position: its voxels are taken in their order, and the image's "
+        "grid counts."
+    )
+
+
+def _refuse_segmentation(image: sitk.Image, path: Path) -> None:
+    if any(re.fullmatch(r"Segment\d+_(ID|Name)", key) for key in image.GetMetaDataKeys()):
+        raise InputError(
+            f"{path} is a segmentation, but stands among the images: the images come first, the "
+            "one label file or segmentation comes last."
         )
 
 
@@ -136,20 +189,12 @@ def geometry_of(image: sitk.Image) -> Geometry:
     )
 
 
-def reoriented(image: sitk.Image, geometry: Geometry) -> sitk.Image:
-    """The image with its axes flipped and permuted as those of a grid, where that is all there is.
-
-    No voxel changes. Where the axes are turned by other angles the image is returned as it is.
-    """
-    own = np.array(image.GetDirection()).reshape(3, 3)
-    wanted = np.array(geometry.directions).reshape(3, 3)
-    turned = own.T @ wanted  # own axes by wanted axes
-    order = np.abs(turned).argmax(axis=0)
-    flips = [bool(turned[n, axis] < 0) for axis, n in enumerate(order)]
-    in_order = order.tolist() == [0, 1, 2] and not any(flips)
-    if in_order or len(set(order)) < 3 or np.abs(turned[order, range(3)]).min() < 0.999:
-        return image
-    return sitk.Flip(sitk.PermuteAxes(image, order.tolist()), flips, False)
+def put_on(image: sitk.Image, geometry: Geometry) -> None:
+    """Gives an image another spacing, origin and directions."""
+    if geometry_of(image) != geometry:
+        image.SetSpacing(geometry.spacing)
+        image.SetOrigin(geometry.origin)
+        image.SetDirection(geometry.directions)
 
 
 def read_volume(
@@ -170,19 +215,22 @@ def read_volume(
     if series is not None and not any(Path(p).is_dir() or is_dicom(Path(p)) for p in paths):
         raise InputError(f"--series {series} is given, but no image is a folder with DICOM files.")
     channels: list[np.ndarray] = []
-    notes: list[str] = []
     names: list[str] = []
+    notes: list[str] = []
     first: Geometry | None = None
     for path in map(Path, paths):
-        image = read_file(path, "the image", True, series, notes)
+        image = read_file(path, "the image", MOST_CHANNELS, notes, series)
+        _refuse_segmentation(image, path)
         grid = geometry_of(image)
         if first is None:
             first = grid
         elif (difference := first.difference(grid)) is not None:
-            raise InputError(
-                f"the channels lie on different grids: {paths[0]} and {path} differ "
-                f"in {difference}. Resample one to the other."
-            )
+            if first.size != grid.size or not without_geometry(path):
+                raise InputError(
+                    f"the channels lie on different grids: {paths[0]} and {path} differ "
+                    f"in {difference}. Resample one to the other."
+                )
+            notes.append(by_index_note(path, difference))
         pixels = sitk.GetArrayFromImage(image)
         if np.iscomplexobj(pixels):
             raise InputError(f"the image {path} has complex voxels: real ones are needed.")
@@ -192,9 +240,15 @@ def read_volume(
         for n, part in enumerate(parts):
             channels.append(_finite(part, path, replace_nonfinite))
             names.append(path.name if len(parts) == 1 else f"{path.name}[{n}]")
+    first = cast(Geometry, first)
+    if (angle := shear(first)) > 0:
+        notes.append(
+            f"{Path(paths[0]).name} has axes that are not at right angles (by {angle:.2g} degrees, "
+            "as of a scan with a tilted gantry): they are kept."
+        )
     kind = np.result_type(*channels)
     stacked = np.stack([np.ascontiguousarray(c, dtype=kind) for c in channels])
-    return Volume(stacked, cast(Geometry, first), names, [Path(p) for p in paths], notes)
+    return Volume(stacked, first, names, [Path(p) for p in paths], notes)
 
 
 def _finite(pixels: np.ndarray, path: Path, replace: bool) -> np.ndarray:
@@ -213,16 +267,6 @@ def _finite(pixels: np.ndarray, path: Path, replace: bool) -> np.ndarray:
             "lowest finite value."
         )
     return np.where(good, pixels, pixels[good].min())
-
-
-def _read(
-    path: Path, what: str, channels: bool, series: str | None, notes: list[str]
-) -> sitk.Image:
-    if path.is_dir():
-        return read_dicom_folder(path, what, series, notes, labels=not channels)
-    if not is_dicom(path):
-        return sitk.ReadImage(str(path))
-    return read_dicom_file(path, what, series, notes, labels=not channels)
 
 
 def cause_of(error: RuntimeError) -> str:

@@ -19,7 +19,8 @@ from ..annotation.layers import Layer
 from ..annotation.segments import PALETTE, Segment
 from ..annotation.slices import AnnotatedSlice, check_slices
 from ..errors import InputError
-from .images import geometry_of, read_file
+from .images import geometry_of
+from .label_image import read_label_file
 from .label_values import label_values, renumber
 from .segmentation_file import Content, is_segmentation, read_layers, read_segments
 
@@ -39,12 +40,15 @@ class Reading:
             detect them; empty if no slice is complete.
         background: The value that marks background in a label image; None for 0.
         resample: Carry label images from another grid to the image's instead of refusing them.
+        by_index: The image's format holds no position: labels of its size belong to it voxel by
+            voxel.
     """
 
     unlabelled: int | None = None
     slices: Sequence[AnnotatedSlice] | None = None
     background: int | None = None
     resample: bool = False
+    by_index: bool = False
 
 
 @dataclass
@@ -84,13 +88,16 @@ def read_annotation(
             it is not clear what the values mean.
     """
     path, reading = Path(path), reading or Reading()
-    image = read_file(path, "the label file")
+    notes: list[str] = []
+    image = read_label_file(path, geometry, notes, reading.by_index)
     check_slices(reading.slices or (), geometry.shape)
     if is_segmentation(image):
-        return _drawn(path.name, read_segments(path, image), geometry, reading, f"{FILL}, or give")
+        content = read_segments(path, image)
+        content.warnings[:0] = notes
+        return _drawn(path.name, content, geometry, reading, f"{FILL}, or give")
     grid = _label_grid(path, image, geometry, reading)
     values = label_values(
-        path, image, UNLABELLED if reading.unlabelled is None else reading.unlabelled
+        path, image, UNLABELLED if reading.unlabelled is None else reading.unlabelled, notes
     )
     unlabelled = _unlabelled(path, values, reading)
     _check_background(path, values, unlabelled, reading)
@@ -102,7 +109,7 @@ def read_annotation(
         first = segments[0].value if segments else 1
         return _drawn(
             path.name,
-            Content([Drawing(codes, grid)], segments),
+            Content([Drawing(codes, grid)], segments, notes),
             geometry,
             reading,
             f"Give the value that marks background (--background-label {first}, if that is the "
@@ -120,7 +127,8 @@ def read_annotation(
         )
     if slices:
         labels = restrict_to_slices(labels, slices)
-    return Annotation(labels, segments, list(slices or ()) or cover_slices(labels != UNLABELLED))
+    listed = list(slices or ()) or cover_slices(labels != UNLABELLED)
+    return Annotation(labels, segments, listed, notes)
 
 
 def read_structures(
@@ -137,16 +145,17 @@ def read_structures(
         InputError: A file is unreadable, on another grid, or holds more than one structure.
     """
     check_slices(reading.slices or (), geometry.shape)
-    layers = []
+    layers: list[Layer] = []
+    notes: list[str] = []
     for number, (name, path) in enumerate(files, start=1):
-        image = read_file(path, "the label file")
+        image = read_label_file(path, geometry, notes, reading.by_index)
         if is_segmentation(image):
             raise InputError(
                 f"{path} is a segmentation with segments of its own, but '{name}' is to be one "
                 "structure: give the .seg.nrrd alone as the labels."
             )
         grid = _label_grid(path, image, geometry, reading)
-        values = label_values(path, image, reading.unlabelled or 0)
+        values = label_values(path, image, reading.unlabelled or 0, notes)
         kinds = [int(v) for v in np.unique(values) if v not in (0, reading.unlabelled)]
         if len(kinds) != 1:
             what = "nothing is drawn" if not kinds else f"it holds the values {kinds[:5]}"
@@ -167,6 +176,7 @@ def read_structures(
     real = [n for n, name in enumerate(names, start=1) if not is_background(name)]
     codes[real] = np.arange(1, len(real) + 1)
     content = read_layers(files[0][1], layers, names, codes, segments)
+    content.warnings[:0] = notes
     title = ", ".join(path.name for _, path in files)
     return _drawn(
         title, content, geometry, reading, "Fill the structures, or add Background=FILE, or give"

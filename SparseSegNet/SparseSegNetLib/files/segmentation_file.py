@@ -20,7 +20,7 @@ from ..annotation.geometry import Geometry
 from ..annotation.grid_map import GridMap
 from ..annotation.layers import Layer, merge_layers, overlaps_of
 from ..annotation.overlap import overlap_note, painting_order
-from ..annotation.segments import PALETTE, Segment
+from ..annotation.segments import Segment, usable_color
 from ..errors import InputError
 from .images import geometry_of
 
@@ -191,13 +191,11 @@ def _headers(path: Path, image: sitk.Image) -> list[dict]:
             color = tuple(float(c) for c in entry("Color", "").split())
         except ValueError:
             color = ()
-        if len(color) != 3 or not all(0 <= c <= 1 for c in color):
-            color = PALETTE[number % len(PALETTE)]
         heads.append(
             {
                 "id": entry("ID", f"Segment_{number + 1}"),
                 "name": name,
-                "color": color,
+                "color": usable_color(color, number),
                 # Files older than Slicer 5.0 have one layer per segment and the value 1.
                 "value": _whole(path, name, "LabelValue", entry("LabelValue", "1"), 1),
                 "layer": _whole(path, name, "Layer", entry("Layer", str(number)), 0),

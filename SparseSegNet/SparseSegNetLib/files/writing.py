@@ -18,7 +18,8 @@ from ..annotation.segments import Segment
 from ..errors import InputError
 from ..runfolder.atomic import atomic_path
 from . import nifti
-from .images import cause_of
+from .images import cause_of, geometry_of, read_file
+from .nifti_grid import shear, without_warnings
 from .segmentation_file import metadata
 
 SEGMENTATION = ".seg.nrrd"
@@ -68,21 +69,29 @@ def check_output(
         trial = Path(folder) / f"trial{suffix}"
         try:
             _write(trial, np.zeros(small.shape, np.uint8), small, {})
-            reader = sitk.ImageFileReader()
-            reader.SetFileName(str(trial))
-            reader.ReadImageInformation()
-            kept = Geometry(
-                reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
-            )
         except RuntimeError as error:
             raise InputError(
                 f"the output {path}: label images cannot be written as "
                 f"'{suffix}'. Use .seg.nrrd, .nrrd, .nii.gz or .mha."
             ) from error
-    if (lost := small.difference(kept, KEPT)) is not None:
+        if inputs:
+            _copy_nifti_geometry(Path(inputs[0]), trial)
+        try:
+            kept = geometry_of(read_file(trial, "the trial output"))
+            lost = small.difference(kept, KEPT)
+        except InputError as error:
+            lost = str(error).partition("cannot be used: ")[2] or "it cannot be read again"
+    if lost is not None:
+        tilted = suffix in nifti.SUFFIXES and shear(geometry) > 0
         raise InputError(
             f"the output {path}: a {suffix} file cannot hold the image's geometry "
-            f"({lost}). Use .seg.nrrd, .nrrd or .mha."
+            + ("(its axes are not at right angles)" if tilted else f"({lost})")
+            + f". Use .seg.nrrd, .nrrd{'' if tilted else ', .nii.gz'} or .mha."
+        )
+    if suffix in nifti.SUFFIXES and shear(geometry) > 0:
+        return (
+            f"{path}: its axes will not be at right angles, as those of the image: programs that "
+            "refuse such a NIfTI file (Slicer, SimpleITK) read a .nrrd."
         )
     if (
         suffix in nifti.SUFFIXES
@@ -106,14 +115,19 @@ def check_writable(path: Path | str, inputs: Sequence[Path | str] = ()) -> None:
             )
     if os.path.isdir(path):
         raise InputError(f"the output {path} is a folder: name a file.")
-    if not os.path.isdir(path.parent):
-        raise InputError(f"the output folder {path.parent} does not exist: create it first.")
+    target = link_target(path)
+    if os.path.islink(target):
+        raise InputError(f"the output {path} is a link that leads back to itself: name a file.")
+    parent, link = target.parent, f", to which {path} is a link," if target != path else ""
+    if not os.path.isdir(parent):
+        raise InputError(f"the output folder {parent}{link} does not exist: create it first.")
     try:
-        with tempfile.NamedTemporaryFile(prefix=".writing-", dir=path.parent):
+        with tempfile.NamedTemporaryFile(prefix=".writing-", dir=parent):
             pass
     except OSError as error:
         raise InputError(
-            f"the output folder {path.parent} cannot be written ({error.strerror}): choose another."
+            f"the output folder {parent}{link} cannot be written ({error.strerror}): choose "
+            "another."
         ) from error
 
 
@@ -165,13 +179,25 @@ def write_labels(
         table = np.array([0, *output_values(segments)])
         # The smallest type that holds the values; uint8 is what most programs expect.
         head, values = {}, table.astype(np.min_scalar_type(int(table.max())))[labels]
-    with atomic_path(path, suffix) as temporary:
+    with atomic_path(link_target(path), suffix) as temporary:
         try:
             _write(temporary, values, geometry, head)
         except RuntimeError as error:  # what SimpleITK raises for a full disk, among others
             raise OSError(errno.EIO, cause_of(error), str(path)) from error
-        if like is not None and {suffix, suffix_of(like)} <= set(nifti.SUFFIXES):
-            nifti.copy_geometry(Path(like), temporary)
+        if like is not None:
+            _copy_nifti_geometry(Path(like), temporary)
+
+
+def _copy_nifti_geometry(source: Path, target: Path) -> None:
+    """Copy the geometry fields where both files are NIfTI."""
+    both = {suffix_of(source), suffix_of(target)} <= {*nifti.SUFFIXES, *nifti.PAIR}
+    if both and source.is_file():
+        nifti.copy_geometry(source, target)
+
+
+def link_target(path: Path | str) -> Path:
+    """The file to write for a name: of a symbolic link its target, so that the link stays."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 
 def _write(path: Path, values: np.ndarray, geometry: Geometry, head: dict[str, str]) -> None:
@@ -185,7 +211,8 @@ def _write(path: Path, values: np.ndarray, geometry: Geometry, head: dict[str, s
     image.SetDirection(directions)
     for key, value in head.items():
         image.SetMetaData(key, value)
-    sitk.WriteImage(image, str(path), True)
+    with without_warnings():  # of axes at other angles, which are copied afterwards
+        sitk.WriteImage(image, str(path), True)
 
 
 def nrrd_grid(

@@ -14,7 +14,7 @@ from ..annotation.drawn import BACKGROUND_DRAWN, Drawing, is_background
 from ..annotation.grid_map import GridMap
 from ..annotation.layers import Merged, Overlaps, merge_layers, overlaps_of
 from ..annotation.overlap import overlap_note, painting_order
-from ..annotation.segments import Segment
+from ..annotation.segments import Segment, usable_color
 from ..errors import InputError
 from .layers import layersOf, onGrid
 from .volumes import refuseTransformed, volumeGeometry
@@ -182,4 +182,5 @@ def _described(segment, segmentId: str, place: int) -> Segment:
     terminology = vtk.reference("")
     tags = {tag: str(terminology)} if segment.GetTag(tag, terminology) else {}
     name = segment.GetName() or segmentId
-    return Segment(segmentId, name, tuple(segment.GetColor()), place, tags)
+    color = usable_color(segment.GetColor(), place - 1)
+    return Segment(segmentId, name, color, place, tags)

@@ -7,6 +7,7 @@ import slicer.util
 import vtk
 
 from SparseSegNetLib.annotation.drawn import BACKGROUND_DRAWN
+from SparseSegNetLib.annotation.segments import PALETTE
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.scene.results import createResultNode, updateResultNode
 from SparseSegNetLib.scene.segmentations import drawnSegments, mergedSegments
@@ -107,6 +108,14 @@ class TestDrawn:
         assert [s.id for s in found.segments] == ["S2", "S1"]
         wanted = np.where(drawn["S2"], 1, np.where(drawn["S1"], 2, 0))
         assert (found.drawings[0].segments() == wanted).all()
+
+    def test_a_colour_that_is_none(self, makeVolume, makeSegmentation):
+        """Other modules compute colours, and json knows no NaN."""
+        volume = makeVolume(np.zeros((6, 7, 8), np.int16))
+        node = makeSegmentation(volume, masks())
+        node.GetSegmentation().GetSegment("S2").SetColor(float("nan"), 0.5, 2)
+        found = drawnSegments(node, volume)
+        assert found.segments[1].color == PALETTE[1]
 
     def test_another_grid_is_resampled(self, makeVolume, makeSegmentation):
         fine = makeVolume(np.zeros((12, 14, 16), np.int16), spacing=(0.5, 0.5, 0.5), name="fine")
