@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs fuzz benchmark benchmark-accuracy benchmark-ablation benchmark-bits benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed clean
+.PHONY: demo test lint docs fuzz benchmark benchmark-accuracy benchmark-ablation benchmark-bits benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed cases clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -34,6 +34,9 @@ docs: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python Testing/Fuzz/fuzz.py $(ARGS)
+
+cases: $(STAMP)
+	$(BIN)/python Testing/Benchmark/shared_cases.py $(ARGS)
 
 benchmark: $(STAMP) .venv-biomedisa
 	$(BIN)/python -m pip install --quiet -r requirements-benchmark.txt

@@ -14,9 +14,9 @@ from .cover import cover_slices, looks_solid
 from .geometry import Geometry
 from .grid_map import GridMap
 from .line_drawing import (
+    count_lines,
     drawn_as_outlines,
     drawn_as_strokes,
-    line_shares,
     with_background_strokes,
 )
 from .slices import AnnotatedSlice, check_slices, format_slices
@@ -175,7 +175,10 @@ def label_array(
         listed = sorted(found) if found or not oblique else cover_slices(labels != UNLABELLED)
         incomplete = sorted(set(listed) - set(finished))
         if strokes and not background.any():
-            raise InputError(_strokes_message(source))
+            if len(source.segments) > 1:
+                raise InputError(_strokes_message(source))
+            # One long structure of even width, such as the spinal cord, looks the same.
+            warnings.append(_strokes_message(source))
     else:
         own_background = background.copy()
         if corrected is not None:
@@ -238,13 +241,13 @@ class _Own:
         warnings = []
         strokes = False
         if detect:
-            shares = line_shares(drawn, complete)
-            strokes = drawn_as_strokes(shares)
+            lines = count_lines(drawn, complete)
+            strokes = drawn_as_strokes(lines)
             if strokes and background.any():
                 incomplete, complete = set(found), []
             if solid and complete:
                 warnings.append(solid_warning(source.name, len(found), source.name_slices))
-            warnings += [_outline_warning(source, n) for n in drawn_as_outlines(shares)]
+            warnings += [_outline_warning(source, n) for n in drawn_as_outlines(lines)]
         warnings += _outside_warnings(drawing, drawn, found, grid, source)
         codes = np.where(drawing.numbers == 0, UNLABELLED, drawing.numbers).astype(np.uint16)
         for item in complete:

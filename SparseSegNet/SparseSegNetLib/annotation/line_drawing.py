@@ -14,22 +14,22 @@ from .slices import AnnotatedSlice, array_axis
 
 LONG = 4.0  # length of a stroke, in its widths
 STEADY = 0.35  # spread of a stroke's width, as a share of it; one voxel at least
-MOSTLY = 0.8  # share of a segment's voxels
+MOSTLY, EACH = 0.8, 0.5  # share of all drawn voxels, and of each segment's
 FEWEST = 12  # voxels from which a segment is judged
 
 
-def line_shares(
+def count_lines(
     drawn: np.ndarray, slices: Iterable[AnnotatedSlice]
-) -> dict[int, tuple[float, float]]:
-    """Share of each segment's voxels that are drawn as lines.
+) -> dict[int, tuple[int, int, int]]:
+    """Counts each segment's voxels that are drawn as lines.
 
     Args:
         drawn: uint8 (k, j, i), n where the n-th segment covers, 0 where none does.
         slices: The slices that were drawn in.
 
     Returns:
-        For each segment number with `FEWEST` voxels in the slices: the share in strokes, and that
-        in closed outlines.
+        For each segment number with `FEWEST` voxels in the slices: its voxels there, those in
+        strokes, and those in closed outlines.
     """
     totals: dict[int, np.ndarray] = {}
     for item in slices:
@@ -38,20 +38,26 @@ def line_shares(
             counts = totals.setdefault(number, np.zeros(3, np.int64))
             counts += _lines(plane == number)
     return {
-        number: (strokes / total, outlines / total)
-        for number, (total, strokes, outlines) in sorted(totals.items())
-        if total >= FEWEST
+        number: (int(counts[0]), int(counts[1]), int(counts[2]))
+        for number, counts in sorted(totals.items())
+        if counts[0] >= FEWEST
     }
 
 
-def drawn_as_strokes(shares: dict[int, tuple[float, float]]) -> bool:
-    """Tells whether all segments are drawn as strokes, by `line_shares`."""
-    return bool(shares) and all(strokes >= MOSTLY for strokes, _ in shares.values())
+def drawn_as_strokes(lines: dict[int, tuple[int, int, int]]) -> bool:
+    """Tells whether all segments are drawn as strokes, by `count_lines`."""
+    total = sum(voxels for voxels, _, _ in lines.values())
+    strokes = sum(found for _, found, _ in lines.values())
+    return (
+        total > 0
+        and strokes >= MOSTLY * total
+        and all(found >= EACH * voxels for voxels, found, _ in lines.values())
+    )
 
 
-def drawn_as_outlines(shares: dict[int, tuple[float, float]]) -> list[int]:
-    """Segments that are drawn as closed outlines, by `line_shares`."""
-    return [number for number, (_, outlines) in shares.items() if outlines >= MOSTLY]
+def drawn_as_outlines(lines: dict[int, tuple[int, int, int]]) -> list[int]:
+    """Segments that are drawn as closed outlines, by `count_lines`."""
+    return [n for n, (voxels, _, outlines) in lines.items() if outlines >= MOSTLY * voxels]
 
 
 def with_background_strokes(

@@ -174,8 +174,8 @@ def _refuse_mask(channel: np.ndarray, name: str) -> None:
     if low < high and high > 0 and ((channel == low) | (channel == high)).all():
         raise InputError(
             f"{name} is given as an image, but holds only {low} and {high}: is "
-            "it a label file? One label file comes last, after the images: put all structures "
-            "into one file with a value for each, or into one .seg.nrrd in Slicer."
+            "it a label file? One label file comes last, after the images; several, one for each "
+            f"structure, are given as --labels {Path(name).name.split('.')[0]}={name} NAME=FILE."
         )
 
 
