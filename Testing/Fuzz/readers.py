@@ -166,7 +166,7 @@ def _listed(folder: Path) -> object:
 
     text = (folder / "slices.json").read_bytes().decode("utf-8", "replace")
     return listedSlices(
-        types.SimpleNamespace(GetAttribute=lambda name: text, GetName=lambda: "drawn")
+        types.SimpleNamespace(GetAttribute=lambda name: text, GetName=lambda: "drawn"), GRID
     )
 
 

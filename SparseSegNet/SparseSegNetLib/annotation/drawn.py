@@ -248,7 +248,9 @@ class _Own:
             if solid and complete:
                 warnings.append(solid_warning(source.name, len(found), source.name_slices))
             warnings += [_outline_warning(source, n) for n in drawn_as_outlines(lines)]
-        warnings += _outside_warnings(drawing, drawn, found, grid, source)
+        outside = _outside_warnings(drawing, drawn, found, grid, source)
+        if detect:
+            warnings += outside
         codes = np.where(drawing.numbers == 0, UNLABELLED, drawing.numbers).astype(np.uint16)
         for item in complete:
             plane = codes[item.selector()]

@@ -241,7 +241,8 @@ def read_volume(
             channels.append(_finite(part, path, replace_nonfinite))
             names.append(path.name if len(parts) == 1 else f"{path.name}[{n}]")
     first = cast(Geometry, first)
-    if (angle := shear(first)) > 0:
+    folder = Path(paths[0]).is_dir() or is_dicom(Path(paths[0]))  # says it by itself
+    if not folder and (angle := shear(first)) > 0:
         notes.append(
             f"{Path(paths[0]).name} has axes that are not at right angles (by {angle:.2g} degrees, "
             "as of a scan with a tilted gantry): they are kept."

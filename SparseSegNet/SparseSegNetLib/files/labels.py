@@ -95,7 +95,7 @@ def read_annotation(
         content = read_segments(path, image)
         content.warnings[:0] = notes
         return _drawn(path.name, content, geometry, reading, f"{FILL}, or give")
-    grid = _label_grid(path, image, geometry, reading)
+    grid = _label_grid(path, image, geometry, reading, notes)
     values = label_values(
         path, image, UNLABELLED if reading.unlabelled is None else reading.unlabelled, notes
     )
@@ -154,7 +154,7 @@ def read_structures(
                 f"{path} is a segmentation with segments of its own, but '{name}' is to be one "
                 "structure: give the .seg.nrrd alone as the labels."
             )
-        grid = _label_grid(path, image, geometry, reading)
+        grid = _label_grid(path, image, geometry, reading, notes)
         values = label_values(path, image, reading.unlabelled or 0, notes)
         kinds = [int(v) for v in np.unique(values) if v not in (0, reading.unlabelled)]
         if len(kinds) != 1:
@@ -197,7 +197,9 @@ def _drawn(
     return Annotation(found.labels, content.segments, slices, [*content.warnings, *found.warnings])
 
 
-def _label_grid(path: Path, image: sitk.Image, geometry: Geometry, reading: Reading) -> Geometry:
+def _label_grid(
+    path: Path, image: sitk.Image, geometry: Geometry, reading: Reading, notes: list[str]
+) -> Geometry:
     """The grid of a label image; InputError unless its voxels are voxels of the image."""
     own = geometry_of(image)
     if own.difference(geometry) is None:
@@ -207,6 +209,15 @@ def _label_grid(path: Path, image: sitk.Image, geometry: Geometry, reading: Read
         lo >= 0 and lo + own.shape[axis] <= n
         for lo, axis, n in zip(place.start, place.axes, geometry.shape, strict=True)
     )
+    if inside and own.size != geometry.size and sorted(own.size) != sorted(geometry.size):
+        # At the corner it may as well be an image of another size whose position was dropped.
+        inside = place is not None and place.start != (0, 0, 0)
+        if inside:
+            notes.append(
+                f"{path.name} covers only a part of the image "
+                f"({'x'.join(map(str, own.size))} of {'x'.join(map(str, geometry.size))} voxels): "
+                "the rest is taken as unlabelled."
+            )
     if inside or reading.resample:
         return own
     raise InputError(
@@ -225,12 +236,17 @@ def _unlabelled(path: Path, values: np.ndarray, reading: Reading) -> int:
     others = values.size - marked - zero
     if marked == 0 or zero == 0 or (others and reading.slices is not None):
         return UNLABELLED
-    if others == 0 or zero > values.size / 2:
-        what = "only 0 and 255" if others == 0 else f"255 in {100 * marked / values.size:.2g} %"
+    if others == 0:
         raise InputError(
-            f"the label image {path} holds {what} of the voxels: is 255 a structure, or does it "
-            "mark unlabelled voxels? Give --unlabelled 0 if 0 means that nothing was drawn (then "
-            "255 is a structure), or --unlabelled 255."
+            f"only one class is labelled in {path}, background (0), if 255 marks unlabelled "
+            "voxels: annotate a slice that shows the structure. If 255 is the structure, give "
+            "--unlabelled 0 (nothing was drawn where 0 is)."
+        )
+    if zero > values.size / 2:
+        raise InputError(
+            f"the label image {path} holds 255 in {100 * marked / values.size:.2g} % of the voxels "
+            "and 0 in most of them: does 255 mark unlabelled voxels, or is it a structure? Give "
+            "--unlabelled 255, or --unlabelled 0 (nothing was drawn where 0 is)."
         )
     return UNLABELLED
 

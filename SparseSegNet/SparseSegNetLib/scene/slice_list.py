@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ..annotation.carried_slices import carry_slice
 from ..annotation.geometry import Geometry
 from ..annotation.parallel_grids import parallel_axes
-from ..annotation.slices import AnnotatedSlice, Box, array_axis, check_slices
+from ..annotation.slices import AXES, AnnotatedSlice, Box, array_axis, check_slices
 from ..errors import InputError
 from ..runfolder.forms import parse_json, record, rows, whole
 from ..runfolder.schema import GEOMETRY, SLICES
@@ -207,6 +207,8 @@ def _parsed(text: str) -> list[_Entry]:
     found = parse_json(text)
     if isinstance(found, list):  # of an earlier version, without grids
         SLICES(found, "slices")
+        if any(item["axis"] not in tuple(AXES) for item in found):
+            raise ValueError("the axis of a slice must be i, j or k")
         return [_Entry(AnnotatedSlice.from_json(i), bool(i.get("stated")), None) for i in found]
     record({"grids": rows(GEOMETRY), "slices": SLICES})(found, "")
     grids = [Geometry.from_json(each) for each in found["grids"]]

@@ -370,7 +370,7 @@ def started(case, *options):
             *options,
         ],
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env=ENVIRONMENT,
     )
 

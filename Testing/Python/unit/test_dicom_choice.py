@@ -115,5 +115,5 @@ def test_the_command_line(folder, tmp_path, capfd):
 
 def test_labels_have_no_option(folder):
     with pytest.raises(InputError, match="Put the files of one into a folder") as found:
-        read_file(folder, "the label file")
+        read_file(folder, "the label file", labels=True)
     assert "--series" not in str(found.value)

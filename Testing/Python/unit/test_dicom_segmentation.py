@@ -96,7 +96,7 @@ def test_segments_lie_in_their_planes(tmp_path, series, kind):
 def test_segments_that_overlap_are_kept_apart(tmp_path, series):
     masks = drawing()
     masks[2, 2:4, 2:4, 1] = 1
-    image = read_file(save_seg(tmp_path / "seg.dcm", series, masks), "the label file")
+    image = read_file(save_seg(tmp_path / "seg.dcm", series, masks), "the label file", labels=True)
     assert image.GetNumberOfComponentsPerPixel() == 2
     found = read_annotation(tmp_path / "seg.dcm", read_volume([tmp_path / "s"]).geometry)
     assert (found.labels[2] == np.where(masks[2, ..., 1], 2, masks[2, ..., 0])).all()
@@ -126,14 +126,14 @@ def test_colours(tmp_path, series):
 def test_what_cannot_be_labels_is_refused(tmp_path, series):
     path = save_seg(tmp_path / "f.dcm", series, drawing().astype(float), "FRACTIONAL")
     with pytest.raises(InputError, match=r"kind 'FRACTIONAL', expected BINARY .*\.seg\.nrrd"):
-        read_file(path, "the label file")
+        read_file(path, "the label file", labels=True)
     path = save_seg(tmp_path / "seg.dcm", series, drawing())
     with pytest.raises(InputError, match=r"DICOM segmentation \(SEG\): the labels come last"):
         read_volume([path])
     (tmp_path / "own").mkdir()
     path.rename(tmp_path / "own" / "seg.dcm")
     with pytest.raises(InputError, match=r"with the DICOM segmentation seg\.dcm: give this file"):
-        read_file(tmp_path / "own", "the label file")
+        read_file(tmp_path / "own", "the label file", labels=True)
 
 
 def test_a_segmentation_that_was_cut_off(tmp_path, series):
@@ -142,7 +142,7 @@ def test_a_segmentation_that_was_cut_off(tmp_path, series):
     for size in (len(content) - 12, len(content) // 2, 300):
         path.write_bytes(content[:size])
         with pytest.raises(InputError, match=r"seg\.dcm"):
-            read_file(path, "the label file")
+            read_file(path, "the label file", labels=True)
 
 
 def test_a_segmentation_beside_the_series_does_not_matter(tmp_path, series):
@@ -171,7 +171,7 @@ def test_without_pydicom_both_ways_are_named(tmp_path, series, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"pip install .*\[dicom\].* Slicer .* \.seg\.nrrd"):
-        read_file(path, "the label file")
+        read_file(path, "the label file", labels=True)
 
 
 def multiframe(path, array, places, groups=lambda n: {}, slopes=None):
@@ -279,4 +279,4 @@ def test_a_structure_set_names_the_way(tmp_path):
     data.Modality = "RTSTRUCT"
     data.save_as(tmp_path / "rs.dcm", enforce_file_format=True)
     with pytest.raises(InputError, match=r"kind RTSTRUCT.* Slicer and save it as \.seg\.nrrd"):
-        read_file(tmp_path / "rs.dcm", "the label file")
+        read_file(tmp_path / "rs.dcm", "the label file", labels=True)

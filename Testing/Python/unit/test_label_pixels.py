@@ -9,7 +9,7 @@ from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.images import read_volume
 from SparseSegNetLib.files.label_image import check_order
-from SparseSegNetLib.files.labels import read_annotation
+from SparseSegNetLib.files.labels import Reading, read_annotation
 
 SHAPE = (5, 6, 7)
 
@@ -59,7 +59,7 @@ class TestNearlyWhole:
         data = bytearray(path.read_bytes())
         data[112:116] = np.float32(1 / 85).tobytes()
         path.write_bytes(data)
-        found = read_annotation(path, grid, 3)
+        found = read_annotation(path, grid, Reading(3))
         assert (found.labels == array).all()
 
 
@@ -79,7 +79,7 @@ class TestClasses:
 
     def test_without_background(self, tmp_path, grid):
         path = save(tmp_path / "l.nii.gz", self.channels((1, 2)))
-        found = read_annotation(path, grid, 0)
+        found = read_annotation(path, grid, Reading(0))
         assert (found.labels == labels()).all()
         assert "labels 1 to 2, voxels of none as 0" in found.warnings[0]
         with pytest.raises(InputError, match="--unlabelled"):
@@ -109,7 +109,7 @@ class TestColours:
     def test_by_brightness(self, tmp_path, grid):
         array = self.COLOURS[np.where(labels() == UNLABELLED, 0, labels() + 1)]
         path = write_tiff(tmp_path / "l.tif", list(array))
-        found = read_annotation(path, grid, 0)
+        found = read_annotation(path, grid, Reading(0))
         assert len(found.segments) == 3
         for own, wanted in ((0, 3), (1, 1), (2, 2)):  # yellow, blue, red
             assert (found.labels[labels() == own] == wanted).all()
@@ -128,7 +128,7 @@ class TestColours:
         array[1:3, 1:3] = (0, 90, 0, 255)
         image = save(tmp_path / "image.nrrd", np.arange(42, dtype=np.int16).reshape(1, 6, 7))
         path = save(tmp_path / "l.png", array, vector=True)
-        found = read_annotation(path, read_volume([image]).geometry, 0)
+        found = read_annotation(path, read_volume([image]).geometry, Reading(0))
         assert len(found.segments) == 1 and (found.labels == 1).sum() == 4
 
     def test_a_photograph_is_refused(self, tmp_path):

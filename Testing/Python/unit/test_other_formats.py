@@ -74,18 +74,6 @@ def test_folders(tmp_path, folder, files, said):
         read_volume([tmp_path / folder])
 
 
-def test_one_slice_of_a_series(tmp_path):
-    image = sitk.GetImageFromArray(np.zeros((1, 5, 6), np.int16))
-    image.SetMetaData("0008|0060", "CT")
-    for n in range(3):
-        sitk.WriteImage(image, str(tmp_path / f"{n}.dcm"))
-    with pytest.raises(InputError, match=r"one slice, and 2 files .* give the folder"):
-        read_volume([tmp_path / "0.dcm"])
-    for n in (1, 2):
-        (tmp_path / f"{n}.dcm").unlink()
-    assert read_volume([tmp_path / "0.dcm"]).image.shape == (1, 1, 5, 6)
-
-
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 class TestLinkedOutputs:
     def write(self, path):
