@@ -91,7 +91,7 @@ def densify(options: argparse.Namespace) -> int:
             "files",
             f"{error.filename or options.output} cannot be written: {error.strerror or error}.",
             f"What was computed is kept in {path} (the dense labels in result/1.npy); "
-            f"'sparsesegnet resume \"{path}\" -o FILE' writes it again.",
+            f"'sparsesegnet export \"{path}\" -o FILE' writes it again.",
         ) from error
     finally:
         if not keep:

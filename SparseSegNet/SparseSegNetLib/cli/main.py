@@ -144,6 +144,18 @@ def parser() -> Parser:
     resume.add_argument("--quiet", action="store_true", help="no progress bar")
     resume.set_defaults(run=resume_command)
 
+    export = commands.add_parser(
+        "export",
+        help="write the result of a finished run again",
+        description="Write the dense segmentation of a run folder to a file, in any format. "
+        "Nothing is computed.",
+    )
+    export.add_argument("run_folder", type=Path, metavar="RUN", help="the run folder")
+    export.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="OUT", help="the dense segmentation"
+    )
+    export.set_defaults(run=export_command)
+
     doctor = commands.add_parser(
         "doctor",
         help="check Python, torch, the device, memory and disk",
@@ -258,6 +270,13 @@ def resume_command(options: argparse.Namespace) -> int:
     from .resume import resume
 
     return resume(options)
+
+
+def export_command(options: argparse.Namespace) -> int:
+    """Runs ``export``."""
+    from .export import export
+
+    return export(options)
 
 
 def doctor_command(options: argparse.Namespace) -> int:

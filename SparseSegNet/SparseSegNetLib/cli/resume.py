@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ..client.engine_run import ENDING, EngineRun
 from ..errors import InputError
-from ..files.writing import check_output, check_writable, values_note, write_labels
 from ..runfolder.changes import Changes
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder
+from .export import prepare, write
 from .progress import follow, say, say_cancelled
 
 
@@ -24,13 +24,9 @@ def resume(options: argparse.Namespace) -> int:
         raise InputError(
             f"the run {folder.path} names no output file for its result: name one with -o."
         )
-    output, source = Path(output), folder.description["source"]
+    output = Path(output)
     _check_replaceable(options, folder, output)
-    check_writable(output, [Path(source)] if source else [])
-    geometry = folder.geometry()
-    note = check_output(output, geometry, [Path(source)] if source else [])
-    for text in filter(None, (note, values_note(output, folder.segments))):
-        say(f"note: {text}")
+    prepare(folder, output)
     changes = None
     if options.time_budget is not None:  # checked as at the beginning
         changes = Changes(replace(folder.options, time_budget=options.time_budget))
@@ -42,9 +38,7 @@ def resume(options: argparse.Namespace) -> int:
     for note in folder.notes:
         say(f"note: {note}")
     _check_replaceable(options, folder, output)  # a file may have appeared meanwhile
-    like = Path(source) if source and Path(source).is_file() else None
-    write_labels(output, run.result(), geometry, folder.segments, like)
-    folder.remember_written(output)
+    write(folder, output)
     say(f"{output} written after {run.summary['seconds']:.0f} s, {run.summary['step']} steps.")
     return DONE
 

@@ -335,7 +335,7 @@ def test_from_a_segmentation_and_two_channels_to_a_good_mask(tmp_path):
     ],
 )
 def test_a_result_that_cannot_be_written_is_not_lost(case, capsys, monkeypatch, error):
-    """Whatever fails after training: it is said where the result is kept, and resume writes it."""
+    """Whatever fails after training: it is said where the result is kept, and export writes it."""
     from SparseSegNetLib.cli import densify
 
     def full(*_):
@@ -348,9 +348,16 @@ def test_a_result_that_cannot_be_written_is_not_lost(case, capsys, monkeypatch, 
     assert code == 5 and str(error).split("] ")[-1][:16] in told and "Traceback" not in told
     kept = Path(re.search(r"kept in (\S+) ", told)[1])
     result = np.load(kept / "result" / "1.npy")
-    assert result.shape == (18, 20, 22) and f'sparsesegnet resume "{kept}" -o' in told
-    assert cli.main(["resume", str(kept), "-o", out, "--quiet"]) == 0
-    assert (sitk.GetArrayFromImage(sitk.ReadImage(out)) == result).all()
+    assert result.shape == (18, 20, 22) and f'sparsesegnet export "{kept}" -o' in told
+    for name in ("out.nrrd", "again.nii.gz"):
+        assert cli.main(["export", str(kept), "-o", str(case / name)]) == 0
+        written = sitk.ReadImage(str(case / name))
+        assert (sitk.GetArrayFromImage(written) == result).all()
+        assert geometry_of(written).difference(geometry_of(sitk.ReadImage(inputs[0]))) is None
+    assert cli.main(["export", str(kept), "-o", inputs[0]]) == 2, "never over the image"
+    (kept / "result" / "1.npy").unlink()
+    assert cli.main(["export", str(kept), "-o", out]) == 2
+    assert "no result yet: 'sparsesegnet resume" in capsys.readouterr().err
     shutil.rmtree(kept)
 
 
