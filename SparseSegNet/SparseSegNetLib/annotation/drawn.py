@@ -184,7 +184,7 @@ def label_array(
         if corrected is not None:
             own_background &= ~corrected
         open_ = [s for s, marked in stated.items() if not marked]
-        incomplete = _with_strokes(open_, drawn, own_background)
+        incomplete = slices_with_strokes(open_, drawn, own_background)
         labels = compose_labels(drawn, [s for s in stated if s not in incomplete], background)
         listed = list(stated)
     if incomplete:
@@ -236,7 +236,7 @@ class _Own:
             excluded = carry(corrected.astype(np.uint8), grid.inverse(), 0) > 0
             background &= ~excluded
         found, solid = found_slices(drawn, excluded)
-        incomplete = set(_with_strokes(found, drawn, background))
+        incomplete = set(slices_with_strokes(found, drawn, background))
         complete = [s for s in found if s not in incomplete]
         warnings = []
         strokes = False
@@ -263,10 +263,16 @@ class _Own:
 SOME = 0.2
 
 
-def _with_strokes(
+def slices_with_strokes(
     slices: Sequence[AnnotatedSlice], drawn: np.ndarray, background: np.ndarray
 ) -> list[AnnotatedSlice]:
-    """The slices in which a fair share of what was drawn is Background."""
+    """The slices in which a fair share of what was drawn is Background.
+
+    Args:
+        slices: The annotated slices.
+        drawn: uint8 (k, j, i), not zero where a segment other than Background covers.
+        background: Boolean (k, j, i), voxels drawn as background, without corrected ones.
+    """
     return [
         item
         for item in with_background_strokes(slices, background)

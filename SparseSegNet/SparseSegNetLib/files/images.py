@@ -21,6 +21,7 @@ from .headers import check_header
 from .nifti import is_newer
 from .nifti_grid import any_angles, is_nifti, shear, true_grid, without_warnings
 from .other_formats import folder_fault, remedy, without_geometry
+from .quiet import quiet_libraries
 from .tiff_stacks import is_tiff, read_stack
 
 MODALITY = "0008|0060"  # DICOM's tag
@@ -77,7 +78,8 @@ def read_file(
     check_header(path, what)
     check_complete(path, what)
     try:
-        image = _read(path, what, notes, series, labels)
+        with quiet_libraries():
+            image = _read(path, what, notes, series, labels)
     except RuntimeError as error:
         raise InputError(
             f"{what} {path} cannot be read: {cause_of(error)}. {remedy(path)}"

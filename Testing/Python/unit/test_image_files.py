@@ -1,5 +1,7 @@
 """Images as people bring them: a fourth axis, masks among the images, DICOM objects, rounding."""
 
+import sys
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -78,3 +80,15 @@ def test_grids_may_differ_by_a_hundredth_of_a_voxel(tmp_path, share, taken):
     else:
         with pytest.raises(InputError, match="origin"):
             read_annotation(tmp_path / "labels.nrrd", volume.geometry)
+
+
+def test_libraries_print_nothing(tmp_path, capfd):
+    """What MetaIO prints about a header without a size."""
+    path = tmp_path / "bad.mha"
+    path.write_text(
+        "ObjectType = Image\nNDims = 3\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    )
+    with pytest.raises(InputError, match=r"bad\.mha cannot be read"):
+        read_volume([path])
+    sys.stderr.write("after it")
+    assert capfd.readouterr().err == "after it"
