@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from .geometry import TOLERANCE_VOXELS, Geometry, Triple, triple
+
+
+def nearest_voxel(positions: Any) -> Any:
+    """Numbers of the voxels that positions lie in, as floats; positions count in voxels.
+
+    The border between two voxels belongs to the second one, as where SimpleITK and VTK look up the
+    nearest voxel; a tolerance makes that independent of the last digits of origin and spacing.
+    """
+    return np.floor(positions + 0.5 + TOLERANCE_VOXELS)
 
 
 @dataclass(frozen=True)
@@ -48,10 +58,11 @@ class GridMap:
             return None
         across = self.matrix.copy()
         across[range(3), axes] = 0
-        # The drift sideways over the whole extent.
-        if (np.abs(across) @ (np.array(self.own) - 1)).max() > TOLERANCE_VOXELS:
-            return None
         steps = self.matrix[range(3), axes]
+        # The drift sideways over the whole extent, in the smaller of the two voxels.
+        drift = np.abs(across) @ (np.array(self.own) - 1)
+        if (drift > TOLERANCE_VOXELS * np.minimum(1, np.abs(steps))).any():
+            return None
         first, second, third = (bool(step < 0) for step in steps)
         return triple(axes.tolist()), (first, second, third)
 
@@ -77,9 +88,9 @@ class GridMap:
     def holders(self, points: np.ndarray) -> np.ndarray:
         """The other grid's voxels, int64 (n, 3), that points of this grid (k, j, i) lie in.
 
-        A point on the border of two voxels belongs to the later one whatever the rounding errors.
+        See `nearest_voxel` for points on the border of two.
         """
-        return np.floor(self.apply(points) + 0.5 + TOLERANCE_VOXELS).astype(np.int64)
+        return nearest_voxel(self.apply(points)).astype(np.int64)
 
     def inverse(self) -> GridMap:
         """The map in the other direction."""

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from .geometry import TOLERANCE_VOXELS, Geometry
-
-
-def nearest_voxel(positions: Any) -> Any:
-    """Numbers of the voxels that positions lie in, as floats; positions count in voxels.
-
-    The border between two voxels belongs to the second one, as where SimpleITK and VTK look up the
-    nearest voxel; a tolerance makes that independent of the last digits of origin and spacing.
-    """
-    return np.floor(positions + 0.5 + TOLERANCE_VOXELS)
+from .grid_map import GridMap, nearest_voxel
 
 
 @dataclass(frozen=True)
@@ -70,34 +61,19 @@ def parallel_axes(own: Geometry, other: Geometry) -> list[AxisMatch] | None:
     Returns:
         One match per own array axis (k, j, i); None if the axes are not parallel.
     """
-    # Other index = turn @ own index + shift, in (i, j, k).
-    theirs = np.reshape(other.directions, (3, 3)) * other.spacing
-    ours = np.reshape(own.directions, (3, 3)) * own.spacing
-    turn = np.linalg.solve(theirs, ours)
-    shift = np.linalg.solve(theirs, np.subtract(own.origin, other.origin))
+    grid = GridMap.between(own, other)
+    ordered = grid.order()
+    if ordered is None:
+        return None
     # Anchored in the middle of the own grid: far away (the corner of a scan of the whole body)
     # a small angle would have grown.
-    middle = (np.array(own.size) - 1) / 2
-    place = turn @ middle + shift
-    lengths = np.abs(turn) * (np.linalg.norm(theirs, axis=0)[:, None])
-    order = lengths.argmax(axis=0)
-    if sorted(order) != [0, 1, 2]:
-        return None
+    middle = (np.array(own.shape) - 1) / 2
+    place = grid.apply(middle)
     matches = []
-    for axis in (2, 1, 0):
-        along = int(order[axis])
-        step = float(turn[along, axis])
-        aslant = [a for a in range(3) if a != axis]
-        drift = sum(abs(turn[along, a]) * (own.size[a] - 1) for a in aslant)
-        if drift > TOLERANCE_VOXELS * min(1.0, abs(step)):
-            return None
-        positions = middle[axis] + (np.arange(other.size[along]) - place[along]) / step
-        matches.append(
-            AxisMatch(
-                2 - along,
-                nearest_voxel(positions).astype(np.int64),
-                float(place[along] - middle[axis] * step),
-                step,
-            )
-        )
+    for axis in range(3):
+        along = ordered[0].index(axis)
+        step = float(grid.matrix[along, axis])
+        positions = middle[axis] + (np.arange(other.shape[along]) - place[along]) / step
+        owners = nearest_voxel(positions).astype(np.int64)
+        matches.append(AxisMatch(along, owners, float(place[along] - middle[axis] * step), step))
     return matches

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..annotation.geometry import TOLERANCE_VOXELS
-from ..annotation.parallel_grids import nearest_voxel
+from ..annotation.grid_map import nearest_voxel
 
 SLAB = 1 << 20  # voxels of a lattice with other axes that are looked up at once
 
