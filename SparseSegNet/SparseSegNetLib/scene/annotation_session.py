@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..annotation.carry import carry, carry_slices
 from ..annotation.drawn import found_slices, solid_warning
+from ..annotation.grid_map import GridMap
 from ..annotation.labelled_count import count_labelled
 from ..annotation.slices import AXES, AnnotatedSlice, check_slices, clear_crossing
 from ..annotation.strokes import box_of, painted_slices
@@ -242,11 +244,32 @@ class AnnotationSession:
             return PaintChanges(True)
         planes = painted_slices(change.changed, change.offset, shown, self.slices)
         if planes is None:
+            planes = self._planesOfCoarserGrid(change)
+        if planes is None:
             return PaintChanges(True, warning=SOLID)
         known = {(s.axis, s.index) for s in self.slices}
         added = [s for s in planes if (s.axis, s.index) not in known]
         self.slices.update(dict.fromkeys(added, False))
         return PaintChanges(True, added=added)
+
+    def _planesOfCoarserGrid(self, change: Change) -> list[AnnotatedSlice] | None:
+        """The slices of a stroke in a segmentation whose voxels hold several of the volume's.
+
+        None if the segmentation has no such grid, or the stroke is no flat one there either.
+        """
+        own = self._watch.coarserGrid()
+        if own is None:
+            return None
+        changed = np.zeros(self.shape, np.uint8)
+        ends = zip(change.offset, change.changed.shape, strict=True)
+        changed[tuple(slice(start, start + n) for start, n in ends)] = change.changed
+        drawn = carry(changed, GridMap.between(self.grid, own), 0) > 0
+        box = box_of(drawn)
+        if box is None:
+            return None
+        k, j, i = (each.start for each in box)
+        planes = painted_slices(drawn[box], (k, j, i))
+        return carry_slices(planes, GridMap.between(own, self.grid)) if planes else None
 
     def _without_corrections(self, change: Change) -> Change | None:
         """The change without corrected voxels of a result; None when there are no others.

@@ -13,11 +13,15 @@ import slicer
 import vtk
 
 from ..annotation.geometry import Geometry
+from ..annotation.grid_map import GridMap
 from ..annotation.strokes import box_of
 from ..errors import InputError
+from .layers import layersOf
 from .node_reference import NodeReference
 from .segmentations import isBackground, mergedSegments, orderedSegments
 from .volumes import volumeGeometry
+
+COARSER = 1.5  # voxels of the volume along one of the segmentation's
 
 _watches: weakref.WeakSet[PaintObserver] = weakref.WeakSet()
 
@@ -156,6 +160,15 @@ class PaintObserver:
         self._followNode()
         ids = orderedSegments(self._segmentation)
         return mergedSegments(self._segmentation, ids, self._volume), ids
+
+    def coarserGrid(self) -> Geometry | None:
+        """The grid of the first layer that is coarser than the volume along an axis, or None."""
+        grid = volumeGeometry(self._volume)
+        for layer in layersOf(self._segmentation, self.ids, self._volume):
+            steps = GridMap.between(layer.geometry, grid)
+            if steps.order() is not None and np.abs(steps.matrix).max() > COARSER:
+                return layer.geometry
+        return None
 
     def _renumbered(self, labels: np.ndarray, ids: list[str]) -> np.ndarray:
         """Labels renumbered to the present segments.

@@ -264,3 +264,25 @@ def test_a_list_with_a_damaged_grid_is_named(drawn):
             listSlices(node, {K5: True}, volumeGeometry(volume))
     listSlices(node, None, volumeGeometry(volume))
     assert node.GetAttribute(ATTRIBUTE) is None
+
+
+def test_a_stroke_in_a_coarser_segmentation(makeVolume, makeSegmentation):
+    """Its voxels are four of the volume's slices thick: all four are annotated."""
+    coarse = makeVolume(np.zeros((3, 16, 20), np.int16), spacing=(1, 1, 4), name="coarse")
+    volume = makeVolume(np.zeros((12, 16, 20), np.int16), spacing=(1, 1, 1), name="fine")
+    # The first coarse slice holds the volume's slices 0 to 3.
+    x, y, z = coarse.GetOrigin()
+    volume.SetOrigin(x, y, z - 1.5)
+    node = makeSegmentation(coarse, {"A": np.zeros((3, 16, 20), bool)})
+    session = AnnotationSession(volume, node)
+    drawn = np.zeros((3, 16, 20), np.uint8)
+    drawn[1, 4:10, 5:12] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, "A", coarse)
+    changes = session.look()
+    assert not changes.warning
+    assert changes.added == [AnnotatedSlice("k", n) for n in (4, 5, 6, 7)]
+    found = annotationOf(node, volume, None)
+    assert (found.labels[4:8] == drawn[1]).all() and (found.labels[[3, 8]] == 255).all()
+    drawn[:, 10:15, 12:18] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, "A", coarse)
+    assert session.look().warning, "a 3D brush"
