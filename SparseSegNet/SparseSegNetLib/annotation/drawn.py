@@ -11,6 +11,7 @@ from ..errors import InputError
 from .carry import carry, carry_slices, count_outside
 from .composition import UNLABELLED, compose_labels
 from .cover import cover_slices, looks_solid
+from .drawn_messages import Source, outline_warning, solid_warning, strokes_message
 from .geometry import Geometry
 from .grid_map import GridMap
 from .line_drawing import (
@@ -62,23 +63,6 @@ class LabelArray:
     incomplete: list[AnnotatedSlice] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Source:
-    """An annotation's name and the instructions for messages about it.
-
-    Attributes:
-        name: Name of the segmentation or file.
-        segments: Names of the segments.
-        name_slices: Instruction for naming complete slices, in the interface that the user has.
-        mark_background: Instruction for saying what is background where strokes are drawn.
-    """
-
-    name: str
-    segments: Sequence[str]
-    name_slices: str
-    mark_background: str
-
-
 def is_background(name: str) -> bool:
     """Tells whether a segment of this name marks background."""
     return name.strip().lower() == BACKGROUND
@@ -102,21 +86,6 @@ def found_slices(
         covered.ravel()[corrected if corrected.dtype != bool else corrected.ravel()] = False
     slices = cover_slices(covered)
     return slices, looks_solid(slices)
-
-
-def solid_warning(name: str, count: int, remedy: str) -> str:
-    """Warning about segments whose cover looks solid.
-
-    Args:
-        name: Name of the segmentation.
-        count: Number of slices that cover the segments.
-        remedy: Instruction for naming slices, in the interface that the user has.
-    """
-    return (
-        f"the segments of '{name}' are solid: it takes {count} slices to cover them, several "
-        "side by side, and all of them count as completely annotated. If they were painted "
-        f"with a 3D brush, {remedy}."
-    )
 
 
 def label_array(
@@ -153,12 +122,13 @@ def label_array(
     codes = np.full(geometry.shape, UNLABELLED, np.uint16)
     found: dict[AnnotatedSlice, bool] = {}
     warnings: list[str] = []
-    strokes = oblique = False
+    oblique = False
+    strokes: list[bool] = []
     for drawing in drawings:
         grid = GridMap.between(drawing.geometry, geometry)
         own = _Own.of(drawing, grid, source, corrected, detect=stated is None)
         warnings += own.warnings
-        strokes |= own.strokes
+        strokes += own.strokes
         oblique |= grid.order() is None
         carried = carry(own.codes, grid, UNLABELLED)
         kept = (codes == UNLABELLED) | ((carried != UNLABELLED) & (carried > 0))
@@ -174,19 +144,27 @@ def label_array(
         labels[codes == 0] = 0
         listed = sorted(found) if found or not oblique else cover_slices(labels != UNLABELLED)
         incomplete = sorted(set(listed) - set(finished))
-        if strokes and not background.any():
-            if len(source.segments) > 1:
-                raise InputError(_strokes_message(source))
-            # One long structure of even width, such as the spinal cord, looks the same.
-            warnings.append(_strokes_message(source))
     else:
         own_background = background.copy()
         if corrected is not None:
             own_background &= ~corrected
         open_ = [s for s, marked in stated.items() if not marked]
         incomplete = slices_with_strokes(open_, drawn, own_background)
+        looked_at = [s for s in open_ if s not in incomplete]
+        lines = _Lines.of(drawn, looked_at, bool(own_background.any()), source)
+        warnings += lines.warnings
+        strokes = [lines.strokes]
+        if lines.incomplete:
+            incomplete = open_
         labels = compose_labels(drawn, [s for s in stated if s not in incomplete], background)
         listed = list(stated)
+        if not isinstance(slices, Mapping) and not listed:
+            listed = cover_slices(labels != UNLABELLED)
+    if strokes and all(strokes):
+        if len(source.segments) > 1:
+            raise InputError(strokes_message(source))
+        # One long structure of even width, such as the spinal cord, looks the same.
+        warnings.append(strokes_message(source))
     if incomplete:
         warnings.append(
             f"Background is drawn in {len(incomplete)} of {len(listed)} slices of "
@@ -204,6 +182,30 @@ def label_array(
 
 
 @dataclass
+class _Lines:
+    """Lines among what is drawn in slices.
+
+    Attributes:
+        strokes: True if all of it are strokes, and no background is drawn.
+        incomplete: True if all of it are strokes, and background is drawn as well.
+        warnings: Messages for the user, about outlines.
+    """
+
+    strokes: bool
+    incomplete: bool
+    warnings: list[str]
+
+    @classmethod
+    def of(
+        cls, drawn: np.ndarray, slices: Sequence[AnnotatedSlice], background: bool, source: Source
+    ) -> _Lines:
+        lines = count_lines(drawn, slices)
+        strokes = drawn_as_strokes(lines)
+        outlines = [outline_warning(source, n) for n in drawn_as_outlines(lines)]
+        return cls(strokes and not background, strokes and background, outlines)
+
+
+@dataclass
 class _Own:
     """Labels and slices on the grid that was drawn on.
 
@@ -211,13 +213,13 @@ class _Own:
         codes: uint16 (k, j, i), as in `Drawing.numbers`, but 0 for background of complete slices
             and 255 where nothing is known.
         slices: The detected slices, with True for complete ones.
-        strokes: True if what is drawn in slices without Background are strokes.
+        strokes: Whether strokes are drawn and no background; empty if that was not looked at.
         warnings: Messages for the user.
     """
 
     codes: np.ndarray
     slices: dict[AnnotatedSlice, bool]
-    strokes: bool
+    strokes: list[bool]
     warnings: list[str]
 
     @classmethod
@@ -239,15 +241,15 @@ class _Own:
         incomplete = set(slices_with_strokes(found, drawn, background))
         complete = [s for s in found if s not in incomplete]
         warnings = []
-        strokes = False
+        strokes = []
         if detect:
-            lines = count_lines(drawn, complete)
-            strokes = drawn_as_strokes(lines)
-            if strokes and background.any():
+            lines = _Lines.of(drawn, complete, bool(background.any()), source)
+            strokes = [lines.strokes]
+            if lines.incomplete:
                 incomplete, complete = set(found), []
             if solid and complete:
                 warnings.append(solid_warning(source.name, len(found), source.name_slices))
-            warnings += [_outline_warning(source, n) for n in drawn_as_outlines(lines)]
+            warnings += lines.warnings
         outside = _outside_warnings(drawing, drawn, found, grid, source)
         if detect:
             warnings += outside
@@ -317,18 +319,3 @@ def _outside_warnings(
             f"{lost} of {len(slices)} drawn slices of '{source.name}' lie outside the volume."
         )
     return warnings
-
-
-def _outline_warning(source: Source, number: int) -> str:
-    return (
-        f"'{source.segments[number - 1]}' is drawn as outlines: what they enclose counts as "
-        "background. Fill them, or only the outline is learnt."
-    )
-
-
-def _strokes_message(source: Source) -> str:
-    return (
-        f"what is drawn in '{source.name}' are strokes, not filled structures, and nothing says "
-        f"what is background. {source.mark_background}. If the slices are complete, "
-        f"{source.name_slices}."
-    )

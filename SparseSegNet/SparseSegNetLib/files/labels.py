@@ -12,7 +12,8 @@ import SimpleITK as sitk
 from ..annotation.carry import carry
 from ..annotation.composition import UNLABELLED, restrict_to_slices
 from ..annotation.cover import cover_slices
-from ..annotation.drawn import BACKGROUND_DRAWN, Drawing, Source, is_background, label_array
+from ..annotation.drawn import BACKGROUND_DRAWN, Drawing, is_background, label_array
+from ..annotation.drawn_messages import Source
 from ..annotation.geometry import Geometry
 from ..annotation.grid_map import GridMap
 from ..annotation.layers import Layer
@@ -191,10 +192,8 @@ def _drawn(
         name, [s.name for s in content.segments], NAME_SLICES, f"{background} {ONLY_DRAWN}"
     )
     found = label_array(content.drawings, geometry, reading.slices, source)
-    slices = found.slices
-    if reading.slices is not None and not reading.slices:
-        slices = cover_slices(found.labels != UNLABELLED)
-    return Annotation(found.labels, content.segments, slices, [*content.warnings, *found.warnings])
+    warnings = [*content.warnings, *found.warnings]
+    return Annotation(found.labels, content.segments, found.slices, warnings)
 
 
 def _label_grid(

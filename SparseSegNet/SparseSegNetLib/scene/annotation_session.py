@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..annotation.carry import carry, carry_slices
-from ..annotation.drawn import found_slices, solid_warning
+from ..annotation.drawn import found_slices
+from ..annotation.drawn_messages import solid_warning
 from ..annotation.grid_map import GridMap
 from ..annotation.labelled_count import count_labelled
 from ..annotation.slices import AXES, AnnotatedSlice, check_slices, clear_crossing

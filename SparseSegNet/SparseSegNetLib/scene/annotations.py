@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..annotation.composition import check_trainable
-from ..annotation.drawn import Source, label_array
+from ..annotation.drawn import label_array
+from ..annotation.drawn_messages import Source
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError

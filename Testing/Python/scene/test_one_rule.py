@@ -8,6 +8,7 @@ import vtk
 
 from SparseSegNetLib.annotation.overlap import painting_order
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
+from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.images import read_volume
 from SparseSegNetLib.files.labels import read_annotation
 from SparseSegNetLib.scene.annotation_session import AnnotationSession
@@ -114,3 +115,53 @@ def test_painting_order():
     assert painting_order(list("abcd"), sizes, {(0, 1): 9}) == [0, 1, 2, 3], "a part of it only"
     assert painting_order(list("abcd"), sizes, {(0, 3): 10}) == [0, 1, 2, 3], "equal: the later"
     assert painting_order(list("abcd"), sizes, {(0, 2): 10, (1, 2): 50}) == [1, 2, 0, 3]
+
+
+def strokes(background):
+    """Strokes of two segments, and of Background if wanted, in three slices of a volume."""
+    drawn = {name: np.zeros((12, 40, 44), bool) for name in ("A", "B", "Background")}
+    for k in (3, 6, 9):
+        drawn["A"][k, 10:12, 10:30] = True
+        drawn["B"][k, 16:18, 14:26] = True
+        drawn["Background"][k, 30:32, 4:40] = background
+    return drawn
+
+
+def strokesNode(makeVolume, makeSegmentation, background):
+    volume = makeVolume(np.zeros((12, 40, 44), np.int16), seed=3)
+    node = makeSegmentation(volume, strokes(background))
+    for name in strokes(background):
+        node.GetSegmentation().GetSegment(name).SetName(name)
+    return volume, node
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_strokes(makeVolume, makeSegmentation, listed):
+    """In the console, and with the slices that the panel lists while somebody paints."""
+    volume, node = strokesNode(makeVolume, makeSegmentation, True)
+    if listed:
+        assert set(AnnotationSession(volume, node).slices.values()) == {False}
+    found = annotationOf(node, volume, None)
+    assert [s.index for s in found.slices] == [3, 6, 9]
+    drawn = strokes(True)
+    wanted = np.where(drawn["A"], 1, np.where(drawn["B"], 2, np.where(drawn["Background"], 0, 255)))
+    assert (found.labels == wanted).all() and "only what is drawn" in found.warnings[0]
+    # A slice that was named is complete.
+    named = annotationOf(node, volume, [AnnotatedSlice("k", 3)])
+    assert (named.labels[3] != 255).all()
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_strokes_without_background(makeVolume, makeSegmentation, listed):
+    volume, node = strokesNode(makeVolume, makeSegmentation, False)
+    session = AnnotationSession(volume, node) if listed else None
+    with pytest.raises(InputError, match="strokes, not filled structures"):
+        annotationOf(node, volume, None)
+    found = annotationOf(node, volume, [])
+    drawn = strokes(False)
+    wanted = np.where(drawn["A"], 1, np.where(drawn["B"], 2, 255))
+    assert (found.labels == wanted).all() and [s.index for s in found.slices] == [3, 6, 9]
+    if session is not None:
+        for item in list(session.slices):
+            session.mark(item)
+        assert (annotationOf(node, volume, None).labels[[3, 6, 9]] != 255).all()

@@ -8,9 +8,9 @@ from SparseSegNetLib.annotation.drawn import (
     BACKGROUND_DRAWN,
     NO_SEGMENT,
     Drawing,
-    Source,
     label_array,
 )
+from SparseSegNetLib.annotation.drawn_messages import Source
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.grid_map import GridMap
 from SparseSegNetLib.annotation.layers import Layer, merge_layers, overlaps_of
