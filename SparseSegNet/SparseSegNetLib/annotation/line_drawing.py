@@ -1,7 +1,8 @@
 """Recognises strokes and outlines among what is drawn in a slice.
 
 A stroke has the width of the brush along its whole length; the cross-section of a structure
-rarely has one width.
+rarely has one width. In the labels of our 20 development volumes, in slices of all axes, at most half
+of the voxels look like strokes, but for the spinal cord along its length (all of them).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from .slices import AnnotatedSlice, array_axis
 
-LONG = 4.0  # length of a stroke, in its widths
+LONG = 3.0  # least length of a stroke, in its widths
 STEADY = 0.35  # spread of a stroke's width, as a share of it; one voxel at least
 MOSTLY, EACH = 0.8, 0.5  # share of all drawn voxels, and of each segment's
 FEWEST = 12  # voxels from which a segment is judged

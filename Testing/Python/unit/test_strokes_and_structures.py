@@ -91,6 +91,15 @@ class TestStrokes:
         found = read_annotation(path, GRID, Reading(slices=[AnnotatedSlice("k", 3)]))
         assert (found.labels[3] == array[3]).all() and (found.labels[4] == 255).all()
 
+    def test_short_ones(self, tmp_path):
+        """Three times as long as the brush is wide."""
+        array = np.zeros(SHAPE, np.uint8)
+        for k in SLICES:
+            array[k, 10:13, 10:19] = 1
+            array[k, 20:29, 30:33] = 2
+        with pytest.raises(InputError, match="strokes, not filled"):
+            read_annotation(named(tmp_path / "s.seg.nrrd", array, "A", "B"), GRID)
+
     def test_one_long_structure_may_be_complete(self, tmp_path):
         array = np.where(strokes() == 1, 1, 0).astype(np.uint8)
         found = read_annotation(named(tmp_path / "s.seg.nrrd", array, "A"), GRID)
