@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import InputError
 from ..files.writing import check_output, check_writable, values_note, write_labels
 from ..runfolder.exit_codes import DONE
@@ -21,7 +23,7 @@ def export(options: argparse.Namespace) -> int:
             f"the run {folder.path} has no result yet: "
             f"'sparsesegnet resume \"{folder.path}\"' goes on from its last checkpoint."
         )
-    write(folder, options.output)
+    write(folder, options.output, folder.read_result())
     say(f"{options.output} written.")
     return DONE
 
@@ -40,14 +42,18 @@ def prepare(folder: RunFolder, output: Path) -> None:
         say(f"note: {text}")
 
 
-def write(folder: RunFolder, output: Path) -> None:
+def write(folder: RunFolder, output: Path, labels: np.ndarray) -> None:
     """Writes a run's result to a file.
 
+    Args:
+        folder: The run folder.
+        output: The file.
+        labels: uint8 (k, j, i), the dense labels.
+
     Raises:
-        InputError: There is no result, or it is damaged.
         OSError: It cannot be written.
     """
     source = folder.description["source"]
     like = Path(source) if source and Path(source).is_file() else None
-    write_labels(output, folder.read_result(), folder.geometry(), folder.segments, like)
+    write_labels(output, labels, folder.geometry(), folder.segments, like)
     folder.remember_written(output)

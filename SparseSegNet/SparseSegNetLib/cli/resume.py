@@ -38,7 +38,7 @@ def resume(options: argparse.Namespace) -> int:
     for note in folder.notes:
         say(f"note: {note}")
     _check_replaceable(options, folder, output)  # a file may have appeared meanwhile
-    write(folder, output)
+    write(folder, output, run.result())
     say(f"{output} written after {run.summary['seconds']:.0f} s, {run.summary['step']} steps.")
     return DONE
 
