@@ -16,6 +16,7 @@ from .slices import AnnotatedSlice, array_axis
 LONG = 3.0  # least length of a stroke, in its widths
 STEADY = 0.35  # spread of a stroke's width, as a share of it; one voxel at least
 MOSTLY, EACH = 0.8, 0.5  # share of all drawn voxels, and of each segment's
+FILLED = 0.5  # share of a slice; where more is drawn these are no strokes
 FEWEST = 12  # voxels from which a segment is judged
 
 
@@ -35,9 +36,11 @@ def count_lines(
     totals: dict[int, np.ndarray] = {}
     for item in slices:
         plane = drawn[item.selector()]
+        filled = np.count_nonzero(plane) > FILLED * plane.size
         for number in np.unique(plane[plane > 0]).tolist():
             counts = totals.setdefault(number, np.zeros(3, np.int64))
-            counts += _lines(plane == number)
+            mask = plane == number
+            counts += (np.count_nonzero(mask), 0, 0) if filled else _lines(mask)
     return {
         number: (int(counts[0]), int(counts[1]), int(counts[2]))
         for number, counts in sorted(totals.items())
@@ -96,9 +99,11 @@ def _lines(mask: np.ndarray) -> Sequence[int]:
         region = np.pad(regions[place] == n, 1)
         area = int(np.count_nonzero(region))
         total += area
-        depth = ndimage.distance_transform_edt(region)
-        ridge = region & (depth >= ndimage.maximum_filter(depth, 3))
-        low, width, high = np.quantile(2 * depth[ridge] - 1, (0.1, 0.5, 0.9))
+        # Twice as fine: there the depth in the middle is the width, for odd and even widths alike.
+        fine = region.repeat(2, 0).repeat(2, 1)
+        depth = ndimage.distance_transform_edt(fine)
+        ridge = fine & (depth >= ndimage.maximum_filter(depth, 3))
+        low, width, high = np.quantile(depth[ridge], (0.1, 0.5, 0.9))
         if area < LONG * width**2 or high - low > max(1.0, STEADY * width):
             continue
         hole = np.count_nonzero(ndimage.binary_fill_holes(region)) - area
