@@ -54,13 +54,11 @@ class LabelArray:
         labels: uint8 (k, j, i), 0 background, 1..K segments, 255 unlabelled.
         slices: The annotated slices, given or detected.
         warnings: Messages for the user.
-        incomplete: Those of the slices in which only what is drawn is labelled.
     """
 
     labels: np.ndarray
     slices: list[AnnotatedSlice]
     warnings: list[str] = field(default_factory=list)
-    incomplete: list[AnnotatedSlice] = field(default_factory=list)
 
 
 def is_background(name: str) -> bool:
@@ -178,7 +176,7 @@ def label_array(
             f"nothing is drawn of {', '.join(repr(n) for n in empty)} within the volume: "
             f"{'it stays' if len(empty) == 1 else 'they stay'} empty in the result."
         )
-    return LabelArray(labels, listed, warnings, incomplete)
+    return LabelArray(labels, listed, warnings)
 
 
 @dataclass
@@ -233,11 +231,16 @@ class _Own:
     ) -> _Own:
         drawn = drawing.segments()
         background = drawing.numbers == BACKGROUND_DRAWN
-        excluded = None
-        if corrected is not None and corrected.any():
-            excluded = carry(corrected.astype(np.uint8), grid.inverse(), 0) > 0
-            background &= ~excluded
-        found, solid = found_slices(drawn, excluded)
+        found: list[AnnotatedSlice] = []
+        solid = False
+        # Where slices are listed and voxels are copied, no vote needs the background of slices:
+        # then each stroke in the panel is spared the search.
+        if detect or grid.whole() is None:
+            excluded = None
+            if corrected is not None and corrected.any():
+                excluded = carry(corrected.astype(np.uint8), grid.inverse(), 0) > 0
+                background &= ~excluded
+            found, solid = found_slices(drawn, excluded)
         incomplete = set(slices_with_strokes(found, drawn, background))
         complete = [s for s in found if s not in incomplete]
         warnings = []
@@ -291,9 +294,8 @@ def _outside_warnings(
     source: Source,
 ) -> list[str]:
     """Messages about drawn voxels and slices that do not reach the other grid."""
-    whole = grid.whole()
-    ahead = whole is not None and whole.axes == (0, 1, 2) and not any(whole.flips)
-    if ahead and whole is not None and whole.start == (0, 0, 0) and grid.own == grid.other:
+    place = grid.whole()
+    if place is not None and place.lies_within(grid.own, grid.other):
         return []
     total = int(np.count_nonzero(drawn))
     outside = count_outside(drawn > 0, grid)

@@ -117,6 +117,13 @@ class Placement:
         view = array.transpose(self.axes)
         return view[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
 
+    def lies_within(self, own: Sequence[int], shape: Sequence[int]) -> bool:
+        """Tells whether an array of the shape `own` lies wholly within a grid of another shape."""
+        return all(
+            lo >= 0 and lo + own[axis] <= n
+            for lo, axis, n in zip(self.start, self.axes, shape, strict=True)
+        )
+
     def overlap(
         self, array: np.ndarray, shape: Sequence[int]
     ) -> tuple[np.ndarray, tuple[slice, slice, slice]] | None:

@@ -114,8 +114,10 @@ def merge_layers(
     merged = []
     for group in groups:
         grid = _union(group)
-        if geometry is not None and _within(grid, geometry):
-            grid = geometry
+        if geometry is not None:
+            place = GridMap.between(grid, geometry).whole()
+            if place is not None and place.lies_within(grid.shape, geometry.shape):
+                grid = geometry
         merged.append(_merge(group, order, grid))
     return merged
 
@@ -133,14 +135,6 @@ def _merge(layers: list[Layer], order: Sequence[int], grid: Geometry) -> Merged:
     for n, value, values, where in sorted(parts, key=lambda part: rank[part[0]]):
         np.copyto(numbers[where], numbers.dtype.type(n + 1), where=values == value)
     return Merged(numbers, grid)
-
-
-def _within(own: Geometry, grid: Geometry) -> bool:
-    place = GridMap.between(own, grid).whole()
-    if place is None:
-        return False
-    ends = [lo + own.shape[axis] for lo, axis in zip(place.start, place.axes, strict=True)]
-    return min(place.start) >= 0 and all(end <= n for end, n in zip(ends, grid.shape, strict=True))
 
 
 def _union(layers: list[Layer]) -> Geometry:

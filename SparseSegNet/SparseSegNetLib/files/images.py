@@ -19,7 +19,7 @@ from .dicom import read_dicom_file, read_dicom_folder
 from .dicom_headers import is_dicom
 from .headers import check_header
 from .nifti import is_newer
-from .nifti_grid import any_angles, is_nifti, shear, true_grid, without_warnings
+from .nifti_grid import any_angles, is_nifti, shear, true_grid
 from .other_formats import folder_fault, remedy, without_geometry
 from .quiet import quiet_libraries
 from .tiff_stacks import is_tiff, read_stack
@@ -124,14 +124,13 @@ def _read(path: Path, what: str, notes: list[str], series: str | None, labels: b
             "for example in Python: import nibabel; "
             f"nibabel.save(nibabel.Nifti1Image.from_image(nibabel.load('{path}')), 'image.nii.gz')"
         )
-    with without_warnings():
-        try:
-            return sitk.ReadImage(str(path))
-        except RuntimeError as error:
-            if "orthonormal" not in str(error):
-                raise
-        with any_angles():
-            return sitk.ReadImage(str(path))
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        if "orthonormal" not in str(error):
+            raise
+    with any_angles():
+        return sitk.ReadImage(str(path))
 
 
 def _refuse_other_objects(image: sitk.Image, path: Path, what: str) -> None:
@@ -159,8 +158,14 @@ def by_index_note(path: Path | str, difference: str) -> str:
     )
 
 
+def segment_numbers(image: sitk.Image) -> list[int]:
+    """The numbers of the segments in Slicer's header; other programs leave gaps between them."""
+    found = (re.fullmatch(r"Segment([0-9]{1,6})_(ID|Name)", k) for k in image.GetMetaDataKeys())
+    return sorted({int(match[1]) for match in found if match})
+
+
 def _refuse_segmentation(image: sitk.Image, path: Path) -> None:
-    if any(re.fullmatch(r"Segment\d+_(ID|Name)", key) for key in image.GetMetaDataKeys()):
+    if segment_numbers(image):
         raise InputError(
             f"{path} is a segmentation, but stands among the images: the images come first, the "
             "one label file or segmentation comes last."

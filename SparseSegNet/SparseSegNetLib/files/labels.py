@@ -204,10 +204,7 @@ def _label_grid(
     if own.difference(geometry) is None:
         return geometry
     place = GridMap.between(own, geometry).whole()
-    inside = place is not None and all(
-        lo >= 0 and lo + own.shape[axis] <= n
-        for lo, axis, n in zip(place.start, place.axes, geometry.shape, strict=True)
-    )
+    inside = place is not None and place.lies_within(own.shape, geometry.shape)
     if inside and own.size != geometry.size and sorted(own.size) != sorted(geometry.size):
         # At the corner it may as well be an image of another size whose position was dropped.
         inside = place is not None and place.start != (0, 0, 0)

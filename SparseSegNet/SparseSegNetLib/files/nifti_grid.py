@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..annotation.geometry import Geometry
 from .nifti import PAIR, SUFFIXES, grid_of, read_header
@@ -19,17 +18,6 @@ PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"  # read by ITK's reader
 def is_nifti(path: Path) -> bool:
     """Tells by its name whether a file is a NIfTI file, or one half of a pair."""
     return path.name.lower().endswith((*SUFFIXES, *PAIR))
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Context manager in which ITK does not write to the terminal what is told in other words."""
-    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
 
 
 @contextmanager

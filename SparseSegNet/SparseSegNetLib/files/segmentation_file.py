@@ -22,7 +22,7 @@ from ..annotation.layers import Layer, merge_layers, overlaps_of
 from ..annotation.overlap import overlap_note, painting_order
 from ..annotation.segments import Segment, usable_color
 from ..errors import InputError
-from .images import geometry_of
+from .images import geometry_of, segment_numbers
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Content:
 
 def is_segmentation(image: sitk.Image) -> bool:
     """Tells whether an image has Slicer's segment names in its header."""
-    return bool(_numbers(image))
+    return bool(segment_numbers(image))
 
 
 def read_segments(path: Path, image: sitk.Image) -> Content:
@@ -180,7 +180,7 @@ def _whole(path: Path, name: str, field: str, text: str, least: int) -> int:
 def _headers(path: Path, image: sitk.Image) -> list[dict]:
     """The header entries of each segment: id, name, color, value, layer and tags."""
     heads: list[dict] = []
-    for number in _numbers(image):
+    for number in segment_numbers(image):
         key = f"Segment{number}_"
 
         def entry(name: str, default: str, key: str = key) -> str:
@@ -205,9 +205,3 @@ def _headers(path: Path, image: sitk.Image) -> list[dict]:
             }
         )
     return heads
-
-
-def _numbers(image: sitk.Image) -> list[int]:
-    """The numbers of the segments in the header; other programs leave gaps between them."""
-    found = (re.fullmatch(r"Segment([0-9]{1,6})_(ID|Name)", k) for k in image.GetMetaDataKeys())
-    return sorted({int(match[1]) for match in found if match})

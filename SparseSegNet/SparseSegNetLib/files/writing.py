@@ -19,7 +19,8 @@ from ..errors import InputError
 from ..runfolder.atomic import atomic_path
 from . import nifti
 from .images import cause_of, geometry_of, read_file
-from .nifti_grid import shear, without_warnings
+from .nifti_grid import shear
+from .quiet import quiet_libraries
 from .segmentation_file import metadata
 
 SEGMENTATION = ".seg.nrrd"
@@ -211,7 +212,7 @@ def _write(path: Path, values: np.ndarray, geometry: Geometry, head: dict[str, s
     image.SetDirection(directions)
     for key, value in head.items():
         image.SetMetaData(key, value)
-    with without_warnings():  # of axes at other angles, which are copied afterwards
+    with quiet_libraries():  # of axes at other angles, which are copied afterwards
         sitk.WriteImage(image, str(path), True)
 
 

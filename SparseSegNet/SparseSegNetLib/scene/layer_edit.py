@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import slicer.util
 import vtk
-from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+from vtk.util.numpy_support import numpy_to_vtk
 
 from ..annotation.geometry import TOLERANCE_VOXELS
 from ..annotation.strokes import box_of
 from ..errors import InputError
+from .layers import isEmptyLayer, layerArray
 from .voxel_lookup import boxOf, lookUp
 
 MOST_VOXELS = 1 << 30  # of a layer that is made finer
@@ -72,14 +73,12 @@ class Lattice:
 
 def latticeOf(layer) -> Lattice | None:
     """The labels of a layer (vtkOrientedImageData), not copied; None if it is empty."""
-    if layer is None or layer.IsEmpty() or layer.GetPointData().GetScalars() is None:
+    if layer is None or isEmptyLayer(layer):
         return None
     matrix = vtk.vtkMatrix4x4()
     layer.GetImageToWorldMatrix(matrix)
     extent = np.array(layer.GetExtent()).reshape(3, 2)
-    shape = (extent[:, 1] - extent[:, 0] + 1)[::-1]
-    values = vtk_to_numpy(layer.GetPointData().GetScalars()).reshape(shape)
-    return Lattice(values, extent[:, 0], slicer.util.arrayFromVTKMatrix(matrix))
+    return Lattice(layerArray(layer), extent[:, 0], slicer.util.arrayFromVTKMatrix(matrix))
 
 
 def imageOf(lattice: Lattice):

@@ -37,7 +37,7 @@ def layersOf(segmentation, ids: Sequence[str], volumeNode) -> list[Layer]:
         segment = segmentation.GetSegment(segmentId)
         layer, value = segment.GetRepresentation(name), segment.GetLabelValue()
         numbers = found.setdefault(layer, {})
-        if value in numbers and not _isEmpty(layer):
+        if value in numbers and not isEmptyLayer(layer):
             raise InputError(
                 f"the segments '{segmentation.GetSegment(ids[numbers[value] - 1]).GetName()}' and "
                 f"'{segment.GetName()}' share the label value {value} in one layer, so they cannot "
@@ -45,9 +45,9 @@ def layersOf(segmentation, ids: Sequence[str], volumeNode) -> list[Layer]:
             )
         numbers[value] = number
     return [
-        Layer(_array(layer), layerGeometry(layer), numbers)
+        Layer(layerArray(layer), layerGeometry(layer), numbers)
         for layer, numbers in found.items()
-        if not _isEmpty(layer)
+        if not isEmptyLayer(layer)
     ]
 
 
@@ -55,7 +55,7 @@ def onGrid(segmentation, ids: Sequence[str], volumeNode) -> bool:
     """True if the segments are not all empty and all their layers lie on the volume's grid."""
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     layers = {segmentation.GetSegment(i).GetRepresentation(name) for i in ids} - {None}
-    drawn = [layerGeometry(layer) for layer in layers if not _isEmpty(layer)]
+    drawn = [layerGeometry(layer) for layer in layers if not isEmptyLayer(layer)]
     grid = volumeGeometry(volumeNode)
     return bool(drawn) and all(GridMap.between(own, grid).whole() is not None for own in drawn)
 
@@ -76,12 +76,14 @@ def layerGeometry(layer) -> Geometry:
     return Geometry((i, j, k), (x, y, z), (a, b, c), tuple(map(float, directions.ravel())))
 
 
-def _array(layer) -> np.ndarray:
+def layerArray(layer) -> np.ndarray:
+    """The labels of a vtkOrientedImageData that is not empty, (k, j, i), not copied."""
     i, j, k = layer.GetDimensions()
     return vtk_to_numpy(layer.GetPointData().GetScalars()).reshape(k, j, i)
 
 
-def _isEmpty(layer) -> bool:
+def isEmptyLayer(layer) -> bool:
+    """True if a vtkOrientedImageData holds no voxels."""
     return layer.GetPointData().GetScalars() is None or layer.IsEmpty()
 
 
