@@ -40,7 +40,7 @@ from SparseSegNetLib.engine.stacking.stack import Stack
 from SparseSegNetLib.engine.stacking.stacker import Stacker
 from SparseSegNetLib.engine.training.report import by_time
 from SparseSegNetLib.engine.training.trainer import Trainer
-from SparseSegNetLib.runfolder.folder import RunInput
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 STRONG = Strength(
     rotation=25, scale=0.2, elastic=5.5, contrast=0.25, brightness=0.2, noise=0.15, gamma=0.3

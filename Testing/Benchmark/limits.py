@@ -25,8 +25,9 @@ from SparseSegNetLib.engine.plan import Fingerprint
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.training.report import by_time
 from SparseSegNetLib.engine.training.trainer import Trainer
-from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
+from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 USABLE = 0.8  # of the final IoU
 

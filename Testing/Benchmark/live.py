@@ -23,8 +23,9 @@ from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.client.engine_run import EngineRun
-from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
+from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 TICK = 0.02  # seconds between polls, as a timer in Slicer makes them
 

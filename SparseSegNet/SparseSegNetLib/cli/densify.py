@@ -19,7 +19,8 @@ from ..files.other_formats import without_geometry
 from ..files.writing import check_output, check_writable, link_target, values_note, write_labels
 from ..runfolder.atomic import atomic_path, write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
-from ..runfolder.folder import RunFolder, RunInput, annotated_share
+from ..runfolder.folder import RunFolder, annotated_share
+from ..runfolder.run_input import RunInput
 from .progress import follow, say, say_cancelled
 from .training_options import training_options
 

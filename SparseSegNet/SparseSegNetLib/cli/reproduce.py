@@ -22,8 +22,9 @@ from ..errors import InputError
 from ..runfolder import forms
 from ..runfolder.atomic import atomic_path, write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
-from ..runfolder.folder import RunFolder, RunInput
+from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
+from ..runfolder.run_input import RunInput
 from ..units import clock
 from .progress import follow, say
 from .reproduce_cases import Case, folds, read_cases, setups, untouched

@@ -1,10 +1,11 @@
 """The run folder: inputs, checkpoints and results of a training, as plain files.
 
-    run.json            schema, name, created, segments, options, versions, inputs, plan,
+    run.json            schema, task, name, created, segments, options, versions, inputs, plan,
                         files that the command line reads and writes
     lock                which process works on it
     inputs/<n>/         image.npy (c, k, j, i), geometry.json, labels.npy uint8 (k, j, i),
                         slices.json: the annotated ones; the last two may change while it trains
+    inputs/model.safetensors   the model that is applied, or that the training starts from
     checkpoint/         model.safetensors: the best weights so far; state.safetensors and
                         state-previous.safetensors: all that training needs to resume
     metrics.jsonl       one JSON object per report
@@ -21,8 +22,8 @@ before it is used, and links are refused.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,30 +39,20 @@ from .atomic import sweep, write_array, write_json
 from .links import refuse_link, refuse_links
 from .options import Options
 from .outputs import Outputs
-from .schema import REMEDY, SCHEMA, check_run, read_geometry, read_run, read_slices, slices_inside
+from .run_input import RunInput
+from .schema import (
+    REMEDY,
+    SCHEMA,
+    TASKS,
+    check_run,
+    read_geometry,
+    read_run,
+    read_slices,
+    slices_inside,
+)
 
 SUBFOLDERS = ("checkpoint", "preview", "result")
-
-
-@dataclass
-class RunInput:
-    """One annotated volume; one without labelled voxels is not trained on, only predicted.
-
-    Attributes:
-        image: (c, k, j, i), any real dtype.
-        labels: uint8 (k, j, i), 255 = unlabelled.
-        geometry: The voxel grid.
-        slices: The annotated slices, as far as known.
-        channels: The name of each channel.
-        predict: The slices wanted as result; None for the whole volume.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    geometry: Geometry
-    slices: list[AnnotatedSlice] = field(default_factory=list)
-    channels: list[str] = field(default_factory=list)
-    predict: list[AnnotatedSlice] | None = None
+MODEL_NAME = "model.safetensors"
 
 
 class RunFolder(Outputs):
@@ -90,6 +81,8 @@ class RunFolder(Outputs):
         output: Path | str | None = None,
         source: Path | str | None = None,
         named_slices: bool = False,
+        task: str = "densify",
+        model: Path | str | None = None,
     ) -> RunFolder:
         """Makes a new run folder.
 
@@ -103,6 +96,8 @@ class RunFolder(Outputs):
             source: The file of the image.
             named_slices: The user named the annotated slices, so that they are not detected
                 again when the run is resumed.
+            task: A name of TASKS.
+            model: The model file to apply, or to start the training from; it is copied.
 
         Raises:
             InputError: The folder is in use or cannot be written, or a value is not of the form
@@ -128,12 +123,15 @@ class RunFolder(Outputs):
                 write_array(folder / "labels.npy", np.ascontiguousarray(item.labels))
                 write_json(folder / "geometry.json", item.geometry.to_json())
                 _write_slices(folder, item.slices)
+            if model is not None:
+                shutil.copyfile(model, path / "inputs" / MODEL_NAME)
             for sub in SUBFOLDERS:
                 (path / sub).mkdir()
             run = cls(
                 path,
                 {
                     "schema": SCHEMA,
+                    "task": task,
                     "name": name or path.name,
                     "created": datetime.now(UTC).isoformat(timespec="seconds"),
                     "segments": [s.to_json() for s in segments],
@@ -141,7 +139,9 @@ class RunFolder(Outputs):
                     "versions": {},
                     "inputs": [
                         {
+                            "name": item.name,
                             "channels": list(item.channels),
+                            "classes": None if item.classes is None else list(item.classes),
                             "predict": None
                             if item.predict is None
                             else [s.to_json() for s in item.predict],
@@ -207,9 +207,20 @@ class RunFolder(Outputs):
         return len(self.description["inputs"])
 
     @property
+    def task(self) -> str:
+        """Name of what the run does, one of TASKS."""
+        return self.description.get("task", TASKS[0])
+
+    @property
     def model_path(self) -> Path:
-        """File of the best weights so far."""
-        return self.path / "checkpoint" / "model.safetensors"
+        """File of the model as it is learnt."""
+        return self.path / "checkpoint" / MODEL_NAME
+
+    @property
+    def given_model(self) -> Path | None:
+        """File of the model to apply or to start from; None if there is none."""
+        path = self.path / "inputs" / MODEL_NAME
+        return path if path.is_file() else None
 
     @property
     def state_paths(self) -> tuple[Path, Path]:
@@ -256,6 +267,8 @@ class RunFolder(Outputs):
             self.read_slices(number),
             list(about["channels"]),
             None if wanted is None else slices_inside(self.path / "run.json", wanted, shape),
+            about.get("name") or f"input {number}",
+            None if about.get("classes") is None else tuple(about["classes"]),
         )
 
     def read_labels(self, number: int = 1) -> np.ndarray:

@@ -10,6 +10,7 @@ from ..errors import InputError
 from .presets import Preset, preset
 
 SHORTEST_BUDGET = 5.0
+MODALITIES = ("auto", "ct", "other")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Options:
         hold_out: Hold out some annotated slices from training as validation slices.
         largest_component: Keep of each segment only its largest connected component, and the
             components that touch annotation.
+        modality: How the intensities of several volumes compare: 'ct' for Hounsfield units, 'other'
+            where each volume has its own scale, 'auto' to tell by the values.
+        match_histograms: Match the histogram of each volume to that of the training set, percentile
+            by percentile (Nyul 2000; for MR of several scanners).
 
     Raises:
         InputError: A value is out of range or does not fit the network.
@@ -51,6 +56,8 @@ class Options:
     resample: tuple[float, float, float] | None = None
     hold_out: bool = True
     largest_component: bool = False
+    modality: str = "auto"
+    match_histograms: bool = False
 
     def __post_init__(self):
         chosen = preset(self.network)
@@ -63,6 +70,10 @@ class Options:
         if self.max_steps < 0:
             raise InputError(f"the number of steps is {self.max_steps}: it cannot be negative.")
         self._check_network(chosen)
+        if self.modality not in MODALITIES:
+            raise InputError(
+                f"the modality is '{self.modality}': choose one of {', '.join(MODALITIES)}."
+            )
         if self.resample is not None and (
             len(self.resample) != 3 or not all(math.isfinite(mm) and mm > 0 for mm in self.resample)
         ):

@@ -19,6 +19,7 @@ from .forms import (
     Form,
     ValidationError,
     anything,
+    choice,
     flag,
     mapping,
     number,
@@ -35,6 +36,8 @@ from .options import Options
 
 SCHEMA = 2
 MOST_INPUTS = 10_000
+# One volume from its annotated slices; a model from several annotated volumes; a model applied.
+TASKS = ("densify", "train", "segment")
 SLICES = rows(of_type(AnnotatedSlice))
 RUN_1 = record(
     {
@@ -46,12 +49,20 @@ RUN_1 = record(
         "versions": mapping(text()),
         "plan": optional(mapping(anything())),
         "inputs": rows(
-            record({"channels": rows(text())}, {"predict": optional(SLICES), "slices": SLICES}),
+            record(
+                {"channels": rows(text())},
+                {
+                    "predict": optional(SLICES),
+                    "slices": SLICES,
+                    "name": text(),
+                    "classes": optional(rows(whole(1, MAX_SEGMENTS))),
+                },
+            ),
             1,
             MOST_INPUTS,
         ),
     },
-    {"named_slices": flag()},
+    {"named_slices": flag(), "task": choice(*TASKS)},
 )
 RUN = record({"schema": whole(1), "output": optional(text()), "source": optional(text())})
 WRITTEN = record({"output": text(), "sha256": text()})

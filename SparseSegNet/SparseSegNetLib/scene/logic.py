@@ -13,8 +13,9 @@ from ..annotation.slices import AnnotatedSlice, parse_slices
 from ..client.engine_run import ENDING, EngineRun
 from ..errors import InputError
 from ..runfolder.changes import Changes
-from ..runfolder.folder import RunFolder, RunInput
+from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
+from ..runfolder.run_input import RunInput
 from .annotations import annotationOf
 from .scene_run import SceneRun
 from .volumes import volumeArray, volumeGeometry

@@ -16,10 +16,11 @@ from SparseSegNetLib.client.popen_transport import PopenTransport
 from SparseSegNetLib.engine.interaction.commands import Commands
 from SparseSegNetLib.errors import EngineError, InputError
 from SparseSegNetLib.runfolder.atomic import write_json
-from SparseSegNetLib.runfolder.folder import SCHEMA, RunFolder, RunInput
+from SparseSegNetLib.runfolder.folder import SCHEMA, RunFolder
 from SparseSegNetLib.runfolder.messages import ProtocolError, check_message
 from SparseSegNetLib.runfolder.options import Options
 from SparseSegNetLib.runfolder.protocol import LineBuffer, decode, encode
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 GRID = Geometry((4, 3, 2), (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
 SEGMENTS = [Segment("a", "Größe", (1, 0, 0), 1, {"t": "v"})]

@@ -21,7 +21,7 @@ from SparseSegNetLib.engine.training.held_out import hold_out_fold
 from SparseSegNetLib.engine.training.report import by_steps
 from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.engine.training.training_state import restore, state_of
-from SparseSegNetLib.runfolder.folder import RunInput
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 SHAPE = (20, 22, 24)
 

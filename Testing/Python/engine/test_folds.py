@@ -22,7 +22,7 @@ from SparseSegNetLib.engine.training import validation
 from SparseSegNetLib.engine.training.held_out import hold_out, hold_out_fold
 from SparseSegNetLib.engine.training.report import by_steps
 from SparseSegNetLib.engine.training.trainer import Trainer
-from SparseSegNetLib.runfolder.folder import RunInput
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 SHAPE = (30, 36, 40)
 

@@ -17,7 +17,7 @@ from SparseSegNetLib.engine.stacking.folds import labels_of, make_folds
 from SparseSegNetLib.engine.stacking.in_slice import in_slice_weights, with_propagated
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
 from SparseSegNetLib.engine.stacking.stacker import Stacker
-from SparseSegNetLib.runfolder.folder import RunInput
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 SHAPE = (22, 26, 30)
 MIDDLE = [AnnotatedSlice("k", 11), AnnotatedSlice("j", 13), AnnotatedSlice("i", 15)]

@@ -22,8 +22,8 @@ from SparseSegNetLib.engine.planning.recipes import RECIPES, published_plan
 from SparseSegNetLib.engine.prediction.inference import Predictor, within
 from SparseSegNetLib.engine.training.report import by_steps
 from SparseSegNetLib.engine.training.trainer import Trainer
-from SparseSegNetLib.runfolder.folder import RunInput
 from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 # What makes each network small and quick enough for two cores; the rest is as published, but
 # for V-Net's learning rate, which is made for 30,000 iterations.

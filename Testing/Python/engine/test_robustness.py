@@ -22,8 +22,9 @@ from SparseSegNetLib.engine.planning import auto_plan
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.prediction.inference import Predictor
 from SparseSegNetLib.errors import EngineError
-from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
+from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 SHAPE = (22, 26, 28)
 pytestmark = pytest.mark.usefixtures("small_training")

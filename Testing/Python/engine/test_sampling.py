@@ -19,7 +19,7 @@ from SparseSegNetLib.engine.data.preprocessing import (
 )
 from SparseSegNetLib.engine.data.sampling import Sampler
 from SparseSegNetLib.engine.plan import Plan
-from SparseSegNetLib.runfolder.folder import RunInput
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 
 def volume(shape=(20, 24, 28), labelled=None, spacing=(1.0, 1.0, 1.0)):

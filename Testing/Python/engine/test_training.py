@@ -20,7 +20,7 @@ from SparseSegNetLib.engine.training.held_out import hold_out
 from SparseSegNetLib.engine.training.report import by_steps
 from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.errors import InputError
-from SparseSegNetLib.runfolder.folder import RunInput
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 
 def nested_balls(shape=(32, 36, 40), seed=0):

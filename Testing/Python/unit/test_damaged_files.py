@@ -15,9 +15,10 @@ from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.images import read_volume
 from SparseSegNetLib.files.labels import Reading, read_annotation
 from SparseSegNetLib.files.writing import write_labels
-from SparseSegNetLib.runfolder.folder import RunFolder, RunInput
+from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.runfolder.lock import FolderLock
 from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.run_input import RunInput
 
 SHAPE = (4, 5, 6)
 GRID = Geometry(SHAPE[::-1], (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))

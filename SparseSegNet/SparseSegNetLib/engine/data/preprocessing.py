@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from ...annotation.composition import UNLABELLED
 from ...annotation.geometry import Triple
 from ...annotation.slices import AnnotatedSlice, array_axis
-from ...runfolder.folder import RunInput
+from ...runfolder.run_input import RunInput
 
 # Intensities beyond these percentiles are clipped: a few hot pixels or a metal implant must not
 # set the scale for everything else.
