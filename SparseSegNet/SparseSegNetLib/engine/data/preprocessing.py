@@ -100,6 +100,7 @@ class WorkingVolume:
         spacing: (3,) mm along k, j, i.
         full_shape: The original grid; equal to the working grid when nothing was resampled.
         slices: The annotated ones, on the working grid.
+        unknown: Classes that the annotation does not tell from the background.
     """
 
     image: torch.Tensor
@@ -107,6 +108,7 @@ class WorkingVolume:
     spacing: torch.Tensor
     full_shape: tuple[int, int, int]
     slices: list[AnnotatedSlice] = field(default_factory=list)
+    unknown: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from ...annotation.slices import AnnotatedSlice
 from ...runfolder.presets import times
 from ..compute import metrics
 from ..compute.boxes import halved
-from ..compute.losses import balancing_weights, make_loss
+from ..compute.losses import balancing_weights, make_loss, merge_unknown
 from ..compute.memory import release, retry_smaller
 from ..compute.number_formats import channels_last
 from ..compute.optimisers import make_optimiser, move_optimiser
@@ -145,11 +145,11 @@ class Trainer:
             weights go back to their average and the learning rate is halved.
         """
         self.network.train()
-        pixels, labels = self.sampler.batch(self.plan.batch)
+        pixels, labels, unknown = self.sampler.batch(self.plan.batch)
         pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.network(pixels)
-        loss = self.loss(logits, labels)
+        loss = self.loss(merge_unknown(logits, unknown), labels)
         self.optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip or math.inf)
