@@ -26,12 +26,12 @@ from ..data.sampling import Sampler
 from ..networks import build
 from ..plan import Plan
 from ..prediction.inference import Predictor
-from ..stacking.prior_inputs import prior_of, with_empty_prior
+from ..stacking.prior_inputs import with_empty_prior
 from ..stacking.stack import Stack
 from .held_out import Split
 from .report import Report
-from .training_set import TrainingSet
-from .validation import DEFAULT_NETWORK_SHARE, score_held_out
+from .training_set import DEFAULT_NETWORK_SHARE, TrainingSet
+from .validation import score_held_out
 
 HELD_OUT_SCORES = 8  # how often the held-out slices are scored
 
@@ -47,6 +47,7 @@ class Trainer:
         seed: Random seed of weights, patches and augmentation.
         stack: The ensemble of the first volume where the plan has priors; without it the inputs
             for a prior are empty, which is enough to measure the time.
+        training_set: Takes the place of one that is made of volumes, split and stack.
 
     Attributes:
         plan: As it is now; memory that runs out makes batch, patch or tile smaller.
@@ -68,12 +69,15 @@ class Trainer:
         split: Split | None,
         seed: int,
         stack: Stack | None = None,
+        training_set: TrainingSet | None = None,
     ):
         torch.manual_seed(seed)
         self.plan, self.classes = plan, classes
         if stack is None and plan.priors:
             volumes = [with_empty_prior(v, classes) for v in volumes]
-        self.training_set = TrainingSet(volumes, split, stack, plan.held_out_share > 0)
+        self.training_set = training_set or TrainingSet(
+            volumes, split, stack, plan.held_out_share > 0
+        )
         self.network_share = 1.0 if stack is None else DEFAULT_NETWORK_SHARE
         self.device = self.training_set.target.image.device
         self.dtype = getattr(torch, plan.dtype)
@@ -122,8 +126,8 @@ class Trainer:
         self.best = None
 
     def add_volume(self, volume: WorkingVolume) -> None:
-        """Trains on one more volume from now on (without priors, which know one alone)."""
-        self.training_set.volumes.append(volume)
+        """Trains on one more volume from now on."""
+        self.training_set.add(volume)
         self.sampler.set_volumes(self.training_set.training_volumes())
         self._weigh_classes()
 
@@ -256,8 +260,8 @@ class Trainer:
         """Predicts class probabilities float32 (classes, k, j, i) of a volume.
 
         Args:
-            volume: A working volume; None for `target`, whose probabilities are those of the
-                ensemble with its prior.
+            volume: A working volume; None for `target`. With a prior the probabilities are those
+                of the ensemble with it.
             step: Called with the share done; it may raise to stop.
             tile: Another tile than the plan's.
         """
@@ -266,23 +270,23 @@ class Trainer:
         predictor = self.predictor()
         if tile is not None:
             predictor.plan = replace(predictor.plan, tile=tile)
-        if self.training_set.stack is None or volume is not self.target:
+        prior = self.training_set.prior_for(volume, self.classes)
+        if prior is None:
             return predictor.probabilities(volume, step=step)
-        prior = prior_of(self.target, self.classes).cpu()
         if not self.steps:
             return prior
-        return torch.lerp(prior, predictor.probabilities(volume, step=step), self.network_share)
+        share = self.training_set.share_for(volume, self.network_share)
+        return torch.lerp(prior, predictor.probabilities(volume, step=step), share)
 
     def slice_probabilities(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
         """Predicts float32 (classes, two axes) of one slice, on the CPU, as `probabilities`."""
-        if self.training_set.stack is None or volume is not self.target:
+        prior = self.training_set.prior_for(volume, self.classes, item)
+        if prior is None:
             return self.predictor().slice_probabilities(volume, item)
-        prior = prior_of(self.target, self.classes, item.selector()).cpu()
         if not self.steps:
             return prior
-        return torch.lerp(
-            prior, self.predictor().slice_probabilities(volume, item), self.network_share
-        )
+        share = self.training_set.share_for(volume, self.network_share)
+        return torch.lerp(prior, self.predictor().slice_probabilities(volume, item), share)
 
     def move(self, device: torch.device) -> None:
         """Moves everything to another device, and leaves nothing on the one before."""
