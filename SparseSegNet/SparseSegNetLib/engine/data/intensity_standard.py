@@ -59,7 +59,7 @@ class IntensityStandard:
         pooled = [
             np.concatenate([_sample(image[c]) for image in images]) for c in range(len(images[0]))
         ]
-        standard = cls(modality, Normalisation.measure(np.stack(_cut(pooled))[:, None, None, :]))
+        standard = cls(modality, Normalisation.measure(np.stack(pooled)[:, None, None, :]))
         if not match or modality == "ct":
             return standard
         found = [
@@ -120,11 +120,6 @@ def intensity_ranges(images: Sequence[np.ndarray]) -> list[tuple[float, float]]:
 def _sample(channel: np.ndarray) -> np.ndarray:
     step = max(1, round((channel.size / SAMPLE) ** (1 / 3)))
     return np.asarray(channel[::step, ::step, ::step], np.float64).ravel()
-
-
-def _cut(rows: list[np.ndarray]) -> list[np.ndarray]:
-    shortest = min(map(len, rows))
-    return [row[:shortest] for row in rows]
 
 
 def _landmarks(channel: np.ndarray) -> np.ndarray:

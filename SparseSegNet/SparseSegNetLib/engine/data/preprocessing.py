@@ -117,19 +117,24 @@ class WorkingVolume:
 
 
 def working_volume(
-    item: RunInput, shape: Triple, normalisation: Normalisation, device: torch.device
+    item: RunInput,
+    shape: Triple,
+    normalised: Normalisation | np.ndarray,
+    device: torch.device,
 ) -> WorkingVolume:
     """Makes a working volume: normalised and, where `shape` differs, resampled.
 
     Args:
         item: The input.
         shape: Of the working grid (k, j, i); it covers the same extent as the input.
-        normalisation: Of the intensities.
+        normalised: The image after normalisation, float32 (c, k, j, i), or the normalisation.
         device: Of the result.
     """
     labels, spacing = item.labels, item.geometry.spacing_kji
     full = tuple(labels.shape)
-    pixels = torch.from_numpy(normalisation.apply(item.image))
+    if isinstance(normalised, Normalisation):
+        normalised = normalised.apply(item.image)
+    pixels = torch.from_numpy(normalised)
     coarse = tuple(min(n, m) for n, m in zip(full, shape, strict=True))
     if coarse != full:
         # Area averaging is the right low-pass filter for a reduction, whole-numbered or not.

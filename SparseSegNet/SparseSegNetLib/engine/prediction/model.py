@@ -1,7 +1,8 @@
 """A trained model that predicts volumes without annotation, and its file.
 
 The file is one .safetensors file with everything else as JSON in its header. Never pickle: opening
-a stranger's model must not run code, and nothing is allocated before the header's sizes are checked.
+a stranger's model must not run code, and nothing is allocated before the sizes that its header
+announces are checked.
 """
 
 from __future__ import annotations
@@ -141,9 +142,7 @@ class Model:
         about = {
             **self.description.to_json(),
             "engine": {
-                "network": None
-                if self.network is None or self.plan is None
-                else self.plan.to_json(),
+                "network": None if self.plan is None else self.plan.to_json(),
                 "network_share": self.network_share,
                 "planes": list(self.planes),
                 "shallow": shallow,

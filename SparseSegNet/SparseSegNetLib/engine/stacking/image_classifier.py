@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -17,7 +18,7 @@ from ...annotation.composition import UNLABELLED
 from ..data.preprocessing import WorkingVolume, grid_positions
 from . import filters
 from .smoothing import smooth_probabilities
-from .voxel_classifier import ClassifierFitter, VoxelClassifier
+from .voxel_classifier import FEW_STEPS, ClassifierFitter, VoxelClassifier, fastest_threads
 from .voxel_features import waves_of
 
 HALVES = (1, 2)  # half waves of the position along each axis
@@ -26,7 +27,7 @@ SLAB = 2_000_000  # voxels at once
 MARGIN = math.ceil(filters.REACH * max(filters.SCALES)) + 4
 MOST_ROWS = 60_000  # labelled voxels of a volume on which a model is fitted
 MOST_STEPS = 1600
-STEPS_AT_LEAST = 400
+FEWEST_STEPS = 200
 FOLDS = 5  # of volumes, at most
 NOTHING: Callable[[], None] = lambda: None  # noqa: E731
 
@@ -177,7 +178,7 @@ def fit_image_classifiers(
     channels: int,
     seed: int,
     dtype: str = "float32",
-    steps: int = MOST_STEPS,
+    seconds: float | None = None,
     check: Callable[[], None] = NOTHING,
 ) -> tuple[ImageClassifier, list[ImageClassifier], list[int]]:
     """Fits a model on all volumes, and others that leave volumes out.
@@ -190,7 +191,7 @@ def fit_image_classifiers(
         channels: Of the images.
         seed: Random seed.
         dtype: Of the matrix products.
-        steps: Optimisation steps.
+        seconds: How long it may take, about; None for as long as it takes.
         check: Called now and then; it may raise to stop.
 
     Returns:
@@ -198,12 +199,19 @@ def fit_image_classifiers(
         volume); and for each volume the number of the model that has not seen it.
     """
     count = len(rows)
-    folds = min(FOLDS, count) if count > 1 else 0
-    fold_of = [n % folds for n in range(count)] if folds else []
-    used = [list(range(count))]
-    used += [[n for n in range(count) if fold_of[n] != fold] for fold in range(folds)]
     fitter = ClassifierFitter(rows, labels, classes, seed, dtype, check, unknown)
-    every, *others = (ImageClassifier(model, channels) for model in fitter.fit(used, steps))
+    folds, steps = min(FOLDS, count) if count > 1 else 0, MOST_STEPS
+    with fastest_threads(fitter, folds + 1) if seconds is not None else nullcontext(0.0) as pace:
+        if seconds is not None:
+            # Fewer models that leave more volumes out come before fewer steps.
+            while folds > 2 and FEW_STEPS * pace * (folds + 1) / (min(FOLDS, count) + 1) > seconds:
+                folds -= 1
+            pace *= (folds + 1) / ((min(FOLDS, count) if count > 1 else 0) + 1)
+            steps = min(max(FEWEST_STEPS, int(seconds / max(pace, 1e-9))), MOST_STEPS)
+        fold_of = [n % folds for n in range(count)] if folds else []
+        used = [list(range(count))]
+        used += [[n for n in range(count) if fold_of[n] != fold] for fold in range(folds)]
+        every, *others = (ImageClassifier(model, channels) for model in fitter.fit(used, steps))
     return every, others, fold_of
 
 

@@ -68,6 +68,16 @@ class TrainingSet:
         return self.split.fold or self.target
 
     @property
+    def has_prior(self) -> bool:
+        """True if there is a result without a network, that of priors and shallow model."""
+        return self.stack is not None
+
+    @property
+    def trainable(self) -> bool:
+        """False where a network would only learn to copy priors that have seen the labels."""
+        return self.stack is None or bool(self.stack.folds)
+
+    @property
     def truth(self) -> torch.Tensor:
         """The labels that `scored` is scored by, uint8 (k, j, i)."""
         return self.target.labels

@@ -92,6 +92,11 @@ class VolumeSet(TrainingSet):
         super().__init__(learnt or list(volumes), split, None, self.held is not None)
 
     @property
+    def has_prior(self) -> bool:
+        """True if there is a result without a network, that of priors and shallow models."""
+        return bool(self.propagated)
+
+    @property
     def scored(self) -> WorkingVolume:
         """The volume that is held out."""
         assert self.held is not None
