@@ -13,6 +13,7 @@ from .data.one_slice import advice, only_slice
 from .data.preprocessing import WorkingVolume
 from .interaction.ensemble_stage import EnsembleStage
 from .interaction.export import predict, write_result
+from .interaction.model_export import model_of_one_volume
 from .interaction.training_task import TrainingTask
 from .plan import Plan
 from .planning.planner import Planner
@@ -146,7 +147,7 @@ class Job(TrainingTask):
             item = self.inputs.items[number]
 
             def step(share: float, done: int = done) -> None:
-                self.ensemble.raise_if_cancelled(share)
+                self.raise_if_cancelled()
                 self.reporter.progress("predicting", (done + share) / len(wanted))
 
             def attempt(
@@ -164,5 +165,14 @@ class Job(TrainingTask):
                 attempt, self.to_cpu, self.reporter.recovered, self.device, "predicting"
             )
             write_result(self.folder, number, labels, uncertainty, item.predict is None)
+        if self.options.save_model:
+            model = model_of_one_volume(
+                self.trainer,
+                self.inputs,
+                self.folder,
+                self.clock.seconds,
+                self.raise_if_cancelled,
+            )
+            model.save(self.folder.model_path)
         scored = self.reporter.scored()
         self.done(scored[-1]["held_out"] if scored else None)

@@ -13,16 +13,17 @@ from ...runfolder.folder import RunFolder
 from ...runfolder.model_description import ModelDescription, Score, TrainingCase
 from ..data.inputs import Inputs
 from ..data.intensity_standard import IntensityStandard, intensity_ranges
-from ..data.preprocessing import working_volume
+from ..data.preprocessing import labels_on, working_volume
 from ..prediction.model import Model
 from ..stacking.image_classifier import (
     fit_image_classifiers,
     labelled_rows,
-    without_annotation,
 )
 from ..training.trainer import Trainer
-from ..training.volume_set import propagated_labels
+from ..training.volume_set import CERTAIN
 
+# The uncertainty at which the likeliest of two classes has the probability CERTAIN.
+UNSURE = 255 * (2 - 2 * CERTAIN)
 FITTING = 3.0  # seconds for the shallow model of one volume, about
 ONE_VOLUME = (
     "not measured on other volumes: the model was trained on one volume alone, so try it on a "
@@ -92,7 +93,6 @@ def model_of_one_volume(
     trainer: Trainer,
     inputs: Inputs,
     folder: RunFolder,
-    probabilities: torch.Tensor,
     seconds: float,
     check: Callable[[], None],
 ) -> Model:
@@ -105,8 +105,7 @@ def model_of_one_volume(
     Args:
         trainer: Of the run.
         inputs: The run's volumes.
-        folder: The run folder.
-        probabilities: The result, float32 (classes, k, j, i) on the working grid.
+        folder: The run folder, with the result.
         seconds: That the run has taken.
         check: Called now and then; it may raise to stop.
     """
@@ -117,13 +116,13 @@ def model_of_one_volume(
     if plan.priors:
         normalisation = intensities.normalisation_of(item.image)
         volume = working_volume(item, plan.shape, normalisation, trainer.device)
-        learnt = propagated_labels(probabilities, volume.labels)
-        features, labels, _ = labelled_rows(
-            without_annotation(volume), learnt, folder.options.seed, check
-        )
+        labels = folder.read_result(number + 1)
+        labels[folder.read_uncertainty(number + 1) > UNSURE] = UNLABELLED
+        learnt = torch.from_numpy(labels_on(labels, volume.shape)).to(trainer.device)
+        features, values, _ = labelled_rows(volume, learnt, folder.options.seed, check)
         shallow, _, _ = fit_image_classifiers(
             [features],
-            [labels],
+            [values],
             trainer.classes,
             [()],
             len(item.image),

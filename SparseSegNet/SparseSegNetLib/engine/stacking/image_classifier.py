@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 
 import torch
 
 from ...annotation.composition import UNLABELLED
 from ..data.preprocessing import WorkingVolume, grid_positions
 from . import filters
-from .smoothing import smooth_probabilities
+from .smoothing import smooth_probabilities, usual_differences
 from .voxel_classifier import FEW_STEPS, ClassifierFitter, VoxelClassifier, fastest_threads
 from .voxel_features import waves_of
 
@@ -153,7 +152,7 @@ class ImageClassifier:
         """
         low, high = planes or (0, volume.shape[0])
         work = [(max(a, low), min(b, high)) for a, b in slabs(volume) if a < high and b > low]
-        spacing = tuple(volume.spacing.tolist())
+        spacing, usual = tuple(volume.spacing.tolist()), usual_differences(volume.image)
         found = []
         for number, (first, last) in enumerate(work):
 
@@ -165,7 +164,7 @@ class ImageClassifier:
             wide = max(0, first - 2), min(volume.shape[0], last + 2)
             raw = self.model.probabilities(image_features(volume, *wide, check))
             image = volume.image[:, wide[0] : wide[1]]
-            smooth = smooth_probabilities(raw, image, spacing)
+            smooth = smooth_probabilities(raw, image, spacing, usual)
             found.append(smooth[:, first - wide[0] : last - wide[0]].cpu())
         return torch.cat(found, dim=1)
 
@@ -213,8 +212,3 @@ def fit_image_classifiers(
         used += [[n for n in range(count) if fold_of[n] != fold] for fold in range(folds)]
         every, *others = (ImageClassifier(model, channels) for model in fitter.fit(used, steps))
     return every, others, fold_of
-
-
-def without_annotation(volume: WorkingVolume) -> WorkingVolume:
-    """The volume as one that nobody annotated."""
-    return replace(volume, labels=torch.full_like(volume.labels, UNLABELLED), slices=[])

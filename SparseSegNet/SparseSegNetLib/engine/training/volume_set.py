@@ -26,7 +26,8 @@ from .training_set import TrainingSet
 CERTAIN = 0.7
 OWN_SHARE = 0.1  # ensemble weight of the network in the result of an annotated volume
 NEW_SHARE = 0.5  # the same in a new volume, beside the shallow model, until it is fitted
-KEPT = 0.5  # of the fitted weight, towards NEW_SHARE: a few slices of one volume tell little
+KEPT = 0.75  # of the fitted weight, towards NEW_SHARE: a few slices of one volume tell little
+USELESS = 0.1  # a fitted weight below which the network counts for nothing
 
 
 @dataclass
@@ -119,7 +120,8 @@ class VolumeSet(TrainingSet):
         """Fits the ensemble weight of the network beside the shallow model; see the base class."""
         if not len(known):
             return NEW_SHARE
-        return KEPT * float(fit_ensemble_weights(rows, known)[1]) + (1 - KEPT) * NEW_SHARE
+        fitted = float(fit_ensemble_weights(rows, known)[1])
+        return 0.0 if fitted < USELESS else KEPT * fitted + (1 - KEPT) * NEW_SHARE
 
     def prior_for(
         self, volume: WorkingVolume, classes: int, item: AnnotatedSlice | None = None
