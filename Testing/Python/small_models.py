@@ -59,8 +59,8 @@ def small_model(network="auto", shallow=True):
     if shallow:
         normalisation = intensities.normalisation_of(item.image)
         volume = working_volume(item, SHAPE, normalisation, torch.device("cpu"))
-        rows, labels, _ = labelled_rows(volume, volume.labels, 0, most=3000)
-        classifier, _, _ = fit_image_classifiers([rows], [labels], 3, [()], 1, 0, seconds=0.0)
+        rows = labelled_rows(volume, volume.labels, 0, most=3000)
+        classifier, _, _ = fit_image_classifiers([rows], 3, [()], 1, 0, seconds=0.0)
     if network is not None:
         torch.manual_seed(0)
         fingerprint = Fingerprint(SHAPE, (1.0, 1.0, 1.0), 1, 3, 900, 3, 2)

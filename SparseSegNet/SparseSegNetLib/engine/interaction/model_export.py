@@ -119,10 +119,8 @@ def model_of_one_volume(
         labels = folder.read_result(number + 1)
         labels[folder.read_uncertainty(number + 1) > UNSURE] = UNLABELLED
         learnt = torch.from_numpy(labels_on(labels, volume.shape)).to(trainer.device)
-        features, values, _ = labelled_rows(volume, learnt, folder.options.seed, check)
         shallow, _, _ = fit_image_classifiers(
-            [features],
-            [values],
+            [labelled_rows(volume, learnt, folder.options.seed, check)],
             trainer.classes,
             [()],
             len(item.image),

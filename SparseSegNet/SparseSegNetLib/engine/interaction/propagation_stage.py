@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from ...annotation.composition import UNLABELLED
 from ..compute.metrics import overlap
 from ..data.inputs import Inputs
 from ..data.preprocessing import WorkingVolume
@@ -16,11 +16,12 @@ from ..planning.volumes_planner import PROPAGATION_SHARE
 from ..stacking.ensemble import split_background
 from ..stacking.image_classifier import (
     ImageClassifier,
+    LabelledRows,
     fit_image_classifiers,
     labelled_rows,
 )
 from ..stacking.prior_inputs import prior_of
-from ..training.volume_set import Propagated, propagated_labels, split_of
+from ..training.volume_set import Propagated, UnseenVoxels, propagated_labels, split_of
 from .clock import Clock
 from .ensemble_stage import EnsembleStage
 
@@ -68,48 +69,61 @@ def propagate(
     """
     classes, count = ensemble.classes, len(volumes)
     end = clock.seconds + PROPAGATION_SHARE * clock.left
-    ensembles, rows, labels = [], [], []
+    ensembles, rows = [], []
     for done, (number, volume) in enumerate(zip(inputs.trained, volumes, strict=True)):
         left = None if by_steps else max(0.0, end - clock.seconds) / (count - done)
         stack = ensemble.make(plan, volume, left, number, done / count)
         assert stack is not None
-        found = prior_of(stack.target, classes)
-        ensembles.append(found)
-        learnt = propagated_labels(found, volume.labels)
+        ensembles.append(prior_of(stack.target, classes))
+        learnt = propagated_labels(ensembles[-1], volume.labels)
         here = (done + 1) / count
-
-        def look(here: float = here) -> None:
-            check(PHASE, here)
-
-        features, values, _ = labelled_rows(volume, learnt, seed, look)
-        rows.append(features)
-        labels.append(values)
-    unknown = [volume.unknown for volume in volumes]
+        rows.append(labelled_rows(volume, learnt, seed, lambda here=here: check(PHASE, here)))
     shallow, others, fold_of = fit_image_classifiers(
         rows,
-        labels,
         classes,
-        unknown,
+        [volume.unknown for volume in volumes],
         volumes[0].image.shape[0],
         seed,
         plan.dtype,
         None if by_steps else FITTING_SHARE * clock.left,
         lambda: check(PHASE, 1.0),
     )
-    del rows
     propagated = []
     for place, volume in enumerate(volumes):
-        unseen = None
-        if others:
-            unseen = (
-                others[fold_of[place]].probabilities(volume, lambda share: check(PHASE, 1.0)).half()
-            )
         whole = ensembles[place].cpu()
         if volume.unknown:
-            by = unseen if unseen is not None else shallow.probabilities(volume)
-            whole = split_background(whole, by.float(), volume.unknown)
+            model = others[fold_of[place]] if others else shallow
+            by = model.probabilities(volume, lambda share: check(PHASE, 1.0))
+            whole = split_background(whole, by, volume.unknown)
+        unseen = None
+        if others:
+            unseen = unseen_voxels(others[fold_of[place]], volume, rows[place])
         propagated.append(Propagated(whole.half(), unseen))
     return PropagatedSet(propagated, shallow, _scores(volumes, propagated, classes))
+
+
+def unseen_voxels(
+    model: ImageClassifier, volume: WorkingVolume, rows: LabelledRows
+) -> UnseenVoxels | None:
+    """Predicts drawn voxels of a volume by a model that was fitted without it.
+
+    Args:
+        model: The shallow model.
+        volume: The working volume with the drawn labels.
+        rows: Of the volume.
+
+    Returns:
+        Those that tell how good the model is; None if none do.
+    """
+    split = split_of(volume)
+    if split is None or split.scorable is None:
+        return None
+    scorable = torch.from_numpy(split.scorable.ravel())[rows.places]
+    chosen = rows.drawn & scorable
+    if not bool(chosen.any()):
+        return None
+    found = model.model.probabilities(rows.features[chosen.to(rows.features.device)].T)
+    return UnseenVoxels(rows.places[chosen], found.cpu())
 
 
 def _scores(
@@ -118,16 +132,13 @@ def _scores(
     """Scores of the models that had not seen a volume, pooled over the drawn voxels of all."""
     found, truth = [], []
     for volume, own in zip(volumes, propagated, strict=True):
-        split = split_of(volume)
-        if own.unseen is None or split is None:
+        if own.unseen is None:
             continue
-        mask = split.mask if split.scorable is None else split.mask & split.scorable
-        drawn = volume.labels.cpu().numpy()
-        best = own.unseen.float().argmax(dim=0).numpy()
+        best = own.unseen.probabilities.argmax(dim=0).numpy()
         if volume.unknown:  # what the annotation calls background may be one of these
             best = np.where(np.isin(best, volume.unknown), 0, best)
-        found.append(best[mask])
-        truth.append(drawn[mask])
-    if not truth or not (np.concatenate(truth) != UNLABELLED).any():
+        found.append(best)
+        truth.append(volume.labels.flatten().cpu()[own.unseen.places].numpy())
+    if not truth:
         return None
     return overlap(np.concatenate(found), np.concatenate(truth), classes - 1)

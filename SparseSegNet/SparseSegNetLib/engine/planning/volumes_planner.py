@@ -16,7 +16,7 @@ from ..data.preprocessing import WorkingVolume
 from ..plan import Fingerprint, Plan
 from ..stacking.stacker import Stacker
 from .auto_plan import make_plan
-from .feasibility import assess_feasibility
+from .feasibility import FOR_A_NETWORK, seconds_for_priors
 from .planner import LEAST_TRAINING, MEMORY_SHARE, Planner
 from .probe import choose_plan, resampled_shape
 from .recipes import published_plan
@@ -67,14 +67,12 @@ class VolumesPlanner(Planner):
         shape = self._within(shape, most)
         if self.options.network != "auto":
             return shape
-        return assess_feasibility(
-            shape,
-            self.fingerprint.spacing_on(shape),
-            lambda grid: self._volume(grid, device),
-            self.classes,
-            PROPAGATION_SHARE * self.left() / volumes,
-            self.check,
-        ).grid
+        spacing = self.fingerprint.spacing_on(shape)
+        once = seconds_for_priors(
+            shape, spacing, lambda grid: self._volume(grid, device), self.classes, self.check
+        )
+        fits = PROPAGATION_SHARE * self.left() / (volumes * FOR_A_NETWORK * once)
+        return shape if fits >= 1 else self._within(shape, fits * math.prod(shape))
 
     def plan_on(
         self, shape: Triple, device: torch.device, predicted: float, holding_out: bool

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 
@@ -24,7 +25,7 @@ HALVES = (1, 2)  # half waves of the position along each axis
 SLAB = 2_000_000  # voxels at once
 # Filters reach so far: the widest kernel and the differences after it, in the finest spacing.
 MARGIN = math.ceil(filters.REACH * max(filters.SCALES)) + 4
-MOST_ROWS = 60_000  # labelled voxels of a volume on which a model is fitted
+MOST_ROWS = 90_000  # labelled voxels of a volume on which a model is fitted
 MOST_STEPS = 1600
 FEWEST_STEPS = 200
 FOLDS = 5  # of volumes, at most
@@ -83,6 +84,23 @@ def slabs(volume: WorkingVolume) -> list[tuple[int, int]]:
     ]
 
 
+@dataclass
+class LabelledRows:
+    """Labelled voxels of a volume with their features.
+
+    Attributes:
+        features: float16 (voxels, f).
+        labels: uint8 (voxels,).
+        places: Flat indices into (k, j, i), in rising order.
+        drawn: Boolean (voxels,), those that were drawn and not propagated.
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    places: torch.Tensor
+    drawn: torch.Tensor
+
+
 @torch.no_grad()
 def labelled_rows(
     volume: WorkingVolume,
@@ -90,30 +108,28 @@ def labelled_rows(
     seed: int,
     check: Callable[[], None] = NOTHING,
     most: int = MOST_ROWS,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draws labelled voxels of a volume, half of them evenly from the segments.
+) -> LabelledRows:
+    """Draws labelled voxels: a third from the segments, from all, and from the drawn ones.
 
     Args:
-        volume: The working volume.
-        labels: uint8 (k, j, i), 255 = unlabelled.
+        volume: The working volume with the drawn labels.
+        labels: uint8 (k, j, i), 255 = unlabelled: drawn and propagated ones.
         seed: Random seed of the choice.
         check: Called now and then; it may raise to stop.
         most: Number of voxels, at most.
-
-    Returns:
-        Features float16 (voxels, f), labels uint8 (voxels,), flat indices (voxels,).
     """
     random = torch.Generator().manual_seed(seed)
-    flat = labels.flatten().cpu()
+    flat, drawn = labels.flatten().cpu(), volume.labels.flatten().cpu() != UNLABELLED
     known = torch.nonzero(flat != UNLABELLED)[:, 0]
-    segments = known[flat[known] > 0]
+    third = most // 3
 
-    def some(of: torch.Tensor, count: int) -> torch.Tensor:
-        return of[torch.randperm(len(of), generator=random)[:count]]
+    def some(of: torch.Tensor) -> torch.Tensor:
+        return of[torch.randperm(len(of), generator=random)[:third]]
 
     chosen = known
     if len(known) > most:
-        chosen = torch.cat((some(segments, most // 2), some(known, most // 2))).unique()
+        groups = (known[flat[known] > 0], known, torch.nonzero(drawn)[:, 0])
+        chosen = torch.cat([some(group) for group in groups]).unique()
     plane = math.prod(volume.shape[1:])
     rows = []
     for first, last in slabs(volume):
@@ -121,8 +137,8 @@ def labelled_rows(
         if len(inside):
             features = image_features(volume, first, last, check)
             rows.append(features.flatten(1)[:, (inside - first * plane).to(features.device)].T)
-    chosen = chosen.sort().values
-    return torch.cat(rows), labels.flatten()[chosen.to(labels.device)], chosen
+    device = volume.image.device
+    return LabelledRows(torch.cat(rows), flat[chosen].to(device), chosen, drawn[chosen])
 
 
 class ImageClassifier:
@@ -170,8 +186,7 @@ class ImageClassifier:
 
 
 def fit_image_classifiers(
-    rows: Sequence[torch.Tensor],
-    labels: Sequence[torch.Tensor],
+    rows: Sequence[LabelledRows],
     classes: int,
     unknown: Sequence[Sequence[int]],
     channels: int,
@@ -183,8 +198,7 @@ def fit_image_classifiers(
     """Fits a model on all volumes, and others that leave volumes out.
 
     Args:
-        rows: Per volume, features (voxels, f).
-        labels: Per volume, uint8 (voxels,).
+        rows: Per volume.
         classes: Labels with background.
         unknown: Per volume, the classes that its annotation does not tell from the background.
         channels: Of the images.
@@ -198,7 +212,15 @@ def fit_image_classifiers(
         volume); and for each volume the number of the model that has not seen it.
     """
     count = len(rows)
-    fitter = ClassifierFitter(rows, labels, classes, seed, dtype, check, unknown)
+    fitter = ClassifierFitter(
+        [row.features for row in rows],
+        [row.labels for row in rows],
+        classes,
+        seed,
+        dtype,
+        check,
+        unknown,
+    )
     folds, steps = min(FOLDS, count) if count > 1 else 0, MOST_STEPS
     with fastest_threads(fitter, folds + 1) if seconds is not None else nullcontext(0.0) as pace:
         if seconds is not None:

@@ -7,6 +7,7 @@ held out is unknown to the network, and its annotated voxels tell how good it is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -31,16 +32,29 @@ USELESS = 0.1  # a fitted weight below which the network counts for nothing
 
 
 @dataclass
+class UnseenVoxels:
+    """Drawn voxels of a volume as a model predicts them that has not seen the volume.
+
+    Attributes:
+        places: Flat indices into (k, j, i).
+        probabilities: float32 (classes, voxels).
+    """
+
+    places: torch.Tensor
+    probabilities: torch.Tensor
+
+
+@dataclass
 class Propagated:
     """What the annotation of a volume tells of the rest of it.
 
     Attributes:
         ensemble: Class probabilities float16 (classes, k, j, i) of priors and shallow model.
-        unseen: The same of a shallow model that has not seen the volume; None if there is none.
+        unseen: Of a shallow model that has not seen the volume; None if there is none.
     """
 
     ensemble: torch.Tensor
-    unseen: torch.Tensor | None = None
+    unseen: UnseenVoxels | None = None
 
 
 def propagated_labels(ensemble: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
@@ -86,11 +100,22 @@ class VolumeSet(TrainingSet):
         split = None if self.held is None else split_of(volumes[self.held])
         if split is None:
             self.held = None
+        if self.held is not None and split is not None and self.propagated:
+            split = self._where_predicted(split, self.propagated[self.held].unseen)
         learnt = [
             replace(volume, labels=propagated_labels(own.ensemble, volume.labels))
-            for volume, own in zip(volumes, self.propagated, strict=True)
+            for volume, own in zip(volumes, self.propagated, strict=bool(self.propagated))
         ]
         super().__init__(learnt or list(volumes), split, None, self.held is not None)
+
+    @staticmethod
+    def _where_predicted(split: Split, unseen: UnseenVoxels | None) -> Split:
+        """The split where the shallow model's prediction is known; elsewhere nothing is scored."""
+        if unseen is None:
+            return split
+        known = np.zeros(split.mask.size, bool)
+        known[unseen.places.numpy()] = True
+        return replace(split, mask=split.mask & known.reshape(split.mask.shape))
 
     @property
     def has_prior(self) -> bool:
@@ -114,7 +139,15 @@ class VolumeSet(TrainingSet):
         if not self.propagated or self.held is None:
             return None
         unseen = self.propagated[self.held].unseen
-        return None if unseen is None else unseen[(slice(None), *item.selector())].float()
+        if unseen is None:
+            return None
+        shape = self.volumes[self.held].shape
+        place = torch.full((math.prod(shape),), -1)
+        place[unseen.places] = torch.arange(len(unseen.places))
+        at = place.view(shape)[item.selector()]
+        found = torch.zeros(classes, *at.shape)
+        found[:, at >= 0] = unseen.probabilities[:, at[at >= 0]]
+        return found
 
     def fit_share(self, rows: torch.Tensor, known: torch.Tensor) -> float:
         """Fits the ensemble weight of the network beside the shallow model; see the base class."""
