@@ -16,7 +16,14 @@ from ..files.images import Volume, read_volume
 from ..files.label_image import check_order
 from ..files.labels import Annotation, Reading, read_annotation, read_structures
 from ..files.other_formats import without_geometry
-from ..files.writing import check_output, check_writable, link_target, values_note, write_labels
+from ..files.writing import (
+    check_output,
+    check_writable,
+    link_target,
+    stem_of,
+    values_note,
+    write_labels,
+)
 from ..runfolder.atomic import atomic_path, write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, annotated_share
@@ -41,7 +48,7 @@ def densify(options: argparse.Namespace) -> int:
     volume = read_volume(images, options.replace_nonfinite, options.series)
     check_slices(reading.slices or (), volume.geometry.shape)
     if options.labels and (len(structures) > 1 or structures[0][0] is not None):
-        named = [(name or _stem(path), path) for name, path in structures]
+        named = [(name or stem_of(path), path) for name, path in structures]
         annotation = read_structures(named, volume.geometry, reading)
     else:
         annotation = read_annotation(structures[0][1], volume.geometry, reading)
@@ -164,14 +171,10 @@ def label_files(options: argparse.Namespace) -> tuple[list[Path], list[tuple[str
             structures.append((name.strip(), Path(file)))
         else:
             structures.append((None, Path(text)))
-    names = [name or _stem(path) for name, path in structures]
+    names = [name or stem_of(path) for name, path in structures]
     if (twice := next((n for n in names if names.count(n) > 1), None)) is not None:
         raise InputError(f"two structures are called '{twice}': name each one, --labels a=FILE.")
     return options.files, structures
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").rsplit(".", 1)[0] or path.name
 
 
 def _check_outputs(options: argparse.Namespace, inputs: list[Path]) -> None:

@@ -40,6 +40,12 @@ def suffix_of(path: Path | str) -> str:
     return Path(name).suffix
 
 
+def stem_of(path: Path | str) -> str:
+    """Name of a file without the ending that decides its format; of a folder its whole name."""
+    name = Path(path).absolute().name
+    return name if os.path.isdir(path) else name[: len(name) - len(suffix_of(name))] or name
+
+
 def check_output(
     path: Path | str, geometry: Geometry, inputs: Sequence[Path | str] = ()
 ) -> str | None:
