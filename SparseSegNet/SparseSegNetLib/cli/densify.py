@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from ..annotation.composition import check_trainable
+from ..annotation.merging import matching
 from ..annotation.slices import check_slices, format_slices, parse_slices
 from ..client.engine_run import EngineRun
 from ..errors import EngineError, InputError
@@ -24,11 +25,14 @@ from ..files.writing import (
     values_note,
     write_labels,
 )
-from ..runfolder.atomic import atomic_path, write_json
+from ..runfolder.atomic import write_json
+from ..runfolder.compatibility import ACCEPTABLE, check_compatible
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, annotated_share
+from ..runfolder.model_description import ModelDescription
 from ..runfolder.run_input import RunInput
 from .progress import follow, say, say_cancelled
+from .train import save_model
 from .training_options import training_options
 
 
@@ -44,6 +48,7 @@ def densify(options: argparse.Namespace) -> int:
         without_geometry(images[0]),
     )
     inputs = [*images, *(path for _, path in structures)]
+    inputs += [options.start_from] if options.start_from else []
     _check_outputs(options, inputs)
     volume = read_volume(images, options.replace_nonfinite, options.series)
     check_slices(reading.slices or (), volume.geometry.shape)
@@ -69,6 +74,9 @@ def densify(options: argparse.Namespace) -> int:
         f"{100 * annotated_share(annotation.labels):.2g} % of the voxels labelled; "
         f"{len(annotation.segments)} segments."
     )
+    if options.start_from:
+        for note in check_start(options.start_from, volume, annotation):
+            say(f"note: {note}")
     path = options.run_folder or Path(tempfile.mkdtemp(prefix="sparsesegnet-"))
     keep = options.run_folder is not None
     try:
@@ -88,6 +96,7 @@ def densify(options: argparse.Namespace) -> int:
             options.output.name,
             options.output,
             volume.paths[0],
+            model=options.start_from,
         )
         return _train_and_write(options, folder, volume, annotation)
     except EngineError as error:
@@ -116,8 +125,7 @@ def _train_and_write(
     result = run.result()
     try:
         if options.save_model:
-            with atomic_path(link_target(options.save_model)) as target:
-                shutil.copyfile(folder.model_path, target)
+            save_model(folder, options.save_model)
         if options.metrics:
             write_json(link_target(options.metrics), report(run, annotation))
         # The result comes last: where it exists, everything else does.
@@ -149,6 +157,42 @@ def report(run: EngineRun, annotation: Annotation) -> dict:
         "options": run.folder.options.to_json(),
         "plan": {k: v for k, v in run.plan.items() if k not in ("sparsesegnet", "event")},
     }
+
+
+def check_start(path: Path, volume: Volume, annotation: Annotation) -> list[str]:
+    """Checks that a training can start from a model, and puts the channels into its order.
+
+    Args:
+        path: The model file.
+        volume: The image.
+        annotation: Its annotation.
+
+    Returns:
+        Messages for the user.
+
+    Raises:
+        InputError: It is no model, its channels are others, or no segment is among its own.
+    """
+    model = ModelDescription.read(path)
+    name = volume.paths[0].name
+    # What differs otherwise is learnt from the annotation.
+    order, notes = check_compatible(
+        model, name, volume.image, volume.geometry, volume.channels, ACCEPTABLE
+    )
+    known = matching(model.segments, annotation.segments)
+    if not any(known):
+        raise InputError(
+            f"the model {path} knows {', '.join(s.name for s in model.segments)}, and {name} is "
+            f"annotated with {', '.join(s.name for s in annotation.segments)}: give at least one "
+            "segment the name that it has in the model, or leave out --start-from."
+        )
+    new = [s.name for s, number in zip(annotation.segments, known, strict=True) if not number]
+    if new:
+        notes.append(f"{', '.join(new)}: not in the model, learnt from the annotation alone.")
+    if order != list(range(len(order))):
+        volume.image = volume.image[order]
+        volume.channels = [volume.channels[place] for place in order]
+    return notes
 
 
 def label_files(options: argparse.Namespace) -> tuple[list[Path], list[tuple[str | None, Path]]]:
