@@ -28,6 +28,7 @@ class StandIn:
         self.warnings, self.plan = [], {"network": "auto", "event": "plan"}
         self.summary = {}
         self.inputs = [folder.read_input(n) for n in range(1, folder.count + 1)]
+        self.given_model = folder.given_model is not None
         self._observers = []
         type(self).made.append(self)
 

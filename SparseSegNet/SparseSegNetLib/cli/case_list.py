@@ -147,9 +147,14 @@ def _row(path: Path, line: int, fields: dict[str, str]) -> Row:
         raise InputError(f"{where}: it names no image.")
     labels = path.parent / fields["labels"] if fields.get("labels") else None
     name = fields.get("name") or stem_of(images[0])
-    if IN_NAMES & set(name) or name.strip(".") == "":
+    if not is_file_name(name):
         raise InputError(f"{where}: '{name}' cannot be the name of a file: choose another name.")
     return Row(where, line, images, labels, fields.get("slices", ""), name)
+
+
+def is_file_name(name: str) -> bool:
+    """True if a file can have this name on every system, and lies in the folder it is put in."""
+    return bool(name.strip(". ")) and not IN_NAMES & set(name)
 
 
 def _check_files(path: Path, rows: Sequence[Row]) -> None:

@@ -221,6 +221,7 @@ def _write(
     try:
         # What cannot be had again from the other comes first.
         save_model(run.folder, options.save_model)
+        run.folder.remember_written(options.save_model)
         for number, item in enumerate(found.inputs, start=1):
             if item.name in outputs:
                 write_labels(

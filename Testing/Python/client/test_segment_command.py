@@ -122,7 +122,7 @@ class TestOneImage:
         save(folder / "thick.nrrd", scan(), (1.0, 1.0, 4.0))
         assert run(folder, "thick.nrrd", "-o", "o.nrrd") == 1
         told = capsys.readouterr()
-        assert "2 times off" in told.out and "--accept spacing" in told.err
+        assert "2 times off" in told.out and "--accept spacing" in told.out
         assert StandIn.made == [] and not (folder / "o.nrrd").exists()
         assert run(folder, "thick.nrrd", "-o", "o.nrrd", "--accept", "spacing") == 0
         assert "accepted" in capsys.readouterr().err
