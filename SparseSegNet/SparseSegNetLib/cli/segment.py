@@ -29,7 +29,7 @@ OF_THE_MACHINE = ("no-device", "no-python")  # codes of errors that every image 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an image.
+    """Result of an image, or the reason that there is none.
 
     Attributes:
         name: Of the image.

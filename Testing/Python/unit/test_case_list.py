@@ -59,7 +59,7 @@ def test_encodings_and_ends_of_lines(folder, encoding, end):
         ("image,labels\n", "names no volume"),
         ("image;labels;name\na.nrrd;a-labels.nrrd;x\n", "separated by ';', as Excel"),
         ("image\tlabels\na.nrrd\ta-labels.nrrd\n", "separated by tabs"),
-        ("image,lables\na.nrrd,a-labels.nrrd\n", "'lables'.*is 'labels' meant"),
+        ("image,labelz\na.nrrd,a-labels.nrrd\n", "'labelz'.*is 'labels' meant"),
         ("image,label\na.nrrd,a-labels.nrrd\n", "is 'labels' meant"),
         ("image,image2,labels\na.nrrd,a2.nrrd,a-labels.nrrd\n", "'image2'.*separated by ';'"),
         ("image,labels,slice\na.nrrd,a-labels.nrrd,k:1\n", "is 'slices' meant"),
