@@ -65,7 +65,9 @@ class StandIn:
                 uncertainty = np.where(labels == 1, 200, 0).astype(np.uint8)
                 self.folder.write_result(number, labels, uncertainty)
         if self.folder.task == "train":
-            write_model(self.folder.model_path, channels=self.inputs[0].channels)
+            channels = self.inputs[0].channels
+            ranges = [(0.0, 1.0)] * len(channels)
+            write_model(self.folder.model_path, channels=channels, ranges=ranges)
         elif self.folder.task == "densify" and self.folder.given_model:
             shutil.copyfile(self.folder.given_model, self.folder.model_path)
         score = {"iou": 0.5, "dice": 2 / 3, "voxels": 10}

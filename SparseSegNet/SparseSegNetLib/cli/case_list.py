@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header, and line number and fields of every row, each as long as the header."""
     text = _text(path)
     try:
-        reader = csv.reader(text.splitlines(keepends=True), strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         lines = [(reader.line_num, [f.strip() for f in fields]) for fields in reader]
     except csv.Error as error:
         raise InputError(f"the list of cases {path} cannot be read: {error}.") from error

@@ -23,7 +23,7 @@ class ImagesProgress:
             disable=quiet or count == 0,
             file=sys.stderr,
             leave=False,
-            bar_format="{desc} |{bar}| {postfix}",
+            bar_format="{desc} |{bar}|{postfix}",
         )
 
     def __enter__(self) -> ImagesProgress:

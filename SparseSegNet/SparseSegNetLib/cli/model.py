@@ -58,7 +58,7 @@ def card(model: ModelDescription, path: Path) -> str:
             f"{_times(case.size)} at {_times(case.spacing)} mm; {', '.join(case.segments) or '-'}"
             for case in model.cases
         ],
-        "Score": _scores(model),
+        "Score": score_lines(model),
         "Training": [f"{duration(model.seconds)}, {model.steps} steps, seed {model.seed}"],
         "Versions": [", ".join(f"{name} {version}" for name, version in model.versions.items())],
     }
@@ -78,9 +78,10 @@ def _shown(segment: Segment) -> str:
     return f"{segment.name} #{color}{code}"
 
 
-def _scores(model: ModelDescription) -> list[str]:
+def score_lines(model: ModelDescription) -> list[str]:
+    """The scores of a model in lines of text, with how they were measured."""
     if model.scores is None:
-        return [f"none: {model.scored}" if model.scored else "none"]
+        return [f"no score: {model.scored}" if model.scored else "no score"]
     rows = [
         f"{segment.name}: {_figures(score)}"
         for segment, score in zip(model.segments, model.scores, strict=True)

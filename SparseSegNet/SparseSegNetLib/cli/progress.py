@@ -44,7 +44,7 @@ def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
         disable=quiet,
         file=sys.stderr,
         leave=False,
-        bar_format="{desc} |{bar}| {postfix}",
+        bar_format="{desc} |{bar}|{postfix}",
     )
 
     def show(event: dict) -> None:

@@ -99,6 +99,11 @@ def add_segment(commands) -> None:
         metavar="WHICH",
         help="which DICOM series of a folder, as for densify",
     )
+    command.add_argument(
+        "--largest-component",
+        action="store_true",
+        help="of each segment keep only the largest connected component",
+    )
     add_repair(command)
     command.add_argument(
         "--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps …"
@@ -110,7 +115,7 @@ def add_segment(commands) -> None:
 def segment(options: argparse.Namespace) -> int:
     """Runs the command with its parsed options; returns the exit code."""
     model = ModelDescription.read(options.model)
-    settings = Options(device=options.device)
+    settings = Options(device=options.device, largest_component=options.largest_component)
     jobs, folder = jobs_of(options.images, options.output, options.format, options.uncertainty)
     with nullcontext() if folder is None else output_folder(folder):
         check_outputs(

@@ -14,12 +14,22 @@ from ..annotation.slices import format_slices
 from ..client.engine_run import EngineRun
 from ..errors import EngineError, InputError
 from ..files.labels import Reading
-from ..files.writing import SEGMENTATION, check_output, check_writable, link_target, write_labels
+from ..files.writing import (
+    SEGMENTATION,
+    check_output,
+    check_writable,
+    link_target,
+    stem_of,
+    write_labels,
+)
 from ..runfolder.atomic import atomic_path, write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, annotated_share
+from ..runfolder.model_description import ModelDescription
 from ..runfolder.options import MODALITIES, Options
+from ..runfolder.run_input import RunInput
 from .case_list import read_list
+from .model import score_lines
 from .output_folder import check_outputs, output_folder
 from .progress import follow, say, say_cancelled
 from .training_cases import TrainingSet, read_training_set
@@ -117,20 +127,20 @@ def train(options: argparse.Namespace) -> int:
         for note in found.notes:
             say(f"note: {note}")
         for item, annotated in zip(found.inputs, found.annotated, strict=True):
-            say(
-                f"{item.name}: "
-                + (
-                    f"{len(item.slices)} annotated slices ({format_slices(item.slices)}), "
-                    f"{100 * annotated_share(item.labels):.2g} % of the voxels labelled."
-                    if annotated
-                    else "an unlabelled scan."
-                )
-            )
+            say(f"{item.name}: {_described(item) if annotated else 'an unlabelled scan.'}")
         say(
             f"{len(found.inputs)} volumes, {len(found.segments)} segments: "
             f"{', '.join(s.name for s in found.segments)}."
         )
         return _train(options, found, settings, outputs)
+
+
+def _described(item: RunInput) -> str:
+    count = len(item.slices)
+    return (
+        f"{count} annotated slice{'s'[: count != 1]} ({format_slices(item.slices)}), "
+        f"{100 * annotated_share(item.labels):.2g} % of the voxels labelled."
+    )
 
 
 def _check_files(options: argparse.Namespace, inputs: Sequence[Path]) -> None:
@@ -175,7 +185,7 @@ def _train(
             found.inputs,
             found.segments,
             settings,
-            options.save_model.name,
+            stem_of(options.save_model),
             options.save_model,
             options.cases,
             task="train",
@@ -268,19 +278,14 @@ def report(run: EngineRun, found: TrainingSet) -> dict:
 def _summarise(
     options: argparse.Namespace, run: EngineRun, found: TrainingSet, outputs: dict[str, Path]
 ) -> None:
-    held = run.summary["held_out"]
+    model = ModelDescription.read(options.save_model)
     count = sum(found.annotated)
     say(
         f"trained on {count} annotated volume{'s'[: count != 1]} in "
         f"{run.summary['seconds']:.0f} s, {run.summary['step']} steps."
     )
-    if held is None:
-        say("no score: too little is annotated to leave some of it out.")
-    else:
-        for segment, row in zip(found.segments, held, strict=True):
-            iou, dice = row.get("iou"), row.get("dice")
-            figures = "not scored" if iou is None else f"IoU {iou:.3f}, Dice {dice:.3f}"
-            say(f"{segment.name}: {figures} on annotation that was left out of training.")
+    for line in score_lines(model):
+        say(line)
     if outputs:
         say(f"{len(found.inputs)} segmentations are in {options.output}.")
     say(

@@ -124,7 +124,7 @@ class TestTraining:
         assert about["held_out"][0] == {"segment": "Shell", "iou": 0.5, "dice": 2 / 3, "voxels": 10}
         said = capsys.readouterr().err
         assert "trained on 2 annotated volumes in 3 s, 25 steps" in said
-        assert "Core: IoU 0.500, Dice 0.667" in said
+        assert "Shell: IoU 0.800, Dice 0.900 on 321 voxels" in said and "(on annotated" in said
         assert 'sparsesegnet segment "m.safetensors" scan.nii.gz -o' in said
         assert RunFolder.open(folder / "run").task == "train"
         assert names(folder / "temporary") == []
