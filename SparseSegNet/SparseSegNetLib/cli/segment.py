@@ -53,7 +53,8 @@ def add_segment(commands) -> None:
         help="segment images with a model, without drawing",
         description="Apply a model that 'train' or 'densify --save-model' has written to one or "
         "many images. An image that fails does not end the others; Ctrl-C keeps what is "
-        "finished. Exit code 1 if an image failed.",
+        "finished. A table tells at the end which share of each segmentation the model is "
+        "uncertain of: look at the highest first. Exit code 1 if an image failed.",
     )
     command.add_argument("model", type=Path, metavar="MODEL", help="the model file")
     command.add_argument(

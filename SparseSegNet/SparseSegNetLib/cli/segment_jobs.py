@@ -57,8 +57,7 @@ def jobs_of(
         InputError: An image is missing, two would have the same output, or `output` does not fit.
     """
     found = [item for text in arguments for item in _images(text)]
-    listed = any(_is_list(text) for text in arguments)
-    alone = len(found) == 1 and not listed
+    alone = len(found) == 1
     kind = suffix_of(output)
     if alone and kind and not output.is_dir():
         if ending is not None:
@@ -90,13 +89,9 @@ def _job(name: str, images: list[Path], output: Path, uncertainty: bool) -> Job:
     return Job(name, images, output, beside if uncertainty else None)
 
 
-def _is_list(text: str) -> bool:
-    return text.lower().endswith(".csv")
-
-
 def _images(text: str) -> list[tuple[str, list[Path]]]:
     """Name and channels of each image that an argument names."""
-    if _is_list(text):
+    if text.lower().endswith(".csv"):
         rows = read_list(Path(text), ("image",), ("image", "name"))
         return [(row.name, row.images) for row in rows]
     if os.path.exists(text) or not (";" in text or glob.has_magic(text)):

@@ -190,6 +190,8 @@ def _train(
             options.cases,
             task="train",
         )
+        for item in found.inputs:  # they are in the run folder now: memory is the engine's
+            item.image = item.image[:0].copy()
         run = EngineRun(folder)
         if follow(run, quiet=options.quiet) == "cancelled":
             say_cancelled(options.run_folder)

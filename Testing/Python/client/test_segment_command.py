@@ -127,6 +127,23 @@ class TestOneImage:
         assert run(folder, "thick.nrrd", "-o", "o.nrrd", "--accept", "spacing") == 0
         assert "accepted" in capsys.readouterr().err
 
+    def test_an_image_turned_by_its_header_is_told(self, folder, capsys):
+        sagittal = (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+        save(folder / "turned.nrrd", scan(), (1.0, 2.0, 1.0), sagittal)
+        assert run(folder, "turned.nrrd", "-o", "o.nrrd") == 0
+        assert "orientation PSL and is turned to the model's, LPS" in capsys.readouterr().err
+        half = np.sqrt(0.5)
+        save(folder / "between.nrrd", scan(), direction=(half, -half, 0, half, half, 0, 0, 0, 1))
+        assert run(folder, "between.nrrd", "-o", "o.nrrd") == 1
+        assert "45 degrees off" in capsys.readouterr().out
+        assert run(folder, "between.nrrd", "-o", "o.nrrd", "--accept", "orientation") == 0
+
+    def test_a_list_of_one(self, folder):
+        (folder / "list.csv").write_text("image,name\na.nrrd,first\n")
+        assert run(folder, "list.csv", "-o", "o.nrrd") == 0
+        assert run(folder, "list.csv", "-o", "out") == 0
+        assert names(folder / "out") == ["first.seg.nrrd"]
+
     def test_a_ct_model_on_other_values(self, folder, capsys):
         write_model(folder / "ct.safetensors", modality="ct")
         assert run(folder, "a.nrrd", "-o", "o.nrrd", model="ct.safetensors") == 1
