@@ -9,20 +9,25 @@ import slicer.util
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
+from ..annotation.segments import Segment
 from .volumes import volumeGeometry
 
 HEAT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 
 
-def createResultNode(
-    labels: np.ndarray, segmentIds: Sequence[str], sourceSegmentationNode, volumeNode, name: str
-):
+RESULT = "SparseSegNet.Result"  # the attribute that tells results from annotations
+
+
+def createResultNode(labels: np.ndarray, segmentIds: Sequence[str], source, volumeNode, name: str):
     """Creates a segmentation node with the segments of another one and dense content.
+
+    In the subject hierarchy it is put beside the volume.
 
     Args:
         labels: uint8 (k, j, i) on the volume's grid, n = the n-th of `segmentIds`.
         segmentIds: IDs of segments of the source.
-        sourceSegmentationNode: The source of IDs, names, colours, terminology and other tags.
+        source: The source of names, colours, terminology and other tags: a segmentation node, or
+            annotation.segments.Segment values.
         volumeNode: The volume whose grid is used.
         name: The new node's name; a number is appended if it is in use.
 
@@ -37,13 +42,46 @@ def createResultNode(
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    source = sourceSegmentationNode.GetSegmentation()
+    node.SetAttribute(RESULT, "1")
+    known = {s.id: s for s in source} if isinstance(source, Sequence) else None
     for segmentId in segmentIds:
         segment = slicer.vtkSegment()
-        segment.DeepCopyMetadata(source.GetSegment(segmentId))
+        if known is None:
+            segment.DeepCopyMetadata(source.GetSegmentation().GetSegment(segmentId))
+        else:
+            _describe(segment, known[segmentId])
         node.GetSegmentation().AddSegment(segment, segmentId)
     updateResultNode(node, labels, segmentIds, volumeNode)
+    putBeside(node, volumeNode)
     return node
+
+
+def _describe(segment, about: Segment) -> None:
+    segment.SetName(about.name)
+    segment.SetColor(*about.color)
+    for key, value in about.tags.items():
+        segment.SetTag(key, value)
+
+
+def isResult(segmentationNode) -> bool:
+    """True if a segmentation was made by `createResultNode`."""
+    return segmentationNode.GetAttribute(RESULT) is not None
+
+
+def putBeside(node, volumeNode) -> None:
+    """Puts a node into the folder (or study) of the subject hierarchy that holds a volume."""
+    hierarchy = volumeNode.GetScene().GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
+    if hierarchy is None:
+        return
+    item = hierarchy.GetItemByDataNode(volumeNode)
+    if item == hierarchy.GetInvalidItemID():
+        return
+    parent = hierarchy.GetItemParent(item)
+    own = hierarchy.GetItemByDataNode(node)
+    if own == hierarchy.GetInvalidItemID():
+        hierarchy.CreateItem(parent, node)
+    else:
+        hierarchy.SetItemParent(own, parent)
 
 
 def updateResultNode(node, labels: np.ndarray, segmentIds: Sequence[str], volumeNode) -> None:
