@@ -15,10 +15,12 @@ from .volumes import volumeGeometry
 HEAT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 
 
-RESULT = "SparseSegNet.Result"  # the attribute that tells results from annotations
+RESULT = "SparseSegNet.Result"  # the attribute of results, with the number of the run's input
 
 
-def createResultNode(labels: np.ndarray, segmentIds: Sequence[str], source, volumeNode, name: str):
+def createResultNode(
+    labels: np.ndarray, segmentIds: Sequence[str], source, volumeNode, name: str, number: int = 1
+):
     """Creates a segmentation node with the segments of another one and dense content.
 
     In the subject hierarchy it is put beside the volume.
@@ -30,6 +32,7 @@ def createResultNode(labels: np.ndarray, segmentIds: Sequence[str], source, volu
             annotation.segments.Segment values.
         volumeNode: The volume whose grid is used.
         name: The new node's name; a number is appended if it is in use.
+        number: The run's input that it belongs to, from 1.
 
     Returns:
         The new node.
@@ -42,7 +45,7 @@ def createResultNode(labels: np.ndarray, segmentIds: Sequence[str], source, volu
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    node.SetAttribute(RESULT, "1")
+    markResult(node, number)
     known = {s.id: s for s in source} if isinstance(source, Sequence) else None
     for segmentId in segmentIds:
         segment = slicer.vtkSegment()
@@ -63,9 +66,20 @@ def _describe(segment, about: Segment) -> None:
         segment.SetTag(key, value)
 
 
-def isResult(segmentationNode) -> bool:
-    """True if a segmentation was made by `createResultNode`."""
-    return segmentationNode.GetAttribute(RESULT) is not None
+def markResult(node, number: int = 1) -> None:
+    """Marks a segmentation or volume as a result, of this input of its run."""
+    node.SetAttribute(RESULT, str(number))
+
+
+def isResult(node) -> bool:
+    """True if a segmentation or volume was made by this module, and is no annotation."""
+    return node.GetAttribute(RESULT) is not None
+
+
+def resultNumber(node) -> int:
+    """The input of its run, from 1, that a result belongs to."""
+    text = node.GetAttribute(RESULT) or ""
+    return max(1, int(text)) if text.isdecimal() else 1
 
 
 def putBeside(node, volumeNode) -> None:
@@ -135,6 +149,7 @@ def createUncertaintyNode(uncertainty: np.ndarray, volumeNode, name: str):
     volumeNode.GetIJKToRASMatrix(matrix)
     node.SetIJKToRASMatrix(matrix)
     slicer.util.updateVolumeFromArray(node, uncertainty)
+    markResult(node)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     if scene.GetNodeByID(HEAT) is not None:

@@ -151,7 +151,7 @@ class RunCase:
         segments = run.folder.segments
         ids = [s.id for s in segments]
         if self._segmentation is None or self._merged is not None:
-            return createResultNode(labels, ids, segments, volume, name)
+            return createResultNode(labels, ids, segments, volume, name, self.number)
         # Its own segments, as they are called now.
         source = self._segmentation.get()
         missing = [s.name for s in segments if source.GetSegmentation().GetSegment(s.id) is None]
@@ -160,4 +160,4 @@ class RunCase:
                 f"the segment '{missing[0]}' was removed from '{source.GetName()}' "
                 f"during training. The result is kept in {run.folder.path}."
             )
-        return createResultNode(labels, ids, source, volume, name)
+        return createResultNode(labels, ids, source, volume, name, self.number)

@@ -148,13 +148,14 @@ class SceneRun:
         """
         self._run.set_time_budget(seconds)
 
-    def updateLabels(self, slices: Sequence | str | None = None) -> None:
+    def updateLabels(self, slices: Sequence | str | None = None, segmentationNode=None) -> None:
         """Sends the present annotation to the engine, which continues training on it.
 
         Args:
             slices: The annotated slices; for a run of several volumes a list with those of each.
                 None as at the start: those that were named then, or those that belong to the
                 segmentation (listed with it, or detected).
+            segmentationNode: The only segmentation that has changed; None looks at all.
 
         Raises:
             InputError: If segments were added, removed or moved, the volume's grid was changed,
@@ -165,24 +166,31 @@ class SceneRun:
         found = [
             (case.number, annotation)
             for case, named in zip(self._cases, given, strict=True)
-            if (annotation := case.annotation(named, alone)) is not None
+            if segmentationNode in (None, case.segmentationNode)
+            and (annotation := case.annotation(named, alone)) is not None
         ]
-        self._warnings = [text for _, annotation in found for text in annotation.warnings]
+        if segmentationNode is None or alone:
+            self._warnings = [text for _, annotation in found for text in annotation.warnings]
         folder = self._run.folder
         for number, annotation in found:
             if alone or annotation.differs(folder.read_labels(number), folder.read_slices(number)):
                 self._run.change_labels(annotation.labels, annotation.slices, number)
 
-    def requestPreview(self, slices: str | None = None) -> None:
+    def requestPreview(self, slices: str | None = None, volumeNode=None) -> None:
         """Requests a new prediction; the event 'preview' reports that `updatePreview` can show it.
 
         Args:
             slices: The slices to predict, such as 'k:10 j:5'; None for the whole volume.
+            volumeNode: A volume of the run; None for the first one.
         """
-        self._run.preview(None if slices is None else slices.split())
+        case = self._case(volumeNode)
+        self._run.preview(None if slices is None else slices.split(), case.number)
 
-    def updatePreview(self):
-        """Shows the newest prediction of the first volume in a node, which each call updates.
+    def updatePreview(self, volumeNode=None):
+        """Shows the newest prediction in a node, which each call updates.
+
+        Args:
+            volumeNode: A volume of the run; None for the first one.
 
         Returns:
             The segmentation node, or None while there is no prediction.
@@ -191,7 +199,13 @@ class SceneRun:
             InputError: If volume, segmentation or a segment was removed from the scene, or the
                 volume's grid was changed.
         """
-        return self._cases[0].showPreview(self._run)
+        return self._case(volumeNode).showPreview(self._run)
+
+    def _case(self, volumeNode) -> RunCase:
+        for case in self._cases:
+            if volumeNode is None or case.volumeNode is volumeNode:
+                return case
+        raise InputError(f"the run does not know the volume '{volumeNode.GetName()}'.")
 
     def cancel(self, wait: bool = True) -> None:
         """Cancels the run without changing the scene; a named run folder keeps its checkpoint.
