@@ -9,6 +9,7 @@ import numpy as np
 
 from ..annotation.composition import UNLABELLED
 from ..runfolder.compatibility import check_compatible
+from ..runfolder.folder import RunFolder
 from ..runfolder.model_description import ModelDescription
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
@@ -82,6 +83,12 @@ def segment(
     if wait:
         run.wait()
     return run
+
+
+def doubt(run: SceneRun) -> float:
+    """`uncertainShare` of a run of `segment` that is done."""
+    folder = RunFolder.open(run.folder)
+    return uncertainShare(folder.read_result(), folder.read_uncertainty())
 
 
 def uncertainShare(labels: np.ndarray, uncertainty: np.ndarray) -> float:

@@ -24,14 +24,17 @@ class Scan:
     Attributes:
         key: What it is known by.
         name: Its name for the user.
-        done: True if there is a result of an earlier time, which is never replaced.
         correction: The segmentation in which the user corrects the result, None without one.
     """
 
     key: object
     name: str
-    done = False
     correction: NodeReference | None = None
+
+    @property
+    def done(self) -> bool:
+        """True if there is a result of an earlier time, which is never replaced."""
+        return False
 
     def open(self) -> list:
         """The volume nodes (channels) in the scene; what is not there is loaded.
@@ -60,6 +63,14 @@ class Scan:
         """
         raise NotImplementedError
 
+    def channels(self) -> list:
+        """Further volume nodes of the scan, beside the first."""
+        return []
+
+    def matches(self, other: Scan) -> bool:
+        """True if another scan of the same key is made of the same."""
+        return True
+
 
 class SceneScan(Scan):
     """A volume of the scene; its result stays in the scene.
@@ -86,6 +97,15 @@ class SceneScan(Scan):
         assert self._result is not None
         return self._volumes[0].get(), self._result.get()
 
+    def channels(self) -> list:
+        """Further volumes."""
+        return [reference.get() for reference in self._volumes[1:]]
+
+    def matches(self, other: Scan) -> bool:
+        """True if the volumes are the same, and in the scene."""
+        assert isinstance(other, SceneScan)
+        return all(reference.alive for reference in self._volumes) and self.open() == other.open()
+
 
 class FileScan(Scan):
     """A file; its result is written beside it, and nothing stays in the scene.
@@ -100,12 +120,16 @@ class FileScan(Scan):
         self.path, self.key, self.name = path, str(path), path.name
         ending = next(e for e in ENDINGS if path.name.lower().endswith(e))
         self.output = path.with_name(path.name[: -len(ending)] + RESULT_ENDING)
-        self.done = self.output.exists()
         self._loaded: list[NodeReference] = []
+
+    @property
+    def done(self) -> bool:
+        """True if the result's file is there."""
+        return self.output.exists()
 
     def open(self) -> list:
         """Loads the file."""
-        if self.output.exists():
+        if self.done:
             raise InputError(
                 f"there is a result already, {self.output.name}, which is not replaced: move it "
                 "elsewhere to segment this scan again."

@@ -179,19 +179,7 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
         )(node)
 
 
-class _Collapsing:
-    def _collapsed_(self):
-        return self._closed
-
-    def _setCollapsed(self, collapsed):
-        self._closed = collapsed
-        self.maximumHeight = 26 if collapsed else 16777215
-
-    def showEvent(self, event):
-        self._setCollapsed(self._closed)
-
-
-class ctkCollapsibleButton(_Collapsing, QAbstractButton):
+class ctkCollapsibleButton(QAbstractButton):
     contentsCollapsed = Signal(bool)
 
     def __init__(self, parent=None):
@@ -200,7 +188,19 @@ class ctkCollapsibleButton(_Collapsing, QAbstractButton):
         self.setContentsMargins(0, 26, 0, 4)
         self.clicked.connect(lambda: self._setCollapsed(not self._closed))
 
-    collapsed = Property(bool, _Collapsing._collapsed_, _Collapsing._setCollapsed)
+    def _collapsed_(self):
+        return self._closed
+
+    def _setCollapsed(self, collapsed):
+        changed, self._closed = collapsed != self._closed, collapsed
+        self.maximumHeight = 26 if collapsed else 16777215
+        if changed:
+            self.contentsCollapsed.emit(collapsed)
+
+    collapsed = Property(bool, _collapsed_, _setCollapsed)
+
+    def showEvent(self, event):
+        self._setCollapsed(self._closed)
 
     def paintEvent(self, event):
         painter = QPainter(self)
@@ -210,12 +210,34 @@ class ctkCollapsibleButton(_Collapsing, QAbstractButton):
         painter.end()
 
 
-class ctkCollapsibleGroupBox(_Collapsing, QGroupBox):
+class ctkCollapsibleGroupBox(QGroupBox):
+    """As CTK's: a group box with a check mark, drawn as an arrow, that opens and closes it."""
+
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._closed = False
+        self.checkable = True
+        self.toggled.connect(self._expand)
+        self.setContentsMargins(0, 20, 0, 0)
 
-    collapsed = Property(bool, _Collapsing._collapsed_, _Collapsing._setCollapsed)
+    def _collapsed_(self):
+        return not self.checked
+
+    def _setCollapsed(self, collapsed):
+        self.checked = not collapsed
+
+    collapsed = Property(bool, _collapsed_, _setCollapsed)
+
+    def _expand(self, expand):
+        self.maximumHeight = 16777215 if expand else 22
+
+    def showEvent(self, event):
+        self._expand(self.checked)
+
+    def paintEvent(self, event):
+        painter = QPainter(self)
+        painter.setPen(QColor(30, 30, 30))
+        painter.drawText(2, 15, ("▾ " if self.checked else "▸ ") + self.title)
+        painter.end()
 
 
 class qMRMLSegmentEditorWidget(qMRMLWidget):
