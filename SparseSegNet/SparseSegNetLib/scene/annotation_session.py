@@ -77,6 +77,8 @@ class AnnotationSession:
         slices: The annotated slices, each with True if the user marked it as complete (False: it
             was detected from painting). They are stored with the segmentation node.
         warning: A warning about the annotation at the start, or empty.
+        predicted: True if the annotation started from a prediction, of which only corrected slices
+            count.
 
     Raises:
         InputError: If the nodes cannot be used together.
@@ -94,7 +96,7 @@ class AnnotationSession:
         if found is not None:
             check_slices(found.slices, self.shape)
             self.warning = found.warning
-        self._predicted = startedFromPrediction(segmentationNode)
+        self.predicted = startedFromPrediction(segmentationNode)
         self._watch = PaintObserver(segmentationNode, volumeNode)
         if listed is None and self._watch.labels.any():
             corrected = correctedVoxels(segmentationNode, self.grid)
@@ -151,7 +153,7 @@ class AnnotationSession:
         if change is None:
             return PaintChanges(changed=self._watch.reordered)
         # In a prediction what is erased is corrected as much as what is added.
-        drawn = change.added.any() or self._predicted
+        drawn = change.added.any() or self.predicted
         changes = self._painted(change, shown) if drawn else self._erased(change)
         # An empty list is stored, too: otherwise slices would later be detected anew from strokes
         # that were painted during this session.
@@ -218,7 +220,7 @@ class AnnotationSession:
     def share(self) -> float:
         """The fraction of the volume's voxels that are labelled."""
         labels = self._watch.labels
-        drawn = np.broadcast_to(np.uint8(0), labels.shape) if self._predicted else labels
+        drawn = np.broadcast_to(np.uint8(0), labels.shape) if self.predicted else labels
         return count_labelled(drawn, self.slices) / max(1, labels.size)
 
     def next(self, item: AnnotatedSlice | None, step: int) -> AnnotatedSlice | None:

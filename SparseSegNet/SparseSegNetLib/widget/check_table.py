@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import qt
 
+ROOM = 28  # pixels of a table beside its rows
+
 
 @dataclass(frozen=True)
 class CheckRow:
@@ -57,6 +59,7 @@ class CheckTable:
                 self._fill(number, row)
         for column in range(1, self._table.columnCount):
             self._table.resizeColumnToContents(column)
+        fitHeight(self._table)
         self._filling = False
 
     def _fill(self, number: int, row: CheckRow) -> None:
@@ -80,3 +83,9 @@ class CheckTable:
             # As it is on the screen now, so that `show` compares with that.
             self._rows[number] = CheckRow(row.key, row.cells, checked, row.fixed, row.tip)
             self._onChecked(row.key, checked)
+
+
+def fitHeight(table, most: int = 8) -> None:
+    """Makes a table as high as its rows, of which at most some are seen at once."""
+    rows = min(most, max(2, table.rowCount))
+    table.setFixedHeight(table.verticalHeader().defaultSectionSize * rows + ROOM)

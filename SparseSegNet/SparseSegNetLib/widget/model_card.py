@@ -18,7 +18,7 @@ def card(about: ModelDescription) -> str:
         )
         for segment in about.segments
     )
-    kind = "CT" if about.modality == "ct" else _("other than CT")
+    kind = "CT" if about.modality == "ct" else _("not for CT")
     channels = (
         ""
         if len(about.channels) == 1

@@ -32,6 +32,7 @@ class Entry:
         notes: Warnings.
         doubt: Share of uncertain voxels of the result.
         seconds: Time that it took.
+        run: The run of a scan that failed, whose folder with the log lives as long as it does.
     """
 
     scan: Scan
@@ -40,6 +41,14 @@ class Entry:
     notes: tuple[str, ...] = ()
     doubt: float = 0.0
     seconds: float = 0.0
+    run: SceneRun | None = None
+
+    @property
+    def namedReason(self) -> str:
+        """The reason, with the name of the scan."""
+        if self.reason.casefold().startswith(self.scan.name.casefold()):
+            return self.reason
+        return f"{self.scan.name}: {self.reason}"
 
 
 class ModelQueue:
@@ -116,6 +125,7 @@ class ModelQueue:
                 entry.scan.keep(run)
                 self._end("done")
             elif run.state == "failed":
+                entry.run = run
                 self._end("failed", f"{run.error.cause} {run.error.remedy}".strip())
             else:
                 self._end("cancelled")

@@ -41,9 +41,9 @@ class ModelSection:
         self._table = CheckTable(ui.scanTable, [_("Scan"), _("State")], self.onChecked)
         self.review = ReviewList(panel, self.say)
         for source, text in (
-            (SCENE, _("Scans in the scene")),
-            (FOLDER, _("Files in a folder")),
-            (SEQUENCE, _("Images of a sequence")),
+            (SCENE, _("In the scene")),
+            (FOLDER, _("In a folder")),
+            (SEQUENCE, _("In a sequence")),
         ):
             ui.sourceCombo.addItem(text, source)
         ui.modelCombo.currentIndexChanged.connect(self.onModel)
@@ -59,7 +59,8 @@ class ModelSection:
         self._folder, self._message = "", ""
         self._scans: dict[object, Scan] = {}
         self._checked: dict[object, bool] = {}
-        self._described: tuple = (None, None, "")  # file with its time, description, fault
+        self._about: ModelDescription | None = None  # of the chosen model, if it can be used
+        self._read: tuple = (None, None, "")  # file with its time, description, fault
         self._showing = self._wasActive = False
 
     def say(self, text: str) -> None:
@@ -72,6 +73,9 @@ class ModelSection:
         if self.queue.poll() or self._wasActive:
             if self._wasActive and not self.queue.active:
                 self._message = self._summary()
+                for entry in self.queue.batch:
+                    if entry.state == "done":
+                        self._checked[entry.scan.key] = False  # else it would be done again
             self._wasActive = self.queue.active
             self.update()
 
@@ -87,15 +91,12 @@ class ModelSection:
         if ui.modelSection.collapsed:
             return
         active = self.queue.active
-        path = self._model(parameters)
-        self._showModels(parameters)
-        about = self._about(path)
-        source = ui.sourceCombo.itemData(ui.sourceCombo.currentIndex)
-        ui.folderButton.visible = source == FOLDER
-        ui.sequenceSelector.visible = source == SEQUENCE
-        ui.folderButton.text = Path(self._folder).name or _("Choose a folder…")
-        if not active:
-            self._look(source, about)
+        if not active:  # else nothing of it can be changed
+            self._showModels(parameters)
+            self._about = self._described(self._model(parameters))
+            self._showSource()
+            self._look(self._source, self._about)
+        about = self._about
         ready = self.panel.torchCard.state in ("ready", "checking", "unknown")
         self._showScans()
         usable = about is not None and ready and not active and not self.controller.active
@@ -132,7 +133,20 @@ class ModelSection:
         combo.currentIndex = max(0, combo.findData(chosen))
         self._showing = False
 
-    def _about(self, path: Path | None) -> ModelDescription | None:
+    @property
+    def _source(self) -> str:
+        return self.ui.sourceCombo.itemData(self.ui.sourceCombo.currentIndex)
+
+    def _showSource(self) -> None:
+        ui, source = self.ui, self._source
+        ui.folderButton.visible = source == FOLDER
+        ui.folderButton.text = Path(self._folder).name or _("Choose…")
+        ui.folderButton.toolTip = self._folder or _("The folder of the scans")
+        ui.sequenceSelector.visible = source == SEQUENCE
+        ui.placeTitle.visible = source != SCENE
+        ui.placeTitle.text = _("Folder:") if source == FOLDER else _("Sequence:")
+
+    def _described(self, path: Path | None) -> ModelDescription | None:
         """The model's description; its card, or why it cannot be used, is shown."""
         label = self.ui.modelLabel
         if path is None:
@@ -142,12 +156,12 @@ class ModelSection:
             stamp = path, path.stat().st_mtime_ns
         except OSError:
             stamp = path, 0
-        if self._described[0] != stamp:
+        if self._read[0] != stamp:
             try:
-                self._described = stamp, ModelDescription.read(path), ""
+                self._read = stamp, ModelDescription.read(path), ""
             except InputError as error:
-                self._described = stamp, None, str(error)
-        about, fault = self._described[1:]
+                self._read = stamp, None, str(error)
+        about, fault = self._read[1:]
         if about is None:
             label.text, label.toolTip = html.escape(fault[:1].upper() + fault[1:]), ""
         else:
@@ -220,12 +234,12 @@ class ModelSection:
         text = self._message or self._hint()
         failed = [e for e in batch if e.state in ("failed", "refused")]
         if failed:
-            text = f"{text}\n{failed[-1].scan.name}: {failed[-1].reason}".strip()
+            text = f"{text}\n{failed[-1].namedReason}".strip()
         ui.modelStatusLabel.text = text
         ui.modelStatusLabel.visible = bool(text)
 
     def _hint(self) -> str:
-        source = self.ui.sourceCombo.itemData(self.ui.sourceCombo.currentIndex)
+        source = self._source
         if self.queue.active:
             return ""
         if source == FOLDER:
@@ -293,7 +307,7 @@ class ModelSection:
     def onAnyway(self) -> None:
         """Segments the scans that were refused, if the user accepts their differences."""
         refused = [e for e in self.queue.batch if e.state == "refused"]
-        reasons = "\n".join(f"• {e.reason}" for e in refused[:5])
+        reasons = "\n".join(f"• {e.namedReason}" for e in refused[:5])
         question = _("The result may be wrong without a sign of it:")
         if slicer.util.confirmOkCancelDisplay(f"{question}\n{reasons}", _("Segment anyway")):
             self._begin([e.scan for e in refused], ACCEPTABLE)

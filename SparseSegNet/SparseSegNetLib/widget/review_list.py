@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..scene.node_reference import NodeReference
 from ..scene.prediction_start import annotationFrom
 from ..scene.scans import Scan, hidden
+from .check_table import fitHeight
 from .model_queue import Entry
 from .slice_table import selectedRow
 
@@ -52,6 +53,7 @@ class ReviewList:
                     cell.setToolTip("\n".join([text, *done[row].notes]) if column == 0 else text)
                     table.setItem(row, column, cell)
             table.resizeColumnToContents(1)
+            fitHeight(table)
         for name in ("reviewLabel", "reviewTable", "showScanButton", "correctScanButton"):
             getattr(self.ui, name).visible = bool(done)
         self._buttons()

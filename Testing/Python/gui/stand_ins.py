@@ -8,13 +8,12 @@ from itertools import pairwise
 
 import slicer
 import slicer.util
+from collapsing import ctkCollapsibleButton, ctkCollapsibleGroupBox
 from PySide6.QtCore import Property, QMargins, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPen
 from PySide6.QtWidgets import (
-    QAbstractButton,
     QComboBox,
     QFrame,
-    QGroupBox,
     QLabel,
     QPushButton,
     QToolButton,
@@ -177,67 +176,6 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
             if not userCheckable and node not in self._fixed
             else id
         )(node)
-
-
-class ctkCollapsibleButton(QAbstractButton):
-    contentsCollapsed = Signal(bool)
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._closed = False
-        self.setContentsMargins(0, 26, 0, 4)
-        self.clicked.connect(lambda: self._setCollapsed(not self._closed))
-
-    def _collapsed_(self):
-        return self._closed
-
-    def _setCollapsed(self, collapsed):
-        changed, self._closed = collapsed != self._closed, collapsed
-        self.maximumHeight = 26 if collapsed else 16777215
-        if changed:
-            self.contentsCollapsed.emit(collapsed)
-
-    collapsed = Property(bool, _collapsed_, _setCollapsed)
-
-    def showEvent(self, event):
-        self._setCollapsed(self._closed)
-
-    def paintEvent(self, event):
-        painter = QPainter(self)
-        painter.fillRect(0, 2, self.width, 20, QColor(208, 214, 222))
-        painter.setPen(QColor(30, 30, 30))
-        painter.drawText(8, 17, ("▸ " if self._closed else "▾ ") + self.text)
-        painter.end()
-
-
-class ctkCollapsibleGroupBox(QGroupBox):
-    """As CTK's: a group box with a check mark, drawn as an arrow, that opens and closes it."""
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self.checkable = True
-        self.toggled.connect(self._expand)
-        self.setContentsMargins(0, 20, 0, 0)
-
-    def _collapsed_(self):
-        return not self.checked
-
-    def _setCollapsed(self, collapsed):
-        self.checked = not collapsed
-
-    collapsed = Property(bool, _collapsed_, _setCollapsed)
-
-    def _expand(self, expand):
-        self.maximumHeight = 16777215 if expand else 22
-
-    def showEvent(self, event):
-        self._expand(self.checked)
-
-    def paintEvent(self, event):
-        painter = QPainter(self)
-        painter.setPen(QColor(30, 30, 30))
-        painter.drawText(2, 15, ("▾ " if self.checked else "▸ ") + self.title)
-        painter.end()
 
 
 class qMRMLSegmentEditorWidget(qMRMLWidget):
