@@ -6,6 +6,11 @@ From the Python console:
     run = SparseSegNet.densify(volumeNode, segmentationNode, timeBudget=120)
     run.wait()
     run.result
+
+and for several scans:
+
+    run = SparseSegNet.train([(volume1, segmentation1), (volume2, segmentation2)], 300, wait=True)
+    SparseSegNet.segment(run, newVolumeNode, wait=True).result
 """
 
 import os
@@ -24,7 +29,7 @@ from slicer.util import VTKObservationMixin
 
 
 def densify(volumeNode, segmentationNode, timeBudget=120.0, **options):
-    """Trains on the annotated slices and segments the whole volume; returns at once.
+    """Trains on the annotated slices and segments the whole volume; returns the run at once.
 
     Slicer's process never loads torch: the engine is a process of its own.
 
@@ -32,14 +37,7 @@ def densify(volumeNode, segmentationNode, timeBudget=120.0, **options):
         volumeNode: A scalar volume, or a list of volumes on one grid (channels).
         segmentationNode: The segmentation, drawn in a few slices, each completely.
         timeBudget: Seconds from start to result.
-        **options: Further options, see SparseSegNetLib.scene.logic.densify.
-
-    Returns:
-        The run, a SparseSegNetLib.scene.scene_run.SceneRun.
-
-    Raises:
-        InputError: If volume, segmentation or options cannot be used.
-        EngineError: If the engine cannot be started.
+        **options: See SparseSegNetLib.scene.logic.densify.
     """
     from SparseSegNetLib.scene import logic
 
@@ -47,37 +45,47 @@ def densify(volumeNode, segmentationNode, timeBudget=120.0, **options):
 
 
 def resume(runFolder, volumeNode, segmentationNode, timeBudget=None, moreTime=0.0, **options):
-    """Resumes a run from its last checkpoint, or continues the training of a finished one.
-
-    Args:
-        runFolder: The run's folder.
-        volumeNode: The (first) volume that the run began with.
-        segmentationNode: The segmentation that the run began with.
-        timeBudget: Seconds in all; without timeBudget and moreTime what was left of the budget.
-        moreTime: Seconds in addition to those that the run has taken already.
-        **options: Further options, see SparseSegNetLib.scene.logic.resume.
-
-    Returns:
-        The run, as `densify`.
-    """
+    """Resumes a run of `densify`, or continues a finished one: see scene.logic.resume."""
     from SparseSegNetLib.scene import logic
 
     return logic.resume(runFolder, volumeNode, segmentationNode, timeBudget, moreTime, **options)
 
 
+def train(pairs, timeBudget=120.0, **options):
+    """Trains one model on several scans and segments all of them; returns the run at once.
+
+    Args:
+        pairs: For each scan (volume, segmentation), as for `densify`.
+        timeBudget: Seconds from start to result.
+        **options: See SparseSegNetLib.scene.training_set.train.
+    """
+    from SparseSegNetLib.scene import training_set
+
+    return training_set.train(pairs, timeBudget, **options)
+
+
+def segment(model, volumeNode, **options):
+    """Segments a volume with a trained model; returns the run at once.
+
+    Args:
+        model: A model file, or a finished run.
+        volumeNode: A scalar volume, or a list of volumes on one grid (channels).
+        **options: See SparseSegNetLib.scene.model_use.segment.
+    """
+    from SparseSegNetLib.scene import model_use
+
+    return model_use.segment(model, volumeNode, **options)
+
+
 def currentRun():
-    """The newest run of this session, started by the panel or the console; None without one."""
+    """The newest training of this session, from panel or console; None without one."""
     from SparseSegNetLib.scene import logic
 
     return logic.currentRun()
 
 
 class SparseSegNet(ScriptedLoadableModule):
-    """The module's description, and registration of the sample.
-
-    Args:
-        parent: Slicer's module object.
-    """
+    """The module's description, and registration of the sample."""
 
     def __init__(self, parent):
         super().__init__(parent)
@@ -102,11 +110,7 @@ class SparseSegNet(ScriptedLoadableModule):
 
 
 class SparseSegNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The module's widget, implemented by SparseSegNetLib.widget.panel.
-
-    Args:
-        parent: The parent widget.
-    """
+    """The module's widget, implemented by SparseSegNetLib.widget.panel."""
 
     def __init__(self, parent=None):
         self.panel = None
@@ -187,12 +191,9 @@ class SparseSegNetTest(ScriptedLoadableModuleTest):
         known = mergedSegments(drawn.GetSegmentation(), ids, volume) > 0
         for item in run.slices:
             known[item.selector()] = True
-        overlaps = [
-            np.mean(
-                (found == n)[~known & ((found == n) | (truth == n))]
-                & (truth == n)[~known & ((found == n) | (truth == n))]
-            )
-            for n in range(1, len(ids) + 1)
-        ]
+        overlaps = []
+        for n in range(1, len(ids) + 1):
+            ours, theirs = (found == n)[~known], (truth == n)[~known]
+            overlaps.append(np.sum(ours & theirs) / np.sum(ours | theirs))
         self.assertGreater(min(overlaps), 0.6)
         self.delayDisplay("densified")

@@ -21,6 +21,7 @@ from ..errors import InputError
 from .corrected_voxels import correctedVoxels
 from .node_reference import NodeReference
 from .paint_observer import Change, PaintObserver
+from .prediction_start import startedFromPrediction
 from .slice_list import listedSlices, listSlices
 from .volumes import refuseTransformed, volumeGeometry
 
@@ -76,6 +77,8 @@ class AnnotationSession:
         slices: The annotated slices, each with True if the user marked it as complete (False: it
             was detected from painting). They are stored with the segmentation node.
         warning: A warning about the annotation at the start, or empty.
+        predicted: True if the annotation started from a prediction, of which only corrected slices
+            count.
 
     Raises:
         InputError: If the nodes cannot be used together.
@@ -93,6 +96,7 @@ class AnnotationSession:
         if found is not None:
             check_slices(found.slices, self.shape)
             self.warning = found.warning
+        self.predicted = startedFromPrediction(segmentationNode)
         self._watch = PaintObserver(segmentationNode, volumeNode)
         if listed is None and self._watch.labels.any():
             corrected = correctedVoxels(segmentationNode, self.grid)
@@ -148,7 +152,9 @@ class AnnotationSession:
         change = self._watch.look()
         if change is None:
             return PaintChanges(changed=self._watch.reordered)
-        changes = self._painted(change, shown) if change.added.any() else self._erased(change)
+        # In a prediction what is erased is corrected as much as what is added.
+        drawn = change.added.any() or self.predicted
+        changes = self._painted(change, shown) if drawn else self._erased(change)
         # An empty list is stored, too: otherwise slices would later be detected anew from strokes
         # that were painted during this session.
         self._keep()
@@ -214,7 +220,8 @@ class AnnotationSession:
     def share(self) -> float:
         """The fraction of the volume's voxels that are labelled."""
         labels = self._watch.labels
-        return count_labelled(labels, self.slices) / max(1, labels.size)
+        drawn = np.broadcast_to(np.uint8(0), labels.shape) if self.predicted else labels
+        return count_labelled(drawn, self.slices) / max(1, labels.size)
 
     def next(self, item: AnnotatedSlice | None, step: int) -> AnnotatedSlice | None:
         """The annotated slice after or before one of them, cyclically.

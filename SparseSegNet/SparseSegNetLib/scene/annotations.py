@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..annotation.composition import check_trainable
+from ..annotation.composition import check_trainable, restrict_to_slices
 from ..annotation.drawn import label_array
 from ..annotation.drawn_messages import Source
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError
 from .corrected_voxels import correctedVoxels
+from .prediction_start import startedFromPrediction
 from .segmentations import drawnSegments
 from .slice_list import listedSlices
 from .volumes import volumeGeometry
@@ -41,9 +42,16 @@ class NodeAnnotation:
     slices: list[AnnotatedSlice]
     warnings: list[str]
 
+    def differs(self, labels: np.ndarray, slices: list[AnnotatedSlice]) -> bool:
+        """True if these are other labels or slices."""
+        return self.slices != slices or not np.array_equal(self.labels, labels)
+
 
 def annotationOf(
-    segmentationNode, volumeNode, slices: list[AnnotatedSlice] | None
+    segmentationNode,
+    volumeNode,
+    slices: list[AnnotatedSlice] | None,
+    trainable: bool = True,
 ) -> NodeAnnotation:
     """The annotation drawn in a segmentation node, as labels for training.
 
@@ -53,6 +61,7 @@ def annotationOf(
         slices: The annotated slices. None for those listed with the node or, without a list, for
             the smallest set that covers what was drawn (corrected voxels of a result do not count:
             they do not make their slices complete).
+        trainable: False accepts an annotation that cannot be trained on alone, also an empty one.
 
     Returns:
         Labels, segments, slices and warnings.
@@ -86,9 +95,15 @@ def annotationOf(
         corrected,
     )
     warnings = [*filter(None, warnings), *found.warnings]
+    labels = found.labels
+    if startedFromPrediction(segmentationNode):
+        labels = restrict_to_slices(labels, found.slices)
+        if corrected is not None:
+            np.copyto(labels, found.labels, where=corrected)
     try:
-        check_trainable(found.labels, [s.name for s in drawn.segments])
+        if trainable:
+            check_trainable(labels, [s.name for s in drawn.segments])
     except InputError as error:
         # Slices that were lost to another grid may be the cause.
         raise InputError(" ".join([str(error), *warnings])) from error
-    return NodeAnnotation(found.labels, drawn.segments, found.slices, warnings)
+    return NodeAnnotation(labels, drawn.segments, found.slices, warnings)

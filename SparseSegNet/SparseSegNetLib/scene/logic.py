@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..annotation.slices import AnnotatedSlice, parse_slices
+from ..annotation.slices import AnnotatedSlice
 from ..client.engine_run import ENDING, EngineRun
 from ..errors import InputError
 from ..runfolder.changes import Changes
@@ -17,8 +14,12 @@ from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
 from .annotations import annotationOf
-from .scene_run import SceneRun
-from .volumes import volumeArray, volumeGeometry
+from .run_case import RunCase
+from .run_start import begin, currentRun, newest
+from .scene_run import SceneRun, slicesPerCase
+from .volumes import channelNames, volumeArray, volumeGeometry
+
+__all__ = ["currentRun", "densify", "resume"]
 
 
 def densify(
@@ -93,41 +94,26 @@ def densify(
         largest_component=largestComponent,
     )
     geometry = volumeGeometry(volumes[0] if volumes else None)
-    slices = _listed(slices)
+    (slices,) = slicesPerCase([slices], 1)
     annotation = annotationOf(segmentationNode, volumes[0], slices)
     image = volumeArray(volumes)  # before any folder is made: it may refuse
-    path = runFolder or tempfile.mkdtemp(prefix="sparsesegnet-")
-    try:
-        folder = RunFolder.create(
-            path,
+    case = RunCase(
+        1, volumes[0], segmentationNode, geometry, [s.id for s in annotation.segments], slices
+    )
+    return newest(
+        begin(
+            runFolder,
             [
                 RunInput(
-                    image,
-                    annotation.labels,
-                    geometry,
-                    annotation.slices,
-                    [node.GetName() or "" for node in volumes],
+                    image, annotation.labels, geometry, annotation.slices, channelNames(volumes)
                 )
             ],
             annotation.segments,
             options,
+            [case],
+            annotation.warnings,
             name=volumes[0].GetName() or "",
             named_slices=slices is not None,
-        )
-        run = EngineRun(folder)
-    except BaseException:
-        if runFolder is None:
-            shutil.rmtree(path, ignore_errors=True)
-        raise
-    return _newest(
-        SceneRun(
-            run,
-            volumes[0],
-            segmentationNode,
-            geometry,
-            temporary=runFolder is None,
-            warnings=annotation.warnings,
-            slices=slices,
         )
     )
 
@@ -168,6 +154,11 @@ def resume(
         EngineError: If the engine cannot be started.
     """
     folder = RunFolder.open(runFolder)
+    if folder.task != "densify":
+        raise InputError(
+            f"the run {folder.path} is no densification of one volume: train again, or resume it "
+            f"with 'sparsesegnet resume \"{folder.path}\"'."
+        )
     geometry = volumeGeometry(volumeNode)
     if (other := folder.read_input(mapped=True).geometry.difference(geometry)) is not None:
         raise InputError(
@@ -176,7 +167,7 @@ def resume(
         )
     if slices is None and folder.named_slices:
         slices = folder.read_slices()
-    slices = _listed(slices)
+    (slices,) = slicesPerCase([slices], 1)
     annotation = annotationOf(segmentationNode, volumeNode, slices)
     if [s.id for s in annotation.segments] != [s.id for s in folder.segments]:
         raise InputError(
@@ -192,39 +183,11 @@ def resume(
         changes=Changes(folder.options, annotation.labels, annotation.slices),
         patience=ENDING,
     )
-    return _newest(
-        SceneRun(
-            run,
-            volumeNode,
-            segmentationNode,
-            geometry,
-            temporary=False,
-            warnings=annotation.warnings,
-            slices=slices,
-        )
-    )
-
-
-def _listed(slices: Sequence[AnnotatedSlice] | str | None) -> list[AnnotatedSlice] | None:
-    if slices is None:
-        return None
-    return parse_slices([slices]) if isinstance(slices, str) else list(slices)
+    ids = [s.id for s in annotation.segments]
+    case = RunCase(1, volumeNode, segmentationNode, geometry, ids, slices)
+    return newest(SceneRun(run, [case], temporary=False, warnings=annotation.warnings))
 
 
 def secondsTaken(folder: RunFolder) -> float:
     """The seconds that a run has taken so far, by its last recorded metrics."""
     return max((m.get("seconds") or 0.0 for m in folder.read_metrics()), default=0.0)
-
-
-def currentRun() -> SceneRun | None:
-    """The newest run of this session, started by the panel or the console; None without one."""
-    return None if _begun is None else _begun()
-
-
-_begun: weakref.ref | None = None
-
-
-def _newest(run: SceneRun) -> SceneRun:
-    global _begun
-    _begun = weakref.ref(run)
-    return run

@@ -9,22 +9,30 @@ import slicer.util
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
+from ..annotation.segments import Segment
 from .volumes import volumeGeometry
 
 HEAT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 
 
+RESULT = "SparseSegNet.Result"  # the attribute of results, with the number of the run's input
+
+
 def createResultNode(
-    labels: np.ndarray, segmentIds: Sequence[str], sourceSegmentationNode, volumeNode, name: str
+    labels: np.ndarray, segmentIds: Sequence[str], source, volumeNode, name: str, number: int = 1
 ):
     """Creates a segmentation node with the segments of another one and dense content.
+
+    In the subject hierarchy it is put beside the volume.
 
     Args:
         labels: uint8 (k, j, i) on the volume's grid, n = the n-th of `segmentIds`.
         segmentIds: IDs of segments of the source.
-        sourceSegmentationNode: The source of IDs, names, colours, terminology and other tags.
+        source: The source of names, colours, terminology and other tags: a segmentation node, or
+            annotation.segments.Segment values.
         volumeNode: The volume whose grid is used.
         name: The new node's name; a number is appended if it is in use.
+        number: The run's input that it belongs to, from 1.
 
     Returns:
         The new node.
@@ -37,13 +45,57 @@ def createResultNode(
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    source = sourceSegmentationNode.GetSegmentation()
+    markResult(node, number)
+    known = {s.id: s for s in source} if isinstance(source, Sequence) else None
     for segmentId in segmentIds:
         segment = slicer.vtkSegment()
-        segment.DeepCopyMetadata(source.GetSegment(segmentId))
+        if known is None:
+            segment.DeepCopyMetadata(source.GetSegmentation().GetSegment(segmentId))
+        else:
+            _describe(segment, known[segmentId])
         node.GetSegmentation().AddSegment(segment, segmentId)
     updateResultNode(node, labels, segmentIds, volumeNode)
+    putBeside(node, volumeNode)
     return node
+
+
+def _describe(segment, about: Segment) -> None:
+    segment.SetName(about.name)
+    segment.SetColor(*about.color)
+    for key, value in about.tags.items():
+        segment.SetTag(key, value)
+
+
+def markResult(node, number: int = 1) -> None:
+    """Marks a segmentation or volume as a result, of this input of its run."""
+    node.SetAttribute(RESULT, str(number))
+
+
+def isResult(node) -> bool:
+    """True if a segmentation or volume was made by this module, and is no annotation."""
+    return node.GetAttribute(RESULT) is not None
+
+
+def resultNumber(node) -> int:
+    """The input of its run, from 1, that a result belongs to."""
+    text = node.GetAttribute(RESULT) or ""
+    return max(1, int(text)) if text.isdecimal() else 1
+
+
+def putBeside(node, volumeNode) -> None:
+    """Puts a node into the folder (or study) of the subject hierarchy that holds a volume."""
+    hierarchy = volumeNode.GetScene().GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
+    if hierarchy is None:
+        return
+    item = hierarchy.GetItemByDataNode(volumeNode)
+    if item == hierarchy.GetInvalidItemID():
+        return
+    parent = hierarchy.GetItemParent(item)
+    own = hierarchy.GetItemByDataNode(node)
+    if own == hierarchy.GetInvalidItemID():
+        hierarchy.CreateItem(parent, node)
+    else:
+        hierarchy.SetItemParent(own, parent)
 
 
 def updateResultNode(node, labels: np.ndarray, segmentIds: Sequence[str], volumeNode) -> None:
@@ -97,6 +149,7 @@ def createUncertaintyNode(uncertainty: np.ndarray, volumeNode, name: str):
     volumeNode.GetIJKToRASMatrix(matrix)
     node.SetIJKToRASMatrix(matrix)
     slicer.util.updateVolumeFromArray(node, uncertainty)
+    markResult(node)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     if scene.GetNodeByID(HEAT) is not None:

@@ -1,4 +1,4 @@
-"""A training run on nodes of the scene, without qt and torch."""
+"""A run on nodes of the scene, without qt and torch."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..annotation.geometry import Geometry
 from ..annotation.slices import AnnotatedSlice, parse_slices
 from ..client.engine_run import EngineRun
 from ..errors import InputError
-from .annotations import annotationOf
+from ..runfolder.atomic import atomic_path
 from .corrections import takeCorrections
-from .node_reference import NodeReference
-from .results import createResultNode, createUncertaintyNode, updateResultNode
-from .volumes import volumeGeometry
+from .run_case import RunCase
 
 # Keeps runs alive that nobody refers to: in the console the result of a call is easily not
 # assigned, and a run that is garbage-collected ends its engine.
@@ -23,39 +20,24 @@ _active: set[SceneRun] = set()
 
 
 class SceneRun:
-    """A training run on a volume and a segmentation of the scene.
-
-    Nodes are referred to weakly: they may be removed or changed before the result arrives.
+    """A run on volumes of the scene: it trains on one or several, or applies a model to one.
 
     Args:
         run: The run of the engine.
-        volumeNode: The (first) volume.
-        segmentationNode: The segmentation that is annotated.
-        geometry: The volume's grid when the run began.
+        cases: The volumes with their nodes, in the order of the run's inputs.
         temporary: True deletes the run folder when this object is garbage-collected.
         warnings: Warnings about the annotation.
-        slices: The annotated slices that were named; None if they come from the segmentation.
     """
 
     def __init__(
         self,
         run: EngineRun,
-        volumeNode,
-        segmentationNode,
-        geometry: Geometry,
+        cases: Sequence[RunCase],
         temporary: bool,
         warnings: Sequence[str] = (),
-        slices: list[AnnotatedSlice] | None = None,
     ):
-        self._run = run
-        self._warnings, self._slices = list(warnings), slices
-        self._volume = NodeReference(volumeNode, "volume")
-        self._segmentation = NodeReference(segmentationNode, "segmentation")
-        self._geometry = geometry
-        self._name = segmentationNode.GetName() or ""
-        self._result: NodeReference | None = None
-        self._preview: NodeReference | None = None
-        self._uncertainty: NodeReference | None = None
+        self._run, self._cases = run, list(cases)
+        self._warnings = list(warnings)
         self._discard = (
             weakref.finalize(self, shutil.rmtree, str(run.folder.path), True) if temporary else None
         )
@@ -90,16 +72,21 @@ class SceneRun:
     @property
     def volumeNode(self):
         """The (first) volume; None if it was removed from the scene."""
-        return self._volume.get() if self._volume.alive else None
+        return self._cases[0].volumeNode
 
     @property
     def segmentationNode(self):
-        """The annotated segmentation; None if it was removed from the scene."""
-        return self._segmentation.get() if self._segmentation.alive else None
+        """The (first) annotated segmentation; None without one, or if it was removed."""
+        return self._cases[0].segmentationNode
+
+    @property
+    def volumeNodes(self) -> list:
+        """The (first) volume of each case; None for those removed from the scene."""
+        return [case.volumeNode for case in self._cases]
 
     @property
     def slices(self) -> list[AnnotatedSlice]:
-        """The annotated slices as they were last sent to the engine."""
+        """The annotated slices of the first volume as they were last sent to the engine."""
         return self._run.folder.read_slices()
 
     @property
@@ -161,62 +148,64 @@ class SceneRun:
         """
         self._run.set_time_budget(seconds)
 
-    def updateLabels(self, slices: Sequence[AnnotatedSlice] | str | None = None) -> None:
+    def updateLabels(self, slices: Sequence | str | None = None, segmentationNode=None) -> None:
         """Sends the present annotation to the engine, which continues training on it.
 
         Args:
-            slices: The annotated slices. None as at the start: those that were named then, or
-                those that belong to the segmentation (listed with it, or detected).
+            slices: The annotated slices; for a run of several volumes a list with those of each.
+                None as at the start: those that were named then, or those that belong to the
+                segmentation (listed with it, or detected).
+            segmentationNode: The only segmentation that has changed; None looks at all.
 
         Raises:
             InputError: If segments were added, removed or moved, the volume's grid was changed,
                 or the annotation cannot be trained on.
         """
-        if slices is not None:
-            self._slices = parse_slices([slices]) if isinstance(slices, str) else list(slices)
-        volume, source = self._volume.get(), self._segmentation.get()
-        self._checkGrid(volume, "")
-        annotation = annotationOf(source, volume, self._slices)
-        ids = [s.id for s in self._run.folder.segments]
-        if [s.id for s in annotation.segments] != ids:
-            raise InputError(
-                f"segments of '{source.GetName()}' were added, removed or moved "
-                "since the run began: begin a new one."
-            )
-        self._warnings = annotation.warnings
-        self._run.change_labels(annotation.labels, annotation.slices)
+        alone = len(self._cases) == 1
+        given = slicesPerCase([slices] if alone else slices, len(self._cases))
+        found = [
+            (case.number, annotation)
+            for case, named in zip(self._cases, given, strict=True)
+            if segmentationNode in (None, case.segmentationNode)
+            and (annotation := case.annotation(named, alone)) is not None
+        ]
+        if segmentationNode is None or alone:
+            self._warnings = [text for _, annotation in found for text in annotation.warnings]
+        folder = self._run.folder
+        for number, annotation in found:
+            if alone or annotation.differs(folder.read_labels(number), folder.read_slices(number)):
+                self._run.change_labels(annotation.labels, annotation.slices, number)
 
-    def requestPreview(self, slices: str | None = None) -> None:
+    def requestPreview(self, slices: str | None = None, volumeNode=None) -> None:
         """Requests a new prediction; the event 'preview' reports that `updatePreview` can show it.
 
         Args:
             slices: The slices to predict, such as 'k:10 j:5'; None for the whole volume.
+            volumeNode: A volume of the run; None for the first one.
         """
-        self._run.preview(None if slices is None else slices.split())
+        case = self._case(volumeNode)
+        self._run.preview(None if slices is None else slices.split(), case.number)
 
-    def updatePreview(self):
-        """Shows the newest prediction in a segmentation node, which each call updates.
+    def updatePreview(self, volumeNode=None):
+        """Shows the newest prediction in a node, which each call updates.
+
+        Args:
+            volumeNode: A volume of the run; None for the first one.
 
         Returns:
-            The node, or None while there is no prediction.
+            The segmentation node, or None while there is no prediction.
 
         Raises:
             InputError: If volume, segmentation or a segment was removed from the scene, or the
                 volume's grid was changed.
         """
-        labels = self._run.folder.read_preview()
-        if labels is None:
-            return None
-        volume, source = self._volume.get(), self._segmentation.get()
-        self._checkGrid(volume, "")
-        if self._preview is None or not self._preview.alive:
-            node = self._resultNode(labels, source, volume, f"{self._name} preview")
-            self._preview = NodeReference(node, "preview")
-        else:
-            updateResultNode(
-                self._preview.get(), labels, [s.id for s in self._run.folder.segments], volume
-            )
-        return self._preview.get()
+        return self._case(volumeNode).showPreview(self._run)
+
+    def _case(self, volumeNode) -> RunCase:
+        for case in self._cases:
+            if volumeNode is None or case.volumeNode is volumeNode:
+                return case
+        raise InputError(f"the run does not know the volume '{volumeNode.GetName()}'.")
 
     def cancel(self, wait: bool = True) -> None:
         """Cancels the run without changing the scene; a named run folder keeps its checkpoint.
@@ -230,6 +219,19 @@ class SceneRun:
             self._run.begin_cancel()
         self._settled(self.state)
 
+    @property
+    def modelFile(self) -> Path:
+        """The file of the trained or applied model, in the run folder.
+
+        Raises:
+            InputError: If the run is not done.
+        """
+        if self.state != "done":
+            raise InputError(f"there is no trained model: the run is {self.state}.")
+        folder = self._run.folder
+        given = folder.given_model if folder.task == "segment" else None
+        return given or folder.model_path
+
     def saveModel(self, path: Path | str) -> Path:
         """Copies the trained model (.safetensors).
 
@@ -240,30 +242,34 @@ class SceneRun:
             The file written.
 
         Raises:
-            InputError: If the run is not done.
+            InputError: If the run is not done, or the file cannot be written.
         """
-        if self.state != "done":
-            raise InputError(f"there is no trained model: the run is {self.state}.")
-        return Path(shutil.copyfile(self._run.folder.model_path, path))
+        source = self.modelFile
+        try:
+            with atomic_path(path) as temporary:
+                shutil.copyfile(source, temporary)
+        except OSError as error:
+            raise InputError(
+                f"the model cannot be written to {path} ({error.strerror or error}): choose "
+                "another folder."
+            ) from error
+        return Path(path)
 
     @property
     def result(self):
-        """The dense segmentation as a new node, created at the first access.
+        """The dense segmentation of the (first) volume as a new node, created at the first access.
 
         Raises:
             EngineError: If the run failed.
             InputError: If the run is not done, volume, segmentation or a segment was removed from
                 the scene, or the volume's grid was changed.
         """
-        kept = f"The result is kept in {self.folder} as long as this run object lives."
-        if self._result is not None:
-            return self._result.get(kept)
-        labels = self._run.result()
-        volume, source = self._volume.get(kept), self._segmentation.get(kept)
-        self._checkGrid(volume, kept)
-        node = self._resultNode(labels, source, volume, f"{self._name} dense")
-        self._result = NodeReference(node, "result")
-        return node
+        return self._cases[0].result(self._run)
+
+    @property
+    def results(self) -> list:
+        """The dense segmentation of each volume, see `result`."""
+        return [case.result(self._run) for case in self._cases]
 
     @property
     def uncertainty(self):
@@ -271,18 +277,16 @@ class SceneRun:
 
         0 certain, 255 undecided between the two most probable segments; 0 in annotated voxels.
         """
-        self._run.result()
-        volume = self._volume.get()
-        if self._uncertainty is None or not self._uncertainty.alive:
-            node = createUncertaintyNode(
-                self._run.folder.read_uncertainty(), volume, f"{self._name} uncertainty"
-            )
-            self._uncertainty = NodeReference(node, "uncertainty volume")
-        return self._uncertainty.get()
+        return self._cases[0].uncertainty(self._run)
+
+    @property
+    def uncertainties(self) -> list:
+        """The uncertainty of each volume, see `uncertainty`."""
+        return [case.uncertainty(self._run) for case in self._cases]
 
     @property
     def disagreements(self) -> list[dict]:
-        """Regions where the model's prediction disagrees with the annotation, most severe first.
+        """Regions of the first volume where prediction and annotation disagree, worst first.
 
         Each is a dict: voxels (their number), voxel (k, j, i) to look at, drawn and model (names
         of segments, or 'background').
@@ -298,35 +302,48 @@ class SceneRun:
             The number of corrected voxels.
 
         Raises:
-            InputError: If a segment of the result was removed, or there is no result.
+            InputError: If a segment of the result was removed, or there is no result, or the run
+                is no densification of one volume.
         """
+        folder = self._run.folder
+        if folder.task != "densify":
+            raise InputError(
+                "corrections are taken over from the result of a run on one volume: correct the "
+                "annotation of the volumes itself, and begin a new run."
+            )
         return takeCorrections(
             self.result,
             self._run.result(),
-            [s.id for s in self._run.folder.segments],
-            self._segmentation.get(),
-            self._volume.get(),
-            self._geometry,
+            [s.id for s in folder.segments],
+            self.segmentationNode,
+            self.volumeNode,
+            folder.geometry(),
         )
-
-    def _checkGrid(self, volume, kept: str) -> None:
-        if (difference := self._geometry.difference(volumeGeometry(volume))) is not None:
-            raise InputError(
-                f"the volume '{volume.GetName()}' was changed during training: "
-                f"{difference} (then against now). {kept}".strip()
-            )
-
-    def _resultNode(self, labels, source, volume, name: str):
-        segments = self._run.folder.segments
-        missing = [s.name for s in segments if source.GetSegmentation().GetSegment(s.id) is None]
-        if missing:
-            raise InputError(
-                f"the segment '{missing[0]}' was removed from '{source.GetName()}' "
-                f"during training. The result is kept in {self.folder}."
-            )
-        return createResultNode(labels, [s.id for s in segments], source, volume, name)
 
     def _settled(self, state: str) -> str:
         if self._run.ended:
             _active.discard(self)
         return state
+
+
+def slicesPerCase(slices: Sequence | None, count: int) -> list[list[AnnotatedSlice] | None]:
+    """The annotated slices named for each volume, parsed.
+
+    Args:
+        slices: For each volume its slices, such as "k:10,20 i:5", or None; None for none named.
+        count: Number of volumes.
+
+    Raises:
+        InputError: If they are not as many as volumes, or cannot be parsed.
+    """
+    if slices is None:
+        return [None] * count
+    if isinstance(slices, str) or len(slices) != count:
+        raise InputError(
+            f"slices are given for {1 if isinstance(slices, str) else len(slices)} of {count} "
+            "volumes: give a list with one entry for each, None where they are to be found."
+        )
+    return [
+        parse_slices([own]) if isinstance(own, str) else None if own is None else list(own)
+        for own in slices
+    ]

@@ -84,6 +84,15 @@ def volumeArray(volumeNodes: Sequence) -> np.ndarray:
     return image
 
 
+def channelNames(volumeNodes: Sequence) -> list[str]:
+    """The names of `volumeArray`'s channels: the nodes' names, numbered in a vector volume."""
+    names = []
+    for node in volumeNodes:
+        name, count = node.GetName() or "", slicer.util.arrayFromVolume(node).shape[3:]
+        names += [f"{name} {n}" for n in range(1, count[0] + 1)] if count else [name]
+    return names
+
+
 def refuseTransformed(node, kind: str) -> None:
     """Refuses a node under a transform, whose voxels are not where its own matrix puts them.
 

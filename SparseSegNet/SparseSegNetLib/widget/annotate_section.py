@@ -123,7 +123,12 @@ class AnnotateSection:
         self.ui.sliceTable.visible = bool(rows)
         share = session.share()
         hint = session.warning
-        if not rows and not hint:
+        if not rows and not hint and session.predicted:
+            hint = _(
+                "This is a prediction: correct it in some slices. Only slices that you correct, "
+                "or mark as complete, are trained on."
+            )
+        elif not rows and not hint:
             hint = _(
                 "Draw each segment completely in a few slices: two or three of each "
                 "direction, spread over the structure. The rest of such a slice counts as "

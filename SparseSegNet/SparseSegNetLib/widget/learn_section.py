@@ -12,6 +12,7 @@ from .curve_view import CurveView
 from .parameters import TIMES
 from .run_controller import RunController
 from .run_store import resumable
+from .script import scriptOf
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 OUT_OF_FOLD = "comparing slices"  # the engine's name of that phase
@@ -212,35 +213,6 @@ class LearnSection:
         if self.panel.session is None:
             self.controller.showMessage(_("Choose a volume and a segmentation first."))
             return
-        lines = [
-            "import SparseSegNet",
-            f"volume = slicer.util.getNode({parameters.volume.GetName()!r})",
-            f"drawn = slicer.util.getNode({parameters.segmentation.GetName()!r})",
-        ]
-        volume = "volume"
-        if parameters.channels:
-            names = ", ".join(f"slicer.util.getNode({n.GetName()!r})" for n in parameters.channels)
-            volume = f"[volume, {names}]"
-        slices = " ".join(f"{s.axis}:{s.index}" for s in sorted(self.panel.session.slices))
-        options = "".join(
-            f", {name}={value!r}"
-            for name, value, usual in (
-                ("device", parameters.device, "auto"),
-                ("network", parameters.network, "auto"),
-                ("seed", parameters.seed, 0),
-                ("largestComponent", parameters.largestComponent, False),
-            )
-            if value != usual
-        )
-        if any(s.box for s in self.panel.session.slices):
-            slices = ""  # boxes are kept with the segmentation, which the function reads
-        options += f", slices={slices!r}" if slices else ""
-        lines += [
-            f"run = SparseSegNet.densify({volume}, drawn, "
-            f"timeBudget={parameters.timeBudget:g}{options})",
-            "run.wait()",
-            "result = run.result",
-            "",
-        ]
-        qt.QApplication.clipboard().setText("\n".join(lines))
+        pairs, slices = self.panel.training.pairs(), self.panel.session.slices
+        qt.QApplication.clipboard().setText(scriptOf(parameters, pairs, slices))
         self.controller.showMessage(_("Copied: paste it into the Python console."))

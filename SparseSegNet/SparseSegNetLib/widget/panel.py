@@ -16,11 +16,13 @@ from ..scene.segmentations import segmentationsOf
 from .annotate_section import AnnotateSection
 from .data_section import DataSection
 from .learn_section import LearnSection
+from .model_section import ModelSection
 from .parameters import Parameters
 from .result_section import ResultSection
 from .run_controller import RunController
 from .run_store import RunStore
 from .torch_card import TorchCard
+from .training_list import TrainingList
 
 HEARTBEAT = 100  # milliseconds
 NODES_EVERY = 1.0  # seconds between two checks of the nodes
@@ -69,6 +71,7 @@ class Panel:
         self.data, self.annotate = DataSection(self), AnnotateSection(self, self.controller)
         self.learn = LearnSection(self, self.controller)
         self.result = ResultSection(self, self.controller)
+        self.training, self.model = TrainingList(self), ModelSection(self, self.controller)
         scene, owner = slicer.mrmlScene, self.owner
         owner.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         owner.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
@@ -85,6 +88,7 @@ class Panel:
         """Ends every process, timer and observer, before the module is reloaded or Slicer ends."""
         self._timer.stop()
         slicer.app.disconnect("aboutToQuit()", self.onQuit)
+        self.model.leave()
         self.controller.endAll(QUIT_PATIENCE)
         self.torchCard.cleanup()
         self._disconnect()
@@ -97,6 +101,7 @@ class Panel:
     def onQuit(self) -> None:
         """Ends every process when Slicer quits."""
         self._timer.stop()
+        self.model.leave()
         self.controller.endAll(QUIT_PATIENCE)
         self.torchCard.cleanup()
 
@@ -141,6 +146,7 @@ class Panel:
             self.problem = str(error)
             self.update()
         self.controller.follow()
+        self.model.tick()
 
     def _checkNodes(self) -> None:
         """Checks now and then whether the chosen nodes have become usable or unusable."""
@@ -150,6 +156,8 @@ class Panel:
         if now - self._nodesAt < NODES_EVERY:
             return
         self._nodesAt = now
+        self.training.update()
+        self.model.update()
         if self.problem or (self.session is not None and not self.session.fits()):
             self._nodes = ()  # try them again
             self.update()
@@ -161,6 +169,8 @@ class Panel:
         self.annotate.update()
         self.learn.update()
         self.result.update()
+        self.training.update()
+        self.model.update()
 
     @property
     def edited(self):
@@ -231,6 +241,7 @@ class Panel:
             return
         self._nodes, self.problem = (volume, segmentation), ""
         self._setSession(None)
+        self.controller.showResultOf(volume)
         if volume is None or segmentation is None:
             return
         try:
@@ -247,6 +258,7 @@ class Panel:
 
     def onSceneStartClose(self, caller=None, event=None) -> None:
         """Lets go of the old scene's nodes; a run ends by itself, and its folder stays."""
+        self.model.leave()
         self.controller.leave()
         self.annotate.editor.release()
         self._disconnect()

@@ -32,6 +32,8 @@ class Parameters:
         largestComponent: True removes components without annotation except the largest.
         livePreview: True shows predictions during training.
         followEdits: True updates training with new annotations.
+        trainingSet: Segmentations of further scans to train on.
+        modelFile: The model to use on other scans, empty for that of the newest run.
         runFolder: The folder of the newest run, empty without one.
     """
 
@@ -41,6 +43,7 @@ class Parameters:
     result: vtkMRMLSegmentationNode
     preview: vtkMRMLSegmentationNode
     uncertainty: vtkMRMLScalarVolumeNode
+    trainingSet: list[vtkMRMLSegmentationNode]
     timeBudget: float = 120.0
     device: str = "auto"
     network: str = "auto"
@@ -48,4 +51,5 @@ class Parameters:
     largestComponent: bool = False
     livePreview: bool = True
     followEdits: bool = True
+    modelFile: str = ""
     runFolder: str = ""

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from ..errors import InputError
 from ..scene.corrections import takeCorrections
-from ..scene.results import createUncertaintyNode
+from ..scene.results import createUncertaintyNode, resultNumber
 from ..scene.views import jumpToVoxel
 from .run_controller import RunController
 from .run_store import finished
@@ -41,7 +41,7 @@ class ResultSection:
         self.ui.correctButton.clicked.connect(self.onCorrect)
         self.ui.continueButton.clicked.connect(self.onContinue)
         self._regions: list[dict] = []
-        self._shown = None  # the run folder whose disagreements are listed
+        self._shown = None  # the run folder, and its input, whose disagreements are listed
 
     def update(self) -> None:
         """Shows the result and enables the buttons that apply."""
@@ -49,13 +49,15 @@ class ResultSection:
         folder = None if parameters is None else finished(parameters.runFolder)
         result = None if parameters is None else parameters.result
         usable = folder is not None and result is not None and self.panel.session is not None
+        alone = folder is None or folder.task == "densify"
         ui.show3DButton.enabled = result is not None
         ui.show3DButton.setSegmentationNode(result)
         ui.saveModelButton.enabled = folder is not None and folder.model_path.is_file()
         ui.uncertaintyButton.enabled = usable
+        ui.correctButton.visible = ui.continueButton.visible = alone
         ui.correctButton.enabled = usable
         ui.continueButton.enabled = usable and not self.controller.active
-        if not usable:
+        if not usable or not alone:
             ui.correctButton.checked = False
         if result is None:
             ui.resultLabel.text = _("The dense segmentation appears here after training.")
@@ -66,14 +68,21 @@ class ResultSection:
                 .format(name=result.GetName(), score=score)
                 .strip()
             )
+            if not alone:
+                ui.resultLabel.text += " " + _(
+                    "To improve it, annotate more slices in any of the scans and press Train."
+                )
         ui.uncertaintyButton.checked = self._overlaid()
-        self._showDisagreements(folder if usable else None)
+        self._showDisagreements(folder if usable else None, result)
 
-    def _showDisagreements(self, folder) -> None:
-        ui, path = self.ui, None if folder is None else folder.path
-        if path != self._shown:
-            self._shown = path
-            self._regions = [] if folder is None else folder.read_disagreements()
+    def _showDisagreements(self, folder, result) -> None:
+        ui, shown = self.ui, None
+        if folder is not None:
+            number = min(resultNumber(result), folder.count)
+            shown = folder.path, number
+        if shown != self._shown:
+            self._shown = shown
+            self._regions = [] if shown is None else folder.read_disagreements(number)
             table = ui.disagreementTable
             table.rowCount = len(self._regions)
             for row, region in enumerate(self._regions):
@@ -105,7 +114,9 @@ class ResultSection:
             node = parameters.uncertainty
             if node is None:
                 try:
-                    uncertainty = finished(parameters.runFolder).read_uncertainty()
+                    folder = finished(parameters.runFolder)
+                    number = min(resultNumber(parameters.result), folder.count)
+                    uncertainty = folder.read_uncertainty(number)
                 except InputError as error:
                     self.controller.showMessage(str(error))
                     return

@@ -11,7 +11,9 @@ from ..annotation.slices import format_slices
 from ..client.states import ENDED
 from ..errors import EngineError, InputError
 from ..scene import logic
+from ..scene.scans import hidden
 from ..scene.scene_run import SceneRun
+from ..scene.training_set import train
 from ..scene.views import shownPlanes
 from .run_store import finished, resumable
 
@@ -49,12 +51,17 @@ class RunController:
         self.warnings: list[str] = []
         self.message = self.failure = self.device = ""
         self._changedAt: float | None = None
+        self._changed: list = []  # segmentations
         self._previewDue, self._lookedAt = False, time.monotonic()
 
     def _abandon(self) -> None:
         """Cancels the run without waiting for its engine."""
         self.run.cancel(wait=False)
-        self._leaving.append(self.run)
+        self.followToItsEnd(self.run)
+
+    def followToItsEnd(self, run: SceneRun) -> None:
+        """Follows a run that was cancelled until its engine has ended."""
+        self._leaving.append(run)
 
     def showMessage(self, text: str) -> None:
         """Shows a message in the section Train."""
@@ -72,18 +79,30 @@ class RunController:
         if parameters is None or self.panel.session is None or self.active:
             return
         self.panel.annotate.look()
-        try:
-            folder = self.panel.runs.new(parameters.volume.GetName() or "volume")
-            run = logic.densify(
-                [parameters.volume, *parameters.channels],
-                parameters.segmentation,
-                parameters.timeBudget,
-                network=parameters.network,
-                device=parameters.device,
-                seed=parameters.seed,
-                largestComponent=parameters.largestComponent,
-                runFolder=folder,
+        pairs = self.panel.training.pairs()
+        if len(pairs) > 1 and parameters.channels:
+            self.showMessage(
+                _(
+                    "Several scans are trained on by their volume alone: uncheck the further "
+                    "channels, or train on all channels from the Python console "
+                    "(SparseSegNet.train)."
+                )
             )
+            return
+        try:
+            options = {
+                "timeBudget": parameters.timeBudget,
+                "network": parameters.network,
+                "device": parameters.device,
+                "seed": parameters.seed,
+                "largestComponent": parameters.largestComponent,
+                "runFolder": self.panel.runs.new(parameters.volume.GetName() or "volume"),
+            }
+            if len(pairs) > 1:
+                run = train([(p.volume, p.segmentation) for p in pairs], **options)
+            else:
+                volumes = [parameters.volume, *parameters.channels]
+                run = logic.densify(volumes, parameters.segmentation, **options)
         except (InputError, EngineError) as error:
             self.showMessage(str(error))
             return
@@ -165,6 +184,8 @@ class RunController:
         self.message = ""
         if self.active and self.panel.parameters.followEdits:
             self._changedAt = time.monotonic()
+            if self.panel.parameters.segmentation not in self._changed:
+                self._changed.append(self.panel.parameters.segmentation)
 
     def _sendLabels(self) -> None:
         if (
@@ -174,8 +195,10 @@ class RunController:
         ):
             return
         self._changedAt = None
+        changed, self._changed = self._changed, []
         try:
-            self.run.updateLabels()
+            for node in changed:
+                self.run.updateLabels(segmentationNode=node)
         except (InputError, OSError) as error:
             self.showMessage(str(error))
 
@@ -193,21 +216,28 @@ class RunController:
     def _preview(self) -> None:
         """Requests predictions of the shown planes now and then, and shows those that came."""
         parameters, now = self.panel.parameters, time.monotonic()
-        if not parameters.livePreview or self.state not in ("training", "preparing"):
+        volume = parameters.volume
+        if (
+            not parameters.livePreview
+            or self.state not in ("training", "preparing")
+            or volume not in self.run.volumeNodes
+            or volume is None
+        ):
             return
         if self.state == "training" and now - self._lookedAt > LOOK_AGAIN:
             self._lookedAt = now
-            planes = {} if parameters.volume is None else shownPlanes(parameters.volume)
+            planes = shownPlanes(volume)
             wanted = format_slices({p for p in planes.values() if p is not None})
             if wanted:
-                self.run.requestPreview(wanted)
+                self.run.requestPreview(wanted, volume)
         if self._previewDue:
             self._previewDue = False
             try:
-                node = self.run.updatePreview()
+                node = self.run.updatePreview(volume)
             except InputError:
                 return  # a node was removed, which was reported
             if node is not None and parameters.preview is not node:
+                self._removePreview()
                 node.GetDisplayNode().SetOpacity2DFill(0.35)
                 node.SetSaveWithScene(False)
                 parameters.preview = node
@@ -221,6 +251,13 @@ class RunController:
             try:
                 parameters.uncertainty = None
                 parameters.result = run.result
+                if len(run.volumeNodes) > 1:
+                    for node in run.results:
+                        hidden(node)
+                    self.showResultOf(parameters.volume)
+                    self.message = _(
+                        "{count} scans were segmented: choose one in Data to see its result."
+                    ).format(count=len(run.volumeNodes))
             except InputError as error:
                 self.failure, self.state = str(error), "failed"
         elif self.state == "failed":
@@ -228,6 +265,24 @@ class RunController:
         self.panel.learn.curve.show(self.metrics, parameters.parameterNode)
         self.panel.update()
         self.panel.learn.showRuns()
+
+    def showResultOf(self, volume) -> None:
+        """Shows the result of one of the scans that the run was trained on, not of the others."""
+        run, parameters = self.run, self.panel.parameters
+        if volume is None or run is None or run.state != "done":
+            return
+        known = run.volumeNodes
+        if len(known) < 2 or volume not in known:
+            return
+        try:
+            results = run.results
+        except InputError:
+            return  # a node was removed, which was reported
+        for node in results:
+            hidden(node)
+        parameters.uncertainty = None
+        parameters.result = results[known.index(volume)]
+        parameters.result.GetDisplayNode().SetVisibility(True)
 
     def _reason(self, error: EngineError) -> str:
         """The message of a failed run, with the button's name instead of the command line."""

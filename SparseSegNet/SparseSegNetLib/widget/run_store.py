@@ -81,10 +81,11 @@ class RunStore:
 
 
 def resumable(path: str) -> bool:
-    """True if the folder holds a run with a readable checkpoint and no result."""
+    """True if the folder holds a run on one volume with a readable checkpoint and no result."""
     folder = _opened(path)
     return (
         folder is not None
+        and folder.task == "densify"
         and not folder.has_result()
         and any(True for _ in readable_checkpoints(folder.state_paths))
     )

@@ -73,6 +73,7 @@ def slicerApplication(qtApplication, tmp_path, monkeypatch, request):
     useProperties(
         "SparseSegNet",
         "conftest",
+        "collapsing",
         "stand_ins",
         "slicer_python",
         "slicer.util",

@@ -8,13 +8,12 @@ from itertools import pairwise
 
 import slicer
 import slicer.util
+from collapsing import ctkCollapsibleButton, ctkCollapsibleGroupBox
 from PySide6.QtCore import Property, QMargins, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPen
 from PySide6.QtWidgets import (
-    QAbstractButton,
     QComboBox,
     QFrame,
-    QGroupBox,
     QLabel,
     QPushButton,
     QToolButton,
@@ -177,45 +176,6 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
             if not userCheckable and node not in self._fixed
             else id
         )(node)
-
-
-class _Collapsing:
-    def _collapsed_(self):
-        return self._closed
-
-    def _setCollapsed(self, collapsed):
-        self._closed = collapsed
-        self.maximumHeight = 26 if collapsed else 16777215
-
-    def showEvent(self, event):
-        self._setCollapsed(self._closed)
-
-
-class ctkCollapsibleButton(_Collapsing, QAbstractButton):
-    contentsCollapsed = Signal(bool)
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._closed = False
-        self.setContentsMargins(0, 26, 0, 4)
-        self.clicked.connect(lambda: self._setCollapsed(not self._closed))
-
-    collapsed = Property(bool, _Collapsing._collapsed_, _Collapsing._setCollapsed)
-
-    def paintEvent(self, event):
-        painter = QPainter(self)
-        painter.fillRect(0, 2, self.width, 20, QColor(208, 214, 222))
-        painter.setPen(QColor(30, 30, 30))
-        painter.drawText(8, 17, ("▸ " if self._closed else "▾ ") + self.text)
-        painter.end()
-
-
-class ctkCollapsibleGroupBox(_Collapsing, QGroupBox):
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._closed = False
-
-    collapsed = Property(bool, _Collapsing._collapsed_, _Collapsing._setCollapsed)
 
 
 class qMRMLSegmentEditorWidget(qMRMLWidget):

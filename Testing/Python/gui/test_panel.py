@@ -288,6 +288,7 @@ def test_copy_as_python(user):
     from PySide6.QtWidgets import QApplication
 
     annotated(user)
+    user.ui.advancedGroup.collapsed = False
     user.click("copyScriptButton")
     script = QApplication.clipboard().text()
     assert (

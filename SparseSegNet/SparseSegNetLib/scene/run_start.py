@@ -1,0 +1,65 @@
+"""Beginning of runs: folder, engine, and which of them is the newest."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..annotation.segments import Segment
+from ..client.engine_run import EngineRun
+from ..runfolder.folder import RunFolder
+from ..runfolder.options import Options
+from ..runfolder.run_input import RunInput
+from .run_case import RunCase
+from .scene_run import SceneRun
+
+_newest: weakref.ref | None = None
+
+
+def begin(
+    runFolder: Path | str | None,
+    inputs: Sequence[RunInput],
+    segments: Sequence[Segment],
+    options: Options,
+    cases: Sequence[RunCase],
+    warnings: Sequence[str],
+    **about,
+) -> SceneRun:
+    """Writes the run folder and starts the engine on it.
+
+    Args:
+        runFolder: The folder; None for a temporary one, which goes with the run.
+        inputs: The volumes.
+        segments: The run's classes.
+        options: Its options.
+        cases: The nodes of the volumes.
+        warnings: Warnings for the user.
+        **about: Further arguments of RunFolder.create.
+
+    Raises:
+        InputError: If the folder cannot be written.
+        EngineError: If the engine cannot be started.
+    """
+    path = runFolder or tempfile.mkdtemp(prefix="sparsesegnet-")
+    try:
+        run = EngineRun(RunFolder.create(path, inputs, segments, options, **about))
+    except BaseException:
+        if runFolder is None:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+    return SceneRun(run, cases, temporary=runFolder is None, warnings=warnings)
+
+
+def newest(run: SceneRun) -> SceneRun:
+    """Makes a run the newest one of this session, and returns it."""
+    global _newest
+    _newest = weakref.ref(run)
+    return run
+
+
+def currentRun() -> SceneRun | None:
+    """The newest training of this session, started by the panel or the console; None without."""
+    return None if _newest is None else _newest()
