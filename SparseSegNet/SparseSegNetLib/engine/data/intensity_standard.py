@@ -30,7 +30,7 @@ FORM = record(
 
 @dataclass(frozen=True)
 class IntensityStandard:
-    """How images are normalised for a model.
+    """The normalisation of images for a model.
 
     Attributes:
         modality: 'ct' or 'other'.

@@ -31,7 +31,7 @@ FITTING_SHARE = 0.15  # of the time left, for the shallow models of all volumes
 
 @dataclass
 class PropagatedSet:
-    """What the annotated volumes of a run tell.
+    """Propagated labels of the annotated volumes of a run, and the shallow model of all of them.
 
     Attributes:
         propagated: Per volume.

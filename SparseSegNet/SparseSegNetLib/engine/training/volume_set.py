@@ -46,7 +46,7 @@ class UnseenVoxels:
 
 @dataclass
 class Propagated:
-    """What the annotation of a volume tells of the rest of it.
+    """The rest of a volume, as its annotation tells it.
 
     Attributes:
         ensemble: Class probabilities float16 (classes, k, j, i) of priors and shallow model.
@@ -77,8 +77,8 @@ class VolumeSet(TrainingSet):
 
     Args:
         volumes: Working volumes with the drawn labels.
-        propagated: For each volume what its annotation tells of the rest; empty where a network
-            is trained on drawn labels alone.
+        propagated: For each volume the rest, as its annotation tells it; empty where a network is
+            trained on drawn labels alone.
         seed: Random seed of the choice of the volume to hold out.
         holding_out: Whether to hold one out.
 
