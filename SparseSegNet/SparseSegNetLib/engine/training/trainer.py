@@ -33,8 +33,6 @@ from .report import Report
 from .training_set import DEFAULT_NETWORK_SHARE, TrainingSet
 from .validation import score_held_out
 
-HELD_OUT_SCORES = 8  # how often the held-out slices are scored
-
 
 class Trainer:
     """Trains one network on the labelled voxels of working volumes.
@@ -225,7 +223,7 @@ class Trainer:
         return "; ".join(recovered) or None
 
     def _score_if_due(self, fraction: float) -> list[dict] | None:
-        each = self.plan.held_out_share / HELD_OUT_SCORES
+        each = self.plan.held_out_share / self.training_set.scorings
         if not self.training_set.holding_out or fraction < (self.scorings + 1) * each:
             return None
         self.scorings = int(fraction / each)

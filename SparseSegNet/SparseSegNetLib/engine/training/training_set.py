@@ -57,6 +57,8 @@ class TrainingSet:
         self.holding_out = holding_out and split is not None
         self.fresh: WorkingVolume | None = None
 
+    scorings = 8  # how often the held-out slices are scored
+
     @property
     def target(self) -> WorkingVolume:
         """The first volume, which is scored and shown."""

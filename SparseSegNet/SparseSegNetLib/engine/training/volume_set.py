@@ -108,6 +108,8 @@ class VolumeSet(TrainingSet):
         ]
         super().__init__(learnt or list(volumes), split, None, self.held is not None)
 
+    scorings = 3  # how often: the slices of a whole volume take their time
+
     @staticmethod
     def _where_predicted(split: Split, unseen: UnseenVoxels | None) -> Split:
         """The split where the shallow model's prediction is known; elsewhere nothing is scored."""
