@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from whole_inputs import SHAPE
@@ -12,13 +13,15 @@ def write_weights(folder: Path, checkpoint: bool) -> None:
 
     from SparseSegNetLib.engine.plan import Fingerprint
     from SparseSegNetLib.engine.planning.auto_plan import make_plan
-    from SparseSegNetLib.engine.prediction.model_file import save_model
     from SparseSegNetLib.engine.training.checkpoint import save_state
 
     plan = make_plan(Fingerprint(SHAPE, (1.0, 1.0, 1.0), 1, 3, 50, 2)).to_json()
     layer = torch.nn.Linear(3, 2)
     if not checkpoint:
-        save_model(folder / "model.safetensors", layer, {"plan": plan, "segments": []})
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Python"))
+        from small_models import small_model
+
+        small_model().save(folder / "model.safetensors")
         return
     tensors = {
         f"{part}.{name}": value
@@ -48,9 +51,11 @@ def write_weights(folder: Path, checkpoint: bool) -> None:
 
 
 def read_model(folder: Path) -> object:
-    from SparseSegNetLib.engine.prediction.model_file import load_model
+    import torch
 
-    return load_model(folder / "model.safetensors")
+    from SparseSegNetLib.engine.prediction.model import Model
+
+    return Model.load(folder / "model.safetensors", torch.device("cpu"))
 
 
 def read_checkpoint(folder: Path) -> object:

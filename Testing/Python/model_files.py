@@ -1,42 +1,66 @@
-"""Model files with a description and no weights, as far as nothing computes with them."""
+"""Small model files with a valid description, and damaged ones."""
 
 import json
+from dataclasses import replace
+
+import numpy as np
+from safetensors.numpy import save_file
 
 from SparseSegNetLib.annotation.segments import Segment
-from SparseSegNetLib.runfolder.model_description import ModelDescription, Score, TrainingCase
+from SparseSegNetLib.runfolder.model_description import KEY, ModelDescription, Score, TrainingCase
 
-SEGMENTS = [
-    Segment("Shell", "Shell", (0.9, 0.6, 0.1), 1, {"TerminologyEntry": "a~b^c^d~e"}),
-    Segment("Core", "Core", (0.3, 0.7, 0.9), 2),
-]
-
-
-def describe(**changes):
-    about = {
-        "name": "nested",
-        "created": "2026-11-20T10:00:00+00:00",
-        "segments": SEGMENTS,
-        "channels": ["MR"],
-        "modality": "other",
-        "ranges": [(20.0, 200.0)],
-        "spacing": (0.8, 0.8, 1.2),
-        "orientation": "LPS",
-        "cases": [
-            TrainingCase(name, (30, 28, 24), (0.8, 0.8, 1.2), 5, 3000, ("Shell", "Core"))
-            for name in ("MR a", "MR b", "MR c")
-        ],
-        "scores": [Score(0.85, 0.92, 900), Score(0.8, 0.89, 700)],
-        "scored": "On slices that were held out.",
-    }
-    return ModelDescription(**{**about, **changes})
+LIVER = "Category~SCT^123037004^Structure~SCT^10200004^Liver~SCT^^~Regions~^^~^^"
+DESCRIPTION = ModelDescription(
+    "livers",
+    "2026-11-26T12:00:00+00:00",
+    [
+        Segment("Segment_1", "Shell", (1.0, 0.0, 0.0), 1, {"TerminologyEntry": LIVER}),
+        Segment("Segment_2", "Core", (0.0, 0.5, 1.0), 2),
+    ],
+    ["a.nrrd"],
+    "other",
+    [(12.0, 340.5)],
+    (1.0, 1.0, 2.0),
+    "LPS",
+    [TrainingCase("a", (22, 20, 18), (1.0, 1.0, 2.0), 3, 1200, ("Shell", "Core"))],
+    [Score(0.8, 0.9, 321), Score(None, None, 0)],
+    "on annotated slices that were left out of training",
+    75.0,
+    300,
+    7,
+    {"torch": "2.5", "python": "3.12"},
+)
 
 
 def write_model(path, **changes):
-    """A .safetensors file with a description and one tensor of no meaning."""
-    header = {
-        "__metadata__": {"sparsesegnet": json.dumps(describe(**changes).to_json())},
-        "weight": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]},
-    }
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"\0\0\0\0")
+    """Writes a model file that describes a model of shells and cores; returns its path."""
+    about = json.dumps(replace(DESCRIPTION, **changes).to_json())
+    save_file({"weight": np.zeros((4, 4), np.float32)}, str(path), {KEY: about})
     return path
+
+
+def damaged(folder):
+    """Files that are no models, by what is wrong with them, with a word of the message."""
+    whole = write_model(folder / "whole.safetensors").read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    header["weight"]["shape"], header["weight"]["data_offsets"] = [1 << 34], [0, 1 << 36]
+    huge = json.dumps(header).encode()
+    (folder / "folder").mkdir()
+    files = {
+        "truncated": (whole[:-10], "10 bytes are missing"),
+        "longer": (whole + b"123", "3 bytes too many"),
+        "huge": (len(huge).to_bytes(8, "little") + huge + whole[8 + length :], "bytes are missing"),
+        "long header": ((1 << 40).to_bytes(8, "little") + whole[8:], "beginning is damaged"),
+        "pickle": (b"PK\x03\x04" + bytes(100), "pickle of Python objects"),
+        "old pickle": (b"\x80\x02" + bytes(100), "pickle of Python objects"),
+        "text": (b"image,labels\n", "no .safetensors file"),
+        "empty": (b"", "no .safetensors file"),
+    }
+    for name, (data, _) in files.items():
+        (folder / name).write_bytes(data)
+    return {
+        **{name: (folder / name, word) for name, (_, word) in files.items()},
+        "folder": (folder / "folder", "there is no such file"),
+        "missing": (folder / "none", "there is no such file"),
+    }

@@ -19,11 +19,12 @@ def engine():
     from SparseSegNetLib.engine import worker
 
     worker.share_the_cores()  # before torch is loaded
-    from SparseSegNetLib.engine import job  # noqa: F401
-    from SparseSegNetLib.engine.planning import auto_plan, planner, probe
-    from SparseSegNetLib.engine.stacking import voxel_classifier
+    from SparseSegNetLib.engine import job, segmentation_job, training_job  # noqa: F401
+    from SparseSegNetLib.engine.planning import auto_plan, planner, probe, volumes_planner
+    from SparseSegNetLib.engine.stacking import image_classifier, voxel_classifier
 
     voxel_classifier.STEPS = (20, 40)
+    image_classifier.MOST_STEPS = image_classifier.FEWEST_STEPS = 40
     auto_plan.BATCHES["cpu"] = (12**3, 8)
     probe.WIDTHS, probe.MIDDLE = ((4, 0),), 4
     make = auto_plan.make_plan
@@ -31,7 +32,7 @@ def engine():
     def narrow(fingerprint, device="cpu", width=4, shape=None):
         return make(fingerprint, device, width, shape)
 
-    planner.make_plan = narrow
+    planner.make_plan = volumes_planner.make_plan = narrow
     return worker
 
 

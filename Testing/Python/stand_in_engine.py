@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from model_files import write_model
+from described_models import write_model
 
 from SparseSegNetLib.runfolder.exit_codes import CANCELLED
 from SparseSegNetLib.runfolder.folder import RunFolder

@@ -6,6 +6,7 @@ one orientation, a structure lies the same way in all of them; voxels are only r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import permutations
@@ -21,10 +22,28 @@ POSITIVE, NEGATIVE = "LPS", "RAI"  # anatomical directions along x, y, z of the 
 def orientation_of(geometry: Geometry) -> str:
     """Nearest anatomical directions of i, j and k, such as 'LPS' for an identity matrix."""
     matrix = np.reshape(geometry.directions, (3, 3))
-    best = max(
+    return "".join(
+        (POSITIVE if matrix[r, c] > 0 else NEGATIVE)[r] for c, r in enumerate(_nearest(geometry))
+    )
+
+
+def obliqueness(geometry: Geometry) -> float:
+    """Largest angle between a voxel axis and the anatomical one that it is named by, degrees.
+
+    At 45 degrees and above it may as well be named by another.
+    """
+    matrix = np.abs(np.reshape(geometry.directions, (3, 3)))
+    lengths = np.sqrt((matrix**2).sum(axis=0))
+    cosine = min(matrix[r, c] / lengths[c] for c, r in enumerate(_nearest(geometry)))
+    return math.degrees(math.acos(min(1.0, float(cosine))))
+
+
+def _nearest(geometry: Geometry) -> tuple[int, ...]:
+    """Axis of the LPS frame that each of i, j and k is nearest to, all different."""
+    matrix = np.reshape(geometry.directions, (3, 3))
+    return max(
         permutations(range(3)), key=lambda rows: sum(abs(matrix[r, c]) for c, r in enumerate(rows))
     )
-    return "".join((POSITIVE if matrix[r, c] > 0 else NEGATIVE)[r] for c, r in enumerate(best))
 
 
 @dataclass(frozen=True)

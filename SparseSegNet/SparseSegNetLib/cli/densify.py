@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from ..annotation.composition import check_trainable
+from ..annotation.merging import matching
 from ..annotation.slices import check_slices, format_slices, parse_slices
 from ..client.engine_run import EngineRun
 from ..errors import EngineError, InputError
@@ -16,12 +17,22 @@ from ..files.images import Volume, read_volume
 from ..files.label_image import check_order
 from ..files.labels import Annotation, Reading, read_annotation, read_structures
 from ..files.other_formats import without_geometry
-from ..files.writing import check_output, check_writable, link_target, values_note, write_labels
-from ..runfolder.atomic import atomic_path, write_json
+from ..files.writing import (
+    check_output,
+    check_writable,
+    link_target,
+    stem_of,
+    values_note,
+    write_labels,
+)
+from ..runfolder.atomic import write_json
+from ..runfolder.compatibility import ACCEPTABLE, check_compatible
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, annotated_share
+from ..runfolder.model_description import ModelDescription
 from ..runfolder.run_input import RunInput
 from .progress import follow, say, say_cancelled
+from .train import save_model
 from .training_options import training_options
 
 
@@ -37,11 +48,12 @@ def densify(options: argparse.Namespace) -> int:
         without_geometry(images[0]),
     )
     inputs = [*images, *(path for _, path in structures)]
+    inputs += [options.start_from] if options.start_from else []
     _check_outputs(options, inputs)
     volume = read_volume(images, options.replace_nonfinite, options.series)
     check_slices(reading.slices or (), volume.geometry.shape)
     if options.labels and (len(structures) > 1 or structures[0][0] is not None):
-        named = [(name or _stem(path), path) for name, path in structures]
+        named = [(name or stem_of(path), path) for name, path in structures]
         annotation = read_structures(named, volume.geometry, reading)
     else:
         annotation = read_annotation(structures[0][1], volume.geometry, reading)
@@ -62,6 +74,9 @@ def densify(options: argparse.Namespace) -> int:
         f"{100 * annotated_share(annotation.labels):.2g} % of the voxels labelled; "
         f"{len(annotation.segments)} segments."
     )
+    if options.start_from:
+        for note in check_start(options.start_from, volume, annotation):
+            say(f"note: {note}")
     path = options.run_folder or Path(tempfile.mkdtemp(prefix="sparsesegnet-"))
     keep = options.run_folder is not None
     try:
@@ -81,6 +96,7 @@ def densify(options: argparse.Namespace) -> int:
             options.output.name,
             options.output,
             volume.paths[0],
+            model=options.start_from,
         )
         return _train_and_write(options, folder, volume, annotation)
     except EngineError as error:
@@ -109,8 +125,7 @@ def _train_and_write(
     result = run.result()
     try:
         if options.save_model:
-            with atomic_path(link_target(options.save_model)) as target:
-                shutil.copyfile(folder.model_path, target)
+            save_model(folder, options.save_model)
         if options.metrics:
             write_json(link_target(options.metrics), report(run, annotation))
         # The result comes last: where it exists, everything else does.
@@ -144,6 +159,42 @@ def report(run: EngineRun, annotation: Annotation) -> dict:
     }
 
 
+def check_start(path: Path, volume: Volume, annotation: Annotation) -> list[str]:
+    """Checks that a training can start from a model, and puts the channels into its order.
+
+    Args:
+        path: The model file.
+        volume: The image.
+        annotation: Its annotation.
+
+    Returns:
+        Messages for the user.
+
+    Raises:
+        InputError: It is no model, its channels are others, or no segment is among its own.
+    """
+    model = ModelDescription.read(path)
+    name = volume.paths[0].name
+    # What differs otherwise is learnt from the annotation.
+    order, notes = check_compatible(
+        model, name, volume.image, volume.geometry, volume.channels, ACCEPTABLE
+    )
+    known = matching(model.segments, annotation.segments)
+    if not any(known):
+        raise InputError(
+            f"the model {path} knows {', '.join(s.name for s in model.segments)}, and {name} is "
+            f"annotated with {', '.join(s.name for s in annotation.segments)}: give at least one "
+            "segment the name that it has in the model, or leave out --start-from."
+        )
+    new = [s.name for s, number in zip(annotation.segments, known, strict=True) if not number]
+    if new:
+        notes.append(f"{', '.join(new)}: not in the model, learnt from the annotation alone.")
+    if order != list(range(len(order))):
+        volume.image = volume.image[order]
+        volume.channels = [volume.channels[place] for place in order]
+    return notes
+
+
 def label_files(options: argparse.Namespace) -> tuple[list[Path], list[tuple[str | None, Path]]]:
     """The image files and the label files, these with the name of their structure if it was given.
 
@@ -164,14 +215,10 @@ def label_files(options: argparse.Namespace) -> tuple[list[Path], list[tuple[str
             structures.append((name.strip(), Path(file)))
         else:
             structures.append((None, Path(text)))
-    names = [name or _stem(path) for name, path in structures]
+    names = [name or stem_of(path) for name, path in structures]
     if (twice := next((n for n in names if names.count(n) > 1), None)) is not None:
         raise InputError(f"two structures are called '{twice}': name each one, --labels a=FILE.")
     return options.files, structures
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").rsplit(".", 1)[0] or path.name
 
 
 def _check_outputs(options: argparse.Namespace, inputs: list[Path]) -> None:

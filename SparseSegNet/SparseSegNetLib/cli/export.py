@@ -8,15 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..files.writing import check_output, check_writable, values_note, write_labels
+from ..files.writing import SEGMENTATION, check_output, check_writable, values_note, write_labels
 from ..runfolder.exit_codes import DONE
 from ..runfolder.folder import RunFolder
+from .case_list import is_file_name
+from .output_folder import output_folder
 from .progress import say
 
 
 def export(options: argparse.Namespace) -> int:
     """Runs the command with its parsed options; returns the exit code."""
     folder = RunFolder.open(options.run_folder)
+    if folder.task == "train":
+        return _export_all(folder, options.output)
     prepare(folder, options.output)
     if not folder.has_result():
         raise InputError(
@@ -25,6 +29,28 @@ def export(options: argparse.Namespace) -> int:
         )
     write(folder, options.output, folder.read_result())
     say(f"{options.output} written.")
+    return DONE
+
+
+def _export_all(folder: RunFolder, output: Path) -> int:
+    """Write the result of every volume of a training set into a folder."""
+    numbers = [n for n in range(1, folder.count + 1) if folder.has_result(n)]
+    if not numbers:
+        raise InputError(
+            f"the training {folder.path} has no result yet: it may have been asked for the model "
+            "alone, or be unfinished. 'sparsesegnet segment' applies its model to images."
+        )
+    with output_folder(output):
+        names: set[str] = set()
+        for number in numbers:
+            name = folder.description["inputs"][number - 1].get("name", "")
+            if not is_file_name(name) or name.casefold() in names:
+                name = str(number)
+            names.add(name.casefold())
+            path = output / f"{name}{SEGMENTATION}"
+            check_output(path, folder.geometry(number))
+            write_labels(path, folder.read_result(number), folder.geometry(number), folder.segments)
+    say(f"{len(numbers)} segmentations are in {output}.")
     return DONE
 
 

@@ -12,7 +12,10 @@ from ..annotation.composition import UNLABELLED
 from ..errors import EngineError, InputError
 from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, INTERNAL, exit_code
 from ..runfolder.signals import answer, raise_terminated
-from .training_options import add_network, add_training
+from .model import add_model
+from .segment import add_segment
+from .train import add_train
+from .training_options import add_network, add_reading, add_records, add_training
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,26 +65,7 @@ def parser() -> Parser:
         help="one label file per structure instead of one for all: organ=organ.nii.gz "
         "tumour=tumour.nii.gz; one called Background marks background. All other files are images",
     )
-    densify.add_argument(
-        "--unlabelled",
-        type=int,
-        metavar="V",
-        help=f"the value of unlabelled voxels in a label image (default "
-        f"{UNLABELLED}); 0 means that nothing was drawn there, as in a "
-        "segmentation",
-    )
-    densify.add_argument(
-        "--background-label",
-        type=int,
-        metavar="V",
-        help="the value that marks background in a label image (default 0), such as 1 in labels of "
-        "ilastik, together with --unlabelled 0",
-    )
-    densify.add_argument(
-        "--resample-labels",
-        action="store_true",
-        help="carry a label image that lies on another grid to the image's grid",
-    )
+    add_reading(densify)
     densify.add_argument(
         "--slices",
         nargs="+",
@@ -97,29 +81,22 @@ def parser() -> Parser:
         "its description or the start of its UID; '/2' behind it means the second volume of it",
     )
     densify.add_argument(
-        "--replace-nonfinite",
-        action="store_true",
-        help="set NaN and infinite voxels to the lowest finite value",
+        "--start-from",
+        type=Path,
+        metavar="MODEL",
+        help="begin with the weights of a model that 'train' or --save-model has written, which "
+        "needs fewer slices than beginning from nothing",
     )
     add_network(densify)
     add_training(densify)
-    densify.add_argument(
-        "--run",
-        dest="run_folder",
-        type=Path,
-        metavar="DIR",
-        help="keep the run folder (inputs, weights, curves, log) there",
-    )
+    add_records(densify)
     densify.add_argument(
         "--save-model", type=Path, metavar="FILE.safetensors", help="write the trained model there"
     )
-    densify.add_argument(
-        "--metrics",
-        type=Path,
-        metavar="FILE.json",
-        help="write the plan, the scores on held-out slices and the times there",
-    )
     densify.set_defaults(run=densify_command)
+    add_train(commands)
+    add_segment(commands)
+    add_model(commands)
 
     resume = commands.add_parser(
         "resume",
@@ -229,8 +206,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The arguments; those of this process by default.
 
     Returns:
-        The exit code: 0 done, 2 bad arguments or input, 3 cancelled, 4 no usable device,
-        5 internal error.
+        The exit code: 0 done, 1 some of several images failed, 2 bad arguments or input,
+        3 cancelled, 4 no usable device, 5 internal error.
     """
     try:
         options = parser().parse_args(arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
         disable=quiet,
         file=sys.stderr,
         leave=False,
-        bar_format="{desc} |{bar}| {postfix}",
+        bar_format="{desc} |{bar}|{postfix}",
     )
 
     def show(event: dict) -> None:
@@ -56,6 +57,21 @@ def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
             bar.write(f"note: {event['text']}", file=sys.stderr)
 
     run.observe(show)
+    try:
+        attend(run, keep, lambda text: bar.write(text, file=sys.stderr))
+    finally:
+        bar.close()
+    return run.state
+
+
+def attend(run: EngineRun, keep: bool, tell: Callable[[str], None]) -> None:
+    """Waits until a run ends and handles Ctrl-C, as `follow` does, without a progress bar.
+
+    Args:
+        run: The run.
+        keep: If False, the first Ctrl-C, or the system's request to end, cancels the run.
+        tell: Prints a line for the user.
+    """
     interrupted = False
     try:
         while not run.ended:
@@ -67,22 +83,17 @@ def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
                     break
                 run.interrupt()
                 with suppress(OSError):  # the terminal may have gone
-                    bar.write("ending: the engine writes a checkpoint.", file=sys.stderr)
+                    tell("ending: the engine writes a checkpoint.")
             except KeyboardInterrupt:
                 if interrupted or not keep:
                     run.cancel()
                     break
                 interrupted = True
-                bar.write(
-                    "stopping: the best result so far is kept (Ctrl-C again cancels).",
-                    file=sys.stderr,
-                )
+                tell("stopping: the best result so far is kept (Ctrl-C again cancels).")
                 run.stop()
     finally:
         if not run.ended:
             run.cancel()
-        bar.close()
-    return run.state
 
 
 def _postfix(event: dict) -> str:

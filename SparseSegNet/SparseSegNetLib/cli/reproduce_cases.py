@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..annotation.slices import AXES, AnnotatedSlice, parse_slices
 from ..errors import InputError
 from ..files.images import read_volume
 from ..files.labels import Reading, read_annotation
+from .case_list import Row, read_list
 
 SETUPS = ((1, 1, 1), (2, 2, 1), (3, 3, 2), (5, 5, 3))  # (yz, xz, xy) slices, Cicek 2016, Table 2
 FOLDS = 3
@@ -27,7 +27,7 @@ class Case:
     """One annotated volume.
 
     Attributes:
-        name: The file's name without endings.
+        name: As the list gives it, or the file's name without its ending.
         image: (c, k, j, i).
         labels: uint8 (k, j, i), 255 = unlabelled; 0 and above in `slices`.
         geometry: The voxel grid.
@@ -56,8 +56,7 @@ def read_cases(path: Path, spread: Sequence[int], unlabelled: int) -> list[Case]
         InputError: A file is bad (the message names it and the row), or the volumes differ in
             channels or labels.
     """
-    rows = _rows(path)
-    cases = [_read(path, number, row, spread, unlabelled) for number, row in rows]
+    cases = [_read(row, spread, unlabelled) for row in read_list(path, ("image", "labels"))]
     first = cases[0]
     for case in cases[1:]:
         if len(case.image) != len(first.image):
@@ -74,48 +73,22 @@ def read_cases(path: Path, spread: Sequence[int], unlabelled: int) -> list[Case]
     return cases
 
 
-def _rows(path: Path) -> list[tuple[int, dict]]:
+def _read(row: Row, spread: Sequence[int], unlabelled: int) -> Case:
+    if row.labels is None:
+        raise InputError(f"{row.where}: both image and labels are needed.")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader if any(row.values())]
-            header = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"the list of cases {path} cannot be read: {getattr(error, 'strerror', None) or error}."
-        ) from error
-    if missing := {"image", "labels"} - set(header):
-        raise InputError(
-            f"the list of cases {path} lacks the column "
-            f"'{min(missing)}': its first line must be image,labels or "
-            "image,labels,slices."
-        )
-    if not rows:
-        raise InputError(f"the list of cases {path} names no volume.")
-    return rows
-
-
-def _read(path: Path, number: int, row: dict, spread: Sequence[int], unlabelled: int) -> Case:
-    where = f"{path}, line {number}"
-    if not (row["image"] or "").strip() or not (row["labels"] or "").strip():
-        raise InputError(f"{where}: both image and labels are needed.")
-    images = [path.parent / part.strip() for part in row["image"].split(";")]
-    labels_path = path.parent / row["labels"].strip()
-    try:
-        volume = read_volume(images)
-        given = parse_slices([row.get("slices") or ""])
-        if not given and (dense := _dense(labels_path, volume.geometry, unlabelled)) is not None:
+        volume = read_volume(row.images)
+        given = parse_slices([row.slices])
+        if not given and (dense := _dense(row.labels, volume.geometry, unlabelled)) is not None:
             labels, segments = dense
             given = _spread(spread, labels)
             labels = restrict_to_slices(labels, given)
         else:
-            found = read_annotation(
-                labels_path, volume.geometry, Reading(unlabelled, given or None)
-            )
+            found = read_annotation(row.labels, volume.geometry, Reading(unlabelled, given or None))
             labels, segments, given = found.labels, found.segments, found.slices
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-    return Case(_name(images[0]), volume.image, labels, volume.geometry, sorted(given), segments)
+        raise InputError(f"{row.where}: {error}") from error
+    return Case(row.name, volume.image, labels, volume.geometry, sorted(given), segments)
 
 
 def _spread(counts: Sequence[int], labels: np.ndarray) -> list[AnnotatedSlice]:
@@ -138,13 +111,6 @@ def _dense(
     ):
         return found.labels, found.segments
     return None
-
-
-def _name(path: Path) -> str:
-    name = path.name
-    while "." in name.lstrip("."):
-        name = name[: name.rindex(".")]
-    return name
 
 
 def folds(cases: Sequence[Case]) -> list[list[list[AnnotatedSlice]]]:

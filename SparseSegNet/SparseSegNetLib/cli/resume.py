@@ -1,4 +1,7 @@
-"""The command ``sparsesegnet resume``: continues an interrupted run to its result."""
+"""The command ``sparsesegnet resume``: continues an interrupted run to its result.
+
+The result of a training on several volumes is the model.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ from pathlib import Path
 
 from ..client.engine_run import ENDING, EngineRun
 from ..errors import InputError
+from ..files.writing import check_writable
 from ..runfolder.changes import Changes
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder
 from .export import prepare, write
 from .progress import follow, say, say_cancelled
+from .train import save_model
 
 
 def resume(options: argparse.Namespace) -> int:
@@ -25,8 +30,12 @@ def resume(options: argparse.Namespace) -> int:
             f"the run {folder.path} names no output file for its result: name one with -o."
         )
     output = Path(output)
+    training = folder.task == "train"
     _check_replaceable(options, folder, output)
-    prepare(folder, output)
+    if training:
+        check_writable(output)
+    else:
+        prepare(folder, output)
     changes = None
     if options.time_budget is not None:  # checked as at the beginning
         changes = Changes(replace(folder.options, time_budget=options.time_budget))
@@ -38,7 +47,15 @@ def resume(options: argparse.Namespace) -> int:
     for note in folder.notes:
         say(f"note: {note}")
     _check_replaceable(options, folder, output)  # a file may have appeared meanwhile
-    write(folder, output, run.result())
+    if training:
+        if run.error is not None:
+            raise run.error
+        save_model(folder, output)
+        folder.remember_written(output)
+        if folder.has_result():
+            say(f"'sparsesegnet export \"{folder.path}\" -o DIR' writes the segmentations.")
+    else:
+        write(folder, output, run.result())
     say(f"{output} written after {run.summary['seconds']:.0f} s, {run.summary['step']} steps.")
     return DONE
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from ..annotation.composition import UNLABELLED
 from ..errors import InputError
 from ..runfolder.options import Options
 from ..runfolder.presets import PRESETS, preset
@@ -53,6 +55,57 @@ def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -
         "components that touch annotation",
     )
     command.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_reading(command: argparse.ArgumentParser) -> None:
+    """Adds the options that say how images and labels are read."""
+    command.add_argument(
+        "--unlabelled",
+        type=int,
+        metavar="V",
+        help=f"the value of unlabelled voxels in a label image (default "
+        f"{UNLABELLED}); 0 means that nothing was drawn there, as in a "
+        "segmentation",
+    )
+    command.add_argument(
+        "--background-label",
+        type=int,
+        metavar="V",
+        help="the value that marks background in a label image (default 0), such as 1 in labels of "
+        "ilastik, together with --unlabelled 0",
+    )
+    command.add_argument(
+        "--resample-labels",
+        action="store_true",
+        help="carry a label image that lies on another grid to the image's grid",
+    )
+    add_repair(command)
+
+
+def add_repair(command: argparse.ArgumentParser) -> None:
+    """Adds the option for images with voxels that are no numbers."""
+    command.add_argument(
+        "--replace-nonfinite",
+        action="store_true",
+        help="set NaN and infinite voxels to the lowest finite value",
+    )
+
+
+def add_records(command: argparse.ArgumentParser) -> None:
+    """Adds the options that keep what a training did."""
+    command.add_argument(
+        "--run",
+        dest="run_folder",
+        type=Path,
+        metavar="DIR",
+        help="keep the run folder (inputs, weights, curves, log) there",
+    )
+    command.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="FILE.json",
+        help="write the plan, the scores on held-out slices and the times there",
+    )
 
 
 def add_network(command: argparse.ArgumentParser) -> None:

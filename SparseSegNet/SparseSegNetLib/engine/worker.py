@@ -104,7 +104,9 @@ def main(arguments: list[str]) -> int:
         from ..runfolder.folder import RunFolder
         from .compute.allocation import keep_freed_memory
         from .job import Job  # torch comes along, or fails to
+        from .segmentation_job import SegmentationJob
         from .stopping import Cancelled
+        from .training_job import TrainingJob
     except BrokenPipeError:
         return CANCELLED
     except Exception as error:
@@ -118,7 +120,8 @@ def main(arguments: list[str]) -> int:
         with lock:
             if options.changes:
                 Changes.read(options.changes).apply(folder)
-            job = Job(options.run_folder, commands, emit, BEGUN + time.monotonic() - waiting, lock)
+            kind = {"train": TrainingJob, "segment": SegmentationJob}.get(folder.task, Job)
+            job = kind(options.run_folder, commands, emit, BEGUN + time.monotonic() - waiting, lock)
             if job.options.network == "auto":  # the published ones' blocks differ in size
                 keep_freed_memory()
             job.run()

@@ -40,6 +40,12 @@ def suffix_of(path: Path | str) -> str:
     return Path(name).suffix
 
 
+def stem_of(path: Path | str) -> str:
+    """Name of a file without the ending that decides its format; of a folder its whole name."""
+    name = Path(path).absolute().name
+    return name if os.path.isdir(path) else name[: len(name) - len(suffix_of(name))] or name
+
+
 def check_output(
     path: Path | str, geometry: Geometry, inputs: Sequence[Path | str] = ()
 ) -> str | None:
@@ -180,7 +186,34 @@ def write_labels(
         table = np.array([0, *output_values(segments)])
         # The smallest type that holds the values; uint8 is what most programs expect.
         head, values = {}, table.astype(np.min_scalar_type(int(table.max())))[labels]
-    with atomic_path(link_target(path), suffix) as temporary:
+    _write_whole(path, values, geometry, head, like)
+
+
+def write_image(
+    path: Path | str, values: np.ndarray, geometry: Geometry, like: Path | str | None = None
+) -> None:
+    """Writes an image of one channel, atomically.
+
+    Args:
+        path: The output file.
+        values: (k, j, i), of a type that the format holds.
+        geometry: The voxel grid.
+        like: The image's file, whose geometry fields are copied if both are NIfTI.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    _write_whole(Path(path), values, geometry, {}, like)
+
+
+def _write_whole(
+    path: Path,
+    values: np.ndarray,
+    geometry: Geometry,
+    head: dict[str, str],
+    like: Path | str | None,
+) -> None:
+    with atomic_path(link_target(path), suffix_of(path)) as temporary:
         try:
             _write(temporary, values, geometry, head)
         except RuntimeError as error:  # what SimpleITK raises for a full disk, among others

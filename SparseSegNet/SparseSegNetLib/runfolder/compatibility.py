@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
-from itertools import permutations
 
 import numpy as np
 
 from ..annotation.channel_order import channel_order, missing_channel
 from ..annotation.geometry import Geometry
 from ..annotation.hounsfield import looks_like_ct
-from ..annotation.orientation import Turn, orientation_of
+from ..annotation.orientation import Turn, obliqueness, orientation_of
 from ..errors import InputError
 from .model_description import ModelDescription
 
@@ -102,7 +100,7 @@ def _orientation(
 ) -> list[str]:
     own = orientation_of(geometry)
     notes = []
-    if (angle := _steepest(geometry)) > STEEPEST:
+    if (angle := obliqueness(geometry)) > STEEPEST:
         fault = (
             f"{name}: an axis lies {angle:.0f} degrees off the nearest anatomical direction, so "
             "that it is not clear how the image is to be turned for the model"
@@ -113,17 +111,6 @@ def _orientation(
             f"{name} has the orientation {own} and is turned to the model's, {model.orientation}."
         )
     return notes
-
-
-def _steepest(geometry: Geometry) -> float:
-    """Largest angle between a voxel axis and the anatomical axis that it goes by, degrees."""
-    matrix = np.abs(np.reshape(geometry.directions, (3, 3)))
-    lengths = np.sqrt((matrix**2).sum(axis=0))
-    best = max(
-        permutations(range(3)), key=lambda rows: sum(matrix[r, c] for c, r in enumerate(rows))
-    )
-    cosine = min(matrix[r, c] / lengths[c] for c, r in enumerate(best))
-    return math.degrees(math.acos(min(1.0, float(cosine))))
 
 
 def _spacing(

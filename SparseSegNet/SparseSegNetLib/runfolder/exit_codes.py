@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-DONE, BAD_INPUT, CANCELLED, NO_DEVICE, INTERNAL = 0, 2, 3, 4, 5
+DONE, SOME_FAILED, BAD_INPUT, CANCELLED, NO_DEVICE, INTERNAL = range(6)
 _OF_ERRORS = {
     "input": BAD_INPUT,
     "locked": BAD_INPUT,

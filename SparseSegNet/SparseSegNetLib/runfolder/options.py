@@ -38,6 +38,7 @@ class Options:
             where each volume has its own scale, 'auto' to tell by the values.
         match_histograms: Match the histogram of each volume to that of the training set, percentile
             by percentile (Nyul 2000; for MR of several scanners).
+        save_model: Make a model of a single volume too, after its result, that predicts others.
 
     Raises:
         InputError: A value is out of range or does not fit the network.
@@ -58,6 +59,7 @@ class Options:
     largest_component: bool = False
     modality: str = "auto"
     match_histograms: bool = False
+    save_model: bool = False
 
     def __post_init__(self):
         chosen = preset(self.network)

@@ -8,12 +8,9 @@ from safetensors.torch import save_file
 
 from SparseSegNetLib.engine.plan import Fingerprint, Plan
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
-from SparseSegNetLib.engine.prediction import model_file
-from SparseSegNetLib.engine.prediction.model_file import load_model
 from SparseSegNetLib.engine.training import checkpoint
 from SparseSegNetLib.engine.training.checkpoint import load_state, save_state
 from SparseSegNetLib.engine.training.training_state import check_state
-from SparseSegNetLib.errors import InputError
 
 PLAN = make_plan(Fingerprint((8, 8, 8), (1.0, 1.0, 1.0), 1, 2, 50, 2)).to_json()
 ABOUT = {
@@ -77,11 +74,3 @@ def test_a_plan_of_another_version_is_taken_as_far_as_it_is_known():
     more = {**PLAN, "further": 1, "strength": {"rotation": 3.0, "further": 2}}
     plan = Plan.from_json(more)
     assert plan.strength.rotation == 3.0 and plan.shape == (8, 8, 8)
-
-
-@pytest.mark.parametrize("about", OTHERS, ids=json.dumps)
-def test_a_model_of_another_form(tmp_path, about):
-    path = tmp_path / "m.safetensors"
-    save_file({"a": torch.ones(2)}, path, {model_file.KEY: json.dumps(about)})
-    with pytest.raises(InputError, match=r"not a SparseSegNet model .*schema|named fields"):
-        load_model(path)

@@ -18,7 +18,6 @@ from SparseSegNetLib.engine.stacking import stacker as stacking
 from SparseSegNetLib.engine.stacking import voxel_classifier
 from SparseSegNetLib.engine.stacking.ensemble import fit_ensemble_weights, weighted_mean
 from SparseSegNetLib.engine.stacking.folds import complete_slices, labels_of, make_folds, planes_of
-from SparseSegNetLib.engine.training import validation
 from SparseSegNetLib.engine.training.held_out import hold_out, hold_out_fold
 from SparseSegNetLib.engine.training.report import by_steps
 from SparseSegNetLib.engine.training.trainer import Trainer
@@ -305,13 +304,13 @@ def test_the_networks_share_is_scored_on_other_voxels_than_it_was_fitted_on(monk
     )
     trainer = Trainer(plan, [volume], 3, split, 0, stack)
     seen = []
-    share = validation.fit_network_share
+    share = trainer.training_set.fit_share
 
     def watched(rows, known):
         seen.append(len(known))
         return share(rows, known)
 
-    monkeypatch.setattr(validation, "fit_network_share", watched)
+    monkeypatch.setattr(trainer.training_set, "fit_share", watched)
     scores = trainer.score_held_out()
     whole = int(split.scored.sum())
     assert seen == [whole, whole - whole // 2, whole // 2], "all for the result, halves for scores"

@@ -146,7 +146,7 @@ def test_training_patches_are_mirrored_like_tiles():
         wanted = wanted.index_select(axis, within(index, n, True))
     assert torch.allclose(found, wanted, atol=1e-3)
     plan = plan_of("unet3d", shape, tile=(108, 100, 100))
-    pixels, found = Sampler([volume], 2, plan, torch.Generator().manual_seed(0)).draw()
+    pixels, found, _ = Sampler([volume], 2, plan, torch.Generator().manual_seed(0)).draw()
     assert pixels.shape == (1, 100, 100, 108) and found.shape == (12, 12, 20)
 
 
@@ -163,7 +163,7 @@ def test_every_patch_holds_labelled_voxels_however_strong_the_deformation(name):
     plan = replace(plan, strength=replace(plan.strength, elastic=40.0))
     sampler = Sampler([volume], 2, plan, torch.Generator().manual_seed(1))
     for _ in range(12):
-        pixels, found = sampler.draw()
+        pixels, found, _ = sampler.draw()
         assert tuple(found.shape) == plan.output and tuple(pixels.shape[1:]) == plan.patch
         assert (found != UNLABELLED).any()
 
@@ -185,7 +185,7 @@ class TestPlanar:
         )
         sampler = Sampler([volume], 2, plan, torch.Generator().manual_seed(0))
         for _ in range(10):
-            pixels, labels = sampler.draw()
+            pixels, labels, _ = sampler.draw()
             assert pixels.shape == (3, 1, 100, 100) and labels.shape == (1, 12, 12)
             assert (pixels[1] - 12).abs().max() < 1e-3, "not beside the slice"
             assert pixels[2].max() > pixels[2].min()

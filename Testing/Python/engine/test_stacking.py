@@ -24,7 +24,7 @@ from SparseSegNetLib.engine.stacking.voxel_classifier import FEW_STEPS, Classifi
 from SparseSegNetLib.engine.training.held_out import hold_out_fold
 from SparseSegNetLib.engine.training.report import by_steps
 from SparseSegNetLib.engine.training.trainer import Trainer
-from SparseSegNetLib.engine.training.validation import OPTIMISM
+from SparseSegNetLib.engine.training.training_set import OPTIMISM
 
 pytestmark = pytest.mark.usefixtures("small_training")
 

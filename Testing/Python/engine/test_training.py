@@ -14,12 +14,10 @@ from SparseSegNetLib.engine.compute.schedules import schedule
 from SparseSegNetLib.engine.data.preprocessing import Normalisation, WorkingVolume, working_volume
 from SparseSegNetLib.engine.plan import Fingerprint
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
-from SparseSegNetLib.engine.prediction.model_file import load_model, save_model
 from SparseSegNetLib.engine.stopping import Stopped
 from SparseSegNetLib.engine.training.held_out import hold_out
 from SparseSegNetLib.engine.training.report import by_steps
 from SparseSegNetLib.engine.training.trainer import Trainer
-from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.runfolder.run_input import RunInput
 
 
@@ -197,26 +195,6 @@ class TestHoldOut:
         labels, slices = self.labels((1, 1, 0))
         split = self.hold_out(labels, slices, 0)
         assert not split.whole, "no slice: that would be half of the annotation"
-
-
-class TestModelFile:
-    def test_comes_back_bit_for_bit(self, tmp_path):
-        image, truth = nested_balls((20, 22, 24))
-        trainer, _ = trainer_for(image, truth)
-        path = tmp_path / "a model.safetensors"
-        save_model(path, trainer.average, {"segments": ["Niere, größer"]})
-        weights, about = load_model(path)
-        assert about["segments"] == ["Niere, größer"]
-        assert weights.keys() == trainer.average.state_dict().keys()
-        assert all(torch.equal(weights[k], v) for k, v in trainer.average.state_dict().items())
-
-    def test_what_is_no_model_is_refused(self, tmp_path):
-        path = tmp_path / "x.safetensors"
-        path.write_bytes(b"not a model at all")
-        with pytest.raises(InputError, match="not a SparseSegNet model"):
-            load_model(path)
-        with pytest.raises(InputError, match="not a SparseSegNet model"):
-            load_model(tmp_path / "missing.safetensors")
 
 
 class TestMetrics:

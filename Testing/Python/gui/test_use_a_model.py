@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from model_files import write_model
+from described_models import write_model
 from scenes import SHAPE, SLICES, addVolume, annotated, paintSlices, planeOf
 
 from SparseSegNetLib.client import engine_run

@@ -7,7 +7,7 @@ import pytest
 import slicer
 import slicer.util
 import vtk
-from model_files import SEGMENTS, write_model
+from described_models import SEGMENTS, write_model
 from phantom import iou, nested
 
 from SparseSegNetLib.client import engine_run

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from SparseSegNetLib.annotation.geometry import Geometry
-from SparseSegNetLib.annotation.orientation import Turn, orientation_of
+from SparseSegNetLib.annotation.orientation import Turn, obliqueness, orientation_of
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 
 EVERY = [
@@ -35,6 +35,7 @@ def grid(orientation):
 def test_turned_voxels_keep_their_place(own, wanted):
     geometry = grid(own)
     assert orientation_of(geometry) == own
+    assert np.isclose(obliqueness(geometry), np.degrees(TILT))
     array = np.arange(60).reshape(geometry.shape)
     turn = Turn.between(own, wanted)
     turned, there = turn.array(array), turn.geometry(geometry)

@@ -7,6 +7,7 @@ from SparseSegNetLib.annotation.channel_order import channel_order, missing_chan
 from SparseSegNetLib.annotation.hounsfield import looks_like_ct
 from SparseSegNetLib.annotation.merging import matching, merge_segments, renumbered
 from SparseSegNetLib.annotation.segments import PALETTE, Segment
+from SparseSegNetLib.annotation.uncertain import uncertain_share
 from SparseSegNetLib.errors import InputError
 
 TISSUE = "Category~SCT^85756007^Tissue~SCT^85756007^Tissue~^^~Regions~^^~^^"
@@ -165,3 +166,11 @@ def test_other_values_are_no_ct():
     ):
         assert not looks_like_ct(image[None])
     assert not looks_like_ct(np.stack([ct, mr]))
+
+
+def test_the_share_that_is_uncertain():
+    labels = np.array([[[0, 1, 1, 2, 0, 0]]], np.uint8)
+    uncertainty = np.array([[[0, 0, 128, 255, 200, 127]]], np.uint8)
+    assert uncertain_share(labels, uncertainty) == 3 / 4
+    nothing = np.zeros((2, 2, 2), np.uint8)
+    assert uncertain_share(nothing, nothing) is None

@@ -125,6 +125,36 @@ def _mean_of_present(values: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
     return (values * present).sum() / present.sum().clamp_min(1)
 
 
+def merge_unknown(logits: torch.Tensor, unknown: torch.Tensor | None) -> torch.Tensor:
+    """Adds classes that an annotation does not tell from the background to the background.
+
+    Where a volume's annotation lacks a class, its background means 'background or that class'. The
+    likelihood of such a label is the sum of both (marginal loss: Shi 2021, Med. Image Anal. 70).
+
+    Args:
+        logits: float (n, c, ...) or (..., n, c) of the same number of dimensions as `unknown`.
+        unknown: Boolean (n, c) or of the form of the logits, the classes without annotation; None
+            if there are none.
+
+    Returns:
+        Logits in which unknown classes have probability 0 and the background that of all of them.
+    """
+    if unknown is None:
+        return logits
+    axis = 1 if unknown.dim() != logits.dim() else logits.dim() - 1
+    logits = logits.float()
+    if unknown.dim() != logits.dim():
+        unknown = unknown.view(*unknown.shape, *(1 for _ in range(logits.dim() - 2)))
+    lowest = torch.finfo(logits.dtype).min
+    first = logits.narrow(axis, 0, 1)
+    merged = torch.cat((first, logits.masked_fill(~unknown, lowest)), dim=axis)
+    background = merged.logsumexp(dim=axis, keepdim=True)
+    rest = logits.narrow(axis, 1, logits.shape[axis] - 1)
+    # Not minus infinity, whose product with a label of 0 is no number.
+    rest = rest.masked_fill(unknown.narrow(axis, 1, logits.shape[axis] - 1), -1e4)
+    return torch.cat((background, rest), dim=axis)
+
+
 def balancing_weights(labels: torch.Tensor, classes: int, power: float) -> torch.Tensor:
     """Class weights that balance frequent and rare classes (Cicek 2016, section 3).
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from ...annotation.composition import UNLABELLED, check_trainable
 from ...annotation.geometry import Triple
+from ...annotation.orientation import Turn, orientation_of
 from ...annotation.slices import AnnotatedSlice
 from ...errors import InputError
 from ...runfolder.folder import RunFolder
+from ...runfolder.run_input import RunInput
 from ..plan import Fingerprint, Plan
 from .bias_field import correct_bias
+from .intensity_standard import IntensityStandard
 from .preprocessing import Normalisation, WorkingVolume, labels_on, slices_on, working_volume
 
 SAME_SPACING = 0.05  # spacings that differ by less count as the same
@@ -24,20 +28,29 @@ class Inputs:
 
     Args:
         folder: The run folder.
+        orientation: Anatomical directions of i, j and k that all volumes are turned to; None
+            leaves each as it is.
 
     Attributes:
-        items: All volumes.
+        items: All volumes, turned.
+        turns: How each was turned.
+        standard: The normalisation that holds for all volumes; None where each has its own.
         trained: The numbers of the annotated ones, in the order in which a trainer has them.
 
     Raises:
         InputError: The volumes cannot be trained on.
     """
 
-    def __init__(self, folder: RunFolder):
+    def __init__(self, folder: RunFolder, orientation: str | None = None):
         self.folder = folder
-        self.items = [folder.read_input(n + 1, mapped=True) for n in range(folder.count)]
+        items = [folder.read_input(n + 1, mapped=True) for n in range(folder.count)]
+        own = [orientation_of(item.geometry) for item in items]
+        self.turns = [Turn.between(letters, orientation or letters) for letters in own]
+        self.items = [_turned(item, turn) for item, turn in zip(items, self.turns, strict=True)]
+        self.standard: IntensityStandard | None = None
         self.trained = [n for n, item in enumerate(self.items) if (item.labels != UNLABELLED).any()]
-        self._check([item.labels for item in self.items])
+        if folder.task != "segment":
+            self._check([item.labels for item in self.items])
         for number, item in enumerate(self.items, start=1):
             if item.image.dtype.kind == "f" and not np.isfinite(item.image).all():
                 raise InputError(
@@ -48,18 +61,30 @@ class Inputs:
     def _check(self, labels: list[np.ndarray]) -> None:
         check_trainable(np.concatenate([np.unique(array) for array in labels]), self.folder.names)
 
-    def prepare(self, n4: bool, check: Callable[[], None]) -> None:
+    def prepare(
+        self,
+        n4: bool,
+        check: Callable[[], None],
+        standard: Callable[[list[np.ndarray]], IntensityStandard] | None = None,
+    ) -> None:
         """Corrects the bias field where wanted, and measures the intensities.
 
         Args:
             n4: Whether to correct the bias field.
             check: Called in between; it may raise to stop.
+            standard: Gives the normalisation that holds for all volumes from their images; None
+                normalises each by itself.
         """
         if n4:
             for item in self.items:
                 item.image = correct_bias(item.image, item.geometry.spacing_kji, check)
+        if standard is not None:
+            self.standard = standard([item.image for item in self.items])
         self.normalisations = [
-            Normalisation.measure(item.image, item.labels) for item in self.items
+            Normalisation.measure(item.image, item.labels)
+            if self.standard is None
+            else self.standard.normalisation_of(item.image)
+            for item in self.items
         ]
 
     def fingerprint(self, classes: int) -> Fingerprint:
@@ -76,7 +101,15 @@ class Inputs:
 
     def volume(self, number: int, shape: Triple, device: torch.device) -> WorkingVolume:
         """A volume on a working grid of this shape (k, j, i)."""
-        return working_volume(self.items[number], shape, self.normalisations[number], device)
+        item = self.items[number]
+        normalised = self.normalisations[number].apply(item.image)
+        if self.standard is not None:
+            normalised = self.standard.matched(normalised)
+        volume = working_volume(item, shape, normalised, device)
+        if item.classes is None:
+            return volume
+        unknown = set(range(1, len(self.folder.segments) + 1)) - set(item.classes)
+        return replace(volume, unknown=tuple(sorted(unknown)))
 
     def volume_like(self, number: int, plan: Plan, device: torch.device) -> WorkingVolume:
         """Another volume on a working grid with the plan's spacing.
@@ -100,6 +133,9 @@ class Inputs:
             InputError: Nothing could be trained on any more; the labels stay as they were.
         """
         labels, slices = self.folder.read_labels(number + 1), self.folder.read_slices(number + 1)
+        turn = self.turns[number]
+        if not turn.identity:
+            labels, slices = turn.array(labels), turn.slices(slices, labels.shape)
         self._check([labels if n == number else item.labels for n, item in enumerate(self.items)])
         self.items[number].labels, self.items[number].slices = labels, slices
 
@@ -110,3 +146,23 @@ class Inputs:
         item = self.items[number]
         labels = torch.from_numpy(labels_on(item.labels, volume.shape)).to(volume.labels.device)
         return labels, slices_on(item.slices, item.labels.shape, volume.shape)
+
+    def turned_back(self, number: int, array: np.ndarray) -> np.ndarray:
+        """An array (k, j, i) of a volume as the run folder has it, a copy where it is turned."""
+        turn = self.turns[number]
+        return array if turn.identity else np.ascontiguousarray(turn.back(array))
+
+
+def _turned(item: RunInput, turn: Turn) -> RunInput:
+    if turn.identity:
+        return item
+    shape = item.geometry.shape
+    wanted = item.predict
+    return replace(
+        item,
+        image=turn.array(item.image),
+        labels=turn.array(item.labels),
+        geometry=turn.geometry(item.geometry),
+        slices=turn.slices(item.slices, shape),
+        predict=None if wanted is None else turn.slices(wanted, shape),
+    )

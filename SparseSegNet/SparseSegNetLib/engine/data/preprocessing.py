@@ -100,6 +100,7 @@ class WorkingVolume:
         spacing: (3,) mm along k, j, i.
         full_shape: The original grid; equal to the working grid when nothing was resampled.
         slices: The annotated ones, on the working grid.
+        unknown: Classes that the annotation does not tell from the background.
     """
 
     image: torch.Tensor
@@ -107,6 +108,7 @@ class WorkingVolume:
     spacing: torch.Tensor
     full_shape: tuple[int, int, int]
     slices: list[AnnotatedSlice] = field(default_factory=list)
+    unknown: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -115,19 +117,24 @@ class WorkingVolume:
 
 
 def working_volume(
-    item: RunInput, shape: Triple, normalisation: Normalisation, device: torch.device
+    item: RunInput,
+    shape: Triple,
+    normalised: Normalisation | np.ndarray,
+    device: torch.device,
 ) -> WorkingVolume:
     """Makes a working volume: normalised and, where `shape` differs, resampled.
 
     Args:
         item: The input.
         shape: Of the working grid (k, j, i); it covers the same extent as the input.
-        normalisation: Of the intensities.
+        normalised: The image after normalisation, float32 (c, k, j, i), or the normalisation.
         device: Of the result.
     """
     labels, spacing = item.labels, item.geometry.spacing_kji
     full = tuple(labels.shape)
-    pixels = torch.from_numpy(normalisation.apply(item.image))
+    if isinstance(normalised, Normalisation):
+        normalised = normalised.apply(item.image)
+    pixels = torch.from_numpy(normalised)
     coarse = tuple(min(n, m) for n, m in zip(full, shape, strict=True))
     if coarse != full:
         # Area averaging is the right low-pass filter for a reduction, whole-numbered or not.

@@ -95,8 +95,8 @@ class Sampler:
     def _integer(self, below: int) -> int:
         return int(torch.randint(below, (), generator=self.generator))
 
-    def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draws a patch: float32 (c, *plan.patch) and labels uint8 (*plan.output)."""
+    def draw(self) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...]]:
+        """Draws a patch: float32 (c, *plan.patch), labels uint8 (*plan.output), unknown classes."""
         table = self._index_to_draw_from()
         usable = [n for n, classes in enumerate(table) if classes]
         n = usable[self._integer(len(usable))]
@@ -137,7 +137,7 @@ class Sampler:
         if plan.position:
             pixels = torch.cat((pixels, position_channels(at, volume.shape)))
         inner = tuple(slice(m, m + size) for m, size in zip(plan.margin, plan.output, strict=True))
-        return pixels, aug.resample_labels(labels, at[inner])
+        return pixels, aug.resample_labels(labels, at[inner]), volume.unknown
 
     def _axes(self, volume: WorkingVolume, voxel: tuple) -> tuple[int, int, int]:
         """The axis of the volume that each axis of the patch follows.
@@ -152,10 +152,25 @@ class Sampler:
         across = through[self._integer(len(through))] if through else self._integer(3)
         return across, *(a for a in range(3) if a != across)
 
-    def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draws a batch: float32 (n, c, *plan.patch) and labels uint8 (n, *plan.output)."""
-        drawn = [self.draw() for _ in range(size)]
-        return torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])
+    def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Draws a batch.
+
+        Args:
+            size: Patches, n.
+
+        Returns:
+            float32 (n, c, *plan.patch), labels uint8 (n, *plan.output), and boolean (n, classes):
+            the classes that the annotation of each patch does not tell from the background, None
+            where all tell all.
+        """
+        pixels, labels, unknown = zip(*(self.draw() for _ in range(size)), strict=True)
+        table = None
+        if any(unknown):
+            table = torch.zeros(size, self.classes, dtype=torch.bool)
+            for row, classes in zip(table, unknown, strict=True):
+                row[list(classes)] = True
+            table = table.to(pixels[0].device)
+        return torch.stack(pixels), torch.stack(labels), table
 
     def _centre(
         self,

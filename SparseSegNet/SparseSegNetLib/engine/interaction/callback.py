@@ -198,7 +198,7 @@ class TrainingCallback:
             number = self._number(message)
             planes = message.get("planes")
             slices = None if planes is None else parse_slices(planes)
-            check_slices(slices or [], self.inputs.items[number].labels.shape)
+            check_slices(slices or [], self.inputs.folder.shape(number + 1))
             if number not in self.inputs.trained:
                 raise InputError(f"input {number + 1} is not annotated")
         except InputError as error:
@@ -235,7 +235,8 @@ class TrainingCallback:
         except Interrupted:
             return False
         drawn = self.inputs.items[number].labels
-        self.reporter.preview(number, labels_with_annotation(found, volume, drawn))
+        labels = labels_with_annotation(found, volume, drawn)
+        self.reporter.preview(number, self.inputs.turned_back(number, labels))
         self._preview_cost = time.monotonic() - begun
         self._previewed = self.clock.seconds
         return True
@@ -250,21 +251,27 @@ class TrainingCallback:
     def _show_slices(self, number: int, slices: list[AnnotatedSlice]) -> None:
         """Predicts single slices, given on the original grid."""
         volume = self.trainer.training_set.volumes[self.inputs.trained.index(number)]
-        item = self.inputs.items[number]
+        item, turn = self.inputs.items[number], self.inputs.turns[number]
         shown = {}
         for wanted in slices:
-            axis = array_axis(wanted.axis)
-            index = coarse_index(wanted.index, volume.full_shape[axis], volume.shape[axis])
-            found = self.trainer.slice_probabilities(volume, AnnotatedSlice(wanted.axis, index))
+            (turned,) = turn.slices([wanted], self.inputs.folder.shape(number + 1))
+            axis = array_axis(turned.axis)
+            index = coarse_index(turned.index, volume.full_shape[axis], volume.shape[axis])
+            found = self.trainer.slice_probabilities(volume, AnnotatedSlice(turned.axis, index))
             shape = [n for a, n in enumerate(volume.full_shape) if a != axis]
             if list(found.shape[1:]) != shape:
                 found = F.interpolate(
                     found[None], size=shape, mode="bilinear", align_corners=False
                 )[0]
-            labels = found.argmax(dim=0).to(torch.uint8).numpy()
-            shown[wanted] = keep_drawn(
-                labels, item.labels[AnnotatedSlice(wanted.axis, wanted.index).selector()]
+            labels = keep_drawn(
+                found.argmax(dim=0).to(torch.uint8).numpy(), item.labels[turned.selector()]
             )
+            if not turn.identity:
+                whole = np.full(volume.full_shape, UNLABELLED, np.uint8)
+                whole[turned.selector()] = labels
+                plane = AnnotatedSlice(wanted.axis, wanted.index).selector()
+                labels = turn.back(whole)[plane]
+            shown[wanted] = labels
         self.reporter.preview_slices(number, shown)
 
     def _let_in(self, *names: str) -> None:

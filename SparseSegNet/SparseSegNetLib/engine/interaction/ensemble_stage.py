@@ -50,18 +50,28 @@ class EnsembleStage:
         commands: Commands,
         clock: Clock,
         reporter: Reporter,
-        check: Callable[[str], None],
+        check: Callable[..., None],
     ):
         self.inputs, self.options, self.classes = inputs, options, classes
         self.commands, self.clock, self.reporter, self.check = commands, clock, reporter, check
 
-    def make(self, plan: Plan, volume: WorkingVolume, left: float | None) -> Stack | None:
+    def make(
+        self,
+        plan: Plan,
+        volume: WorkingVolume,
+        left: float | None,
+        number: int | None = None,
+        share: float = 0.0,
+    ) -> Stack | None:
         """Makes the stack, whose ensemble is also the first preview.
 
         Args:
             plan: The run's plan.
             volume: The working volume without priors.
             left: Seconds that are left; None for as long as it takes.
+            number: Of the volume; None for the run's first annotated one, whose scores are reported
+                as the run's.
+            share: Of the preparation that is done before, for the progress.
 
         Returns:
             The stack; None where the plan has no priors.
@@ -70,15 +80,17 @@ class EnsembleStage:
             return None
         if self.options.max_steps:
             left = None
-        number = self.inputs.trained[0]
+        scored = number is None
+        place = self.inputs.trained[0] if number is None else number
 
         def show(probabilities: torch.Tensor) -> None:
-            drawn = self.inputs.items[number].labels
-            self.reporter.preview(number, labels_with_annotation(probabilities, volume, drawn))
+            drawn = self.inputs.items[place].labels
+            labels = labels_with_annotation(probabilities, volume, drawn)
+            self.reporter.preview(place, self.inputs.turned_back(place, labels))
 
         try:
             stack = self._stacker(
-                plan, volume, left, lambda share: self.check(PHASE), show, STACK_ALONE
+                plan, volume, left, lambda done: self.check(PHASE, share), show, STACK_ALONE
             ).stack(volume.labels, volume.slices)
         except Stopped:
             self.reporter.warn(
@@ -88,7 +100,8 @@ class EnsembleStage:
                 volume.labels, volume.slices
             )
         show(prior_of(stack.target, self.classes))
-        self._report_scores(stack)
+        if scored:
+            self._report_scores(stack)
         return stack
 
     def remake(self, trainer: Trainer, step: Callable[[], None]) -> None:

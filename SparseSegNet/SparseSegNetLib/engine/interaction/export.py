@@ -1,4 +1,4 @@
-"""Results of a training: predictions and the model file."""
+"""Results of a training: predictions, with every drawn voxel as it was drawn."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import torch
 from ...annotation.composition import UNLABELLED, keep_drawn, restrict_to_slices
 from ...annotation.slices import AnnotatedSlice
 from ...runfolder.folder import RunFolder
-from ..data.inputs import Inputs
 from ..data.preprocessing import WorkingVolume
 from ..prediction.connected_components import keep_main_components
 from ..prediction.disagreements import disagreements
 from ..prediction.inference import finish
-from ..prediction.model_file import save_model
 from ..training.trainer import Trainer
 
 
@@ -91,30 +89,3 @@ def labels_with_annotation(
     """Labels uint8 (k, j, i) on the original grid, with every drawn voxel as it was drawn."""
     labels, _ = finish(probabilities.cpu(), volume.full_shape)
     return keep_drawn(labels.numpy(), drawn)
-
-
-def save_trained_model(trainer: Trainer, inputs: Inputs, folder: RunFolder) -> None:
-    """Writes the averaged weights with all that is needed to use them again."""
-    first = inputs.items[0]
-    save_model(
-        folder.model_path,
-        trainer.average,
-        {
-            "network": folder.options.network,
-            "plan": trainer.plan.to_json(),
-            "inputs": first.image.shape[0],
-            "channels": first.channels,
-            "normalisation": [
-                {k: list(v) for k, v in vars(inputs.normalisations[n]).items()}
-                for n in inputs.trained
-            ],
-            "segments": [s.to_json() for s in folder.segments],
-            "provenance": {
-                "run": folder.description["name"],
-                "created": folder.description["created"],
-                "steps": trainer.steps,
-                "seed": folder.options.seed,
-                "versions": folder.description["versions"],
-            },
-        },
-    )

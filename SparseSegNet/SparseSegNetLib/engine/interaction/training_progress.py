@@ -25,14 +25,14 @@ class TrainingProgress:
 
     def __call__(self, steps: int) -> float:
         """Share of the training that is done after so many steps; 1 or more ends it."""
-        stack = self.trainer.training_set.stack
-        if stack is not None and not stack.folds:
-            return 1.0  # a network would only learn to copy priors that have seen the labels
+        training_set = self.trainer.training_set
+        if not training_set.trainable:
+            return 1.0
         if self.options.max_steps:
             return steps / self.options.max_steps
         until = self.clock.budget - self._seconds_to_predict
         least = LEAST_TRAINING
-        if stack is not None:
+        if training_set.has_prior:
             if until - self.began < WORTH_TRAINING:
                 return 1.0  # the ensemble of priors and shallow model is the result
             least = 0.0

@@ -64,18 +64,34 @@ def assess_feasibility(
     voxels = math.prod(grid)
     if left < WORTH_PROBING and voxels < LARGE:
         return Feasibility(grid, network=False)
-    volume = make_volume(working_shape(grid, spacing, SAMPLED))
-    check()
-    slices = complete_slices(volume.labels, volume.slices)
-    priors = PriorMaker(volume, classes, REGISTERED, lambda share: check())
-    priors.step = lambda share: None  # a pause must not be timed
-    once = (
-        voxels
-        / math.prod(volume.shape)
-        * seconds_taken(lambda: priors.make(volume.labels, slices), volume.image.device)
-    )
+    once = seconds_for_priors(grid, spacing, make_volume, classes, check)
     least = FOR_PRIORS if left < WORTH_PROBING else FOR_A_RESULT
     fits = STACK_ALONE * left / (least * once)
     if fits < 1:
         return Feasibility(working_shape(grid, spacing, fits * voxels), network=False)
     return Feasibility(grid, left >= WORTH_PROBING and FOR_A_NETWORK * once <= STACK_SHARE * left)
+
+
+def seconds_for_priors(
+    grid: Triple,
+    spacing: tuple[float, float, float],
+    make_volume: Callable[[Triple], WorkingVolume],
+    classes: int,
+    check: Callable[[], None],
+) -> float:
+    """Estimates the seconds that one set of priors takes, from a coarse grid.
+
+    Args:
+        grid: The working grid (k, j, i).
+        spacing: mm along k, j, i on that grid.
+        make_volume: Makes the working volume of a given shape.
+        classes: Labels with background.
+        check: Called in between; it may raise to stop.
+    """
+    volume = make_volume(working_shape(grid, spacing, SAMPLED))
+    check()
+    slices = complete_slices(volume.labels, volume.slices)
+    priors = PriorMaker(volume, classes, REGISTERED, lambda share: check())
+    priors.step = lambda share: None  # a pause must not be timed
+    taken = seconds_taken(lambda: priors.make(volume.labels, slices), volume.image.device)
+    return math.prod(grid) / math.prod(volume.shape) * taken

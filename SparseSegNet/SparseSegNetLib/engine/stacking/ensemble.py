@@ -44,3 +44,24 @@ def weighted_mean(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     for weight, part in zip(weights.tolist(), maps, strict=True):
         total += weight * part
     return total
+
+
+def split_background(
+    ensemble: torch.Tensor, model: torch.Tensor, unknown: tuple[int, ...]
+) -> torch.Tensor:
+    """Divides the background among itself and classes that an annotation does not tell from it.
+
+    Args:
+        ensemble: Class probabilities float32 (classes, ...) without the unknown classes.
+        model: Class probabilities of a model that knows all classes.
+        unknown: The classes that the ensemble's annotation lacks.
+
+    Returns:
+        Class probabilities float32 (classes, ...).
+    """
+    parts = [0, *unknown]
+    share = model[parts] / model[parts].sum(dim=0).clamp_min(1e-6)
+    whole = ensemble[parts].sum(dim=0)
+    ensemble = ensemble.clone()
+    ensemble[parts] = share * whole
+    return ensemble

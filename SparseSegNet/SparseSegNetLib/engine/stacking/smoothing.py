@@ -15,7 +15,10 @@ ACROSS = 0.1  # weight that is left across the strongest borders
 
 
 def smooth_probabilities(
-    probabilities: torch.Tensor, image: torch.Tensor, spacing: tuple[float, float, float]
+    probabilities: torch.Tensor,
+    image: torch.Tensor,
+    spacing: tuple[float, float, float],
+    usual: list[torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Takes weighted means over each voxel and its six neighbours, `ROUNDS` times.
 
@@ -24,11 +27,16 @@ def smooth_probabilities(
         image: float32 (c, k, j, i), normalised.
         spacing: mm along k, j, i; neighbours that are farther away than along the finest axis
             count less, by the square of the distance.
+        usual: `usual_differences` of the volume that the image is a part of; None if it is all.
 
     Returns:
         float32 (classes, k, j, i).
     """
-    links = [_links(image, axis) * (min(spacing) / mm) ** 2 for axis, mm in enumerate(spacing)]
+    usual = usual_differences(image) if usual is None else usual
+    links = [
+        _links(image, axis, usual[axis]) * (min(spacing) / mm) ** 2
+        for axis, mm in enumerate(spacing)
+    ]
     total = torch.ones(image.shape[1:], device=image.device)
     for axis, weight in enumerate(links):
         for low in (0, 1):
@@ -45,10 +53,21 @@ def smooth_probabilities(
     return found
 
 
-def _links(image: torch.Tensor, axis: int) -> torch.Tensor:
+def usual_differences(image: torch.Tensor) -> list[torch.Tensor]:
+    """Mean squared difference between neighbours along each axis, float32 (c, 1, 1, 1) each.
+
+    Args:
+        image: float32 (c, k, j, i).
+    """
+    return [
+        image.diff(dim=axis + 1).square_().mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
+        for axis in range(3)
+    ]
+
+
+def _links(image: torch.Tensor, axis: int, usual: torch.Tensor) -> torch.Tensor:
     """Weight float32 between each voxel and the next along an axis; the axis is one shorter."""
     apart = image.diff(dim=axis + 1).square_()
     if not apart.numel():
         return apart.sum(dim=0)
-    usual = apart.mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
     return ACROSS + (1 - ACROSS) * torch.exp(-BORDER * (apart / usual).mean(dim=0))

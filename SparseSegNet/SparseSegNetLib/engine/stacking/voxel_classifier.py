@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import torch
 
-from ..compute.losses import balancing_weights
+from ..compute.losses import balancing_weights, merge_unknown
 from ..compute.optimisers import AdamW
 from ..compute.schedules import one_cycle
 from ..compute.timing import seconds_taken
@@ -80,6 +80,7 @@ class ClassifierFitter:
         seed: Random seed.
         dtype: Of the matrix products, 'bfloat16' or 'float32'.
         check: Called now and then while models are fitted and predict; it may raise to stop.
+        unknown: Per group, the classes that its annotation does not tell from the background.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class ClassifierFitter:
         seed: int = 0,
         dtype: str = "float32",
         check: Callable[[], None] = lambda: None,
+        unknown: Sequence[Sequence[int]] = (),
     ):
         self.classes, self.seed, self.check = classes, seed, check
         self.device, kind = features[0].device, getattr(torch, dtype)
@@ -103,6 +105,14 @@ class ClassifierFitter:
         self._groups = torch.arange(len(self.labels), device=self.device).split(
             [len(at) for at in drawn]
         )
+        self._unknown: torch.Tensor | None = None
+        if any(unknown):
+            self._unknown = torch.zeros(len(self.labels), classes, dtype=torch.bool)
+            for group, lacking in zip(self._groups, unknown, strict=True):
+                self._unknown[
+                    group[:, None].cpu(), torch.tensor(list(lacking), dtype=torch.long)
+                ] = True
+            self._unknown = self._unknown.to(self.device)
 
     @property
     def steps(self) -> int:
@@ -136,6 +146,8 @@ class ClassifierFitter:
                 logits = forward(layers, x)
             # Each model's own weighted mean, and their sum: none gets a gradient from another.
             counts = worth.gather(1, labels)
+            if self._unknown is not None:
+                logits = merge_unknown(logits, self._unknown[at])
             chance = logits.float().log_softmax(dim=2).gather(2, labels[..., None])[..., 0]
             optimiser.zero_grad()
             (-(chance * counts).sum(dim=1) / counts.sum(dim=1)).sum().backward()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from scipy import ndimage
@@ -63,16 +63,26 @@ def waves(position: torch.Tensor, slices: list[AnnotatedSlice]) -> list[torch.Te
     Returns:
         Features, each float16 (1, k, j, i).
     """
+    across = [sum(array_axis(item.axis) == axis for item in slices) for axis in range(3)]
+    return waves_of(position, [[n for n in WAVES if n < count] for count in across])
+
+
+def waves_of(position: torch.Tensor, halves: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Sines and cosines with so many half waves along each axis.
+
+    Args:
+        position: float32 (3, k, j, i) from -1 to 1; each changes along its own axis alone.
+        halves: The numbers of half waves along k, j and i.
+
+    Returns:
+        Features, each float16 (1, k, j, i).
+    """
     found = []
     for axis, along in enumerate(position):
         line = along[tuple(slice(None if a == axis else 1) for a in range(3))]
-        across = sum(array_axis(item.axis) == axis for item in slices)
-        for halves in WAVES:
-            if halves < across:
-                angle = math.pi / 2 * halves * (line + 1)
-                found += [
-                    wave(angle).half().expand_as(along)[None] for wave in (torch.sin, torch.cos)
-                ]
+        for count in halves[axis]:
+            angle = math.pi / 2 * count * (line + 1)
+            found += [wave(angle).half().expand_as(along)[None] for wave in (torch.sin, torch.cos)]
     return found
 
 

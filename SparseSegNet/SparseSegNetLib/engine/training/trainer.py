@@ -16,7 +16,7 @@ from ...annotation.slices import AnnotatedSlice
 from ...runfolder.presets import times
 from ..compute import metrics
 from ..compute.boxes import halved
-from ..compute.losses import balancing_weights, make_loss
+from ..compute.losses import balancing_weights, make_loss, merge_unknown
 from ..compute.memory import release, retry_smaller
 from ..compute.number_formats import channels_last
 from ..compute.optimisers import make_optimiser, move_optimiser
@@ -26,14 +26,12 @@ from ..data.sampling import Sampler
 from ..networks import build
 from ..plan import Plan
 from ..prediction.inference import Predictor
-from ..stacking.prior_inputs import prior_of, with_empty_prior
+from ..stacking.prior_inputs import with_empty_prior
 from ..stacking.stack import Stack
 from .held_out import Split
 from .report import Report
-from .training_set import TrainingSet
-from .validation import DEFAULT_NETWORK_SHARE, score_held_out
-
-HELD_OUT_SCORES = 8  # how often the held-out slices are scored
+from .training_set import DEFAULT_NETWORK_SHARE, TrainingSet
+from .validation import score_held_out
 
 
 class Trainer:
@@ -47,6 +45,7 @@ class Trainer:
         seed: Random seed of weights, patches and augmentation.
         stack: The ensemble of the first volume where the plan has priors; without it the inputs
             for a prior are empty, which is enough to measure the time.
+        training_set: Takes the place of one that is made of volumes, split and stack.
 
     Attributes:
         plan: As it is now; memory that runs out makes batch, patch or tile smaller.
@@ -68,12 +67,15 @@ class Trainer:
         split: Split | None,
         seed: int,
         stack: Stack | None = None,
+        training_set: TrainingSet | None = None,
     ):
         torch.manual_seed(seed)
         self.plan, self.classes = plan, classes
         if stack is None and plan.priors:
             volumes = [with_empty_prior(v, classes) for v in volumes]
-        self.training_set = TrainingSet(volumes, split, stack, plan.held_out_share > 0)
+        self.training_set = training_set or TrainingSet(
+            volumes, split, stack, plan.held_out_share > 0
+        )
         self.network_share = 1.0 if stack is None else DEFAULT_NETWORK_SHARE
         self.device = self.training_set.target.image.device
         self.dtype = getattr(torch, plan.dtype)
@@ -122,8 +124,8 @@ class Trainer:
         self.best = None
 
     def add_volume(self, volume: WorkingVolume) -> None:
-        """Trains on one more volume from now on (without priors, which know one alone)."""
-        self.training_set.volumes.append(volume)
+        """Trains on one more volume from now on."""
+        self.training_set.add(volume)
         self.sampler.set_volumes(self.training_set.training_volumes())
         self._weigh_classes()
 
@@ -145,11 +147,11 @@ class Trainer:
             weights go back to their average and the learning rate is halved.
         """
         self.network.train()
-        pixels, labels = self.sampler.batch(self.plan.batch)
+        pixels, labels, unknown = self.sampler.batch(self.plan.batch)
         pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.network(pixels)
-        loss = self.loss(logits, labels)
+        loss = self.loss(merge_unknown(logits, unknown), labels)
         self.optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip or math.inf)
@@ -221,7 +223,7 @@ class Trainer:
         return "; ".join(recovered) or None
 
     def _score_if_due(self, fraction: float) -> list[dict] | None:
-        each = self.plan.held_out_share / HELD_OUT_SCORES
+        each = self.plan.held_out_share / self.training_set.scorings
         if not self.training_set.holding_out or fraction < (self.scorings + 1) * each:
             return None
         self.scorings = int(fraction / each)
@@ -256,8 +258,8 @@ class Trainer:
         """Predicts class probabilities float32 (classes, k, j, i) of a volume.
 
         Args:
-            volume: A working volume; None for `target`, whose probabilities are those of the
-                ensemble with its prior.
+            volume: A working volume; None for `target`. With a prior the probabilities are those
+                of the ensemble with it.
             step: Called with the share done; it may raise to stop.
             tile: Another tile than the plan's.
         """
@@ -266,23 +268,23 @@ class Trainer:
         predictor = self.predictor()
         if tile is not None:
             predictor.plan = replace(predictor.plan, tile=tile)
-        if self.training_set.stack is None or volume is not self.target:
+        prior = self.training_set.prior_for(volume, self.classes)
+        if prior is None:
             return predictor.probabilities(volume, step=step)
-        prior = prior_of(self.target, self.classes).cpu()
         if not self.steps:
             return prior
-        return torch.lerp(prior, predictor.probabilities(volume, step=step), self.network_share)
+        share = self.training_set.share_for(volume, self.network_share)
+        return torch.lerp(prior, predictor.probabilities(volume, step=step), share)
 
     def slice_probabilities(self, volume: WorkingVolume, item: AnnotatedSlice) -> torch.Tensor:
         """Predicts float32 (classes, two axes) of one slice, on the CPU, as `probabilities`."""
-        if self.training_set.stack is None or volume is not self.target:
+        prior = self.training_set.prior_for(volume, self.classes, item)
+        if prior is None:
             return self.predictor().slice_probabilities(volume, item)
-        prior = prior_of(self.target, self.classes, item.selector()).cpu()
         if not self.steps:
             return prior
-        return torch.lerp(
-            prior, self.predictor().slice_probabilities(volume, item), self.network_share
-        )
+        share = self.training_set.share_for(volume, self.network_share)
+        return torch.lerp(prior, self.predictor().slice_probabilities(volume, item), share)
 
     def move(self, device: torch.device) -> None:
         """Moves everything to another device, and leaves nothing on the one before."""

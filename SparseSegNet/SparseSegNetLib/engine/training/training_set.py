@@ -15,8 +15,17 @@ import torch
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AnnotatedSlice
 from ..data.preprocessing import WorkingVolume
+from ..stacking.ensemble import fit_ensemble_weights
+from ..stacking.prior_inputs import prior_of
 from ..stacking.stack import Stack
+from ..stacking.stacker import SHRINKAGE
 from .held_out import Split
+
+# Ensemble weight of the network beside its prior until one is fitted.
+DEFAULT_NETWORK_SHARE = 0.1
+# The network learns to correct priors made from fewer slices, and is scored beside them. They are
+# worse than the one that it corrects in the end, so the fitted share is too large by this.
+OPTIMISM = 0.2
 
 
 class TrainingSet:
@@ -48,6 +57,8 @@ class TrainingSet:
         self.holding_out = holding_out and split is not None
         self.fresh: WorkingVolume | None = None
 
+    scorings = 8  # how often the held-out slices are scored
+
     @property
     def target(self) -> WorkingVolume:
         """The first volume, which is scored and shown."""
@@ -57,6 +68,67 @@ class TrainingSet:
     def scored(self) -> WorkingVolume:
         """The first volume with inputs that were made without the labels of held-out slices."""
         return self.split.fold or self.target
+
+    @property
+    def has_prior(self) -> bool:
+        """True if there is a result without a network, that of priors and shallow model."""
+        return self.stack is not None
+
+    @property
+    def trainable(self) -> bool:
+        """False where a network would only learn to copy priors that have seen the labels."""
+        return self.stack is None or bool(self.stack.folds)
+
+    @property
+    def truth(self) -> torch.Tensor:
+        """The labels that `scored` is scored by, uint8 (k, j, i)."""
+        return self.target.labels
+
+    def scored_prior(self, classes: int, item: AnnotatedSlice) -> torch.Tensor | None:
+        """The prior in a slice of `scored`, made without its labels.
+
+        Returns:
+            Class probabilities (classes, two axes) on the CPU; None if there is no prior.
+        """
+        if self.stack is None:
+            return None
+        return prior_of(self.scored, classes, item.selector()).cpu()
+
+    def fit_share(self, rows: torch.Tensor, known: torch.Tensor) -> float:
+        """Fits the ensemble weight of the network beside its prior.
+
+        Args:
+            rows: Probabilities of prior and network (2, classes, voxels).
+            known: uint8 (voxels,), their labels.
+        """
+        if not len(known):
+            return DEFAULT_NETWORK_SHARE
+        return SHRINKAGE * max(0.0, float(fit_ensemble_weights(rows, known)[1]) - OPTIMISM)
+
+    def prior_for(
+        self, volume: WorkingVolume, classes: int, item: AnnotatedSlice | None = None
+    ) -> torch.Tensor | None:
+        """The prior beside which a network predicts a volume, or one slice of it.
+
+        Returns:
+            Class probabilities (classes, ...) on the CPU; None where the network predicts alone.
+        """
+        if self.stack is None or volume is not self.target:
+            return None
+        return prior_of(volume, classes, () if item is None else item.selector()).cpu()
+
+    def share_for(self, volume: WorkingVolume, network_share: float) -> float:
+        """The ensemble weight of the network beside the prior of a volume.
+
+        Args:
+            volume: One that has a prior.
+            network_share: The weight that was fitted.
+        """
+        return network_share
+
+    def add(self, volume: WorkingVolume) -> None:
+        """Trains on one more volume (without priors, which know one alone)."""
+        self.volumes.append(volume)
 
     def training_volumes(self) -> list[WorkingVolume]:
         """The volumes that are trained on now, with their labels."""

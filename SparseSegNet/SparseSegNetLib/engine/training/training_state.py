@@ -7,9 +7,7 @@ from dataclasses import replace
 import torch
 
 from ...runfolder.forms import (
-    ValidationError,
     anything,
-    choice,
     flag,
     mapping,
     number,
@@ -20,14 +18,12 @@ from ...runfolder.forms import (
     text,
     whole,
 )
-from ...runfolder.presets import PRESETS
-from ..compute.losses import LOSSES
 from ..plan import Plan
+from ..prediction.plan_form import SIZES, check_plan
 from .trainer import Trainer
 
 PARTS = ("network", "average")
 RANDOM = ("random.sampler", "random.torch")
-SIZES = rows(whole(1, 1 << 20), 3, 3)
 STATE = record(
     {
         "steps": whole(0),
@@ -48,24 +44,6 @@ STATE = record(
         "began": number(0),
     }
 )
-PLAN = record(
-    {
-        "shape": SIZES,
-        "patch": SIZES,
-        "tile": SIZES,
-        "batch": whole(1, 1 << 16),
-        "spacing": rows(number(1e-12), 3, 3),
-        "width": whole(1, 1 << 12),
-        "strides": rows(SIZES, 0, 16),
-        "kernels": rows(SIZES, 1, 17),
-    },
-    {
-        "network": choice(*PRESETS),
-        "loss": choice(*LOSSES),
-        "dtype": choice("bfloat16", "float32"),
-        "optimiser": choice("adamw", "adam", "sgd"),
-    },
-)
 
 
 def check_state(tensors: dict[str, torch.Tensor], about: dict) -> None:
@@ -75,11 +53,7 @@ def check_state(tensors: dict[str, torch.Tensor], about: dict) -> None:
         ValueError: It is not what `state_of` and the job write.
     """
     STATE(about, "")
-    PLAN(about["plan"], "plan")
-    if len(about["plan"]["kernels"]) != len(about["plan"]["strides"]) + 1:
-        raise ValidationError(
-            "plan.kernels", "one more than strides", len(about["plan"]["kernels"])
-        )
+    check_plan(about["plan"])
     for name in RANDOM:
         if name not in tensors or tensors[name].dtype != torch.uint8:
             raise ValueError(f"the state of the random numbers '{name}' is missing")

@@ -1,0 +1,297 @@
+"""The command ``sparsesegnet train``: one model from several sparsely annotated volumes."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from ..annotation.slices import format_slices
+from ..client.engine_run import EngineRun
+from ..errors import EngineError, InputError
+from ..files.labels import Reading
+from ..files.writing import (
+    SEGMENTATION,
+    check_output,
+    check_writable,
+    link_target,
+    stem_of,
+    write_labels,
+)
+from ..runfolder.atomic import atomic_path, write_json
+from ..runfolder.exit_codes import CANCELLED, DONE
+from ..runfolder.folder import RunFolder, annotated_share
+from ..runfolder.model_description import ModelDescription
+from ..runfolder.options import MODALITIES, Options
+from ..runfolder.run_input import RunInput
+from .case_list import read_list
+from .model import score_lines
+from .output_folder import check_outputs, output_folder
+from .progress import follow, say, say_cancelled
+from .training_cases import TrainingSet, read_training_set
+from .training_options import (
+    add_network,
+    add_reading,
+    add_records,
+    add_training,
+    training_options,
+)
+
+
+def add_train(commands) -> None:
+    """Adds the command to the parser's."""
+    command = commands.add_parser(
+        "train",
+        help="learn one model from several volumes, to segment others without drawing",
+        description="Train one model on several volumes of which a few slices each are annotated. "
+        "'segment' then applies it to new images. Ctrl-C stops early and keeps the best model so "
+        "far; a second Ctrl-C cancels.",
+    )
+    command.add_argument(
+        "cases",
+        type=Path,
+        metavar="CASES.csv",
+        help="a row per volume under the header image,labels[,slices][,name]: paths (relative to "
+        "the file; several channels with ';'), slices as for densify --slices (\"k:10,20 i:5\", "
+        "none, or all for a dense segmentation), and the volume's name. Without labels a volume "
+        "is an unlabelled scan. Segments are the same if their names are",
+    )
+    command.add_argument(
+        "--save-model",
+        type=Path,
+        required=True,
+        metavar="FILE.safetensors",
+        help="write the trained model there",
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write the dense segmentation of each volume of the list there, as NAME.seg.nrrd",
+    )
+    add_reading(command)
+    add_network(command)
+    add_training(command)
+    command.add_argument(
+        "--modality",
+        choices=MODALITIES,
+        default="auto",
+        help="ct if the intensities are Hounsfield units, other if each volume has its own scale "
+        "(default auto: told by the values)",
+    )
+    command.add_argument(
+        "--match-histograms",
+        action="store_true",
+        help="match the histogram of each volume to the training set's (for MR of several "
+        "scanners)",
+    )
+    add_records(command)
+    command.set_defaults(run=train)
+
+
+def train(options: argparse.Namespace) -> int:
+    """Runs the command with its parsed options; returns the exit code."""
+    settings = training_options(
+        options, modality=options.modality, match_histograms=options.match_histograms
+    )
+    rows = read_list(options.cases, ("image", "labels"))
+    files = [f for row in rows for f in (*row.images, row.labels) if f is not None]
+    outputs = (
+        {row.name: options.output / f"{row.name}{SEGMENTATION}" for row in rows}
+        if (options.output)
+        else {}
+    )
+    _check_files(options, [options.cases, *files])
+    with output_folder(options.output) if options.output else nullcontext():
+        check_outputs(list(outputs.values()), files)
+        found = read_training_set(
+            options.cases,
+            rows,
+            Reading(
+                options.unlabelled,
+                None,
+                options.background_label,
+                options.resample_labels,
+            ),
+            options.replace_nonfinite,
+        )
+        _choose_predicted(found, options)
+        for item in found.inputs if outputs else ():
+            if note := check_output(outputs[item.name], item.geometry):
+                found.notes.append(note)
+        for note in found.notes:
+            say(f"note: {note}")
+        for item, annotated in zip(found.inputs, found.annotated, strict=True):
+            say(f"{item.name}: {_described(item) if annotated else 'an unlabelled scan.'}")
+        say(
+            f"{len(found.inputs)} volumes, {len(found.segments)} segments: "
+            f"{', '.join(s.name for s in found.segments)}."
+        )
+        return _train(options, found, settings, outputs)
+
+
+def _described(item: RunInput) -> str:
+    count = len(item.slices)
+    return (
+        f"{count} annotated slice{'s'[: count != 1]} ({format_slices(item.slices)}), "
+        f"{100 * annotated_share(item.labels):.2g} % of the voxels labelled."
+    )
+
+
+def _check_files(options: argparse.Namespace, inputs: Sequence[Path]) -> None:
+    """Check, before any image is read, that outputs can be written."""
+    written = [p for p in (options.save_model, options.metrics) if p]
+    for path in written:
+        check_writable(path, inputs)
+    if len({p.resolve() for p in written}) < len(written):
+        raise InputError("two outputs have the same name: give each its own.")
+    run = options.run_folder
+    if run and not run.parent.is_dir():
+        raise InputError(f"the folder {run.parent} for --run does not exist: create it first.")
+    if run and run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise InputError(f"the run folder {run} exists already: name a new or empty folder.")
+
+
+def _choose_predicted(found: TrainingSet, options: argparse.Namespace) -> None:
+    """Have volumes segmented if the results are wanted; else leave out unlabelled scans."""
+    if options.output or options.run_folder:
+        return
+    kept = []
+    for item, row, annotated in zip(found.inputs, found.rows, found.annotated, strict=True):
+        if annotated:
+            item.predict = []
+            kept.append((item, row))
+        else:
+            found.notes.append(
+                f"{row.where}: {item.name} is not annotated and is left out, for its segmentation "
+                "would be written nowhere: give -o DIR to have it segmented."
+            )
+    found.inputs, found.rows = [i for i, _ in kept], [r for _, r in kept]
+
+
+def _train(
+    options: argparse.Namespace, found: TrainingSet, settings: Options, outputs: dict[str, Path]
+) -> int:
+    path = options.run_folder or Path(tempfile.mkdtemp(prefix="sparsesegnet-"))
+    keep = options.run_folder is not None
+    try:
+        folder = RunFolder.create(
+            path,
+            found.inputs,
+            found.segments,
+            settings,
+            stem_of(options.save_model),
+            options.save_model,
+            options.cases,
+            task="train",
+        )
+        for item in found.inputs:  # they are in the run folder now: memory is the engine's
+            item.image = item.image[:0].copy()
+        run = EngineRun(folder)
+        if follow(run, quiet=options.quiet) == "cancelled":
+            say_cancelled(options.run_folder)
+            return CANCELLED
+        if run.error is not None:
+            raise run.error
+        _write(options, run, found, outputs)
+    except EngineError as error:
+        keep = keep or error.code != "no-python"  # its log helps to find the cause
+        raise
+    except OSError as error:
+        keep = True
+        raise EngineError(
+            "files",
+            f"{error.filename or options.save_model} cannot be written: {error.strerror or error}.",
+            f"What was computed is kept in {path}: the model in checkpoint/model.safetensors, "
+            "dense labels in result/.",
+        ) from error
+    finally:
+        if not keep:
+            shutil.rmtree(path, ignore_errors=True)
+    _summarise(options, run, found, outputs)
+    return DONE
+
+
+def save_model(folder: RunFolder, path: Path) -> None:
+    """Writes the model of a finished run to a file, atomically.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with atomic_path(link_target(path)) as target:
+        shutil.copyfile(folder.model_path, target)
+
+
+def _write(
+    options: argparse.Namespace, run: EngineRun, found: TrainingSet, outputs: dict[str, Path]
+) -> None:
+    try:
+        # What cannot be had again from the other comes first.
+        save_model(run.folder, options.save_model)
+        run.folder.remember_written(options.save_model)
+        for number, item in enumerate(found.inputs, start=1):
+            if item.name in outputs:
+                write_labels(
+                    outputs[item.name],
+                    run.result(number),
+                    item.geometry,
+                    found.segments,
+                    found.rows[number - 1].images[0],
+                )
+        if options.metrics:
+            write_json(link_target(options.metrics), report(run, found))
+    except (RuntimeError, ValueError, EOFError, MemoryError) as error:
+        raise OSError(errno.EIO, str(error), str(options.save_model)) from error
+
+
+def report(run: EngineRun, found: TrainingSet) -> dict:
+    """Content of the --metrics file: everything that was measured without ground truth."""
+    held = run.summary["held_out"]
+    names = [s.name for s in found.segments]
+    return {
+        "seconds": run.summary["seconds"],
+        "steps": run.summary["step"],
+        "cases": [
+            {
+                "name": item.name,
+                "annotated_share": annotated_share(item.labels),
+                "slices": [s.to_json() for s in item.slices],
+                "segments": names
+                if item.classes is None
+                else [names[number - 1] for number in item.classes],
+            }
+            for item in found.inputs
+        ],
+        "segments": names,
+        "held_out": None
+        if held is None
+        else [{"segment": name, **row} for name, row in zip(names, held, strict=True)],
+        "warnings": run.warnings,
+        "options": run.folder.options.to_json(),
+        "plan": {k: v for k, v in (run.plan or {}).items() if k not in ("sparsesegnet", "event")},
+    }
+
+
+def _summarise(
+    options: argparse.Namespace, run: EngineRun, found: TrainingSet, outputs: dict[str, Path]
+) -> None:
+    model = ModelDescription.read(options.save_model)
+    count = sum(found.annotated)
+    say(
+        f"trained on {count} annotated volume{'s'[: count != 1]} in "
+        f"{run.summary['seconds']:.0f} s, {run.summary['step']} steps."
+    )
+    for line in score_lines(model):
+        say(line)
+    if outputs:
+        say(f"{len(found.inputs)} segmentations are in {options.output}.")
+    say(
+        f'{options.save_model} written. \'sparsesegnet segment "{options.save_model}" scan.nii.gz '
+        "-o OUT.seg.nrrd' segments a new scan with it, and 'sparsesegnet model "
+        f'"{options.save_model}"\' describes it.'
+    )

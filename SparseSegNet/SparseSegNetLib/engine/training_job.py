@@ -1,0 +1,246 @@
+"""A run on several volumes: propagate their labels, train a model for new volumes, predict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from ..annotation.composition import UNLABELLED, restrict_to_slices
+from ..annotation.orientation import orientation_of
+from ..runfolder.presets import times
+from .compute.memory import retry_smaller
+from .data.inputs import Inputs
+from .data.intensity_standard import IntensityStandard
+from .data.preprocessing import WorkingVolume
+from .interaction.ensemble_stage import EnsembleStage
+from .interaction.export import write_result
+from .interaction.model_export import ONE_VOLUME, describe_model
+from .interaction.propagation_stage import PHASE, PropagatedSet, propagate
+from .interaction.training_task import TrainingTask
+from .plan import Plan
+from .planning.auto_plan import make_plan
+from .planning.volumes_planner import VolumesPlanner
+from .prediction.inference import finish
+from .prediction.model import Model
+from .stopping import Cancelled, Stopped
+from .training.report import Report
+from .training.trainer import Trainer
+from .training.volume_set import NEW_SHARE, VolumeSet, held_volume
+
+
+class TrainingJob(TrainingTask):
+    """Trains a model for new volumes on several annotated ones."""
+
+    def work(self) -> None:
+        """Prepares, trains, writes the model and predicts what is wanted."""
+        annotated = next(
+            (
+                number
+                for number in range(1, self.folder.count + 1)
+                if (self.folder.read_labels(number) != UNLABELLED).any()
+            ),
+            1,
+        )
+        self.inputs = Inputs(self.folder, orientation_of(self.folder.geometry(annotated)))
+        options = self.options
+        try:
+            self.inputs.prepare(
+                options.n4,
+                lambda: self.check("correcting bias"),
+                lambda images: IntensityStandard.measure(
+                    images, options.modality, options.match_histograms
+                ),
+            )
+        except Stopped:
+            raise Cancelled("stopped before the first training step") from None
+        self.planner = VolumesPlanner(
+            self.inputs,
+            options,
+            self.classes,
+            lambda: self.clock.left,
+            lambda: self.check("probing"),
+            self.reporter.warn,
+        )
+        self.ensemble = EnsembleStage(
+            self.inputs,
+            options,
+            self.classes,
+            self.commands,
+            self.clock,
+            self.reporter,
+            self.check,
+        )
+        self.known: PropagatedSet | None = None
+        self.trained()
+        scores, scored = self._scores()
+        model = self._model(scores, scored)
+        model.save(self.folder.model_path)
+        self._predict(model)
+        self.done(scores)
+
+    def prepare(self, known: Plan | None) -> Plan:
+        """Propagates labels, makes the plan unless it is known, and the trainer."""
+        inputs, options = self.inputs, self.options
+        try:
+            shape = self.planner.grid(self.device) if known is None else known.shape
+        except Stopped:
+            raise Cancelled("stopped before anything was learnt") from None
+        if shape != self.planner.wanted_shape:
+            self.reporter.warn(
+                f"the volumes are worked on at a coarser grid (the first at {times(shape)} instead "
+                f"of {times(self.planner.wanted_shape)} voxels), to fit the time and memory; a "
+                "longer time budget uses more."
+            )
+        fingerprint = self.planner.annotated_fingerprint
+        draft = make_plan(replace(fingerprint, volumes=1), self.device.type, shape=shape)
+        volumes = [
+            inputs.volume(number, shape, self.device)
+            if place == 0
+            else inputs.volume_like(number, draft, self.device)
+            for place, number in enumerate(inputs.trained)
+        ]
+        self.known = None
+        if options.network == "auto":
+            try:
+                self.known = propagate(
+                    inputs,
+                    volumes,
+                    draft,
+                    self.ensemble,
+                    self.clock,
+                    options.seed,
+                    options.max_steps > 0,
+                    self.check,
+                )
+            except Stopped:
+                raise Cancelled("stopped before anything was learnt") from None
+            if self.known.scores is not None:
+                report = Report(0, None, 0.0, PHASE, self.known.scores)
+                self.reporter.scores(report)
+        holding_out = options.hold_out and held_volume(volumes, options.seed) is not None
+        plan = known
+        if plan is None:
+            try:
+                plan, _ = self.planner.plan_on(shape, self.device, self._predicted(), holding_out)
+            except Stopped:
+                plan = replace(draft, priors=False, seconds_to_predict=options.time_budget)
+        if plan.shape != shape:  # a published network, to which nothing was propagated
+            volumes = [inputs.volume_like(n, plan, self.device) for n in inputs.trained]
+        self.save_plan(plan)
+        training_set = VolumeSet(
+            volumes,
+            [] if self.known is None else self.known.propagated,
+            options.seed,
+            holding_out,
+        )
+        self._trainer = Trainer(plan, volumes, self.classes, None, options.seed, None, training_set)
+        self.trainer.network_share = 1.0 if self.known is None else NEW_SHARE
+        self.trainer.on_smaller = self.reporter.recovered
+        return plan
+
+    def _predicted(self) -> float:
+        """Voxels that are to be predicted, in those of the first annotated volume."""
+        sizes = [math.prod(item.labels.shape) for item in self.inputs.items]
+        wanted = [n for n, item in enumerate(self.inputs.items) if item.predict != []]
+        return sum(sizes[n] for n in wanted) / sizes[self.inputs.trained[0]]
+
+    def smaller(self, known: Plan | None) -> str | None:
+        """Makes the working grids coarser after memory ran out while preparing."""
+        grid = self.planner.coarser() if known is None else None
+        return None if grid is None else f"a working grid of {times(grid)} voxels"
+
+    def remake(self, step: Callable[[], None]) -> None:
+        """Priors stay as they are: of several volumes they take too long to be made again."""
+
+    def without_network(self) -> str:
+        """A message on the model that has no network."""
+        return (
+            "no network was trained: the model is the shallow one alone. A longer time budget may "
+            "do better."
+        )
+
+    def _scores(self) -> tuple[list[dict] | None, str]:
+        """The scores on what the model had not seen, and how they were measured."""
+        split, trainer = self.trainer.split, self.trainer
+        scored = self.reporter.scored()
+        held = trainer.training_set.held
+        if trainer.steps and split is not None and held is not None and scored:
+            name = self.inputs.items[self.inputs.trained[held]].name
+            return scored[-1]["held_out"], (
+                f"on the annotated slices of {name}, while it was held out from training"
+            )
+        if self.known is not None and self.known.scores is not None:
+            return self.known.scores, (
+                "on the annotated slices of all volumes, each predicted by a shallow model that "
+                "was fitted without it"
+            )
+        return None, ONE_VOLUME if len(self.inputs.trained) == 1 else (
+            "not measured: no volume could be held out, since each shows a segment that no other "
+            "one shows, or only strokes are drawn"
+        )
+
+    def _model(self, scores: list[dict] | None, scored: str) -> Model:
+        trainer, inputs = self.trainer, self.inputs
+        assert inputs.standard is not None
+        shallow = None if self.known is None else self.known.shallow
+        network = trainer.average if trainer.steps or shallow is None else None
+        planes = {s.axis for n in inputs.trained for s in inputs.items[n].slices}
+        return Model(
+            describe_model(
+                self.folder,
+                inputs,
+                inputs.standard.modality,
+                trainer.plan.spacing,
+                scores,
+                scored,
+                self.clock.seconds,
+                trainer.steps,
+            ),
+            inputs.standard,
+            self.options.n4,
+            None if network is None else trainer.plan,
+            network,
+            shallow,
+            1.0 if shallow is None else trainer.network_share if network is not None else 0.0,
+            tuple(sorted(planes)) if trainer.plan.planar else (),
+        )
+
+    def _predict(self, model: Model) -> None:
+        wanted = [n for n, item in enumerate(self.inputs.items) if item.predict != []]
+        for done, number in enumerate(wanted):
+            item = self.inputs.items[number]
+
+            def step(share: float, done: int = done) -> None:
+                self.raise_if_cancelled()
+                self.reporter.progress("predicting", (done + share) / len(wanted))
+
+            def attempt(number: int = number, step=step) -> tuple[torch.Tensor, WorkingVolume]:
+                return self._probabilities(model, number, step)
+
+            found, volume = retry_smaller(
+                attempt, self.to_cpu, self.reporter.recovered, self.device, "predicting"
+            )
+            labels, uncertainty = (t.numpy() for t in finish(found, volume.full_shape))
+            if item.predict is not None:
+                labels = restrict_to_slices(labels, item.predict)
+            write_result(
+                self.folder,
+                number,
+                self.inputs.turned_back(number, labels),
+                self.inputs.turned_back(number, uncertainty),
+                item.predict is None,
+            )
+
+    def _probabilities(
+        self, model: Model, number: int, step: Callable[[float], None]
+    ) -> tuple[torch.Tensor, WorkingVolume]:
+        """Class probabilities of a volume, by its own ensemble too if it is annotated."""
+        trainer, trained = self.trainer, self.inputs.trained
+        if number in trained:
+            volume = trainer.training_set.volumes[trained.index(number)]
+            return trainer.probabilities(volume, step), volume
+        volume = self.inputs.volume_like(number, trainer.plan, trainer.device)
+        return model.probabilities(volume, step), volume
