@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..annotation.composition import check_trainable, restrict_to_slices
 from ..annotation.drawn import label_array
 from ..annotation.drawn_messages import Source
 from ..annotation.segments import Segment
-from ..annotation.slices import AnnotatedSlice
+from ..annotation.slices import AnnotatedSlice, parse_slices
 from ..errors import InputError
 from .corrected_voxels import correctedVoxels
 from .prediction_start import startedFromPrediction
@@ -107,3 +107,26 @@ def annotationOf(
         # Slices that were lost to another grid may be the cause.
         raise InputError(" ".join([str(error), *warnings])) from error
     return NodeAnnotation(labels, drawn.segments, found.slices, warnings)
+
+
+def slicesPerCase(slices: Sequence | None, count: int) -> list[list[AnnotatedSlice] | None]:
+    """The annotated slices named for each volume, parsed.
+
+    Args:
+        slices: For each volume its slices, such as "k:10,20 i:5", or None; None for none named.
+        count: Number of volumes.
+
+    Raises:
+        InputError: If they are not as many as volumes, or cannot be parsed.
+    """
+    if slices is None:
+        return [None] * count
+    if isinstance(slices, str) or len(slices) != count:
+        raise InputError(
+            f"slices are given for {1 if isinstance(slices, str) else len(slices)} of {count} "
+            "volumes: give a list with one entry for each, None where they are to be found."
+        )
+    return [
+        parse_slices([own]) if isinstance(own, str) else None if own is None else list(own)
+        for own in slices
+    ]

@@ -13,10 +13,10 @@ from ..runfolder.changes import Changes
 from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
-from .annotations import annotationOf
+from .annotations import annotationOf, slicesPerCase
 from .run_case import RunCase
 from .run_start import begin, currentRun, newest
-from .scene_run import SceneRun, slicesPerCase
+from .scene_run import SceneRun
 from .volumes import channelNames, volumeArray, volumeGeometry
 
 __all__ = ["currentRun", "densify", "resume"]

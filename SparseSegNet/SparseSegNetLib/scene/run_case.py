@@ -122,7 +122,7 @@ class RunCase:
             return self._result.get(kept)
         labels = run.result(self.number)
         volume = self._volume.get(kept)
-        if self._segmentation is not None:
+        if self._segmentation is not None and self._merged is None:
             self._segmentation.get(kept)
         self._checkGrid(volume, kept)
         node = self._resultNode(run, labels, volume, self._resultName)

@@ -7,10 +7,11 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..annotation.slices import AnnotatedSlice, parse_slices
+from ..annotation.slices import AnnotatedSlice
 from ..client.engine_run import EngineRun
 from ..errors import InputError
 from ..runfolder.atomic import atomic_path
+from .annotations import slicesPerCase
 from .corrections import takeCorrections
 from .run_case import RunCase
 
@@ -271,6 +272,10 @@ class SceneRun:
         """The dense segmentation of each volume, see `result`."""
         return [case.result(self._run) for case in self._cases]
 
+    def resultOf(self, volumeNode):
+        """The dense segmentation of one of the volumes, see `result`."""
+        return self._case(volumeNode).result(self._run)
+
     @property
     def uncertainty(self):
         """The model's uncertainty as a scalar volume node, created at the first access.
@@ -324,26 +329,3 @@ class SceneRun:
         if self._run.ended:
             _active.discard(self)
         return state
-
-
-def slicesPerCase(slices: Sequence | None, count: int) -> list[list[AnnotatedSlice] | None]:
-    """The annotated slices named for each volume, parsed.
-
-    Args:
-        slices: For each volume its slices, such as "k:10,20 i:5", or None; None for none named.
-        count: Number of volumes.
-
-    Raises:
-        InputError: If they are not as many as volumes, or cannot be parsed.
-    """
-    if slices is None:
-        return [None] * count
-    if isinstance(slices, str) or len(slices) != count:
-        raise InputError(
-            f"slices are given for {1 if isinstance(slices, str) else len(slices)} of {count} "
-            "volumes: give a list with one entry for each, None where they are to be found."
-        )
-    return [
-        parse_slices([own]) if isinstance(own, str) else None if own is None else list(own)
-        for own in slices
-    ]

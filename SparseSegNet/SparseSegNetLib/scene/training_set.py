@@ -17,10 +17,10 @@ from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
-from .annotations import annotationOf
+from .annotations import annotationOf, slicesPerCase
 from .run_case import RunCase
 from .run_start import begin, newest
-from .scene_run import SceneRun, slicesPerCase
+from .scene_run import SceneRun
 from .volumes import channelNames, volumeArray, volumeGeometry
 
 

@@ -191,7 +191,7 @@ class LearnSection:
                 count=len(kept), size=size(self.panel.runs.size(kept))
             )
             if kept
-            else _("none but the present one")
+            else _("no old ones")
         )
 
     def onDeleteRuns(self) -> None:

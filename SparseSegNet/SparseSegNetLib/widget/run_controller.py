@@ -249,15 +249,10 @@ class RunController:
         self._removePreview()
         if self.state == "done":
             try:
-                parameters.uncertainty = None
-                parameters.result = run.result
                 if len(run.volumeNodes) > 1:
-                    for node in run.results:
-                        hidden(node)
-                    self.showResultOf(parameters.volume)
-                    self.message = _(
-                        "{count} scans were segmented: choose one in Data to see its result."
-                    ).format(count=len(run.volumeNodes))
+                    self._severalEnded(run)
+                else:
+                    parameters.uncertainty, parameters.result = None, run.result
             except InputError as error:
                 self.failure, self.state = str(error), "failed"
         elif self.state == "failed":
@@ -266,23 +261,36 @@ class RunController:
         self.panel.update()
         self.panel.learn.showRuns()
 
+    def _severalEnded(self, run: SceneRun) -> None:
+        """Makes the results of all scans that are still there, and shows the present one's."""
+        made, faults = 0, []
+        for volume in filter(None, run.volumeNodes):
+            try:
+                hidden(run.resultOf(volume))
+                made += 1
+            except InputError as error:
+                faults.append(_sentence(str(error)))
+        if faults and not made:
+            raise InputError(faults[0])
+        text = _("{count} scans segmented. Choose one in Data to see its result.")
+        self.message = "\n".join([text.format(count=made), *faults])
+        self.showResultOf(self.panel.parameters.volume)
+
     def showResultOf(self, volume) -> None:
         """Shows the result of one of the scans that the run was trained on, not of the others."""
         run, parameters = self.run, self.panel.parameters
-        if volume is None or run is None or run.state != "done":
+        if run is None or self.state != "done" or len(run.volumeNodes) < 2:
             return
-        known = run.volumeNodes
-        if len(known) < 2 or volume not in known:
+        if volume is None or volume not in run.volumeNodes:
             return
         try:
-            results = run.results
+            result = run.resultOf(volume)
         except InputError:
-            return  # a node was removed, which was reported
-        for node in results:
-            hidden(node)
-        parameters.uncertainty = None
-        parameters.result = results[known.index(volume)]
-        parameters.result.GetDisplayNode().SetVisibility(True)
+            return  # it was removed, or its volume was changed
+        if parameters.result is not None and parameters.result is not result:
+            hidden(parameters.result)
+        parameters.uncertainty, parameters.result = None, result
+        result.GetDisplayNode().SetVisibility(True)
 
     def _reason(self, error: EngineError) -> str:
         """The message of a failed run, with the button's name instead of the command line."""

@@ -95,7 +95,7 @@ def test_training_on_several_scans(user):
     assert run._run.folder.task == "train" and run.volumeNodes == [volume, other]
     user.until(lambda: not user.panel.controller.active)
     assert user.panel.controller.state == "done", user.ui.statusLabel.text
-    assert "2 scans were segmented" in user.ui.statusLabel.text
+    assert "2 scans segmented" in user.ui.statusLabel.text
     first, its = run.results
     assert user.panel.parameters.result is first
     assert first.GetDisplayNode().GetVisibility() and not its.GetDisplayNode().GetVisibility()
@@ -307,3 +307,19 @@ def test_images_of_a_sequence(user, model, monkeypatch):
     user.click("correctScanButton")
     assert user.panel.parameters.volume.GetName().startswith("Heart")
     assert startedFromPrediction(user.panel.parameters.segmentation)
+
+
+def test_one_of_several_scans_is_deleted_while_training(user, monkeypatch, tmp_path):
+    monkeypatch.setenv("STAND_IN_WAITS", str(tmp_path / "go"))
+    annotated(user)
+    user.until(lambda: user.panel.torchCard.state == "ready")
+    other, drawn = second(user)
+    user.panel.parameters.trainingSet = [drawn]
+    user.click("trainButton")
+    slicer.mrmlScene.RemoveNode(other)
+    slicer.mrmlScene.RemoveNode(drawn)
+    (tmp_path / "go").touch()
+    user.until(lambda: not user.panel.controller.active)
+    assert user.panel.controller.state == "done", user.ui.statusLabel.text
+    assert user.panel.parameters.result.GetName() == "MR drawn dense"
+    assert "1 scans segmented" in user.ui.statusLabel.text
