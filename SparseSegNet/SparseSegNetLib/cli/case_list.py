@@ -86,7 +86,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         }:
             raise InputError(
                 f"the columns of {path} are separated by {name}, as Excel writes them in some "
-                f"languages: they are separated by ',' here. {SAVE_AGAIN.capitalize()}, or "
+                f"languages: they are separated by ',' here. S{SAVE_AGAIN[1:]}, or "
                 "replace them."
             )
     rows = []
@@ -130,8 +130,8 @@ def _check_header(
         if name not in known and near and near[0][0] == name[0]:
             raise InputError(
                 f"the list of cases {path} has a column '{name}', which is not known: is "
-                f"'{near[0]}' meant? Columns are {', '.join(known)}"
-                + ("; several channels of one image are separated by ';'." * (near[0] == "image"))
+                f"'{near[0]}' meant? Columns are {', '.join(known)}; several channels of one image "
+                "are separated by ';'."
             )
     if missing := set(needed) - set(header):
         others = [name for name in known if name not in needed]

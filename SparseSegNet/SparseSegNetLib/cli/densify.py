@@ -38,7 +38,7 @@ from .training_options import training_options
 
 def densify(options: argparse.Namespace) -> int:
     """Runs the command with its parsed options; returns the exit code."""
-    settings = training_options(options)
+    settings = training_options(options, save_model=options.save_model is not None)
     images, structures = label_files(options)
     reading = Reading(
         options.unlabelled,

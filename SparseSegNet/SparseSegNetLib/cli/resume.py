@@ -52,11 +52,11 @@ def resume(options: argparse.Namespace) -> int:
             raise run.error
         save_model(folder, output)
         folder.remember_written(output)
-        if folder.has_result():
-            say(f"'sparsesegnet export \"{folder.path}\" -o DIR' writes the segmentations.")
     else:
         write(folder, output, run.result())
     say(f"{output} written after {run.summary['seconds']:.0f} s, {run.summary['step']} steps.")
+    if training and folder.has_result():
+        say(f"'sparsesegnet export \"{folder.path}\" -o DIR' writes the segmentations.")
     return DONE
 
 

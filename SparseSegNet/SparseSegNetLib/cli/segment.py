@@ -175,10 +175,11 @@ def _report(outcomes: Sequence[Outcome], count: int, cancelled: bool) -> int:
         )
         return CANCELLED
     if failed := sum(o.failed for o in outcomes):
-        say(
-            f"{failed} of {count} images failed. Once the cause is removed, the same command with "
-            "--resume segments these alone."
-        )
+        if count > 1:
+            say(
+                f"{failed} of {count} images failed. Once the cause is removed, the same command "
+                "with --resume segments these alone."
+            )
         return SOME_FAILED
     return DONE
 

@@ -118,10 +118,13 @@ def _read(
         )
         check_order(volume, row.labels, len(annotation.segments))
     except InputError as error:
-        hint = ""
-        if "nothing to densify" in str(error):
-            hint = f" If it is a dense segmentation, write {EVERY} into the column slices."
-        raise InputError(f"{row.where}: {error}{hint}") from error
+        hint = (
+            f" In a list, --slices is the column slices, in which {EVERY} stands for a dense "
+            "segmentation."
+        )
+        raise InputError(
+            f"{row.where}: {error}{hint if '--slices' in str(error) else ''}"
+        ) from error
     notes += [f"{row.name}: {note}" for note in annotation.warnings]
     if (annotation.labels == UNLABELLED).all():
         notes.append(f"{row.name}: nothing is labelled in {row.labels}: it is an unlabelled scan.")

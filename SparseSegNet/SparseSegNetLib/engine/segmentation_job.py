@@ -27,6 +27,7 @@ class SegmentationJob(Task):
 
     def work(self) -> None:
         """Predicts one volume after the other."""
+        self.reporter.by_steps = True  # there is no time budget: what is left is estimated
         path = self.folder.given_model
         if path is None:
             raise InputError(

@@ -92,6 +92,7 @@ def densify(
         n4,
         None if resample is None else tuple(resample),
         largest_component=largestComponent,
+        save_model=True,
     )
     geometry = volumeGeometry(volumes[0] if volumes else None)
     (slices,) = slicesPerCase([slices], 1)

@@ -170,7 +170,7 @@ class TestTraining:
         save(folder / "dense.nrrd", scan()[1])
         cases(folder, "a.nrrd,dense.nrrd,,")
         assert "line 2: every voxel of" in (line := refused(capsys, folder))
-        assert "write all into the column slices" in line
+        assert "in which all stands for a dense segmentation" in line
         cases(folder, "a.nrrd,dense.nrrd,all,")
         assert run(folder) == 0
         assert (StandIn.made[0].inputs[0].labels == scan()[1]).all()

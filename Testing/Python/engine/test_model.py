@@ -48,6 +48,7 @@ def test_it_predicts_in_slabs_as_in_one_piece(monkeypatch):
     whole = model.probabilities(volume)
     assert len(slabs(volume)) == 1
     monkeypatch.setattr(image_classifier, "SLAB", 3 * math.prod(volume.shape[1:]))
+    monkeypatch.setattr(image_classifier, "LEAST_PLANES", 1)
     assert len(slabs(volume)) == 7
     assert (model.probabilities(volume) - whole).abs().max() < 0.02
     monkeypatch.setattr(image_classifier, "MARGIN", 0)

@@ -22,7 +22,10 @@ from .voxel_classifier import FEW_STEPS, ClassifierFitter, VoxelClassifier, fast
 from .voxel_features import waves_of
 
 HALVES = (1, 2)  # half waves of the position along each axis
-SLAB = 2_000_000  # voxels at once
+SLAB = 4_000_000  # voxels at once
+# Of large planes there must be some at once, since the filters look at others beside them.
+LEAST_PLANES, LARGEST_SLAB = 48, 16_000_000
+MOST_VOXELS = 12_000_000  # of one volume, whose features are computed to draw some of them
 # Filters reach so far: the widest kernel and the differences after it, in the finest spacing.
 MARGIN = math.ceil(filters.REACH * max(filters.SCALES)) + 4
 MOST_ROWS = 90_000  # labelled voxels of a volume on which a model is fitted
@@ -78,7 +81,8 @@ def image_features(
 
 def slabs(volume: WorkingVolume) -> list[tuple[int, int]]:
     """First plane and plane after the last one of each slab of a volume."""
-    planes = max(1, SLAB // max(1, math.prod(volume.shape[1:])))
+    plane = math.prod(volume.shape[1:])
+    planes = max(1, SLAB // plane, min(LEAST_PLANES, LARGEST_SLAB // plane))
     return [
         (first, min(first + planes, volume.shape[0])) for first in range(0, volume.shape[0], planes)
     ]
@@ -120,6 +124,18 @@ def labelled_rows(
     """
     random = torch.Generator().manual_seed(seed)
     flat, drawn = labels.flatten().cpu(), volume.labels.flatten().cpu() != UNLABELLED
+    plane, parts = math.prod(volume.shape[1:]), slabs(volume)
+    if math.prod(volume.shape) > MOST_VOXELS:
+        # Some slabs in which there are segments, evenly spread.
+        shown = [(a, b) for a, b in parts if bool((flat[a * plane : b * plane] % UNLABELLED).any())]
+        kept = max(1, MOST_VOXELS * len(parts) // math.prod(volume.shape))
+        useful = shown or parts
+        kept = min(kept, len(useful))
+        parts = [useful[n * len(useful) // kept] for n in range(kept)]
+        outside = torch.ones_like(drawn)
+        for first, last in parts:
+            outside[first * plane : last * plane] = False
+        flat, drawn = flat.masked_fill(outside, UNLABELLED), drawn & ~outside
     known = torch.nonzero(flat != UNLABELLED)[:, 0]
     third = most // 3
 
@@ -130,9 +146,8 @@ def labelled_rows(
     if len(known) > most:
         groups = (known[flat[known] > 0], known, torch.nonzero(drawn)[:, 0])
         chosen = torch.cat([some(group) for group in groups]).unique()
-    plane = math.prod(volume.shape[1:])
     rows = []
-    for first, last in slabs(volume):
+    for first, last in parts:
         inside = chosen[(chosen >= first * plane) & (chosen < last * plane)]
         if len(inside):
             features = image_features(volume, first, last, check)
