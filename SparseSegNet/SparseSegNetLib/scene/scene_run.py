@@ -231,7 +231,10 @@ class SceneRun:
             raise InputError(f"there is no trained model: the run is {self.state}.")
         folder = self._run.folder
         given = folder.given_model if folder.task == "segment" else None
-        return given or folder.model_path
+        path = given or folder.model_path
+        if not path.is_file():
+            raise InputError(f"the run {folder.path} has kept no model: train again to get one.")
+        return path
 
     def saveModel(self, path: Path | str) -> Path:
         """Copies the trained model (.safetensors).

@@ -106,6 +106,9 @@ def test_a_model_is_saved_from_it(pair, standIn, tmp_path):
         run.saveModel(tmp_path / "nowhere" / "m.safetensors")
     with pytest.raises(InputError, match="begin a new run"):
         run.takeCorrections()
+    run.modelFile.unlink()
+    with pytest.raises(InputError, match="has kept no model"):
+        run.saveModel(tmp_path / "m2.safetensors")
     with pytest.raises(InputError, match="no densification of one volume"):
         logic.resume(run.folder, run.volumeNode, run.segmentationNode)
 
