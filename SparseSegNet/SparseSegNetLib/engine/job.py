@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,10 +12,11 @@ from .compute.memory import retry_smaller
 from .data.inputs import Inputs
 from .data.one_slice import advice, only_slice
 from .data.preprocessing import WorkingVolume
-from .interaction.ensemble_stage import EnsembleStage
+from .interaction.ensemble_stage import EnsembleStage, External
 from .interaction.export import predict, write_result
 from .interaction.model_export import model_of_one_volume
 from .interaction.training_task import TrainingTask
+from .interaction.warm_start import predicted_by
 from .plan import Plan
 from .planning.planner import Planner
 from .stacking.stack import Stack
@@ -89,15 +91,33 @@ class Job(TrainingTask):
                 "time budget uses more."
             )
         self.save_plan(plan)
+        external = self._predicted_before(plan, volume)
         # On resuming priors may take as long as before: the weights were trained with them.
-        stack = self.ensemble.make(
-            plan, volume, self.clock.left if known is None else self.clock.budget
-        )
+        left = self.clock.left if known is None else self.clock.budget
+        stack = self.ensemble.make(plan, volume, left, external=external)
         split = self._split(plan, volume, stack)
         # The trainer alone holds on to the volumes, so that a pause can free the device.
         self._trainer = Trainer(plan, volumes, self.classes, split, self.options.seed, stack)
         self.trainer.on_smaller = self.reporter.recovered
         return plan
+
+    def _predicted_before(self, plan: Plan, volume: WorkingVolume) -> External | None:
+        """The prediction of the model that the run starts from, if there is one."""
+        path = self.folder.given_model
+        if path is None or not plan.priors:
+            return None
+        try:
+            return predicted_by(
+                path,
+                self.inputs,
+                self.inputs.trained[0],
+                volume.shape,
+                math.prod(volume.shape),
+                self.device,
+                lambda share: self.check("predicting", share),
+            )
+        except Stopped:
+            return None
 
     def smaller(self, known: Plan | None) -> str | None:
         """Makes the working grid coarser after memory ran out while preparing."""

@@ -46,7 +46,7 @@ class Inputs:
         items = [folder.read_input(n + 1, mapped=True) for n in range(folder.count)]
         own = [orientation_of(item.geometry) for item in items]
         self.turns = [Turn.between(letters, orientation or letters) for letters in own]
-        self.items = [_turned(item, turn) for item, turn in zip(items, self.turns, strict=True)]
+        self.items = [turned(item, turn) for item, turn in zip(items, self.turns, strict=True)]
         self.standard: IntensityStandard | None = None
         self.trained = [n for n, item in enumerate(self.items) if (item.labels != UNLABELLED).any()]
         if folder.task != "segment":
@@ -153,7 +153,8 @@ class Inputs:
         return array if turn.identity else np.ascontiguousarray(turn.back(array))
 
 
-def _turned(item: RunInput, turn: Turn) -> RunInput:
+def turned(item: RunInput, turn: Turn) -> RunInput:
+    """The volume with its axes turned; arrays are views."""
     if turn.identity:
         return item
     shape = item.geometry.shape
