@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 from cases import SHARED, data_is_there, slice_counts
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
@@ -26,8 +27,7 @@ from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.client.engine_run import EngineRun
 from SparseSegNetLib.engine.compute import metrics
-from SparseSegNetLib.files.images import read_volume
-from SparseSegNetLib.files.labels import Reading, read_annotation
+from SparseSegNetLib.files.images import read_file, read_volume
 from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.runfolder.options import Options
 from SparseSegNetLib.runfolder.run_input import RunInput
@@ -77,13 +77,12 @@ def read_family(folder: Path, family: str) -> list[Scan]:
     for path in sorted(folder.glob(f"{family}*-image.nrrd")):
         name = path.name.removesuffix("-image.nrrd")
         volume = read_volume([path])
-        truth = read_annotation(
-            path.with_name(f"{name}-labels.nrrd"), volume.geometry, Reading(None, None)
-        )
-        labels = np.where(truth.labels == UNLABELLED, 0, truth.labels).astype(np.uint8)
+        truth = read_file(path.with_name(f"{name}-labels.nrrd"), "the ground truth", labels=True)
+        labels = sitk.GetArrayFromImage(truth).astype(np.uint8)
+        segments = [Segment.numbered(v, v - 1) for v in range(1, int(labels.max()) + 1)]
         empty = np.full(labels.shape, UNLABELLED, np.uint8)
         item = RunInput(volume.image, empty, volume.geometry, [], ["image"], name=name)
-        found.append(Scan(name, item, labels, truth.segments))
+        found.append(Scan(name, item, labels, segments))
     return found
 
 
