@@ -48,6 +48,7 @@ def check_compatible(
         raise InputError(f"'{unknown[0]}' cannot be accepted: choose {', '.join(ACCEPTABLE)}.")
     order, notes = _channels(model, name, len(image), channels, accept)
     notes += _orientation(model, name, geometry, accept)
+    notes += _content(model, name, image[order[0]], geometry, accept)
     notes += _spacing(model, name, geometry, accept)
     notes += _intensities(model, name, image, accept)
     return order, notes
@@ -111,6 +112,32 @@ def _orientation(
             f"{name} has the orientation {own} and is turned to the model's, {model.orientation}."
         )
     return notes
+
+
+def _content(
+    model: ModelDescription,
+    name: str,
+    image: np.ndarray,
+    geometry: Geometry,
+    accept: Collection[str],
+) -> list[str]:
+    """Refuses an image (k, j, i) that is turned though its header does not say so."""
+    if model.content is None:
+        return []
+    straight = Turn.between(orientation_of(geometry), model.orientation).array(image)
+    turn = model.content.turned(straight)
+    if turn is None:
+        return []
+    fault = (
+        f"{name} looks turned or mirrored: it is far more like the training set with its axes in "
+        f"the order {', '.join(_axes(turn))}. Correct the directions in its header"
+    )
+    return [_refused(fault, "orientation", accept)]
+
+
+def _axes(turn: Turn) -> list[str]:
+    """Axes that i, j and k of a turned image follow, with '-' where they run backwards."""
+    return [("-" if turn.reversed[a] else "") + "ijk"[2 - turn.order[a]] for a in (2, 1, 0)]
 
 
 def _spacing(

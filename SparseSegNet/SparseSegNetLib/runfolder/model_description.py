@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..annotation.composition import MAX_SEGMENTS
 from ..annotation.segments import Segment
+from ..annotation.turned_content import EDGE, TURNS, ContentOrientation
 from ..errors import InputError
 from .forms import ValidationError, choice, number, of_type, optional, record, rows, text, whole
 from .tensors_header import read_metadata
@@ -72,6 +73,7 @@ class ModelDescription:
         steps: Of the network's training.
         seed: Random seed.
         versions: Of torch, Python and numpy.
+        content: How the content of the training set lies; None where no turn can be told.
     """
 
     name: str
@@ -89,6 +91,7 @@ class ModelDescription:
     steps: int = 0
     seed: int = 0
     versions: dict[str, str] = field(default_factory=dict)
+    content: ContentOrientation | None = None
 
     def to_json(self) -> dict:
         """Dictionary that can be written as JSON."""
@@ -151,6 +154,7 @@ class ModelDescription:
             found.get("steps", 0),
             found.get("seed", 0),
             dict(found.get("versions", {})),
+            _content(found.get("content")),
         )
 
     @classmethod
@@ -215,6 +219,14 @@ FORM = record(
                 )
             )
         ),
+        "content": optional(
+            record(
+                {
+                    "mean": rows(number(), EDGE**3, EDGE**3),
+                    "turns": rows(whole(0, len(TURNS) - 1), 1, len(TURNS)),
+                }
+            )
+        ),
         "scored": text(),
         "seconds": number(0),
         "steps": whole(0),
@@ -222,6 +234,12 @@ FORM = record(
         "versions": of_type(dict[str, str]),
     },
 )
+
+
+def _content(found: dict | None) -> ContentOrientation | None:
+    if found is None:
+        return None
+    return ContentOrientation(tuple(map(float, found["mean"])), tuple(found["turns"]))
 
 
 def _three(values: list) -> tuple:

@@ -9,6 +9,7 @@ import torch
 
 from ...annotation.composition import UNLABELLED
 from ...annotation.orientation import orientation_of
+from ...annotation.turned_content import ContentOrientation
 from ...runfolder.folder import RunFolder
 from ...runfolder.model_description import ModelDescription, Score, TrainingCase
 from ..data.inputs import Inputs
@@ -86,6 +87,7 @@ def describe_model(
         steps,
         folder.options.seed,
         folder.description["versions"],
+        ContentOrientation.measure([item.image[0] for item in items]),
     )
 
 
