@@ -13,15 +13,16 @@ from itertools import permutations, product
 
 import numpy as np
 
+from .geometry import triple
 from .orientation import Turn
 
 EDGE = 12  # voxels of a thumbnail along each axis
 CLEAR = 0.15  # least difference of correlations by which all training volumes tell a turn
 TURNS = [
-    Turn(order, flips)
+    Turn(triple(order), (k, j, i))
     for order in permutations(range(3))
-    for flips in product((False, True), repeat=3)
-    if Turn(order, flips) != Turn()
+    for k, j, i in product((False, True), repeat=3)
+    if Turn(triple(order), (k, j, i)) != Turn()
 ]
 
 
