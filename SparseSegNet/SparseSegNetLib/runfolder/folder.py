@@ -4,7 +4,8 @@
                         files that the command line reads and writes
     lock                which process works on it
     inputs/<n>/         image.npy (c, k, j, i), geometry.json, labels.npy uint8 (k, j, i),
-                        slices.json: the annotated ones; the last two may change while it trains
+                        slices.json: the annotated ones; the last two may change while it trains;
+                        prior.npy uint8 (classes, k, j, i): another tool's result, if given
     inputs/model.safetensors   the model that is applied, or that the training starts from
     checkpoint/         model.safetensors: the best weights so far; state.safetensors and
                         state-previous.safetensors: all that training needs to resume
@@ -37,8 +38,10 @@ from ..errors import InputError
 from .arrays import REAL, read_array
 from .atomic import sweep, write_array, write_json
 from .links import refuse_link, refuse_links
+from .migration import migrated
 from .options import Options
 from .outputs import Outputs
+from .prior_file import read_prior, write_prior
 from .run_input import RunInput
 from .schema import (
     REMEDY,
@@ -123,6 +126,7 @@ class RunFolder(Outputs):
                 write_array(folder / "labels.npy", np.ascontiguousarray(item.labels))
                 write_json(folder / "geometry.json", item.geometry.to_json())
                 _write_slices(folder, item.slices)
+                write_prior(folder, item)
             if model is not None:
                 shutil.copyfile(model, path / "inputs" / MODEL_NAME)
             for sub in SUBFOLDERS:
@@ -145,6 +149,7 @@ class RunFolder(Outputs):
                             "predict": None
                             if item.predict is None
                             else [s.to_json() for s in item.predict],
+                            "prior": None if item.prior is None else list(item.prior_classes),
                         }
                         for item in inputs
                     ],
@@ -177,7 +182,7 @@ class RunFolder(Outputs):
         description = read_run(path)
         refuse_links(path)
         if description["schema"] < SCHEMA:
-            description = _migrated(path, description)
+            description = migrated(path, description)
         run = cls(path, description)
         channels = {run._read_input(n, mapped=True).image.shape[0] for n in range(1, run.count + 1)}
         if len(channels) > 1:
@@ -269,6 +274,7 @@ class RunFolder(Outputs):
             None if wanted is None else slices_inside(self.path / "run.json", wanted, shape),
             about.get("name") or f"input {number}",
             None if about.get("classes") is None else tuple(about["classes"]),
+            *read_prior(folder, about.get("prior"), shape, len(self.segments)),
         )
 
     def read_labels(self, number: int = 1) -> np.ndarray:
@@ -316,27 +322,6 @@ class RunFolder(Outputs):
 
 def _write_slices(folder: Path, slices: Sequence[AnnotatedSlice]) -> None:
     write_json(folder / "slices.json", [s.to_json() for s in slices])
-
-
-def _migrated(path: Path, description: dict) -> dict:
-    """Bring an older run folder's files and description up to date; returns the description.
-
-    Schema 1 kept the annotated slices in run.json and had no output.
-    """
-    inputs = [dict(about) for about in description["inputs"]]
-    try:
-        for number, about in enumerate(inputs, start=1):
-            folder = path / "inputs" / str(number)
-            slices = about.pop("slices", [])
-            if not (folder / "slices.json").exists():
-                write_json(folder / "slices.json", slices)
-    except OSError as error:
-        raise InputError(
-            f"the run folder {path} is of an older version and cannot be brought "
-            f"up to date: {error.strerror or error}. Copy it to where you may "
-            "write."
-        ) from error
-    return {**description, "schema": SCHEMA, "inputs": inputs, "output": None, "source": None}
 
 
 def annotated_share(labels: np.ndarray) -> float:

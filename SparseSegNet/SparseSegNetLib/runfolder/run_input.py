@@ -24,6 +24,9 @@ class RunInput:
         name: Name of the volume or its file, for messages.
         classes: The classes 1..K that its annotation tells from the background; None for all. Where
             it shows background, there may be voxels of the others.
+        prior: Another tool's result, uint8 (classes of `prior_classes`, k, j, i): the probability
+            of each of these classes, 0 to 255; None for none.
+        prior_classes: The classes that it knows.
     """
 
     image: np.ndarray
@@ -34,3 +37,5 @@ class RunInput:
     predict: list[AnnotatedSlice] | None = None
     name: str = ""
     classes: tuple[int, ...] | None = None
+    prior: np.ndarray | None = None
+    prior_classes: tuple[int, ...] = ()

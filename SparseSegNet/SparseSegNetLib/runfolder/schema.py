@@ -56,6 +56,7 @@ RUN_1 = record(
                     "slices": SLICES,
                     "name": text(),
                     "classes": optional(rows(whole(1, MAX_SEGMENTS))),
+                    "prior": optional(rows(whole(1, MAX_SEGMENTS), 1)),
                 },
             ),
             1,

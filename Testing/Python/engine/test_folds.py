@@ -258,7 +258,7 @@ def test_weights_are_scored_on_voxels_that_they_were_not_fitted_on(monkeypatch):
     monkeypatch.setattr(stacking, "SHRINKAGE", 1.0)
     monkeypatch.setattr(stacking.Stacker, "default_weights", torch.zeros(12))
     stacker = stacking.Stacker.__new__(stacking.Stacker)
-    stacker.in_slice = False
+    stacker.in_slice, stacker.external = False, None
     for seed in range(60):
         generator = torch.Generator().manual_seed(seed)
         rows = [torch.rand((12, 2, 15), generator=generator) for _ in range(4)]

@@ -18,7 +18,14 @@ from ...runfolder.run_input import RunInput
 from ..plan import Fingerprint, Plan
 from .bias_field import correct_bias
 from .intensity_standard import IntensityStandard
-from .preprocessing import Normalisation, WorkingVolume, labels_on, slices_on, working_volume
+from .preprocessing import (
+    Normalisation,
+    WorkingVolume,
+    labels_on,
+    resampled,
+    slices_on,
+    working_volume,
+)
 
 SAME_SPACING = 0.05  # spacings that differ by less count as the same
 
@@ -111,6 +118,26 @@ class Inputs:
         unknown = set(range(1, len(self.folder.segments) + 1)) - set(item.classes)
         return replace(volume, unknown=tuple(sorted(unknown)))
 
+    def external(
+        self, number: int, shape: Triple, device: torch.device
+    ) -> tuple[torch.Tensor | None, tuple[int, ...]]:
+        """The external prior of a volume on a working grid of this shape, if it has one.
+
+        Returns:
+            Class probabilities float16 (classes, k, j, i), and the foreground classes that they
+            tell from the background; None and none.
+        """
+        item = self.items[number]
+        if item.prior is None:
+            return None, ()
+        found = torch.zeros((len(self.folder.segments) + 1, *shape), device=device)
+        for known, channel in zip(item.prior_classes, item.prior, strict=True):
+            pixels = torch.from_numpy(channel.astype(np.float32)) / 255
+            found[known] = resampled(pixels[None], shape)[0].to(device)
+        found /= found.sum(dim=0).clamp_min(1.0)
+        found[0] = 1 - found.sum(dim=0)
+        return found.half(), item.prior_classes
+
     def volume_like(self, number: int, plan: Plan, device: torch.device) -> WorkingVolume:
         """Another volume on a working grid with the plan's spacing.
 
@@ -166,4 +193,5 @@ def turned(item: RunInput, turn: Turn) -> RunInput:
         geometry=turn.geometry(item.geometry),
         slices=turn.slices(item.slices, shape),
         predict=None if wanted is None else turn.slices(wanted, shape),
+        prior=None if item.prior is None else turn.array(item.prior),
     )

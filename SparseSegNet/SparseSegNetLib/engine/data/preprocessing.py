@@ -134,15 +134,7 @@ def working_volume(
     full = tuple(labels.shape)
     if isinstance(normalised, Normalisation):
         normalised = normalised.apply(item.image)
-    pixels = torch.from_numpy(normalised)
-    coarse = tuple(min(n, m) for n, m in zip(full, shape, strict=True))
-    if coarse != full:
-        # Area averaging is the right low-pass filter for a reduction, whole-numbered or not.
-        pixels = F.interpolate(pixels[None], size=coarse, mode="area")[0]
-    if coarse != tuple(shape):
-        pixels = F.interpolate(
-            pixels[None], size=tuple(shape), mode="trilinear", align_corners=False
-        )[0]
+    pixels = resampled(torch.from_numpy(normalised), shape)
     mm = torch.tensor([s * n / m for s, n, m in zip(spacing, full, shape, strict=True)])
     return WorkingVolume(
         pixels.to(device),
@@ -151,6 +143,23 @@ def working_volume(
         full,
         slices_on(item.slices, full, shape),
     )
+
+
+def resampled(pixels: torch.Tensor, shape: Triple) -> torch.Tensor:
+    """Values float32 (c, k, j, i) on another grid over the same extent.
+
+    Axes that become shorter are averaged, along the others it is interpolated.
+    """
+    full = tuple(pixels.shape[1:])
+    coarse = tuple(min(n, m) for n, m in zip(full, shape, strict=True))
+    if coarse != full:
+        # Area averaging is the right low-pass filter for a reduction, whole-numbered or not.
+        pixels = F.interpolate(pixels[None], size=coarse, mode="area")[0]
+    if coarse != tuple(shape):
+        pixels = F.interpolate(
+            pixels[None], size=tuple(shape), mode="trilinear", align_corners=False
+        )[0]
+    return pixels
 
 
 def labels_on(labels: np.ndarray, shape: Triple) -> np.ndarray:

@@ -27,6 +27,7 @@ WORTH_TRAINING = 5.0  # seconds, where the ensemble already gave a result
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
 RESTACK_SHARE = 0.3  # of the time left, at most, for making the priors again
 PHASE = "comparing slices"  # as progress events name it
+External = tuple[torch.Tensor | None, tuple[int, ...]]
 
 
 class EnsembleStage:
@@ -54,6 +55,7 @@ class EnsembleStage:
     ):
         self.inputs, self.options, self.classes = inputs, options, classes
         self.commands, self.clock, self.reporter, self.check = commands, clock, reporter, check
+        self._external: External = (None, ())
 
     def make(
         self,
@@ -62,6 +64,7 @@ class EnsembleStage:
         left: float | None,
         number: int | None = None,
         share: float = 0.0,
+        external: External | None = None,
     ) -> Stack | None:
         """Makes the stack, whose ensemble is also the first preview.
 
@@ -72,6 +75,8 @@ class EnsembleStage:
             number: Of the volume; None for the run's first annotated one, whose scores are reported
                 as the run's.
             share: Of the preparation that is done before, for the progress.
+            external: An external prior on the volume's grid, float16 (classes, k, j, i), and the
+                foreground classes that it knows; None for the one that the run folder holds.
 
         Returns:
             The stack; None where the plan has no priors.
@@ -83,6 +88,11 @@ class EnsembleStage:
         scored = number is None
         place = self.inputs.trained[0] if number is None else number
 
+        if external is None:
+            external = self.inputs.external(place, volume.shape, volume.image.device)
+        if scored:
+            self._external = external
+
         def show(probabilities: torch.Tensor) -> None:
             drawn = self.inputs.items[place].labels
             labels = labels_with_annotation(probabilities, volume, drawn)
@@ -90,13 +100,19 @@ class EnsembleStage:
 
         try:
             stack = self._stacker(
-                plan, volume, left, lambda done: self.check(PHASE, share), show, STACK_ALONE
+                plan,
+                volume,
+                left,
+                external,
+                lambda done: self.check(PHASE, share),
+                show,
+                STACK_ALONE,
             ).stack(volume.labels, volume.slices)
         except Stopped:
             self.reporter.warn(
                 "stopped before the first training step: the result is the prior ensemble."
             )
-            stack = self._stacker(plan, volume, 0.0, self.raise_if_cancelled).stack(
+            stack = self._stacker(plan, volume, 0.0, external, self.raise_if_cancelled).stack(
                 volume.labels, volume.slices
             )
         show(prior_of(stack.target, self.classes))
@@ -118,7 +134,7 @@ class EnsembleStage:
         channels = volume.image.shape[0] - (self.classes - 1)
         plain = replace(volume, image=volume.image[:channels])
         stack = self._stacker(
-            trainer.plan, plain, RESTACK_SHARE * left, lambda share: step()
+            trainer.plan, plain, RESTACK_SHARE * left, self._external, lambda share: step()
         ).stack(plain.labels, plain.slices)
         if stack.folds:  # else the time did not suffice, and the old one is better
             trainer.replace_stack(stack)
@@ -134,6 +150,7 @@ class EnsembleStage:
         plan: Plan,
         volume: WorkingVolume,
         left: float | None,
+        external: External,
         step: Callable[[float], None],
         preview: Callable[[torch.Tensor], None] | None = None,
         share_alone: float = STACK_SHARE,
@@ -155,6 +172,7 @@ class EnsembleStage:
             step,
             preview,
             seconds_alone,
+            *external,
         )
 
     def _report_scores(self, stack: Stack) -> None:

@@ -106,7 +106,8 @@ class Planner:
         bytes_per_voxel = len(self.inputs.items) * (8 * fingerprint.channels + 4 * self.classes + 8)
         alone = self.options.network == "auto" and fingerprint.priors
         if alone:
-            bytes_per_voxel += Stacker.bytes_per_voxel(fingerprint.channels, self.classes)
+            external = any(item.prior is not None for item in self.inputs.items)
+            bytes_per_voxel += Stacker.bytes_per_voxel(fingerprint.channels, self.classes, external)
         grid = self._within(
             self.wanted_shape,
             min(self.most_voxels, MEMORY_SHARE * free_memory(device) / bytes_per_voxel),

@@ -46,6 +46,23 @@ def weighted_mean(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return total
 
 
+def with_classes(
+    ensemble: torch.Tensor, kept: torch.Tensor, classes: tuple[int, ...]
+) -> torch.Tensor:
+    """Replaces the probabilities of some classes; the others share what is left.
+
+    Args:
+        ensemble: Class probabilities float32 (classes, ...), which are changed.
+        kept: Those of the replaced classes, float32 (n, ...); scaled down where they exceed 1.
+        classes: Their numbers.
+    """
+    kept /= kept.sum(dim=0).clamp_min(1.0)
+    ensemble[list(classes)] = 0
+    ensemble *= (1 - kept.sum(dim=0)) / ensemble.sum(dim=0).clamp_min(1e-6)
+    ensemble[list(classes)] = kept
+    return ensemble
+
+
 def split_background(
     ensemble: torch.Tensor, model: torch.Tensor, unknown: tuple[int, ...]
 ) -> torch.Tensor:

@@ -25,11 +25,12 @@ from ..compute.metrics import overlap
 from ..data.one_slice import only_slice
 from ..data.preprocessing import WorkingVolume
 from ..priors.maker import PRIOR_NAMES, PriorMaker
-from .ensemble import fit_ensemble_weights, weighted_mean
+from .annotation_distance import log_distance_to_annotation
+from .ensemble import fit_ensemble_weights, weighted_mean, with_classes
+from .external_prior import UNJUDGED, ExternalPrior, external_weight, with_external
 from .fold_models import FoldData, FoldModels
 from .folds import (
     LEAVE_ONE_OUT,
-    Fold,
     complete_slices,
     labels_of,
     left_out,
@@ -41,7 +42,7 @@ from .prior_inputs import prior_of
 from .smoothing import smooth_probabilities
 from .stack import Stack
 from .voxel_classifier import VoxelClassifier
-from .voxel_features import feature_count, log_distance_to, log_distance_to_labels, voxel_features
+from .voxel_features import feature_count, voxel_features
 
 # Folds have fewer slices, so their priors reach farther than those of the prediction and look worse
 # than these are: fitted ensemble weights are moved half way to the default ones.
@@ -68,6 +69,9 @@ class Stacker:
             long before the shallow model is fitted.
         seconds_alone: How long `stack` may take where the time does not suffice for a network
             after it; None for no longer.
+        external: Class probabilities float16 (classes, k, j, i) on the working grid that come from
+            elsewhere and had not seen the annotation.
+        external_known: The foreground classes that they tell from the background.
     """
 
     def __init__(
@@ -79,23 +83,27 @@ class Stacker:
         step: Callable[[float], None] = lambda share: None,
         preview: Callable[[torch.Tensor], None] | None = None,
         seconds_alone: float | None = None,
+        external: torch.Tensor | None = None,
+        external_known: tuple[int, ...] = (),
     ):
         self.maker, self.volume, self.classes = maker, maker.volume, maker.classes
         self.seed, self.seconds, self.dtype, self.step = seed, seconds, dtype, step
         self.preview = preview
         self.interpolates = True  # whether there are complete slices to interpolate between
         self.seconds_alone = seconds if seconds_alone is None else seconds_alone
+        self.external = None if external is None else ExternalPrior(external, external_known)
         labels, full_shape = self.volume.labels.cpu().numpy(), self.volume.full_shape
         self.in_slice = only_slice(labels, full_shape) is not None
 
     @staticmethod
-    def bytes_per_voxel(channels: int, classes: int) -> float:
+    def bytes_per_voxel(channels: int, classes: int, external: bool = False) -> float:
         """Estimates the memory of stacking in bytes per voxel of the working volume."""
-        fold = 2 * (len(PRIOR_NAMES) + 1) * classes + 4 * (channels + classes) + 8
+        predictors = len(PRIOR_NAMES) + 1 + external
+        fold = 2 * predictors * classes + 4 * (channels + classes) + 8
         return (
             (LEAVE_ONE_OUT + 1) * fold
             + 2 * (feature_count(channels) + 1)
-            + 4 * (len(PRIOR_NAMES) + 2) * classes
+            + 4 * (predictors + 1) * classes
             + 48
         )
 
@@ -128,7 +136,7 @@ class Stacker:
         prior_only = tuple(c for c in range(1, self.classes) if c not in shown)
         (model, *others), whole = self._fit(folds, begun)
         shallow = model.probabilities(self._inputs(priors, self._distance(labels, slices)))
-        every = torch.cat((priors, shallow[None].half()))
+        every = self._every(priors, shallow)
         folds, predictions = self._out_of_fold(folds, others, whole)
         rows = [p[:, :, f.known] if whole else p for p, f in zip(predictions, folds, strict=True)]
         scorable = scorable_voxels(labels, self.volume, slices)
@@ -137,8 +145,13 @@ class Stacker:
         rows = [r[:, :, s] for r, s in zip(rows, scorable, strict=True)]
         weights = self._ensemble_weights(rows, truths)
         if self.in_slice:
-            weights = with_propagated(weights, self.default_weights.to(weights.device))
-        ensemble = self._keep_priors_of(prior_only, weighted_mean(every, weights), priors)
+            default = self.default_weights.to(weights.device)
+            own = with_propagated(weights[: len(default)], default)
+            weights = own if self.external is None else with_external(own, float(weights[-1]))
+        ensemble = weighted_mean(every, weights)
+        if prior_only:  # the shallow model was not fitted on them
+            kept = SHOWN_ONCE * self._mean_of_priors(priors, float(weights[-1]))[list(prior_only)]
+            ensemble = with_classes(ensemble, kept, prior_only)
         weights = self._weights_of_other_folds(rows, truths)
         # Without predictions of whole volumes a network has nothing to train on.
         training = (
@@ -171,9 +184,16 @@ class Stacker:
     ) -> torch.Tensor:
         """Weights fitted on folds, half way to the default ones; these where nothing is scorable.
 
-        rows: per fold class probabilities (priors + 1, classes, voxels).
+        rows: per fold class probabilities (predictors, classes, voxels).
         truths: uint8 (voxels,).
         """
+        if self.external is None:
+            return self._own_weights(rows, truths)
+        weights = self._own_weights([part[:-1] for part in rows], truths)
+        return with_external(weights, external_weight(rows, truths, weights))
+
+    def _own_weights(self, rows: list[torch.Tensor], truths: list[torch.Tensor]) -> torch.Tensor:
+        """The same of priors and shallow model alone."""
         default = self.default_weights.to(rows[0].device)
         if self.in_slice:
             return in_slice_weights(torch.cat(rows, dim=2), torch.cat(truths), default)
@@ -228,25 +248,14 @@ class Stacker:
             weights[PRIOR_NAMES.index("propagated")] = weights[PRIOR_NAMES.index("interpolated")]
         return weights / weights.sum()
 
-    def _mean_of_priors(self, priors: torch.Tensor) -> torch.Tensor:
+    def _mean_of_priors(self, priors: torch.Tensor, share: float = UNJUDGED) -> torch.Tensor:
+        """share: the weight of an external prior."""
         weights = self.default_weights[:-1]
-        return weighted_mean(priors, weights / weights.sum())
-
-    def _keep_priors_of(
-        self, classes: tuple[int, ...], ensemble: torch.Tensor, priors: torch.Tensor
-    ) -> torch.Tensor:
-        """The ensemble with the priors' probabilities of some classes.
-
-        classes: those that the shallow model was not fitted on.
-        """
-        if not classes:
-            return ensemble
-        kept = SHOWN_ONCE * self._mean_of_priors(priors[:, list(classes)])
-        kept /= kept.sum(dim=0).clamp_min(1.0)
-        ensemble[list(classes)] = 0
-        ensemble *= (1 - kept.sum(dim=0)) / ensemble.sum(dim=0).clamp_min(1e-6)
-        ensemble[list(classes)] = kept
-        return ensemble
+        mean = weighted_mean(priors, weights / weights.sum())
+        if self.external is None:
+            return mean
+        beside = self.external.beside(mean)[0]
+        return weighted_mean(torch.stack((mean, beside.float())), torch.tensor((1 - share, share)))
 
     def _folds(
         self, labels: torch.Tensor, slices: list[AnnotatedSlice], once: float
@@ -282,11 +291,8 @@ class Stacker:
 
     def _fit(self, folds: list[FoldData], begun: float) -> tuple[list[VoxelClassifier], bool]:
         """See `FoldModels.fit`."""
-
-        def check() -> None:
-            self.step(len(folds) / (2 * len(folds) + 1))
-
-        models = FoldModels(folds, self.classes, self.seed, self.dtype, check)
+        share = len(folds) / (2 * len(folds) + 1)
+        models = FoldModels(folds, self.classes, self.seed, self.dtype, lambda: self.step(share))
         return models.fit(self.seconds, self.seconds_alone, begun, self._inputs)
 
     def _out_of_fold(
@@ -308,8 +314,16 @@ class Stacker:
             inputs = self._inputs(fold.priors, fold.distance) if whole else fold.rows.T
             priors = fold.priors if whole else fold.priors[:, :, fold.known]
             shallow = predicting[number].probabilities(inputs)
-            predictions.append(torch.cat((priors, shallow[None].half())))
+            predictions.append(self._every(priors, shallow, () if whole else (fold.known,)))
         return predicted, predictions
+
+    def _every(self, priors: torch.Tensor, shallow: torch.Tensor, at: tuple = ()) -> torch.Tensor:
+        """float16 (predictors, classes, ...): priors, shallow model and an external prior."""
+        own = torch.cat((priors, shallow[None].half()))
+        if self.external is None:
+            return own
+        others = weighted_mean(own, self.default_weights)
+        return torch.cat((own, self.external.beside(others, at)))
 
     def _inputs(
         self, priors: torch.Tensor, distance: torch.Tensor, part: slice = slice(None)
@@ -319,17 +333,7 @@ class Stacker:
         return torch.cat((self.features[:, part], distance[None, part], priors.flatten(0, 1)))
 
     def _distance(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> torch.Tensor:
-        """float16 (k, j, i): logarithm of the distance to the nearest annotation.
-
-        To the nearest slice and, where there are labels outside of complete slices, to these.
-        """
-        distance = log_distance_to(slices, self.volume, self.maker.spacing)
-        rest = torch.where(
-            labels_of([Fold(slices)], labels, self.volume) == UNLABELLED, labels, UNLABELLED
-        )
-        if not bool((rest != UNLABELLED).any()):
-            return distance
-        return torch.minimum(distance, log_distance_to_labels(rest, self.maker.spacing))
+        return log_distance_to_annotation(labels, slices, self.volume, self.maker.spacing)
 
     def _with_prior(
         self, probabilities: torch.Tensor, labels: torch.Tensor, slices: list[AnnotatedSlice]

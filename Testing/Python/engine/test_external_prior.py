@@ -1,0 +1,158 @@
+"""An external prior: a good one helps, a useless one costs nothing, and what it does not know it
+does not vote against."""
+
+import numpy as np
+import pytest
+import torch
+from phantom import iou
+from test_one_slice import drawn, volume_of
+
+from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
+from SparseSegNetLib.annotation.orientation import Turn
+from SparseSegNetLib.annotation.segments import Segment
+from SparseSegNetLib.annotation.slices import AnnotatedSlice
+from SparseSegNetLib.engine.data.inputs import Inputs
+from SparseSegNetLib.engine.priors.maker import PriorMaker
+from SparseSegNetLib.engine.stacking.external_prior import UNJUDGED, ExternalPrior, external_weight
+from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
+from SparseSegNetLib.engine.stacking.stacker import Stacker
+from SparseSegNetLib.runfolder.folder import RunFolder
+from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.run_input import RunInput
+
+pytestmark = pytest.mark.usefixtures("small_training")
+
+FEW = [AnnotatedSlice("k", 11), AnnotatedSlice("j", 13), AnnotatedSlice("i", 15)]
+CPU = torch.device("cpu")
+
+
+def probabilities(labels, classes=3):
+    return torch.stack([torch.from_numpy(labels == n) for n in range(classes)]).half()
+
+
+def blurred(slices):
+    """The phantom's truth, and its volume in so much noise that the image tells little."""
+    image, truth, _ = drawn(slices[0])
+    noise = np.random.default_rng(1).normal(0, 120, truth.shape)
+    return truth, volume_of(image + noise, restrict_to_slices(truth, slices), slices)
+
+
+def stacked(volume, external=None, known=(1, 2), **options):
+    stacker = Stacker(PriorMaker(volume, 3), external=external, external_known=known, **options)
+    return stacker.stack(volume.labels, volume.slices)
+
+
+def labels_of(stack):
+    return prior_of(stack.target, 3).argmax(dim=0).numpy()
+
+
+@pytest.mark.parametrize("slices", [FEW, FEW[:1]], ids=["three slices", "one slice"])
+def test_a_good_one_helps_and_noise_costs_nothing(slices):
+    truth, volume = blurred(slices)
+    annotated = volume.labels.numpy() != UNLABELLED
+    without = stacked(volume)
+    noise = np.random.default_rng(0).integers(0, 3, truth.shape)
+    same = stacked(volume, probabilities(noise))
+    assert torch.equal(same.target.image, without.target.image)
+    assert all(
+        torch.equal(a.image, b.image) for a, b in zip(same.folds, without.folds, strict=True)
+    )
+    helped = stacked(volume, probabilities(truth))
+    before, after = (iou(labels_of(stack), truth, annotated) for stack in (without, helped))
+    assert after > before + 0.04 and after > 0.97
+    if without.scores is not None:
+        dice = [np.mean([row["dice"] for row in stack.scores]) for stack in (without, helped)]
+        assert dice[1] > dice[0] + 0.02, "the score of what is held out says so too"
+
+
+def test_a_class_that_it_does_not_know():
+    """It is not voted against: where the prior says background, the others decide."""
+    truth, volume = blurred(FEW)
+    annotated = volume.labels.numpy() != UNLABELLED
+    lacking = probabilities(np.where(truth == 2, 0, truth))
+    without, said, known = (
+        labels_of(stacked(volume, external, (1,) if number == 1 else (1, 2)))
+        for number, external in enumerate((None, lacking, lacking))
+    )
+
+    def core(found):
+        rest = ~annotated
+        both = (found == 2) & (truth == 2) & rest
+        return both.sum() / (((found == 2) | (truth == 2)) & rest).sum()
+
+    assert core(said) > core(without), "its shell tells where the core ends"
+    assert core(said) > core(known) + 0.05
+
+
+def test_background_is_divided_as_the_others_say():
+    own = torch.tensor([[1.0, 0.4], [0.0, 0.6], [0.0, 0.0]]).view(3, 1, 1, 2).half()
+    others = torch.tensor([[0.2, 0.5], [0.4, 0.5], [0.4, 0.0]]).view(3, 1, 1, 2)
+    found = ExternalPrior(own, (1,)).beside(others)[0, :, 0, 0].float()
+    # 2 of 3 parts of the first voxel's background belong to class 2, none of the second's.
+    expected = torch.tensor([[1 / 3, 0.4], [0.0, 0.6], [2 / 3, 0.0]])
+    assert torch.allclose(found, expected, atol=1e-3)
+    assert torch.equal(ExternalPrior(own, (1, 2)).beside(others)[0], own)
+
+
+def test_without_folds_it_has_a_fixed_weight():
+    truth, volume = blurred(FEW)
+    shown = []
+    for external in (None, probabilities(truth)):
+        stack = stacked(volume, external, seconds=0.0, preview=shown.append)
+        assert stack.missing == "time"
+    right = [p.gather(0, torch.from_numpy(truth).long()[None])[0].mean() for p in shown]
+    assert right[0] + 0.01 < right[1] < right[0] + UNJUDGED
+
+
+def test_one_fold_that_does_not_support_it_is_enough():
+    """What helps in one slice and harms in another is not to be trusted elsewhere."""
+    generator = torch.Generator().manual_seed(0)
+    truths = [torch.randint(0, 2, (500,), generator=generator).to(torch.uint8) for _ in range(2)]
+    right = [torch.nn.functional.one_hot(t.long(), 2).T.float() for t in truths]
+    ensemble = [0.6 * r + 0.4 * (1 - r) for r in right]
+    weights = torch.ones(1)
+    good = [torch.stack((e, r)) for e, r in zip(ensemble, right, strict=True)]
+    mixed = [good[0], torch.stack((ensemble[1], 1 - right[1]))]
+    assert external_weight(good, truths, weights) > 0.9
+    assert external_weight(mixed, truths, weights) < 0.01
+    assert (
+        external_weight([g[:, :, :0] for g in good], [t[:0] for t in truths], weights) == UNJUDGED
+    )
+
+
+def test_from_the_run_folder_on_a_coarser_working_grid(tmp_path):
+    image, truth, labels = drawn(FEW[0])
+    prior = np.stack([255 * (truth == 2)]).astype(np.uint8)
+    given = volume_input(image, labels, prior, (2,))
+    segments = [Segment.numbered(n, n - 1) for n in (1, 2)]
+    folder = RunFolder.create(tmp_path / "run", [given], segments, Options())
+    inputs = Inputs(RunFolder.open(folder.path))
+    found, known = inputs.external(0, truth.shape, CPU)
+    assert known == (2,) and found.dtype == torch.float16
+    assert torch.equal(found, probabilities(np.where(truth == 2, 2, 0)))
+    half = tuple(n // 2 for n in truth.shape)
+    coarse, _ = inputs.external(0, half, CPU)
+    blocks = (truth == 2).reshape(half[0], 2, half[1], 2, half[2], 2).mean(axis=(1, 3, 5))
+    assert np.abs(coarse[2].float().numpy() - blocks).max() < 2e-3
+    assert torch.allclose(coarse.float().sum(dim=0), torch.ones(half), atol=2e-3)
+    turned = Inputs(RunFolder.open(folder.path), "RAS")
+    assert not turned.turns[0].identity
+    back = Turn.between("LPS", "RAS").back(turned.external(0, truth.shape, CPU)[0].numpy())
+    assert np.array_equal(back, found.numpy())
+
+
+def test_a_run_without_one(tmp_path):
+    image, _, labels = drawn(FEW[0])
+    given = volume_input(image, labels, None, ())
+    segments = [Segment.numbered(n, n - 1) for n in (1, 2)]
+    folder = RunFolder.create(tmp_path / "run", [given], segments, Options())
+    assert not (folder.path / "inputs" / "1" / "prior.npy").exists()
+    assert Inputs(folder).external(0, labels.shape, CPU) == (None, ())
+
+
+def volume_input(image, labels, prior, classes):
+    from test_training import grid_of
+
+    return RunInput(
+        image[None], labels, grid_of(labels), FEW[:1], ["1"], prior=prior, prior_classes=classes
+    )
