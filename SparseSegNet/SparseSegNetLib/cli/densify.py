@@ -17,6 +17,7 @@ from ..files.images import Volume, read_volume
 from ..files.label_image import check_order
 from ..files.labels import Annotation, Reading, read_annotation, read_structures
 from ..files.other_formats import without_geometry
+from ..files.prior import prior_files, read_prior
 from ..files.writing import (
     check_output,
     check_writable,
@@ -49,6 +50,12 @@ def densify(options: argparse.Namespace) -> int:
     )
     inputs = [*images, *(path for _, path in structures)]
     inputs += [options.start_from] if options.start_from else []
+    given = prior_files(options.prior)
+    inputs += [path for _, path in given]
+    if given and options.start_from:
+        raise InputError(
+            "--start-from and --prior both give a prior, and only one can be used: leave out one."
+        )
     _check_outputs(options, inputs)
     volume = read_volume(images, options.replace_nonfinite, options.series)
     check_slices(reading.slices or (), volume.geometry.shape)
@@ -59,9 +66,13 @@ def densify(options: argparse.Namespace) -> int:
         annotation = read_annotation(structures[0][1], volume.geometry, reading)
         check_order(volume, structures[0][1], len(annotation.segments))
     check_trainable(annotation.labels, [s.name for s in annotation.segments])
+    prior = (
+        read_prior(given, volume.geometry, annotation.segments, reading.by_index) if given else None
+    )
     notes = [
         *volume.notes,
         *annotation.warnings,
+        *([] if prior is None else prior.notes),
         check_output(options.output, volume.geometry, inputs),
         values_note(options.output, annotation.segments),
     ]
@@ -89,6 +100,8 @@ def densify(options: argparse.Namespace) -> int:
                     volume.geometry,
                     annotation.slices,
                     volume.channels,
+                    prior=None if prior is None else prior.probabilities,
+                    prior_classes=() if prior is None else prior.classes,
                 )
             ],
             annotation.segments,

@@ -82,6 +82,15 @@ def parser() -> Parser:
         "its description or the start of its UID; '/2' behind it means the second volume of it",
     )
     densify.add_argument(
+        "--prior",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="another tool's result on this volume, which counts as far as the annotation agrees "
+        "with it: a segmentation or label image (matched by segment name, else label value), or "
+        "NAME=FILE with the probability of one segment (0 to 1, or 0 to 255)",
+    )
+    densify.add_argument(
         "--start-from",
         type=Path,
         metavar="MODEL",

@@ -35,11 +35,26 @@ def read_label_file(
         InputError: It is missing or unreadable, or its geometry cannot be used.
     """
     image = read_file(path, "the label file", MAX_SEGMENTS + 1, notes, labels=True)
+    on_grid(image, path, geometry, notes, by_index)
+    return image
+
+
+def on_grid(
+    image: sitk.Image, path: Path, geometry: Geometry, notes: list[str], by_index: bool
+) -> None:
+    """Puts a file's content on the image's grid if it has its size and either has no position.
+
+    Args:
+        image: The content, which is changed.
+        path: The file.
+        geometry: The image's grid.
+        notes: Messages for the user are added here.
+        by_index: The image has no position.
+    """
     if (by_index or without_geometry(path)) and image.GetSize() == geometry.size:
         if (difference := geometry.difference(geometry_of(image))) is not None:
             notes.append(by_index_note(path, difference))
         put_on(image, geometry)
-    return image
 
 
 def check_order(volume: Volume, path: Path, segments: int) -> None:

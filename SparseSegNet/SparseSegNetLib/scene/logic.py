@@ -14,6 +14,7 @@ from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
 from .annotations import annotationOf, slicesPerCase
+from .prior_nodes import priorOf
 from .run_case import RunCase
 from .run_start import begin, currentRun, newest
 from .scene_run import SceneRun
@@ -39,6 +40,7 @@ def densify(
     n4: bool = False,
     resample: Sequence[float] | None = None,
     largestComponent: bool = False,
+    prior=None,
     runFolder: Path | str | None = None,
 ) -> SceneRun:
     """Trains on the annotated slices of a volume and segments the whole volume; returns at once.
@@ -69,6 +71,8 @@ def densify(
         resample: Spacing of the working grid, mm along i, j, k.
         largestComponent: Keeps of each segment only the largest connected component and the
             components that contain annotated voxels.
+        prior: Another tool's result on the volume, which counts as far as the annotation agrees
+            with it: a segmentation node or volume nodes, see `priorOf`.
         runFolder: Folder for inputs, weights and log; a temporary folder by default.
 
     Returns:
@@ -98,6 +102,7 @@ def densify(
     (slices,) = slicesPerCase([slices], 1)
     annotation = annotationOf(segmentationNode, volumes[0], slices)
     image = volumeArray(volumes)  # before any folder is made: it may refuse
+    known = None if prior is None else priorOf(prior, volumes[0], annotation.segments)
     case = RunCase(
         1, volumes[0], segmentationNode, geometry, [s.id for s in annotation.segments], slices
     )
@@ -106,13 +111,19 @@ def densify(
             runFolder,
             [
                 RunInput(
-                    image, annotation.labels, geometry, annotation.slices, channelNames(volumes)
+                    image,
+                    annotation.labels,
+                    geometry,
+                    annotation.slices,
+                    channelNames(volumes),
+                    prior=None if known is None else known.probabilities,
+                    prior_classes=() if known is None else known.classes,
                 )
             ],
             annotation.segments,
             options,
             [case],
-            annotation.warnings,
+            [*annotation.warnings, *([] if known is None else known.notes)],
             name=volumes[0].GetName() or "",
             named_slices=slices is not None,
         )

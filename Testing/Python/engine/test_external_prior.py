@@ -13,17 +13,27 @@ from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.engine.data.inputs import Inputs
 from SparseSegNetLib.engine.priors.maker import PriorMaker
-from SparseSegNetLib.engine.stacking.external_prior import UNJUDGED, ExternalPrior, external_weight
+from SparseSegNetLib.engine.stacking import voxel_classifier
+from SparseSegNetLib.engine.stacking.external_prior import (
+    SHRINKAGE,
+    UNJUDGED,
+    ExternalPrior,
+    external_weight,
+)
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
 from SparseSegNetLib.engine.stacking.stacker import Stacker
 from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.runfolder.options import Options
 from SparseSegNetLib.runfolder.run_input import RunInput
 
-pytestmark = pytest.mark.usefixtures("small_training")
-
-FEW = [AnnotatedSlice("k", 11), AnnotatedSlice("j", 13), AnnotatedSlice("i", 15)]
+SHAPE = (14, 16, 18)
+FEW = [AnnotatedSlice("k", 7), AnnotatedSlice("j", 8), AnnotatedSlice("i", 9)]
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(voxel_classifier, "STEPS", (20, 60))
 
 
 def probabilities(labels, classes=3):
@@ -32,7 +42,7 @@ def probabilities(labels, classes=3):
 
 def blurred(slices):
     """The phantom's truth, and its volume in so much noise that the image tells little."""
-    image, truth, _ = drawn(slices[0])
+    image, truth, _ = drawn(slices[0], shape=SHAPE)
     noise = np.random.default_rng(1).normal(0, 120, truth.shape)
     return truth, volume_of(image + noise, restrict_to_slices(truth, slices), slices)
 
@@ -59,7 +69,7 @@ def test_a_good_one_helps_and_noise_costs_nothing(slices):
     )
     helped = stacked(volume, probabilities(truth))
     before, after = (iou(labels_of(stack), truth, annotated) for stack in (without, helped))
-    assert after > before + 0.04 and after > 0.97
+    assert after > before + 0.02
     if without.scores is not None:
         dice = [np.mean([row["dice"] for row in stack.scores]) for stack in (without, helped)]
         assert dice[1] > dice[0] + 0.02, "the score of what is held out says so too"
@@ -113,7 +123,7 @@ def test_one_fold_that_does_not_support_it_is_enough():
     weights = torch.ones(1)
     good = [torch.stack((e, r)) for e, r in zip(ensemble, right, strict=True)]
     mixed = [good[0], torch.stack((ensemble[1], 1 - right[1]))]
-    assert external_weight(good, truths, weights) > 0.9
+    assert external_weight(good, truths, weights) > 0.9 * SHRINKAGE
     assert external_weight(mixed, truths, weights) < 0.01
     assert (
         external_weight([g[:, :, :0] for g in good], [t[:0] for t in truths], weights) == UNJUDGED
@@ -121,7 +131,7 @@ def test_one_fold_that_does_not_support_it_is_enough():
 
 
 def test_from_the_run_folder_on_a_coarser_working_grid(tmp_path):
-    image, truth, labels = drawn(FEW[0])
+    image, truth, labels = drawn(FEW[0], shape=SHAPE)
     prior = np.stack([255 * (truth == 2)]).astype(np.uint8)
     given = volume_input(image, labels, prior, (2,))
     segments = [Segment.numbered(n, n - 1) for n in (1, 2)]
@@ -142,7 +152,7 @@ def test_from_the_run_folder_on_a_coarser_working_grid(tmp_path):
 
 
 def test_a_run_without_one(tmp_path):
-    image, _, labels = drawn(FEW[0])
+    image, _, labels = drawn(FEW[0], shape=SHAPE)
     given = volume_input(image, labels, None, ())
     segments = [Segment.numbered(n, n - 1) for n in (1, 2)]
     folder = RunFolder.create(tmp_path / "run", [given], segments, Options())

@@ -1,0 +1,76 @@
+"""Nodes as an external prior: segmentations, label maps, probabilities; and a run with one."""
+
+import numpy as np
+import pytest
+from phantom import nested
+
+from SparseSegNetLib.annotation.segments import Segment
+from SparseSegNetLib.errors import InputError
+from SparseSegNetLib.runfolder.folder import RunFolder
+from SparseSegNetLib.scene import logic
+from SparseSegNetLib.scene.prior_nodes import priorOf
+
+NAMES = ["Name of Shell", "Name of Core"]
+SEGMENTS = [Segment(n, n, (1, 0, 0), v) for v, n in enumerate(NAMES, start=1)]
+
+
+@pytest.fixture
+def volume(makeVolume):
+    return makeVolume(nested((16, 18, 20))[0], seed=3, name="MR")
+
+
+@pytest.fixture
+def truth():
+    return nested((16, 18, 20))[1]
+
+
+def test_a_segmentation_by_name(volume, truth, makeSegmentation):
+    """Dense, with its segments in another order."""
+    node = makeSegmentation(volume, {"Core": truth == 2, "Other": truth == 0, "Shell": truth == 1})
+    found = priorOf(node, volume, SEGMENTS)
+    assert found.classes == (1, 2)
+    for place in (0, 1):
+        assert np.array_equal(found.probabilities[place], 255 * (truth == place + 1))
+    assert "'Name of Shell' of Drawn" in found.notes[-1]
+
+
+def test_probabilities_and_label_maps(volume, truth, makeVolume):
+    share = (0.8 * (truth == 2)).astype(np.float32)
+    named = makeVolume(share, seed=3, name="name of CORE ")
+    found = priorOf([named], volume, SEGMENTS)
+    assert found.classes == (2,)
+    assert np.abs(found.probabilities[0] / 255 - share).max() < 0.003
+    labels = makeVolume(truth, seed=3, name="labels", kind="vtkMRMLLabelMapVolumeNode")
+    found = priorOf(labels, volume, SEGMENTS)
+    assert found.classes == (1, 2)
+    assert np.array_equal(found.probabilities[1], 255 * (truth == 2))
+
+
+def test_what_is_refused(volume, makeVolume, makeSegmentation, truth):
+    with pytest.raises(InputError, match=r"'MR'.*'Name of Shell', 'Name of Core'.*are called as"):
+        priorOf(makeVolume(np.zeros((16, 18, 20), np.uint8), seed=3, name="MR"), volume, SEGMENTS)
+    with pytest.raises(InputError, match="'nothing' cannot be a prior"):
+        priorOf(None, volume, SEGMENTS)
+    far = makeVolume(truth, seed=3, name=NAMES[0])
+    far.SetOrigin(5000, 0, 0)
+    with pytest.raises(InputError, match="like a label image"):
+        priorOf(far, volume, SEGMENTS)
+    far = makeVolume((truth > 0).astype(np.uint8), seed=3, name=NAMES[0])
+    far.SetOrigin(5000, 0, 0)
+    with pytest.raises(InputError, match="do not overlap"):
+        priorOf(far, volume, SEGMENTS)
+
+
+def test_a_run_gets_it(volume, truth, makeSegmentation):
+    plane = np.zeros(truth.shape, bool)
+    plane[8], plane[:, 9] = True, True
+    drawn = makeSegmentation(
+        volume, {"Shell": plane & (truth == 1), "Core": plane & (truth == 2)}, "Few"
+    )
+    dense = makeSegmentation(volume, {"Core": truth == 2}, "Last year")
+    run = logic.densify(volume, drawn, maxSteps=2, prior=dense)
+    given = RunFolder.open(run.folder).read_input()
+    assert given.prior_classes == (2,)
+    assert np.array_equal(given.prior[0], 255 * (truth == 2))
+    assert any("Last year" in text and "does not know" in text for text in run.warnings)
+    assert run.wait(60) == "done"

@@ -1,0 +1,218 @@
+"""Files of an external prior: what is matched with what, other grids, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from test_label_files import OBLIQUE, SHAPE, grid
+
+from SparseSegNetLib.annotation.carry_probability import carry_probability
+from SparseSegNetLib.annotation.geometry import Geometry
+from SparseSegNetLib.annotation.grid_map import GridMap
+from SparseSegNetLib.annotation.segments import Segment
+from SparseSegNetLib.errors import InputError
+from SparseSegNetLib.files.images import geometry_of
+from SparseSegNetLib.files.prior import prior_files, read_prior
+from SparseSegNetLib.files.writing import write_labels
+from SparseSegNetLib.runfolder.folder import RunFolder
+from SparseSegNetLib.runfolder.options import Options
+from SparseSegNetLib.runfolder.run_input import RunInput
+
+ORGAN, TUMOUR = (Segment(f"s{v}", name, (1, 0, 0), v) for name, v in (("Organ", 3), ("Tumour", 7)))
+
+
+@pytest.fixture
+def labels():
+    """uint8 (k, j, i): a block of organ with a tumour in it; most of it is no plane of strokes."""
+    found = np.zeros(SHAPE, np.uint8)
+    found[1:5, 2:6, 2:7] = 1
+    found[2:4, 3:5, 3:5] = 2
+    return found
+
+
+@pytest.fixture
+def geometry(labels):
+    return geometry_of(grid(labels))
+
+
+def save(path, array, change=lambda image: None):
+    image = grid(array)
+    change(image)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def read(geometry, *texts, segments=(ORGAN, TUMOUR)):
+    return read_prior(prior_files([str(t) for t in texts]), geometry, segments)
+
+
+class TestMatching:
+    def test_a_dense_segmentation_by_name(self, tmp_path, labels, geometry):
+        """In another order, spelt otherwise, with a segment more and one that is empty."""
+        theirs = [Segment("a", n, (0, 1, 0), v) for v, n in enumerate((" tumour", "Bone", "ORGAN"))]
+        path = tmp_path / "dense.seg.nrrd"
+        write_labels(path, np.array([0, 3, 1], np.uint8)[labels], geometry, theirs)
+        found = read(geometry, path)
+        assert found.classes == (1, 2) and found.probabilities.dtype == np.uint8
+        for place in (0, 1):
+            assert np.array_equal(found.probabilities[place], 255 * (labels == place + 1))
+        assert "'Organ'" in found.notes[-1] and "dense.seg.nrrd" in found.notes[-1]
+
+    def test_an_empty_segment_is_not_known(self, tmp_path, labels, geometry):
+        path = tmp_path / "dense.seg.nrrd"
+        write_labels(path, np.where(labels == 2, 0, labels), geometry, [ORGAN, TUMOUR])
+        found = read(geometry, path)
+        assert found.classes == (1,)
+        assert "nothing in 'Tumour'" in found.notes[0]
+        assert "does not know 'Tumour'" in found.notes[-1]
+
+    def test_a_label_image_by_value(self, tmp_path, labels, geometry):
+        path = save(tmp_path / "labels.nrrd", np.array([0, 7, 9], np.uint8)[labels])
+        found = read(geometry, path)
+        assert found.classes == (2,) and "label 7" in found.notes[-1]
+        assert np.array_equal(found.probabilities[0], 255 * (labels == 1))
+
+    @pytest.mark.parametrize(
+        ("kind", "top"), [(np.float32, 1), (np.float64, 1), (np.uint8, 255), (np.uint8, 1)]
+    )
+    def test_probabilities_and_masks_by_the_given_name(self, tmp_path, labels, geometry, kind, top):
+        share = (labels > 0) * (1.0 if top == 1 and kind == np.uint8 else 0.6)
+        path = save(tmp_path / "p.nrrd", (share * top).astype(kind))
+        found = read(geometry, f" tumour ={path}")
+        assert found.classes == (2,)
+        assert np.abs(found.probabilities[0] / 255 - share).max() < 0.003
+
+    def test_several_files(self, tmp_path, labels, geometry):
+        one = save(tmp_path / "one.nrrd", (labels == 1).astype(np.float32))
+        two = save(tmp_path / "two.nrrd", 7 * (labels == 2).astype(np.uint8))
+        found = read(geometry, f"organ={one}", two)
+        assert found.classes == (1, 2) and found.probabilities.shape == (2, *SHAPE)
+        with pytest.raises(InputError, match="two priors are given for 'Tumour'"):
+            read(geometry, two, f"Tumour={one}")
+
+    def test_a_dicom_segmentation(self, tmp_path):
+        pytest.importorskip("highdicom")
+        from dicom_series import voxels, write_series
+        from test_dicom_segmentation import SHAPE as SIZE
+        from test_dicom_segmentation import save_seg
+
+        from SparseSegNetLib.files.images import read_volume
+
+        files = write_series(tmp_path / "scan", voxels(*SIZE))
+        masks = np.zeros((*SIZE, 2), np.uint8)
+        masks[2:6, 2:5, 3:7, 0] = 1
+        masks[3:5, 5:, :2, 1] = 1
+        save_seg(tmp_path / "seg.dcm", files, masks)
+        volume = read_volume([tmp_path / "scan"])
+        found = read(volume.geometry, tmp_path / "seg.dcm")
+        assert found.classes == (1, 2)
+        assert sorted((found.probabilities > 0).sum(axis=(1, 2, 3))) == sorted(
+            masks.sum(axis=(0, 1, 2))
+        )
+
+
+class TestOtherGrids:
+    def test_flipped_voxels_are_copied(self, tmp_path, labels, geometry):
+        path = save(tmp_path / "p.nrrd", (labels == 1).astype(np.float32))
+        sitk.WriteImage(sitk.Flip(sitk.ReadImage(str(path)), (True, False, True)), str(path))
+        found = read(geometry, f"Organ={path}")
+        assert np.array_equal(found.probabilities[0], 255 * (labels == 1))
+        assert "another grid" in found.notes[0]
+
+    def test_finer_and_coarser_ones_are_resampled(self, geometry):
+        """A ramp stays a ramp; of a finer grid each voxel is the mean of those in it."""
+        ramp = np.broadcast_to(np.linspace(0, 1, 32, dtype=np.float32), (8, 8, 32))
+        fine = Geometry((32, 8, 8), (0.5, 1.0, 1.0), (0.0, 0.0, 0.0), OBLIQUE)
+        step = np.array(OBLIQUE).reshape(3, 3)[:, 0]
+        coarse = Geometry((16, 8, 8), (1.0, 1.0, 1.0), tuple(0.25 * step), OBLIQUE)
+        found = carry_probability(ramp, GridMap.between(fine, coarse))
+        means = ramp.reshape(8, 8, 16, 2).mean(axis=-1)
+        assert np.abs(found - means)[:, :, 1:-1].max() < 0.04
+        back = carry_probability(found, GridMap.between(coarse, fine))
+        assert np.abs(back - ramp)[:, :, 2:-2].max() < 0.06
+
+    def test_a_part_of_the_image(self, geometry):
+        """Outside of it nothing is said to be there, up to the border of its voxels."""
+        size = tuple(geometry.size)
+        half = Geometry(
+            (size[0], size[1], 2), (*geometry.spacing[:2], 5.0), geometry.origin, OBLIQUE
+        )
+        found = carry_probability(np.ones(half.shape, np.float32), GridMap.between(half, geometry))
+        # Its two slices reach from -2.5 to 7.5 mm, the image's lie every 2 mm.
+        assert (found[:4] == 1).all() and (found[4:] == 0).all()
+
+    def test_one_elsewhere_is_refused(self, tmp_path, labels, geometry):
+        far = save(tmp_path / "p.nrrd", labels, lambda image: image.SetOrigin((900.0, 0.0, 0.0)))
+        with pytest.raises(InputError, match=r"p\.nrrd .*do not overlap"):
+            read(geometry, far, segments=[Segment.numbered(1, 0)])
+        between = save(tmp_path / "q.nrrd", labels, lambda image: image.SetOrigin((900.3, 0.0, 0)))
+        with pytest.raises(InputError, match=r"q\.nrrd .*do not overlap"):
+            read(geometry, between, segments=[Segment.numbered(1, 0)])
+
+
+class TestRefused:
+    def test_nothing_in_common(self, tmp_path, labels, geometry):
+        path = tmp_path / "dense.seg.nrrd"
+        write_labels(
+            path, labels, geometry, [Segment(n, n, (0, 1, 0), 1) for n in ("Liver", "Gut")]
+        )
+        with pytest.raises(InputError) as error:
+            read(geometry, path)
+        for name in ("'Liver'", "'Gut'", "'Organ'", "'Tumour'", "--prior NAME=FILE"):
+            assert name in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            (np.full(SHAPE, 1.5, np.float32), "from 0 to 1"),
+            (np.full(SHAPE, np.nan, np.float32), "from 0 to 1"),
+            (np.full(SHAPE, -3, np.int16), "from 0 to 1"),
+            (np.full(SHAPE, 300, np.int16), "from 0 to 1"),
+            (np.full(SHAPE, 3, np.uint8), "like a label image"),
+        ],
+    )
+    def test_no_probabilities(self, tmp_path, geometry, values, words):
+        with pytest.raises(InputError, match=words):
+            read(geometry, f"Organ={save(tmp_path / 'p.nrrd', values)}")
+
+    def test_a_probability_without_a_name(self, tmp_path, geometry):
+        path = save(tmp_path / "p.nrrd", np.full(SHAPE, 0.3, np.float32))
+        with pytest.raises(InputError, match=r"--prior NAME=p\.nrrd"):
+            read(geometry, path)
+
+    def test_a_missing_file(self, tmp_path, geometry):
+        with pytest.raises(InputError, match="does not exist"):
+            read(geometry, tmp_path / "nowhere.nrrd")
+
+
+class TestRunFolder:
+    @pytest.fixture
+    def folder(self, tmp_path, labels, geometry):
+        prior = np.stack([255 * (labels == 2)]).astype(np.uint8)
+        given = RunInput(
+            labels[None], labels, geometry, channels=["1"], prior=prior, prior_classes=(2,)
+        )
+        return RunFolder.create(tmp_path / "run", [given], [ORGAN, TUMOUR], Options())
+
+    def test_it_comes_back(self, folder, labels):
+        found = RunFolder.open(folder.path).read_input()
+        assert found.prior_classes == (2,)
+        assert np.array_equal(found.prior[0], 255 * (labels == 2))
+
+    @pytest.mark.parametrize("classes", [[3], [1, 1], [], [0], "1", [1, 2]])
+    def test_damaged_classes(self, folder, classes):
+        path = folder.path / "run.json"
+        found = json.loads(path.read_text())
+        found["inputs"][0]["prior"] = classes
+        path.write_text(json.dumps(found))
+        with pytest.raises(InputError, match="is damaged"):
+            RunFolder.open(folder.path)
+
+    @pytest.mark.parametrize(
+        "array", [np.zeros((1, 2, 3, 4), np.uint8), np.zeros((1, *SHAPE), np.float32)]
+    )
+    def test_a_damaged_array(self, folder, array):
+        np.save(folder.path / "inputs" / "1" / "prior.npy", array)
+        with pytest.raises(InputError, match=r"prior\.npy is damaged"):
+            RunFolder.open(folder.path)
