@@ -40,6 +40,11 @@ from .training_options import training_options
 def densify(options: argparse.Namespace) -> int:
     """Runs the command with its parsed options; returns the exit code."""
     settings = training_options(options, save_model=options.save_model is not None)
+    if options.start_from and settings.network != "auto":
+        raise InputError(
+            f"the network {settings.network} takes no model to start from: leave out --network or "
+            "--start-from."
+        )
     images, structures = label_files(options)
     reading = Reading(
         options.unlabelled,

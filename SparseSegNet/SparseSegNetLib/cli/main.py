@@ -94,8 +94,8 @@ def parser() -> Parser:
         "--start-from",
         type=Path,
         metavar="MODEL",
-        help="begin with the weights of a model that 'train' or --save-model has written, which "
-        "needs fewer slices than beginning from nothing",
+        help="a model that 'train' or --save-model has written predicts the volume first, and its "
+        "prediction counts as far as the drawn slices confirm it: fewer slices are needed",
     )
     add_network(densify)
     add_training(densify)

@@ -9,19 +9,21 @@ from dataclasses import replace
 import torch
 
 from ..annotation.composition import UNLABELLED, restrict_to_slices
+from ..annotation.geometry import Triple
 from ..annotation.orientation import orientation_of
 from ..runfolder.presets import times
 from .compute.memory import retry_smaller
 from .data.inputs import Inputs
 from .data.intensity_standard import IntensityStandard
 from .data.preprocessing import WorkingVolume
-from .interaction.ensemble_stage import EnsembleStage
+from .interaction.ensemble_stage import WORTH_TRAINING, EnsembleStage
 from .interaction.export import write_result
 from .interaction.model_export import ONE_VOLUME, describe_model
 from .interaction.propagation_stage import PHASE, PropagatedSet, propagate
 from .interaction.training_task import TrainingTask
 from .plan import Plan
 from .planning.auto_plan import make_plan
+from .planning.planner import FEW_STEPS
 from .planning.volumes_planner import VolumesPlanner
 from .prediction.inference import finish
 from .prediction.model import Model
@@ -104,29 +106,21 @@ class TrainingJob(TrainingTask):
         ]
         self.known = None
         if options.network == "auto":
-            try:
-                self.known = propagate(
-                    inputs,
-                    volumes,
-                    draft,
-                    self.ensemble,
-                    self.clock,
-                    options.seed,
-                    options.max_steps > 0,
-                    self.check,
-                )
-            except Stopped:
-                raise Cancelled("stopped before anything was learnt") from None
+            self.known = propagate(
+                inputs,
+                volumes,
+                draft,
+                self.ensemble,
+                self.clock,
+                options.seed,
+                options.max_steps > 0,
+                self._unless_cancelled,
+            )
             if self.known.scores is not None:
                 report = Report(0, None, 0.0, PHASE, self.known.scores)
                 self.reporter.scores(report)
         holding_out = options.hold_out and held_volume(volumes, options.seed) is not None
-        plan = known
-        if plan is None:
-            try:
-                plan, _ = self.planner.plan_on(shape, self.device, self._predicted(), holding_out)
-            except Stopped:
-                plan = replace(draft, priors=False, seconds_to_predict=options.time_budget)
+        plan = known or self._planned(shape, draft, holding_out)
         if plan.shape != shape:  # a published network, to which nothing was propagated
             volumes = [inputs.volume_like(n, plan, self.device) for n in inputs.trained]
         self.save_plan(plan)
@@ -140,6 +134,25 @@ class TrainingJob(TrainingTask):
         self.trainer.network_share = 1.0 if self.known is None else NEW_SHARE
         self.trainer.on_smaller = self.reporter.recovered
         return plan
+
+    def _planned(self, shape: Triple, draft: Plan, holding_out: bool) -> Plan:
+        """The plan of the network; one without time to train where it is not worth its probe."""
+        none = replace(draft, priors=False, seconds_to_predict=self.options.time_budget)
+        late = not self.options.max_steps and self.clock.left < WORTH_TRAINING
+        if self.known is not None and late:
+            return none
+        try:
+            plan, _ = self.planner.plan_on(shape, self.device, self._predicted(), holding_out)
+        except Stopped:
+            return none
+        return plan
+
+    def _unless_cancelled(self, phase: str, fraction: float) -> None:
+        """As `check`; a request to stop shortens what comes, so that there is a model."""
+        try:
+            self.check(phase, fraction)
+        except Stopped:
+            self.raise_if_cancelled()
 
     def _predicted(self) -> float:
         """Voxels that are to be predicted, in those of the first annotated volume."""
@@ -165,8 +178,8 @@ class TrainingJob(TrainingTask):
     def _scores(self) -> tuple[list[dict] | None, str]:
         """The scores on what the model had not seen, and how they were measured."""
         split, trainer = self.trainer.split, self.trainer
-        scored = self.reporter.scored()
         held = trainer.training_set.held
+        scored = [record for record in self.reporter.scored() if record["step"]]
         if trainer.steps and split is not None and held is not None and scored:
             name = self.inputs.items[self.inputs.trained[held]].name
             return scored[-1]["held_out"], (
@@ -186,7 +199,8 @@ class TrainingJob(TrainingTask):
         trainer, inputs = self.trainer, self.inputs
         assert inputs.standard is not None
         shallow = None if self.known is None else self.known.shallow
-        network = trainer.average if trainer.steps or shallow is None else None
+        share = self._network_share()
+        network = trainer.average if share > 0 else None
         planes = {s.axis for n in inputs.trained for s in inputs.items[n].slices}
         return Model(
             describe_model(
@@ -204,9 +218,19 @@ class TrainingJob(TrainingTask):
             None if network is None else trainer.plan,
             network,
             shallow,
-            1.0 if shallow is None else trainer.network_share if network is not None else 0.0,
+            share,
             tuple(sorted(planes)) if trainer.plan.planar else (),
         )
+
+    def _network_share(self) -> float:
+        """The ensemble weight of the network in new volumes."""
+        trainer = self.trainer
+        if self.known is None:
+            return 1.0
+        judged = any(record["step"] for record in self.reporter.scored())
+        if not trainer.steps or (not judged and trainer.steps < FEW_STEPS):
+            return 0.0
+        return trainer.network_share
 
     def _predict(self, model: Model) -> None:
         wanted = [n for n, item in enumerate(self.inputs.items) if item.predict != []]

@@ -1,5 +1,7 @@
 """Training on several volumes, and the model on new ones, through the engine's process."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from phantom import iou, nested
@@ -17,6 +19,7 @@ from SparseSegNetLib.runfolder.run_input import RunInput
 
 SHAPES = ((24, 28, 30), (26, 24, 28), (22, 30, 26))
 IDENTITY = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
+PHASE = "comparing slices"
 
 
 def scan(number, counts=(1, 1, 1), orientation="LPS", spacing=(1.0, 1.0, 1.0), scale=1.0):
@@ -207,3 +210,38 @@ def test_the_model_of_a_single_densified_volume(tmp_path):
     assert "one volume" in ModelDescription.read(folder.model_path).scored
     new, truth = scan(4, None)
     assert iou(applied(tmp_path / "b", folder.model_path, [new]).result(1), truth) > 0.5
+
+
+def test_a_warm_start_from_another_orientation(cohort, tmp_path):
+    item, truth = scan(4, (0, 0, 1), "PIR")
+    drawn = item.labels != UNLABELLED
+    options = Options(device="cpu", max_steps=1)
+    model = cohort[0].folder.model_path
+    folder = RunFolder.create(tmp_path / "a", [item], SEGMENTS, options, model=model)
+    run = EngineRun(folder)
+    assert run.wait(120) == "done", run.error
+    assert iou(run.result(), truth, drawn) > 0.9
+    assert np.array_equal(run.result()[drawn], item.labels[drawn])
+
+
+def test_a_warm_start_needs_a_segment_of_the_model(cohort, tmp_path):
+    item, _ = scan(4)
+    others = [replace(SEGMENTS[0], name="Liver"), replace(SEGMENTS[1], name="Spleen")]
+    options = Options(device="cpu", max_steps=1)
+    model = cohort[0].folder.model_path
+    folder = RunFolder.create(tmp_path / "a", [item], others, options, model=model)
+    run = EngineRun(folder)
+    assert run.wait(60) == "failed" and "knows none of the segments" in str(run.error)
+
+
+def test_stop_before_the_network_still_gives_a_model(tmp_path):
+    inputs = [scan(n)[0] for n in (0, 1)]
+    options = Options(device="cpu", time_budget=600.0)
+    folder = RunFolder.create(tmp_path / "a", inputs, SEGMENTS, options, task="train")
+    run, events = watched(folder)
+    assert until(run, lambda: any(e["phase"] == PHASE for e in named(events, "progress")))
+    run.stop()
+    assert run.wait(120) == "done", run.error
+    model = ModelDescription.read(folder.model_path)
+    assert folder.has_result(1) and folder.has_result(2)
+    assert "fitted without it" in model.scored or model.steps

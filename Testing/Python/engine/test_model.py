@@ -24,7 +24,7 @@ KINDS = [("auto", True), ("auto", False), (None, True), ("unet2d", False), ("vne
 
 @pytest.mark.parametrize(("network", "shallow"), KINDS)
 def test_a_model_comes_back_and_predicts_the_same_bits(tmp_path, network, shallow):
-    model, path = small_model(network, shallow), tmp_path / "ein Modell.safetensors"
+    model, path = small_model(network, shallow), tmp_path / "größe 1.safetensors"
     model.save(path)
     again = Model.load(path, CPU)
     assert again.description == model.description and again.planes == model.planes

@@ -65,7 +65,7 @@ def propagate(
         clock: The run's time.
         seed: Random seed.
         by_steps: Whether the time does not count.
-        check: Called with the phase and the share done; it may raise to stop.
+        check: Called with the phase and the share done; it may raise to cancel.
     """
     classes, count = ensemble.classes, len(volumes)
     end = clock.seconds + PROPAGATION_SHARE * clock.left
@@ -78,6 +78,9 @@ def propagate(
         learnt = propagated_labels(ensembles[-1], volume.labels)
         here = (done + 1) / count
         rows.append(labelled_rows(volume, learnt, seed, lambda here=here: check(PHASE, here)))
+    seconds = None if by_steps else FITTING_SHARE * clock.left
+    if ensemble.commands.stop.is_set():
+        seconds = 0.0
     shallow, others, fold_of = fit_image_classifiers(
         rows,
         classes,
@@ -85,7 +88,7 @@ def propagate(
         volumes[0].image.shape[0],
         seed,
         plan.dtype,
-        None if by_steps else FITTING_SHARE * clock.left,
+        seconds,
         lambda: check(PHASE, 1.0),
     )
     propagated = []

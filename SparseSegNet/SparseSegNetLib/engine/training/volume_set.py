@@ -170,7 +170,7 @@ class VolumeSet(TrainingSet):
 
     def share_for(self, volume: WorkingVolume, network_share: float) -> float:
         """The ensemble weight of the network in an annotated volume; see the base class."""
-        return OWN_SHARE
+        return OWN_SHARE if network_share > 0 else 0.0
 
     def training_volumes(self) -> list[WorkingVolume]:
         """The volumes that are trained on now, with their labels."""
