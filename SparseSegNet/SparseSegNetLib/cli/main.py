@@ -12,6 +12,7 @@ from ..annotation.composition import UNLABELLED
 from ..errors import EngineError, InputError
 from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, INTERNAL, exit_code
 from ..runfolder.signals import answer, raise_terminated
+from .evaluate import add_parser as add_evaluate
 from .model import add_model
 from .segment import add_segment
 from .train import add_train
@@ -97,6 +98,7 @@ def parser() -> Parser:
     add_train(commands)
     add_segment(commands)
     add_model(commands)
+    add_evaluate(commands)
 
     resume = commands.add_parser(
         "resume",
