@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..annotation.grid_map import affine
+from ..annotation.label_boxes import Box, label_boxes
 from ..annotation.merging import matching
 from ..annotation.surface_metrics import surface_agreement
 from ..engine.compute import metrics
@@ -18,7 +19,6 @@ from ..files.dense import Dense
 from ..files.writing import output_values
 
 SCORES = ("dice", "iou", "surface_dice", "hausdorff95_mm")
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,10 @@ def score(
 
 def _places(one: Dense) -> dict[int | None, list[tuple[np.ndarray, Box]]]:
     """The layers of each segment's number with the box around its voxels there."""
-    from scipy import ndimage
-
     found: dict[int | None, list[tuple[np.ndarray, Box]]] = {}
     for layer in one.layers:
-        boxes = ndimage.find_objects(layer, len(one.segments))
-        for number, box in enumerate(boxes, start=1):
-            if box is not None:
-                found.setdefault(number, []).append((layer, box))
+        for number, box in label_boxes(layer, len(one.segments)).items():
+            found.setdefault(number, []).append((layer, box))
     return found
 
 

@@ -17,7 +17,7 @@ from ..annotation.segments import Segment
 from ..errors import InputError
 from .images import geometry_of, read_file
 from .label_image import read_label_file
-from .label_values import label_values, renumber
+from .label_values import label_values, looked_up, renumber
 from .other_formats import without_geometry
 from .segmentation_file import is_segmentation, read_stored
 
@@ -126,11 +126,12 @@ def _of_segmentation(path: Path, image: sitk.Image, notes: list[str]) -> Dense:
             value: 0 if is_background(stored.names[n - 1]) else int(stored.codes[n])
             for value, n in layer.numbers.items()
         }
-        values = np.unique(layer.values)
-        place = np.searchsorted(values, layer.values)
-        layers.append(np.array([own.get(int(value), 0) for value in values], np.uint8)[place])
-        strange = np.array([value != 0 and int(value) not in own for value in values])
-        unnamed += int(np.count_nonzero(strange[place])) if strange.any() else 0
+        whole = layer.values if layer.values.dtype.kind in "iu" else layer.values.astype(np.int64)
+        values = [int(v) for v in np.unique(whole)]
+        table = np.array([own.get(value, 0) for value in values], np.uint8)
+        layers.append(looked_up(whole, values, table))
+        if strange := [value for value in values if value != 0 and value not in own]:
+            unnamed += int(np.count_nonzero(np.isin(whole, strange)))
     if unnamed:
         notes.append(
             f"{path.name}: {unnamed} voxels have a label value that no segment has: they are not "
