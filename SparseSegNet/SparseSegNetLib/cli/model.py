@@ -65,7 +65,7 @@ def card(model: ModelDescription, path: Path) -> str:
     lines = []
     for title, texts in parts.items():
         for n, text in enumerate(texts or ["-"]):
-            lines.append(f"{title if n == 0 else '':<14}{_printable(text)}".rstrip())
+            lines.append(f"{title if n == 0 else '':<14}{printable(text)}".rstrip())
     return "\n".join(lines)
 
 
@@ -99,6 +99,6 @@ def _times(values: Sequence[float]) -> str:
     return "x".join(f"{value:.4g}" for value in values)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text without what a terminal would take for a command; a file may be a stranger's."""
     return "".join(c if c.isprintable() else "?" for c in text)
