@@ -91,7 +91,8 @@ class EnsembleStage:
         if external is None:
             external = self.inputs.external(place, volume.shape, volume.image.device)
         if scored:
-            self._external = external
+            # Kept for `remake` where it takes no memory of the device, which may change.
+            self._external = (None if external[0] is None else external[0].cpu(), external[1])
 
         def show(probabilities: torch.Tensor) -> None:
             drawn = self.inputs.items[place].labels
@@ -172,7 +173,8 @@ class EnsembleStage:
             step,
             preview,
             seconds_alone,
-            *external,
+            None if external[0] is None else external[0].to(volume.image.device),
+            external[1],
         )
 
     def _report_scores(self, stack: Stack) -> None:

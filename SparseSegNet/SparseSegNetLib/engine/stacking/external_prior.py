@@ -17,6 +17,7 @@ UNJUDGED = 0.15  # its weight where nothing can be held out
 # The others have fewer slices in a fold than in the prediction and look worse than they are, the
 # external prior does not: the fitted weight is moved half way to 0 (docs/lab/external-prior.md).
 SHRINKAGE = 0.5
+LEAST = 0.005  # a weight below is none, and the result the same to the bit as without
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,18 @@ def external_weight(
         weights: Ensemble weights (n,) of the others.
 
     Returns:
-        Half the least of the weights that the folds support; UNJUDGED where there are no voxels.
+        Half the least of the weights that the folds support, 0 where that is less than LEAST;
+        UNJUDGED where there are no voxels.
     """
     found = [
         _supported(part, truth, weights)
         for part, truth in zip(rows, truths, strict=True)
         if len(truth)
     ]
-    return SHRINKAGE * min(found) if found else UNJUDGED
+    if not found:
+        return UNJUDGED
+    share = SHRINKAGE * min(found)
+    return share if share >= LEAST else 0.0
 
 
 def _supported(rows: torch.Tensor, truth: torch.Tensor, weights: torch.Tensor) -> float:
