@@ -19,19 +19,6 @@ MODALITIES = {
 }
 
 
-def add_model(commands) -> None:
-    """Adds the command to the parser's."""
-    command = commands.add_parser(
-        "model",
-        help="describe a model file",
-        description="Print what a model segments, what images it needs, what it was trained on and "
-        "how good it was. Nothing of the file is executed.",
-    )
-    command.add_argument("file", type=Path, metavar="MODEL", help="the model file")
-    command.add_argument("--json", action="store_true", help="as JSON")
-    command.set_defaults(run=model)
-
-
 def model(options: argparse.Namespace) -> int:
     """Runs the command with its parsed options; returns the exit code."""
     found = ModelDescription.read(options.file)
