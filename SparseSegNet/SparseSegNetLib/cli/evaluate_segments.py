@@ -122,7 +122,12 @@ def score(
     places = [_places(one) for one in (prediction, truth)]
     rows = []
     for pair in tqdm(
-        pairs, desc="segments", disable=quiet or len(pairs) < 2, leave=False, file=sys.stderr
+        pairs,
+        desc="segments",
+        disable=quiet or len(pairs) < 2,
+        delay=1,  # seconds: what is quicker needs no bar
+        leave=False,
+        file=sys.stderr,
     ):
         parts = [
             place.get(number, [])
