@@ -6,7 +6,8 @@ import numpy as np
 
 from cases import Case
 from SparseSegNetLib.annotation.composition import UNLABELLED, keep_drawn
-from SparseSegNetLib.annotation.surface_distance import surface_score
+from SparseSegNetLib.annotation.grid_map import affine
+from SparseSegNetLib.annotation.surface_metrics import surface_agreement
 from SparseSegNetLib.engine.compute import metrics
 
 
@@ -18,12 +19,10 @@ def scores(case: Case, result: np.ndarray) -> dict:
     """
     rows = case.scores(result)
     full = keep_drawn(result.copy(), case.sparse)
+    steps = affine(case.geometry)[0]
     tolerance = max(case.geometry.spacing_kji)
     for value, row in enumerate(rows, start=1):
-        found = surface_score(
-            full == value, case.truth == value, case.geometry.spacing_kji, tolerance
-        )
-        row.update(vars(found))
+        row.update(vars(surface_agreement(full == value, case.truth == value, steps, tolerance)))
     means = {
         name: metrics.mean(row[name] for row in rows)
         for name in ("iou", "dice", "surface_dice", "hausdorff95")

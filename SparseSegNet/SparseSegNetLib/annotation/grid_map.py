@@ -40,7 +40,7 @@ class GridMap:
     @classmethod
     def between(cls, own: Geometry, other: Geometry) -> GridMap:
         """Map from one grid to another."""
-        (to_space, start), (space, origin) = _affine(own), _affine(other)
+        (to_space, start), (space, origin) = affine(own), affine(other)
         back = np.linalg.inv(space)
         return cls(back @ to_space, back @ (start - origin), own.shape, other.shape)
 
@@ -151,7 +151,10 @@ class Placement:
         return view[part], (k, j, i)
 
 
-def _affine(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """Matrix and origin that take an index (k, j, i) to the LPS position in mm."""
+def affine(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix and origin that take an index (k, j, i) to the LPS position in mm.
+
+    Column a of the matrix is the step in mm for one voxel along array axis a.
+    """
     columns = np.array(geometry.directions).reshape(3, 3) * np.array(geometry.spacing)
     return columns[:, ::-1], np.array(geometry.origin)

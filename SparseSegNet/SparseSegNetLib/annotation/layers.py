@@ -113,7 +113,7 @@ def merge_layers(
             groups.append([layer])
     merged = []
     for group in groups:
-        grid = _union(group)
+        grid = union_grid([layer.geometry for layer in group])
         if geometry is not None:
             place = GridMap.between(grid, geometry).whole()
             if place is not None and place.lies_within(grid.shape, geometry.shape):
@@ -137,16 +137,20 @@ def _merge(layers: list[Layer], order: Sequence[int], grid: Geometry) -> Merged:
     return Merged(numbers, grid)
 
 
-def _union(layers: list[Layer]) -> Geometry:
-    """The smallest grid with the voxels of the first layer's grid that holds all layers."""
-    first = layers[0].geometry
+def union_grid(grids: Sequence[Geometry]) -> Geometry:
+    """The smallest grid with the voxels of the first one that holds all of them.
+
+    Args:
+        grids: Grids whose voxels are the same (`GridMap.whole`).
+    """
+    first = grids[0]
     low, high = np.zeros(3, int), np.array(first.shape)
-    for layer in layers[1:]:
-        place = GridMap.between(layer.geometry, first).whole()
+    for grid in grids[1:]:
+        place = GridMap.between(grid, first).whole()
         assert place is not None
         start = np.array(place.start)
         low = np.minimum(low, start)
-        high = np.maximum(high, start + np.array(layer.values.shape)[list(place.axes)])
+        high = np.maximum(high, start + np.array(grid.shape)[list(place.axes)])
     k, j, i = (int(n) for n in low)
     size = (int(n) for n in (high - low)[::-1])
     x, y, z = size

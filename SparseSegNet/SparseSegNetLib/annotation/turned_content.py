@@ -28,7 +28,7 @@ TURNS = [
 
 @dataclass(frozen=True)
 class ContentOrientation:
-    """How the content of a training set lies in its arrays.
+    """Orientation of a training set's content in its arrays.
 
     Attributes:
         mean: Mean thumbnail, `EDGE`^3 numbers, k first.

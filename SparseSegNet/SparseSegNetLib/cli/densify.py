@@ -105,6 +105,7 @@ def densify(options: argparse.Namespace) -> int:
                     volume.geometry,
                     annotation.slices,
                     volume.channels,
+                    name=stem_of(volume.paths[0]),
                     prior=None if prior is None else prior.probabilities,
                     prior_classes=() if prior is None else prior.classes,
                 )

@@ -19,19 +19,6 @@ MODALITIES = {
 }
 
 
-def add_model(commands) -> None:
-    """Adds the command to the parser's."""
-    command = commands.add_parser(
-        "model",
-        help="describe a model file",
-        description="Print what a model segments, what images it needs, what it was trained on and "
-        "how good it was. Nothing of the file is executed.",
-    )
-    command.add_argument("file", type=Path, metavar="MODEL", help="the model file")
-    command.add_argument("--json", action="store_true", help="as JSON")
-    command.set_defaults(run=model)
-
-
 def model(options: argparse.Namespace) -> int:
     """Runs the command with its parsed options; returns the exit code."""
     found = ModelDescription.read(options.file)
@@ -65,7 +52,7 @@ def card(model: ModelDescription, path: Path) -> str:
     lines = []
     for title, texts in parts.items():
         for n, text in enumerate(texts or ["-"]):
-            lines.append(f"{title if n == 0 else '':<14}{_printable(text)}".rstrip())
+            lines.append(f"{title if n == 0 else '':<14}{printable(text)}".rstrip())
     return "\n".join(lines)
 
 
@@ -99,6 +86,6 @@ def _times(values: Sequence[float]) -> str:
     return "x".join(f"{value:.4g}" for value in values)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text without what a terminal would take for a command; a file may be a stranger's."""
     return "".join(c if c.isprintable() else "?" for c in text)

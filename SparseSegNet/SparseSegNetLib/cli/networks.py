@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -36,10 +37,10 @@ def describe() -> list[dict]:
     return json.loads(done.stdout)
 
 
-def networks(as_json: bool) -> int:
+def networks(options: argparse.Namespace) -> int:
     """Prints the networks and their properties, or their JSON; returns the exit code."""
     rows = describe()
-    if as_json:
+    if options.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return DONE
     for row in rows:

@@ -59,6 +59,12 @@ def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -
 
 def add_reading(command: argparse.ArgumentParser) -> None:
     """Adds the options that say how images and labels are read."""
+    add_label_reading(command)
+    add_repair(command)
+
+
+def add_label_reading(command: argparse.ArgumentParser) -> None:
+    """Adds the options that say how annotation is read."""
     command.add_argument(
         "--unlabelled",
         type=int,
@@ -79,7 +85,6 @@ def add_reading(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="carry a label image that lies on another grid to the image's grid",
     )
-    add_repair(command)
 
 
 def add_repair(command: argparse.ArgumentParser) -> None:

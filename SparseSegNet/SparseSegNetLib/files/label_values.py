@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from .label_channels import labels_of_channels
 
 HIGHEST = 2**32 - 1  # label value that all formats hold
 NEARLY = 1e-3  # so far from a whole number a value may be, by rounding in single precision
+TABLE = 1 << 16  # label values, up to which a table is faster than a search
 LAST = "the images come first, the label file comes last"
 
 
@@ -120,5 +122,23 @@ def renumber(
         elif value in (0, background):
             # Where 0 means that nothing was drawn, the caller composes background from slices.
             new[n] = 0
-    labels = new[np.searchsorted(present, values)]
+    labels = looked_up(values, present, new)
     return labels, [Segment.numbered(v, n) for n, v in enumerate(kinds)]
+
+
+def looked_up(values: np.ndarray, present: Sequence[int], new: np.ndarray) -> np.ndarray:
+    """Other values for those of an array.
+
+    Args:
+        values: Integer, of any shape.
+        present: The values in it, in ascending order.
+        new: The new value of each.
+
+    Returns:
+        Array of the type of `new`.
+    """
+    if present[0] >= 0 and present[-1] < TABLE:
+        table = np.zeros(present[-1] + 1, new.dtype)
+        table[list(present)] = new
+        return table[values]
+    return new[np.searchsorted(present, values)]

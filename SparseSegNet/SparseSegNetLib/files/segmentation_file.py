@@ -46,7 +46,39 @@ def is_segmentation(image: sitk.Image) -> bool:
 
 
 def read_segments(path: Path, image: sitk.Image) -> Content:
-    """Reads the segments of a segmentation file, on its own grid.
+    """Reads the segments of a segmentation file, on its own grid, as annotation.
+
+    Args:
+        path: The segmentation file, for messages.
+        image: Its content.
+
+    Raises:
+        InputError: As `read_stored`.
+    """
+    stored = read_stored(path, image)
+    return read_layers(path, stored.layers, stored.names, stored.codes, stored.segments)
+
+
+@dataclass
+class Stored:
+    """Segments of a segmentation file as they are stored, overlapping ones in several layers.
+
+    Attributes:
+        layers: The layers; their numbers count `names`.
+        names: Name of each numbered segment, of those called 'Background' too.
+        codes: For each number, from 0, what `Drawing.numbers` holds for it: the place in
+            `segments`, from 1, or BACKGROUND_DRAWN.
+        segments: The segments, without those called 'Background'.
+    """
+
+    layers: list[Layer]
+    names: list[str]
+    codes: np.ndarray
+    segments: list[Segment]
+
+
+def read_stored(path: Path, image: sitk.Image) -> Stored:
+    """Reads the layers of a segmentation file.
 
     Args:
         path: The segmentation file, for messages.
@@ -81,7 +113,7 @@ def read_segments(path: Path, image: sitk.Image) -> Content:
     codes[0] = 0
     for place, head in enumerate(named, start=1):
         codes[heads.index(head) + 1] = place
-    return read_layers(path, layers, [h["name"] for h in heads], codes, segments)
+    return Stored(layers, [h["name"] for h in heads], codes, segments)
 
 
 def read_layers(

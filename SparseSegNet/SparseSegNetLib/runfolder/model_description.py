@@ -73,7 +73,7 @@ class ModelDescription:
         steps: Of the network's training.
         seed: Random seed.
         versions: Of torch, Python and numpy.
-        content: How the content of the training set lies; None where no turn can be told.
+        content: Orientation of the content of the training set; None where no turn can be told.
     """
 
     name: str

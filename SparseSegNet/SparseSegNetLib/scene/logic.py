@@ -116,6 +116,7 @@ def densify(
                     geometry,
                     annotation.slices,
                     channelNames(volumes),
+                    name=volumes[0].GetName() or "",
                     prior=None if known is None else known.probabilities,
                     prior_classes=() if known is None else known.classes,
                 )

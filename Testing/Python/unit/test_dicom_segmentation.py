@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from dicom_series import ROOT, voxels, write_series
 
 hd = pytest.importorskip(
@@ -14,6 +15,7 @@ hd = pytest.importorskip(
 pydicom = pytest.importorskip("pydicom")
 
 from SparseSegNetLib.errors import InputError
+from SparseSegNetLib.files.dense import read_dense_pair
 from SparseSegNetLib.files.dicom_segmentation import lab_to_rgb
 from SparseSegNetLib.files.images import read_file, read_volume
 from SparseSegNetLib.files.labels import read_annotation
@@ -100,6 +102,24 @@ def test_segments_that_overlap_are_kept_apart(tmp_path, series):
     assert image.GetNumberOfComponentsPerPixel() == 2
     found = read_annotation(tmp_path / "seg.dcm", read_volume([tmp_path / "s"]).geometry)
     assert (found.labels[2] == np.where(masks[2, ..., 1], 2, masks[2, ..., 0])).all()
+
+
+def test_a_dense_one_is_compared_with_a_label_image(tmp_path, series):
+    """Its frames cover a part of the image, and its segments overlap."""
+    masks = drawing()
+    masks[2, 2:4, 2:4, 1] = 1
+    image = sitk.GetImageFromArray((masks[..., 0] > 0).astype(np.uint8))
+    image.CopyInformation(read_file(tmp_path / "s", "the image"))
+    sitk.WriteImage(image, str(tmp_path / "t.nrrd"))
+    path = save_seg(tmp_path / "seg.dcm", series, masks)
+    assert read_file(path, "the label file", labels=True).GetSize()[2] < SHAPE[0]
+    found, truth = read_dense_pair(path, tmp_path / "t.nrrd")
+    assert [s.name for s in found.segments] == ["organ", "tumour"] and not truth.named
+    for number in (1, 2):
+        mask = np.any([layer == number for layer in found.layers], axis=0)
+        at = np.flatnonzero(truth.layers[0].any(axis=(1, 2)))
+        assert mask.shape == truth.layers[0].shape and at.tolist() == [2, 6]
+        assert (mask == masks[..., number - 1]).all()
 
 
 def test_a_tilted_series_and_its_segmentation(tmp_path):

@@ -128,6 +128,17 @@ def test_the_extension_index_can_read_our_cmake_file():
         assert (ROOT / shipped).is_file(), f"{shipped} is linked but not there"
 
 
+def test_the_arguments_alone_load_only_light_modules():
+    code = (
+        "import sys; from SparseSegNetLib.cli.main import parser; parser(); "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'SimpleITK', 'tqdm')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=MODULE, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_neither_command_line_nor_client_loads_torch():
     code = (
         "import sys, SparseSegNetLib.cli.main, SparseSegNetLib.cli.densify, "

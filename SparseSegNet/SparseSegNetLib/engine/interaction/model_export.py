@@ -75,7 +75,7 @@ def describe_model(
                 item.geometry.spacing,
                 len(item.slices),
                 int((item.labels != UNLABELLED).sum()),
-                tuple(names[n - 1] for n in item.classes or range(1, len(names) + 1)),
+                tuple(names if item.classes is None else (names[n - 1] for n in item.classes)),
             )
             for item in items
         ],

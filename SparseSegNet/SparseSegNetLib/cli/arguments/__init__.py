@@ -1,0 +1,1 @@
+"""Arguments of the commands; light, for a command's own imports are loaded when it runs."""

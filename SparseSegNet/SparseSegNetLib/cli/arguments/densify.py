@@ -1,0 +1,90 @@
+"""The arguments of ``sparsesegnet densify``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..training_options import add_network, add_reading, add_records, add_training
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser's.
+
+    Args:
+        commands: The parser's commands.
+    """
+    command = commands.add_parser(
+        "densify",
+        help="segment a whole volume from a few annotated slices of it",
+        description="Train on the labelled voxels of a volume and segment all of it. Ctrl-C "
+        "stops early and keeps the best result so far; a second Ctrl-C cancels.",
+    )
+    command.add_argument(
+        "files",
+        nargs="+",
+        metavar="IMAGE... LABELS",
+        type=Path,
+        help="the image (several files: several channels), then the labels, unless --labels "
+        "names them: a label image in which a value means unlabelled, or a .seg.nrrd",
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help="the dense segmentation: .seg.nrrd keeps names and colours; .nrrd, "
+        ".nii.gz, .mha … get a label image",
+    )
+    command.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="NAME=FILE",
+        help="one label file per structure instead of one for all: organ=organ.nii.gz "
+        "tumour=tumour.nii.gz; one called Background marks background. All other files are images",
+    )
+    add_reading(command)
+    command.add_argument(
+        "--slices",
+        nargs="+",
+        default=[],
+        metavar="AXIS:INDEX",
+        help="the completely annotated slices, such as k:10,20 i:5, counted "
+        "from 0 (default: found from what was drawn); none if only what is drawn is labelled",
+    )
+    command.add_argument(
+        "--series",
+        metavar="WHICH",
+        help="which DICOM series of the image's folder, where there are several: its number, "
+        "its description or the start of its UID; '/2' behind it means the second volume of it",
+    )
+    command.add_argument(
+        "--prior",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="another tool's result on this volume, which counts as far as the annotation agrees "
+        "with it: a segmentation or label image (matched by segment name, else label value), or "
+        "NAME=FILE with the probability of one segment (0 to 1, or 0 to 255)",
+    )
+    command.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="MODEL",
+        help="a model that 'train' or --save-model has written predicts the volume first, and its "
+        "prediction counts as far as the drawn slices confirm it: fewer slices are needed",
+    )
+    add_network(command)
+    add_training(command)
+    add_records(command)
+    command.add_argument(
+        "--save-model", type=Path, metavar="FILE.safetensors", help="write the trained model there"
+    )
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ..densify import densify
+
+    return densify(options)
