@@ -41,7 +41,7 @@ from .links import refuse_link, refuse_links
 from .migration import migrated
 from .options import Options
 from .outputs import Outputs
-from .prior_file import read_prior, write_prior
+from .prior_file import check_priors, read_prior, write_prior
 from .run_input import RunInput
 from .schema import (
     REMEDY,
@@ -114,6 +114,7 @@ class RunFolder(Outputs):
                 f"there are {len(segments)} segments: at most {MAX_SEGMENTS} can be "
                 "used. Leave some out, or join them."
             )
+        check_priors(inputs, options.network)
         for item in inputs:
             if (fault := item.geometry.fault()) is not None:
                 raise InputError(f"the volume cannot be used: {fault}.")

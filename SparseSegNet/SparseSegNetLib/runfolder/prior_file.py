@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,14 @@ from .run_input import RunInput
 from .schema import REMEDY
 
 NAME = "prior.npy"
+
+
+def check_priors(inputs: Sequence[RunInput], network: str) -> None:
+    """Raises InputError if there is a prior and the network takes none."""
+    if network != "auto" and any(item.prior is not None for item in inputs):
+        raise InputError(
+            f"the network {network} takes no prior: leave out the prior, or take the network auto."
+        )
 
 
 def write_prior(folder: Path, item: RunInput) -> None:

@@ -65,5 +65,8 @@ def test_what_is_refused(case, capsys):
     assert "'Leber'" in line and "'Rinde', 'Kern'" in line
     line = refused(capsys, *given, folder / "other.seg.nrrd", "--start-from", folder / "m.safe")
     assert "--start-from and --prior" in line
+    arguments = [*given, folder / "other.seg.nrrd", "--network", "unet2d"]
+    assert cli.main(["densify", *map(str, arguments)]) == 2
+    assert "the network unet2d takes no prior" in capsys.readouterr().err
     line = refused(capsys, *given, folder / "other.seg.nrrd", "-o", folder / "other.seg.nrrd")
     assert "other.seg.nrrd" in line
