@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..annotation.slices import AnnotatedSlice
+from .atomic import write_array
 from .folder import RunFolder
 from .options import Options
 
@@ -49,7 +50,7 @@ class Changes:
         try:
             (Path(folder.name) / "changes.json").write_text(json.dumps(about), encoding="utf-8")
             if self.labels is not None:
-                np.save(Path(folder.name) / "labels.npy", self.labels, allow_pickle=False)
+                write_array(Path(folder.name) / "labels.npy", self.labels)
         except OSError:
             folder.cleanup()
             raise

@@ -85,7 +85,7 @@ def test_a_run_that_nobody_holds_goes_on(annotated):
         assert time.monotonic() < end and folder.exists()
         time.sleep(0.2)
     for run in list(node_run._active):
-        run.wait(30)
+        run.wait(120)
     assert not node_run._active
 
 

@@ -15,6 +15,7 @@ from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.images import read_volume
 from SparseSegNetLib.files.labels import Reading, read_annotation
 from SparseSegNetLib.files.writing import write_labels
+from SparseSegNetLib.runfolder.atomic import write_array
 from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.runfolder.lock import FolderLock
 from SparseSegNetLib.runfolder.options import Options
@@ -281,3 +282,27 @@ class TestLabelValues:
         sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "l.nrrd"))
         with pytest.raises(InputError, match=r"value -1.*--unlabelled -1"):
             read_annotation(tmp_path / "l.nrrd", GRID)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", ">i2", "float16", "float32", "bool"])
+def test_arrays_come_back(tmp_path, dtype):
+    array = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    for written in (array, array[:, ::-1], np.asfortranarray(array), array[:, :0]):
+        write_array(tmp_path / "a.npy", written)
+        assert np.array_equal(np.load(tmp_path / "a.npy"), written)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on a file's size")
+@pytest.mark.parametrize("missing", [1, 100, 5000])
+def test_an_array_that_does_not_fit_the_disk_is_not_written(tmp_path, missing):
+    import resource
+
+    array = np.zeros(20_000, np.uint8)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_128 - missing, before[1]))
+    try:
+        with pytest.raises(OSError):
+            write_array(tmp_path / "a.npy", array)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
