@@ -69,7 +69,8 @@ def densify(checkout: Path, files: list[Path], out: Path, steps: int) -> tuple[n
         cwd=out,
         env=environment,
     )
-    weights = load_file(next((out / "run").rglob("model.safetensors")))
+    state = load_file(next((out / "run").rglob("state.safetensors")))
+    weights = {k: v for k, v in state.items() if k.startswith(("network.", "average."))}
     return sitk.GetArrayFromImage(sitk.ReadImage(str(out / "result.nrrd"))), weights
 
 
