@@ -191,8 +191,8 @@ class TrainingJob(TrainingTask):
                 "was fitted without it"
             )
         return None, ONE_VOLUME if len(self.inputs.trained) == 1 else (
-            "not measured: no volume could be held out, since each shows a segment that no other "
-            "one shows, or only strokes are drawn"
+            "not measured: a volume is held out of four or more, if it is drawn with borders and "
+            "the others show all its segments"
         )
 
     def _model(self, scores: list[dict] | None, scored: str) -> Model:

@@ -66,9 +66,9 @@ def applied(path, model, items):
 def cohort(tmp_path_factory):
     """A run on three volumes of different sizes and orientations and a scan without annotation."""
     path = tmp_path_factory.mktemp("cohort")
-    places = ("LPS", "PIR", "RAS")
+    places = ("LPS", "PIR", "RAS", "LPS")
     items = [scan(n, orientation=place) for n, place in enumerate(places)]
-    items.append(scan(3, None, "SLA"))
+    items.append(scan(4, None, "SLA"))
     return trained(path / "run", [item for item, _ in items]), items
 
 
@@ -86,8 +86,8 @@ def test_the_model_says_what_it_is(cohort):
     model = ModelDescription.read(run.folder.model_path)
     assert [s.name for s in model.segments] == ["Shell", "Core"]
     assert model.orientation == "LPS" and model.channels == ["T1"] and model.modality == "other"
-    assert [case.name for case in model.cases] == ["scan 0", "scan 1", "scan 2"]
-    assert [case.slices for case in model.cases] == [3, 3, 3]
+    assert [case.name for case in model.cases] == [f"scan {n}" for n in range(4)]
+    assert [case.slices for case in model.cases] == [3, 3, 3, 3]
     assert len(model.scores) == 2 and "held out" in model.scored and model.steps == 4
     assert run.summary["held_out"] == [vars(score) for score in model.scores]
 
@@ -128,6 +128,13 @@ def test_one_volume_has_no_score_and_says_why(tmp_path):
     run = trained(tmp_path / "a", [scan(0, (2, 2, 2))[0]])
     assert run.summary["held_out"] is None
     assert "one volume" in ModelDescription.read(run.folder.model_path).scored
+
+
+def test_of_few_volumes_none_is_held_out(tmp_path):
+    run = trained(tmp_path / "a", [scan(n)[0] for n in (0, 1)])
+    model = ModelDescription.read(run.folder.model_path)
+    assert "fitted without it" in model.scored and len(model.scores) == 2
+    assert run.summary["held_out_slices"] == []
 
 
 def test_a_published_network_is_a_model_too(tmp_path):

@@ -11,6 +11,7 @@ from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.engine.compute.losses import auto_loss, masked_cross_entropy, merge_unknown
 from SparseSegNetLib.engine.data.preprocessing import WorkingVolume
 from SparseSegNetLib.engine.stacking.ensemble import split_background
+from SparseSegNetLib.engine.training import volume_set
 from SparseSegNetLib.engine.training.volume_set import (
     NEW_SHARE,
     Propagated,
@@ -38,6 +39,12 @@ def ensemble(sure=1.0):
     truth = torch.from_numpy(nested(SHAPE)[1]).long()
     one_hot = torch.nn.functional.one_hot(truth, 3).movedim(-1, 0).float()
     return sure * one_hot + (1 - sure) / 3
+
+
+@pytest.fixture(autouse=True)
+def two_are_enough(monkeypatch):
+    """One of two volumes may be held out."""
+    monkeypatch.setattr(volume_set, "FEWEST_VOLUMES", 2)
 
 
 class TestUnknown:
@@ -102,6 +109,11 @@ class TestHeldOut:
         assert all(held_volume([rare, *others], seed) != 0 for seed in range(8))
         assert held_volume([rare], 0) is None
         assert held_volume([rare, others[0]], 0) == 1
+
+    def test_of_few_volumes_none(self, monkeypatch):
+        monkeypatch.undo()
+        volumes = [volume(n) for n in range(4)]
+        assert held_volume(volumes[:3], 0) is None and held_volume(volumes, 0) is not None
 
     def test_strokes_alone_are_not_scored(self):
         strokes = volume(0)

@@ -25,7 +25,7 @@ from .recipes import published_plan
 # propagate is what everything else learns from.
 PROPAGATION_SHARE = 0.4
 # Of the training time, during which a volume is held out.
-HELD_OUT_SHARE = 0.6
+HELD_OUT_SHARE = 0.4
 
 
 class VolumesPlanner(Planner):

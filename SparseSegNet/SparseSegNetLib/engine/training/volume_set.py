@@ -28,6 +28,9 @@ CERTAIN = 0.7
 OWN_SHARE = 0.1  # ensemble weight of the network in the result of an annotated volume
 NEW_SHARE = 0.5  # the same in a new volume, beside the shallow model, until it is fitted
 KEPT = 0.75  # of the fitted weight, towards NEW_SHARE: a few slices of one volume tell little
+# With fewer annotated volumes none is held out: without it the network is worse than its score is
+# worth (docs/lab/new-volumes.md), and shallow models that leave volumes out give a score anyway.
+FEWEST_VOLUMES = 4
 USELESS = 0.1  # a fitted weight below which the network counts for nothing
 
 
@@ -215,6 +218,8 @@ def held_volume(volumes: Sequence[WorkingVolume], seed: int) -> int | None:
     Returns:
         Its number; None where none can be spared.
     """
+    if len(volumes) < FEWEST_VOLUMES:
+        return None
     shown = [set(torch.unique(volume.labels).tolist()) - {UNLABELLED} for volume in volumes]
     for number in np.random.default_rng(seed).permutation(len(volumes)).tolist():
         others = set().union(*(classes for n, classes in enumerate(shown) if n != number))
