@@ -16,10 +16,10 @@ from .compute.memory import retry_smaller
 from .data.inputs import Inputs
 from .data.intensity_standard import IntensityStandard
 from .data.preprocessing import WorkingVolume
-from .interaction.ensemble_stage import WORTH_TRAINING, EnsembleStage
+from .interaction.ensemble_stage import PHASE, WORTH_TRAINING, EnsembleStage
 from .interaction.export import write_result
 from .interaction.model_export import ONE_VOLUME, describe_model
-from .interaction.propagation_stage import PHASE, PropagatedSet, propagate
+from .interaction.propagation_stage import PropagatedSet, propagate
 from .interaction.training_task import TrainingTask
 from .plan import Plan
 from .planning.auto_plan import make_plan

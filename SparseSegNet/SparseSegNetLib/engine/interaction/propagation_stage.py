@@ -23,9 +23,8 @@ from ..stacking.image_classifier import (
 from ..stacking.prior_inputs import prior_of
 from ..training.volume_set import Propagated, UnseenVoxels, propagated_labels, split_of
 from .clock import Clock
-from .ensemble_stage import EnsembleStage
+from .ensemble_stage import PHASE, EnsembleStage
 
-PHASE = "comparing slices"  # as progress events name it
 FITTING_SHARE = 0.15  # of the time left, for the shallow models of all volumes
 
 
