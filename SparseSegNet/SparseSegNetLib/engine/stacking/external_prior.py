@@ -13,7 +13,7 @@ import torch
 
 from .ensemble import fit_ensemble_weights, split_background
 
-UNJUDGED = 0.15  # its weight where nothing can be held out
+UNJUDGED = 0.1  # its weight where nothing can be held out
 # The others have fewer slices in a fold than in the prediction and look worse than they are, the
 # external prior does not: the fitted weight is moved half way to 0 (docs/lab/external-prior.md).
 SHRINKAGE = 0.5
