@@ -115,7 +115,7 @@ def test_a_class_that_a_case_lacks_is_unknown_there(tmp_path):
     (first, _), (second, truth) = scan(0, (2, 2, 2)), scan(1, (2, 2, 2))
     second.labels[second.labels == 1] = 0
     second.classes = (2,)
-    run = trained(tmp_path / "a", [first, second], max_steps=0, time_budget=12.0)
+    run = trained(tmp_path / "a", [first, second])
     hidden = run.result(2)[second.labels == UNLABELLED]
     wanted = truth[second.labels == UNLABELLED]
     assert ((hidden == 1) & (wanted == 1)).sum() / (wanted == 1).sum() > 0.3
