@@ -20,7 +20,6 @@ from ..files.other_formats import without_geometry
 from ..files.prior import prior_files, read_prior
 from ..files.writing import (
     check_output,
-    check_writable,
     link_target,
     stem_of,
     values_note,
@@ -32,6 +31,7 @@ from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, annotated_share
 from ..runfolder.model_description import ModelDescription
 from ..runfolder.run_input import RunInput
+from .output_folder import check_files
 from .progress import follow, say, say_cancelled
 from .train import save_model
 from .training_options import training_options
@@ -61,7 +61,8 @@ def densify(options: argparse.Namespace) -> int:
         raise InputError(
             "--start-from and --prior both give a prior, and only one can be used: leave out one."
         )
-    _check_outputs(options, inputs)
+    written = [path for path in (options.output, options.metrics, options.save_model) if path]
+    check_files(written, inputs, options.run_folder)
     volume = read_volume(images, options.replace_nonfinite, options.series)
     check_slices(reading.slices or (), volume.geometry.shape)
     if options.labels and (len(structures) > 1 or structures[0][0] is not None):
@@ -238,25 +239,3 @@ def label_files(options: argparse.Namespace) -> tuple[list[Path], list[tuple[str
     if (twice := next((n for n in names if names.count(n) > 1), None)) is not None:
         raise InputError(f"two structures are called '{twice}': name each one, --labels a=FILE.")
     return options.files, structures
-
-
-def _check_outputs(options: argparse.Namespace, inputs: list[Path]) -> None:
-    """Check, before reading, that outputs can be written and are no inputs or each other."""
-    outputs = [p for p in (options.output, options.metrics, options.save_model) if p]
-    for path in outputs:
-        check_writable(path, inputs)
-    names = [p.resolve() for p in outputs]
-    if len(set(names)) < len(names):
-        raise InputError("two outputs have the same name: give each its own.")
-    if options.run_folder and not options.run_folder.parent.is_dir():
-        raise InputError(
-            f"the folder {options.run_folder.parent} for --run does not exist: create it first."
-        )
-    if (
-        options.run_folder
-        and Path(options.run_folder).is_dir()
-        and any(options.run_folder.iterdir())
-    ):
-        raise InputError(
-            f"the run folder {options.run_folder} exists already: name a new or empty folder."
-        )

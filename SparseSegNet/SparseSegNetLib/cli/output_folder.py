@@ -1,4 +1,4 @@
-"""Folders that several results are written to."""
+"""Checks of what a command writes to, before anything is computed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..annotation.geometry import Geometry
 from ..errors import InputError
-from ..files.writing import check_output
+from ..files.writing import check_output, check_writable
 
 ANY_GRID = Geometry((2, 2, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 
@@ -70,3 +70,29 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
         seen.add(key)
     for path in outputs[:1]:
         check_output(path, ANY_GRID)
+
+
+def check_files(outputs: Sequence[Path], inputs: Sequence[Path], run_folder: Path | None) -> None:
+    """Checks, before any image is read, that outputs and the run folder can be written.
+
+    Args:
+        outputs: Files that will be written.
+        inputs: Files that are read, which no output may replace.
+        run_folder: The folder of --run; None for a temporary one.
+
+    Raises:
+        InputError: One cannot be written, is an input or another output, or the run folder is in
+            use.
+    """
+    for path in outputs:
+        check_writable(path, inputs)
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise InputError("two outputs have the same name: give each its own.")
+    if run_folder is None:
+        return
+    if not run_folder.parent.is_dir():
+        raise InputError(
+            f"the folder {run_folder.parent} for --run does not exist: create it first."
+        )
+    if run_folder.exists() and (not run_folder.is_dir() or any(run_folder.iterdir())):
+        raise InputError(f"the run folder {run_folder} exists already: name a new or empty folder.")

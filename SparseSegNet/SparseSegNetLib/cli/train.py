@@ -6,18 +6,16 @@ import argparse
 import errno
 import shutil
 import tempfile
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from ..annotation.slices import format_slices
 from ..client.engine_run import EngineRun
-from ..errors import EngineError, InputError
+from ..errors import EngineError
 from ..files.labels import Reading
 from ..files.writing import (
     SEGMENTATION,
     check_output,
-    check_writable,
     link_target,
     stem_of,
     write_labels,
@@ -30,7 +28,7 @@ from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
 from .case_list import read_list
 from .model import score_lines
-from .output_folder import check_outputs, output_folder
+from .output_folder import check_files, check_outputs, output_folder
 from .progress import follow, say, say_cancelled
 from .training_cases import TrainingSet, read_training_set
 from .training_options import (
@@ -50,7 +48,8 @@ def train(options: argparse.Namespace) -> int:
         if (options.output)
         else {}
     )
-    _check_files(options, [options.cases, *files])
+    written = [path for path in (options.save_model, options.metrics) if path]
+    check_files(written, [options.cases, *files], options.run_folder)
     with output_folder(options.output) if options.output else nullcontext():
         check_outputs(list(outputs.values()), files)
         found = read_training_set(
@@ -85,20 +84,6 @@ def _described(item: RunInput) -> str:
         f"{count} annotated slice{'s'[: count != 1]} ({format_slices(item.slices)}), "
         f"{100 * annotated_share(item.labels):.2g} % of the voxels labelled."
     )
-
-
-def _check_files(options: argparse.Namespace, inputs: Sequence[Path]) -> None:
-    """Check, before any image is read, that outputs can be written."""
-    written = [p for p in (options.save_model, options.metrics) if p]
-    for path in written:
-        check_writable(path, inputs)
-    if len({p.resolve() for p in written}) < len(written):
-        raise InputError("two outputs have the same name: give each its own.")
-    run = options.run_folder
-    if run and not run.parent.is_dir():
-        raise InputError(f"the folder {run.parent} for --run does not exist: create it first.")
-    if run and run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise InputError(f"the run folder {run} exists already: name a new or empty folder.")
 
 
 def _choose_predicted(found: TrainingSet, options: argparse.Namespace) -> None:

@@ -162,13 +162,8 @@ class Job(TrainingTask):
         return split if plan.held_out_share > 0 else None
 
     def _predict(self, plan: Plan) -> None:
-        wanted = [n for n, item in enumerate(self.inputs.items) if item.predict != []]
-        for done, number in enumerate(wanted):
-            item = self.inputs.items[number]
-
-            def step(share: float, done: int = done) -> None:
-                self.raise_if_cancelled()
-                self.reporter.progress("predicting", (done + share) / len(wanted))
+        for done, number in enumerate(self.wanted):
+            item, step = self.inputs.items[number], self.predicting(done)
 
             def attempt(
                 number: int = number, item=item, step=step

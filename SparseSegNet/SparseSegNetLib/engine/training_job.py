@@ -77,8 +77,10 @@ class TrainingJob(TrainingTask):
         )
         self.known: PropagatedSet | None = None
         self.trained()
-        scores, scored = self._scores()
-        model = self._model(scores, scored)
+        # Of the network; that of the shallow models is of step 0.
+        judged = [record for record in self.reporter.scored() if record["step"]]
+        scores, scored = self._scores(judged)
+        model = self._model(scores, scored, self._network_share(bool(judged)))
         model.save(self.folder.model_path)
         self._predict(model)
         self.done(scores)
@@ -157,8 +159,7 @@ class TrainingJob(TrainingTask):
     def _predicted(self) -> float:
         """Voxels that are to be predicted, in those of the first annotated volume."""
         sizes = [math.prod(item.labels.shape) for item in self.inputs.items]
-        wanted = [n for n, item in enumerate(self.inputs.items) if item.predict != []]
-        return sum(sizes[n] for n in wanted) / sizes[self.inputs.trained[0]]
+        return sum(sizes[n] for n in self.wanted) / sizes[self.inputs.trained[0]]
 
     def smaller(self, known: Plan | None) -> str | None:
         """Makes the working grids coarser after memory ran out while preparing."""
@@ -175,14 +176,13 @@ class TrainingJob(TrainingTask):
             "do better."
         )
 
-    def _scores(self) -> tuple[list[dict] | None, str]:
+    def _scores(self, judged: list[dict]) -> tuple[list[dict] | None, str]:
         """The scores on what the model had not seen, and how they were measured."""
         split, trainer = self.trainer.split, self.trainer
         held = trainer.training_set.held
-        scored = [record for record in self.reporter.scored() if record["step"]]
-        if trainer.steps and split is not None and held is not None and scored:
+        if trainer.steps and split is not None and held is not None and judged:
             name = self.inputs.items[self.inputs.trained[held]].name
-            return scored[-1]["held_out"], (
+            return judged[-1]["held_out"], (
                 f"on the annotated slices of {name}, while it was held out from training"
             )
         if self.known is not None and self.known.scores is not None:
@@ -195,11 +195,10 @@ class TrainingJob(TrainingTask):
             "the others show all its segments"
         )
 
-    def _model(self, scores: list[dict] | None, scored: str) -> Model:
+    def _model(self, scores: list[dict] | None, scored: str, share: float) -> Model:
         trainer, inputs = self.trainer, self.inputs
         assert inputs.standard is not None
         shallow = None if self.known is None else self.known.shallow
-        share = self._network_share()
         network = trainer.average if share > 0 else None
         planes = {s.axis for n in inputs.trained for s in inputs.items[n].slices}
         return Model(
@@ -222,24 +221,18 @@ class TrainingJob(TrainingTask):
             tuple(sorted(planes)) if trainer.plan.planar else (),
         )
 
-    def _network_share(self) -> float:
-        """The ensemble weight of the network in new volumes."""
+    def _network_share(self, judged: bool) -> float:
+        """The ensemble weight of the network in new volumes. judged: whether it was scored."""
         trainer = self.trainer
         if self.known is None:
             return 1.0
-        judged = any(record["step"] for record in self.reporter.scored())
         if not trainer.steps or (not judged and trainer.steps < FEW_STEPS):
             return 0.0
         return trainer.network_share
 
     def _predict(self, model: Model) -> None:
-        wanted = [n for n, item in enumerate(self.inputs.items) if item.predict != []]
-        for done, number in enumerate(wanted):
-            item = self.inputs.items[number]
-
-            def step(share: float, done: int = done) -> None:
-                self.raise_if_cancelled()
-                self.reporter.progress("predicting", (done + share) / len(wanted))
+        for done, number in enumerate(self.wanted):
+            item, step = self.inputs.items[number], self.predicting(done)
 
             def attempt(number: int = number, step=step) -> tuple[torch.Tensor, WorkingVolume]:
                 return self._probabilities(model, number, step)

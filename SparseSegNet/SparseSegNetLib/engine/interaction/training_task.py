@@ -164,6 +164,28 @@ class TrainingTask(Task):
         self._aside = {**callback.aside, "training": clock.seconds - began}
         trainer.use_best()
 
+    @property
+    def wanted(self) -> list[int]:
+        """Numbers of the volumes that are to be predicted."""
+        return [n for n, item in enumerate(self.inputs.items) if item.predict != []]
+
+    def predicting(self, done: int) -> Callable[[float], None]:
+        """Makes the function that takes the share done of predicting a volume.
+
+        Args:
+            done: Volumes that are predicted already.
+
+        Returns:
+            It reports the progress, and raises Cancelled where the client wants it.
+        """
+        count = len(self.wanted)
+
+        def step(share: float) -> None:
+            self.raise_if_cancelled()
+            self.reporter.progress("predicting", (done + share) / count)
+
+        return step
+
     def done(self, scores: list[dict] | None) -> None:
         """Tells the client that all results are written.
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from ...annotation.composition import UNLABELLED
 from ...annotation.geometry import Triple
 from ...annotation.merging import matching
 from ...annotation.orientation import Turn, orientation_of
@@ -72,7 +70,6 @@ def predicted_by(
     volume = working_volume(
         item, working_shape(grid, model.spacing, most_voxels), normalised, device
     )
-    volume = replace(volume, labels=torch.full_like(volume.labels, UNLABELLED), slices=[])
     found = model.probabilities(volume, step)
     back = turn.inverse
     found = found.permute(0, *(1 + axis for axis in back.order))

@@ -29,7 +29,6 @@ from ...runfolder.forms import (
     optional,
     record,
     rows,
-    whole,
 )
 from ...runfolder.model_description import KEY, ModelDescription
 from ..compute.number_formats import candidate_formats, channels_last
@@ -51,7 +50,6 @@ FORM = record(
         "shallow": optional(mapping(anything())),
         "intensities": mapping(anything()),
         "n4": flag(),
-        "inputs": whole(1, 1000),
     }
 )
 LAYERS = 3
@@ -148,7 +146,6 @@ class Model:
                 "shallow": shallow,
                 "intensities": self.intensities.to_json(),
                 "n4": self.n4,
-                "inputs": len(self.description.channels),
             },
         }
         save_tensors(path, tensors, {KEY: json.dumps(about, allow_nan=False)})

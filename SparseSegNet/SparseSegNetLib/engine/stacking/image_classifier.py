@@ -236,13 +236,14 @@ def fit_image_classifiers(
         check,
         unknown,
     )
-    folds, steps = min(FOLDS, count) if count > 1 else 0, MOST_STEPS
-    with fastest_threads(fitter, folds + 1) if seconds is not None else nullcontext(0.0) as pace:
+    most, steps = min(FOLDS, count) if count > 1 else 0, MOST_STEPS
+    folds = most
+    with fastest_threads(fitter, most + 1) if seconds is not None else nullcontext(0.0) as pace:
         if seconds is not None:
             # Fewer models that leave more volumes out come before fewer steps.
-            while folds > 2 and FEW_STEPS * pace * (folds + 1) / (min(FOLDS, count) + 1) > seconds:
+            while folds > 2 and FEW_STEPS * pace * (folds + 1) / (most + 1) > seconds:
                 folds -= 1
-            pace *= (folds + 1) / ((min(FOLDS, count) if count > 1 else 0) + 1)
+            pace *= (folds + 1) / (most + 1)
             steps = min(max(FEWEST_STEPS, int(seconds / max(pace, 1e-9))), MOST_STEPS)
         fold_of = [n % folds for n in range(count)] if folds else []
         used = [list(range(count))]
