@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+import torch
 
 from ..runfolder.presets import times
 from .compute.memory import retry_smaller
@@ -15,6 +17,7 @@ from .data.preprocessing import WorkingVolume
 from .interaction.ensemble_stage import EnsembleStage, External
 from .interaction.export import predict, write_result
 from .interaction.model_export import model_of_one_volume
+from .interaction.score_keeper import ScoreKeeper
 from .interaction.training_task import TrainingTask
 from .interaction.warm_start import predicted_by
 from .plan import Plan
@@ -57,8 +60,18 @@ class Job(TrainingTask):
             self.reporter,
             self.check,
         )
+        self.scores = self.ensemble.scores = ScoreKeeper(self.inputs, self.reporter, self.classes)
         self._advise()
+        self.densify()
+
+    def densify(self) -> None:
+        """Trains and predicts."""
         self._predict(self.trained())
+
+    def drawn(self, number: int, before: np.ndarray) -> None:
+        """Scores slices that were drawn while it trains by the prediction that stood before."""
+        if number == self.inputs.trained[0]:
+            self.scores.drawn(before)
 
     def _advise(self) -> None:
         """Warns of annotation that lies in one slice alone."""
@@ -161,6 +174,13 @@ class Job(TrainingTask):
             self.reporter.warn(f"no score of the result can be given: {why}.")
         return split if plan.held_out_share > 0 else None
 
+    def _exponent(
+        self, number: int, volume: WorkingVolume, probabilities: torch.Tensor
+    ) -> torch.Tensor | None:
+        if number != self.inputs.trained[0]:
+            return None
+        return self.scores.exponent(probabilities, volume)
+
     def _predict(self, plan: Plan) -> None:
         for done, number in enumerate(self.wanted):
             item, step = self.inputs.items[number], self.predicting(done)
@@ -174,7 +194,8 @@ class Job(TrainingTask):
                 volume = trained.get(number) or self.inputs.volume_like(
                     number, plan, self.trainer.device
                 )
-                return predict(self.trainer, volume, item.predict, step)
+                exponent = partial(self._exponent, number, volume)
+                return predict(self.trainer, volume, item.predict, step, exponent)
 
             labels, uncertainty = retry_smaller(
                 attempt, self.to_cpu, self.reporter.recovered, self.device, "predicting"

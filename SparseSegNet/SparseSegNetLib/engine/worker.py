@@ -104,6 +104,7 @@ def main(arguments: list[str]) -> int:
         from ..runfolder.folder import RunFolder
         from .compute.allocation import keep_freed_memory
         from .job import Job  # torch comes along, or fails to
+        from .scoring_job import ScoringJob
         from .segmentation_job import SegmentationJob
         from .stopping import Cancelled
         from .training_job import TrainingJob
@@ -120,7 +121,12 @@ def main(arguments: list[str]) -> int:
         with lock:
             if options.changes:
                 Changes.read(options.changes).apply(folder)
-            kind = {"train": TrainingJob, "segment": SegmentationJob}.get(folder.task, Job)
+            kinds: dict[str, type[Job] | type[TrainingJob] | type[SegmentationJob]] = {
+                "train": TrainingJob,
+                "segment": SegmentationJob,
+                "crossvalidate": ScoringJob,
+            }
+            kind = kinds.get(folder.task, Job)
             job = kind(options.run_folder, commands, emit, BEGUN + time.monotonic() - waiting, lock)
             if job.options.network == "auto":  # the published ones' blocks differ in size
                 keep_freed_memory()

@@ -45,6 +45,7 @@ EVENTS: dict[str, Form] = {
             "held_out_dice": SCORE,
         }
     ),
+    "score": record({"input": whole(1)}),
     "warning": record({"text": text()}),
     "oom-recovered": record({"step": STEP, "text": text()}),
     "checkpoint": record({"step": STEP, "seconds": SECONDS}),

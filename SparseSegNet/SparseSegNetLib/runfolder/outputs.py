@@ -19,8 +19,7 @@ from .atomic import write_array, write_json
 from .forms import read_json, rows
 from .links import open_to_append
 from .schema import WRITTEN, parse_report, region, report
-
-AGAIN = "Continue the run, which makes it again."
+from .score import AGAIN, score_form
 
 
 class Outputs:
@@ -188,6 +187,28 @@ class Outputs:
         return [
             {**one, "drawn": names[one["drawn"]], "model": names[one["model"]]} for one in found
         ]
+
+    def write_score(self, number: int, score: dict) -> None:
+        """Writes the expected score of the result of input `number`, of the form `score_form`."""
+        write_json(self._score(number), score)
+
+    def _score(self, number: int) -> Path:
+        return self.path / "result" / f"{number}-score.json"
+
+    def read_score(self, number: int = 1) -> dict | None:
+        """Reads the expected score.
+
+        Returns:
+            See `score.score_form`; None if there is none, or it is damaged, which is noted.
+        """
+        file = self._score(number)
+        if not file.is_file():
+            return None
+        try:
+            return read_json(file, score_form(len(self.segments)), AGAIN)
+        except InputError as error:
+            self.note(str(error))
+            return None
 
     def append_metrics(self, record: dict) -> None:
         """Appends one report to metrics.jsonl."""

@@ -36,8 +36,9 @@ from .options import Options
 
 SCHEMA = 2
 MOST_INPUTS = 10_000
-# One volume from its annotated slices; a model from several annotated volumes; a model applied.
-TASKS = ("densify", "train", "segment")
+# One volume from its annotated slices; a model from several annotated volumes; a model applied; the
+# score of one volume without a prediction.
+TASKS = ("densify", "train", "segment", "crossvalidate")
 SLICES = rows(of_type(AnnotatedSlice))
 RUN_1 = record(
     {

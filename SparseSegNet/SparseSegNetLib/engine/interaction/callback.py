@@ -50,6 +50,7 @@ class TrainingCallback:
         save: Writes a checkpoint.
         restack: Makes the priors again from the labels as they are; it is given a function to
             call in between.
+        drawn: Called with the number of a volume and its labels before they changed.
 
     Attributes:
         aside: Seconds of the training that went into something else, for the benchmarks.
@@ -64,7 +65,9 @@ class TrainingCallback:
         reporter: Reporter,
         save: Callable[[], None],
         restack: Callable[[Callable[[], None]], None],
+        drawn: Callable[[int, np.ndarray], None],
     ):
+        self.drawn = drawn
         self.trainer, self.inputs, self.commands = trainer, inputs, commands
         self.clock, self.reporter, self.save, self.restack = clock, reporter, save, restack
         self._saved = self._previewed = clock.seconds
@@ -173,6 +176,7 @@ class TrainingCallback:
             return
         labels = self.inputs.items[number].labels
         if not np.array_equal(labels, before):
+            self.drawn(number, before)
             self._teach(number)
             self._make_priors_from(self.clock.seconds + QUIET)
         self._answer_from = self.clock.seconds + TRAIN_FIRST

@@ -22,6 +22,7 @@ from .clock import Clock
 from .commands import Commands
 from .export import labels_with_annotation
 from .reporter import Reporter
+from .score_keeper import ScoreKeeper
 
 WORTH_TRAINING = 5.0  # seconds, where the ensemble already gave a result
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
@@ -41,6 +42,9 @@ class EnsembleStage:
         clock: The run's time.
         reporter: Gets previews, scores and warnings.
         check: Called with the phase in between; it may raise Stopped or Cancelled.
+
+    Attributes:
+        scores: Learns how good the result is expected to be; None where nobody asks.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class EnsembleStage:
         check: Callable[..., None],
     ):
         self.inputs, self.options, self.classes = inputs, options, classes
+        self.scores: ScoreKeeper | None = None
         self.commands, self.clock, self.reporter, self.check = commands, clock, reporter, check
         self._external: External = (None, ())
 
@@ -117,9 +122,7 @@ class EnsembleStage:
                 volume.labels, volume.slices
             )
         show(prior_of(stack.target, self.classes))
-        if scored:
-            self._report_scores(stack)
-        return stack
+        return self._scored(stack) if scored else replace(stack, out_of_fold=None)
 
     def remake(self, trainer: Trainer, step: Callable[[], None]) -> None:
         """Makes the stack again from the labels as they are now, if there is time.
@@ -138,8 +141,7 @@ class EnsembleStage:
             trainer.plan, plain, RESTACK_SHARE * left, self._external, lambda share: step()
         ).stack(plain.labels, plain.slices)
         if stack.folds:  # else the time did not suffice, and the old one is better
-            trainer.replace_stack(stack)
-            self._report_scores(stack)
+            trainer.replace_stack(self._scored(stack))
 
     def raise_if_cancelled(self, share: float) -> None:
         """Raises Cancelled where the client wants it; a request to stop is not looked at."""
@@ -177,6 +179,10 @@ class EnsembleStage:
             external[1],
         )
 
-    def _report_scores(self, stack: Stack) -> None:
+    def _scored(self, stack: Stack) -> Stack:
+        """Reports the scores of a stack; returns it without the predictions they are of."""
         if stack.scores is not None:
             self.reporter.scores(replace(self.reporter.newest, phase=PHASE, held_out=stack.scores))
+        if self.scores is not None:
+            self.scores.learn(stack)
+        return replace(stack, out_of_fold=None)

@@ -22,6 +22,7 @@ def predict(
     volume: WorkingVolume,
     slices: list[AnnotatedSlice] | None,
     step: Callable[[float], None],
+    exponent: Callable[[torch.Tensor], torch.Tensor | None] = lambda probabilities: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predicts a volume on its original grid.
 
@@ -30,6 +31,8 @@ def predict(
         volume: The working volume.
         slices: The slices that are wanted, None for all.
         step: Called with the share done; it may raise to stop.
+        exponent: Gives exponents (k, j, i) that calibrate class probabilities on the working grid,
+            or None.
 
     Returns:
         Labels and uncertainty, uint8 (k, j, i). Outside the wanted slices labels are 255; for
@@ -37,7 +40,8 @@ def predict(
     """
     if slices is None or volume.shape != volume.full_shape:
         found = trainer.probabilities(volume, step)
-        labels, uncertainty = (t.numpy() for t in finish(found, volume.full_shape))
+        power = exponent(found)
+        labels, uncertainty = (t.numpy() for t in finish(found, volume.full_shape, power))
         if slices is not None:
             labels = restrict_to_slices(labels, slices)
         return labels, uncertainty

@@ -60,6 +60,14 @@ class TrainingTask(Task):
             step: Called in between; it may raise to stop.
         """
 
+    def drawn(self, number: int, before: np.ndarray) -> None:
+        """Looks at labels that were drawn while it trains, before they are trained on.
+
+        Args:
+            number: Of the volume.
+            before: Its labels before that, uint8 (k, j, i).
+        """
+
     @abstractmethod
     def without_network(self) -> str:
         """A message on what the result is made of where no network was trained, and the remedy."""
@@ -134,7 +142,7 @@ class TrainingTask(Task):
             )
 
         callback = TrainingCallback(
-            trainer, self.inputs, self.commands, clock, self.reporter, save, self.remake
+            trainer, self.inputs, self.commands, clock, self.reporter, save, self.remake, self.drawn
         )
         try:
             callback.check()

@@ -18,7 +18,7 @@ from ..plan import Fingerprint, Plan
 from ..stacking.stacker import Stacker
 from ..stopping import Cancelled, Stopped
 from .auto_plan import make_plan
-from .feasibility import assess_feasibility
+from .feasibility import Feasibility, assess_feasibility
 from .probe import choose_plan, resampled_shape
 from .recipes import published_plan
 
@@ -100,27 +100,46 @@ class Planner:
     def _volume(self, shape: Triple, device: torch.device) -> WorkingVolume:
         return self.inputs.volume(self.inputs.trained[0], shape, device)
 
+    def plan_of_ensemble(self, device: torch.device) -> tuple[Plan, WorkingVolume]:
+        """Makes a plan for the ensemble of priors and shallow model alone, see `plan`."""
+        self.fingerprint = self.inputs.fingerprint(self.classes)
+        grid = self._within_memory(device, True)
+        if device.type == "cpu" and not self.options.max_steps:
+            grid = self._feasibility(grid, device).grid
+        return self._without_network(grid, device), self._volume(grid, device)
+
+    def _within_memory(self, device: torch.device, stacked: bool) -> Triple:
+        """The working grid for which the memory suffices. stacked: with priors."""
+        channels = self.fingerprint.channels
+        # Image and its normalised copies, labels and probabilities, in bytes per voxel.
+        bytes_per_voxel = len(self.inputs.items) * (8 * channels + 4 * self.classes + 8)
+        if stacked:
+            external = any(item.prior is not None for item in self.inputs.items)
+            bytes_per_voxel += Stacker.bytes_per_voxel(channels, self.classes, external)
+        most = MEMORY_SHARE * free_memory(device) / bytes_per_voxel
+        return self._within(self.wanted_shape, min(self.most_voxels, most))
+
+    def _feasibility(self, grid: Triple, device: torch.device) -> Feasibility:
+        return assess_feasibility(
+            grid,
+            self.fingerprint.spacing_on(grid),
+            lambda shape: self._volume(shape, device),
+            self.classes,
+            self.left(),
+            self.check,
+        )
+
     def _probed(self, device: torch.device) -> tuple[Plan, WorkingVolume]:
         fingerprint = self.fingerprint
-        # Image and its normalised copies, labels and probabilities, in bytes per voxel.
-        bytes_per_voxel = len(self.inputs.items) * (8 * fingerprint.channels + 4 * self.classes + 8)
         alone = self.options.network == "auto" and fingerprint.priors
-        if alone:
-            external = any(item.prior is not None for item in self.inputs.items)
-            bytes_per_voxel += Stacker.bytes_per_voxel(fingerprint.channels, self.classes, external)
-        grid = self._within(
-            self.wanted_shape,
-            min(self.most_voxels, MEMORY_SHARE * free_memory(device) / bytes_per_voxel),
-        )
+        grid = self._within_memory(device, alone)
 
         def made(shape: Triple) -> WorkingVolume:
             return self._volume(shape, device)
 
         try:
             if whole := alone and device.type == "cpu":
-                feasibility = assess_feasibility(
-                    grid, fingerprint.spacing_on(grid), made, self.classes, self.left(), self.check
-                )
+                feasibility = self._feasibility(grid, device)
                 if not feasibility.network:
                     return self._without_network(feasibility.grid, device), made(feasibility.grid)
             plan, volume = choose_plan(

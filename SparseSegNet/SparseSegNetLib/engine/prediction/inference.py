@@ -16,6 +16,7 @@ from ..compute.boxes import halved
 from ..compute.memory import retry_smaller
 from ..data.preprocessing import WorkingVolume, grid_positions
 from ..plan import Plan
+from ..scoring.calibration import calibrated
 
 Step = Callable[[float], None]
 
@@ -261,13 +262,18 @@ def within(index: torch.Tensor, n: int, mirror: bool) -> torch.Tensor:
 
 
 def finish(
-    probabilities: torch.Tensor, shape: Triple, planes: int = 16
+    probabilities: torch.Tensor,
+    shape: Triple,
+    exponent: torch.Tensor | None = None,
+    planes: int = 16,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes labels and uncertainty on the original grid, a few planes at a time.
 
     Args:
         probabilities: float32 (classes, k, j, i) on the working grid.
         shape: Original grid (k, j, i).
+        exponent: float32 (k, j, i) on the working grid, calibrates the uncertainty; None leaves it
+            as it is. Labels do not depend on it.
         planes: Planes at a time.
 
     Returns:
@@ -286,6 +292,13 @@ def finish(
         )
         top = part.topk(2, dim=0)
         labels[first:last] = top.indices[0].to(torch.uint8)
+        if exponent is not None:
+            power = (
+                _enlarge(exponent[None], shape, first, last)[0]
+                if coarse != tuple(shape)
+                else exponent[first:last]
+            )
+            top = calibrated(part, power).topk(2, dim=0)
         margin = (top.values[0] - top.values[1]).clamp(0, 1)
         uncertainty[first:last] = (255 * (1 - margin)).round().to(torch.uint8)
     return labels, uncertainty

@@ -17,8 +17,9 @@ import torch
 from scipy import ndimage
 
 from ...annotation.composition import UNLABELLED
-from ...annotation.slices import AnnotatedSlice, array_axis
+from ...annotation.slices import AXES, AnnotatedSlice, array_axis
 from ..data.preprocessing import WorkingVolume
+from .near_slices import group_near_slices
 
 FOLDS = 4
 LEAVE_ONE_OUT = 6  # slices and parts, or fewer: each is a fold of its own
@@ -90,7 +91,8 @@ def make_folds(
     """Divides the annotation into folds of about equal size.
 
     Slices are dealt out in their order, so that neighbours are apart and each fold has slices of
-    all axes. Parts go where their rarest class is shown least.
+    all axes; those that lie so near to each other that they are nearly one stay together, unless
+    they alone show a class. Parts go where their rarest class is shown least.
 
     Args:
         labels: uint8 (k, j, i), 255 = unlabelled.
@@ -105,15 +107,18 @@ def make_folds(
     parts = parts_of(labels, volume, slices)
     if len(slices) == 1 and not parts:
         slices, parts = [], parts_of(labels, volume, [])
-    units = len(slices) + len(parts)
+    groups = _groups(labels, volume, slices)
+    if len(groups) + len(parts) < 2:
+        groups = [[item] for item in sorted(slices)]
+    units = len(groups) + len(parts)
     number = FOLDS if units > LEAVE_ONE_OUT else units
     if most is not None:
         number = min(number, most)
     if number < 2:
         return []
     folds = [Fold() for _ in range(number)]
-    for n, item in enumerate(sorted(slices)):
-        folds[n % number].slices.append(item)
+    for n, group in enumerate(groups):
+        folds[n % number].slices += group
     flat = labels.reshape(-1).cpu().numpy()
     counts = [np.bincount(flat[part], minlength=UNLABELLED + 1) for part in parts]
     every = np.sum(counts, axis=0) if parts else np.zeros(UNLABELLED + 1, int)
@@ -125,6 +130,33 @@ def make_folds(
         folds[into].parts.append(parts[n])
         held[into] += counts[n]
     return [fold for fold in folds if fold.slices or fold.parts]
+
+
+def _groups(
+    labels: torch.Tensor, volume: WorkingVolume, slices: list[AnnotatedSlice]
+) -> list[list[AnnotatedSlice]]:
+    """Slices that are held out together, see `near_slices`."""
+    shown = {s: set(torch.unique(labels[planes_of(s, volume)]).tolist()) for s in slices}
+    groups = []
+    for group in group_near_slices(slices, _extent(labels, volume)):
+        inside = set().union(*(shown[s] for s in group))
+        outside = set().union(*(shown[s] for s in slices if s not in group))
+        # Without the whole group nothing would teach its own classes.
+        alone = inside - outside - {0, UNLABELLED}
+        groups += [[item] for item in group] if alone else [group]
+    return sorted(groups)
+
+
+def _extent(labels: torch.Tensor, volume: WorkingVolume) -> dict[str, int]:
+    """Voxels along each axis of the working grid between which segments are annotated."""
+    found = {}
+    inside = (labels > 0) & (labels != UNLABELLED)
+    for name in AXES:
+        axis = array_axis(name)
+        hit = inside.any(dim=max(set(range(3)) - {axis})).any(dim=min(set(range(3)) - {axis}))
+        at = hit.nonzero().flatten().tolist()
+        found[name] = at[-1] - at[0] + 1 if at else 0
+    return found
 
 
 def parts_of(
@@ -249,6 +281,17 @@ def scorable_voxels(
         if len(part) >= REGION * box and len(np.unique(flat[part])) > 1:
             found.view(-1)[torch.from_numpy(part)] = True
     return found.to(labels.device) & (labels != UNLABELLED)
+
+
+def shown_in(
+    labels: torch.Tensor, volume: WorkingVolume, slices: list[AnnotatedSlice], classes: int
+) -> list[int]:
+    """For each class the number of slices, and of parts outside of them, that show it."""
+    flat = labels.reshape(-1).cpu().numpy()
+    places = [labels[planes_of(item, volume)].cpu().numpy().ravel() for item in slices]
+    places += [flat[part] for part in parts_of(labels, volume, slices)]
+    shown = [set(np.unique(values)) for values in places]
+    return [sum(value in values for values in shown) for value in range(classes)]
 
 
 def left_out(folds: int, models: int) -> list[range]:

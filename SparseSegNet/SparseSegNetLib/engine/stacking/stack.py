@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..data.preprocessing import WorkingVolume
+from .out_of_fold import OutOfFold
 
 
 @dataclass
@@ -18,10 +19,12 @@ class Stack:
         prior_only: Classes of which only the priors know, since no two folds show them.
         scores: IoU and Dice per segment, out of fold: priors, shallow models and ensemble weights
             were made without the labels of the fold that is scored (the weights from predictions
-            of the other folds, whose priors did know them). None where nothing could be scored.
+            of the other folds, whose priors did know them). None where nothing could be scored, and
+            of a segment that a single slice shows.
         in_slice: Whether all annotation lies in one slice: what parts of it that were held out
             say of each other is true in this slice alone, and no score of the volume.
         missing: Why `folds` is empty: 'annotation' or 'time'.
+        out_of_fold: The predictions that `scores` are of; None without scores.
     """
 
     folds: list[WorkingVolume]
@@ -30,3 +33,4 @@ class Stack:
     scores: list[dict] | None = None
     in_slice: bool = False
     missing: str = ""
+    out_of_fold: OutOfFold | None = None

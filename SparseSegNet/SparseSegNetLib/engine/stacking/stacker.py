@@ -21,7 +21,6 @@ import torch
 
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AnnotatedSlice
-from ..compute.metrics import overlap
 from ..data.one_slice import only_slice
 from ..data.preprocessing import WorkingVolume
 from ..priors.maker import PRIOR_NAMES, PriorMaker
@@ -36,8 +35,10 @@ from .folds import (
     left_out,
     make_folds,
     scorable_voxels,
+    shown_in,
 )
 from .in_slice import SEEDED, in_slice_weights, with_propagated
+from .out_of_fold import pooled
 from .prior_inputs import prior_of
 from .smoothing import smooth_probabilities
 from .stack import Stack
@@ -167,16 +168,20 @@ class Stacker:
                 prior_of(volume, self.classes, (f.known,))[:, s]
                 for volume, f, s in zip(training, folds, scorable, strict=True)
             ]
-            if whole
-            else [weighted_mean(r, w) for r, w in zip(rows, weights, strict=True)]
+            if whole and len(folds) > 1
+            else self._scored_rows(rows, truths, weights)
         )
+        counts = shown_in(labels, self.volume, slices, self.classes)
+        judged = sum(map(len, truths)) and not self.in_slice
+        found = pooled(scored, folds, scorable, counts) if judged else None
         return Stack(
             training,
             self._with_prior(ensemble, labels, slices),
             prior_only,
-            None if self.in_slice else self._scores(scored, rows, truths),
+            None if found is None else found.scores(),
             self.in_slice,
             missing="" if whole else "time",
+            out_of_fold=found,
         )
 
     def _ensemble_weights(
@@ -213,25 +218,17 @@ class Stacker:
             for n in range(len(rows))
         ]
 
-    def _scores(
-        self, predictions: list[torch.Tensor], rows: list[torch.Tensor], truths: list[torch.Tensor]
-    ) -> list[dict] | None:
-        """IoU and Dice per segment of each fold's prediction with weights fitted on the others.
-
-        None where nothing is scorable.
-        """
-        if len(predictions) == 1:  # then weights are fitted on one half and scored on the other
-            half = len(truths[0]) // 2
-            rows = [rows[0][:, :, :half], rows[0][:, :, half:]]
-            truths = [truths[0][:half], truths[0][half:]]
-            predictions = [
-                weighted_mean(r, w)
-                for r, w in zip(rows, self._weights_of_other_folds(rows, truths), strict=True)
-            ]
-        found, truth = torch.cat([p.argmax(dim=0) for p in predictions]), torch.cat(truths)
-        if not len(truth):
-            return None
-        return overlap(found.cpu().numpy(), truth.cpu().numpy(), self.classes - 1)
+    def _scored_rows(
+        self, rows: list[torch.Tensor], truths: list[torch.Tensor], weights: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Ensembles of labelled voxels; of a single fold each half by the other's weights."""
+        if len(rows) > 1:
+            return [weighted_mean(r, w) for r, w in zip(rows, weights, strict=True)]
+        half = len(truths[0]) // 2
+        halves = [rows[0][:, :, :half], rows[0][:, :, half:]]
+        fitted = self._weights_of_other_folds(halves, [truths[0][:half], truths[0][half:]])
+        found = [weighted_mean(r, w) for r, w in zip(halves, fitted, strict=True)]
+        return [torch.cat(found, dim=1)]
 
     @cached_property
     def features(self) -> torch.Tensor:

@@ -1,0 +1,141 @@
+"""The expected score of a run's result, as both processes read and write it, and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .forms import Form, choice, flag, number, optional, record, rows, whole
+
+AGAIN = "Continue the run, which makes it again."
+# From here on the border is where it would be drawn; more slices would change little.
+AS_DRAWN = 0.95
+WORTH = 0.01  # IoU: less is not worth drawing slices for
+LAST = 3  # newly drawn slices that are named
+
+SHARE = optional(number(0, 1))
+
+
+def score_form(segments: int) -> Form:
+    """Form of the score of a run with so many segments."""
+    numbers = rows(SHARE, segments, segments)
+    place = {"axis": choice("i", "j", "k"), "index": whole(0)}
+    segment = record(
+        {
+            "slices": whole(0),
+            "iou": SHARE,
+            "low": SHARE,
+            "high": SHARE,
+            "dice": SHARE,
+            "near": SHARE,
+            "folds": SHARE,
+            "plug_in": SHARE,
+            "uncovered": number(0, 1),
+        }
+    )
+    counts = rows(whole(0))
+    shares = rows(number(0, 1))
+    diagram = record(
+        {"voxels": counts, "confidence": shares, "accuracy": shares, "error": number(0, 1)}
+    )
+    return record(
+        {
+            "slices": whole(0),
+            "segments": rows(segment, segments, segments),
+            "calibration": record({"level": number(), "slope": number(), "middle": number()}),
+            "reliability": record({"before": diagram, "after": diagram}),
+            "gains": rows(
+                record({"axis": choice("i", "j", "k"), "slices": whole(1), "iou": number(-1, 1)})
+            ),
+            "drawn": rows(record(place)),
+            "new_slices": rows(record({**place, "iou": numbers, "prefilled": flag()})),
+            "history": rows(record({"slices": whole(0), "iou": numbers})),
+        }
+    )
+
+
+def mean_iou(values: Sequence[float | None]) -> float | None:
+    """Mean over the segments; None if one of them has no number: that would flatter the rest."""
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def score_lines(score: dict, names: Sequence[str], planes: dict[str, str]) -> list[str]:
+    """The score as sentences for the user.
+
+    Args:
+        score: As `Outputs.read_score` gives it.
+        names: Of the segments.
+        planes: What slices along 'i', 'j' and 'k' are called, such as 'axial'.
+
+    Returns:
+        The expected IoU of the segments; what stands out; what more slices are likely worth; how
+        the last new slices were predicted.
+    """
+    found = [_segments(score, names)]
+    exact = [
+        name
+        for name, one in zip(names, score["segments"], strict=True)
+        if one["near"] is not None and one["near"] >= AS_DRAWN and one["iou"] is not None
+    ]
+    if exact:
+        found.append(
+            f"Nearly all of the border of {', '.join(exact)} is expected within one voxel: about "
+            "as exact as it can be drawn."
+        )
+    far = [
+        f"{100 * one['uncovered']:.0f} % of {name}"
+        for name, one in zip(names, score["segments"], strict=True)
+        if one["uncovered"] >= 0.1 and one["iou"] is not None
+    ]
+    if far:
+        found.append(
+            f"{', '.join(far)} lie farther from your slices than anything that could be checked."
+        )
+    if gain := _gain(score, planes, exact == list(names)):
+        found.append(gain)
+    if score["new_slices"]:
+        found.append(_new_slices(score["new_slices"]))
+    return found
+
+
+def score_line(score: dict, names: Sequence[str]) -> str:
+    """The expected IoU of the segments in one line: 'Liver 0.86 (0.81 to 0.90)'."""
+    return _segments(score, names)
+
+
+def _segments(score: dict, names: Sequence[str]) -> str:
+    parts = []
+    for name, one in zip(names, score["segments"], strict=True):
+        if one["iou"] is not None:
+            parts.append(f"{name} {one['iou']:.2f} ({one['low']:.2f} to {one['high']:.2f})")
+        elif one["slices"] == 0:
+            parts.append(f"{name}: not drawn yet")
+        elif one["slices"] == 1:
+            parts.append(f"{name}: draw it in one more slice")
+        else:
+            parts.append(f"{name}: its slices lie too near to each other to be checked")
+    return "; ".join(parts)
+
+
+def _gain(score: dict, planes: dict[str, str], exact: bool) -> str:
+    if not score["gains"] or any(one["slices"] < 2 for one in score["segments"]):
+        return ""
+    best = max(score["gains"], key=lambda gain: gain["iou"])
+    if exact or best["iou"] < WORTH:
+        return "More slices are likely to change little: enough is drawn."
+    number = {1: "one", 2: "two", 3: "three"}.get(best["slices"], str(best["slices"]))
+    return (
+        f"{number.capitalize()} more {planes[best['axis']]} slices are likely worth "
+        f"{best['iou']:.2f}."
+    )
+
+
+def _new_slices(slices: Sequence[dict]) -> str:
+    last = slices[-LAST:]
+    parts = []
+    for one in last:
+        known = [v for v in one["iou"] if v is not None]
+        mean = f"{sum(known) / len(known):.2f}" if known else "nothing there"
+        parts.append(mean + (" (began from the prediction)" if one["prefilled"] else ""))
+    what = "Your last slice" if len(last) == 1 else f"Your last {len(last)} slices"
+    return f"{what}, as predicted before you drew: {', '.join(parts)}."
