@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..annotation.composition import UNLABELLED
+from ..annotation.geometry import Triple, triple
+from ..annotation.orientation import Turn
 from ..annotation.slices import array_axis
 
 VALUES = UNLABELLED + 1  # that a label can have
@@ -25,25 +27,41 @@ class SliceProfiles:
     """
 
     array: np.ndarray
-    shape: tuple[int, int, int]
+    shape: Triple
 
     @classmethod
     def of(
-        cls, labels: np.ndarray, segments: int, uncertainty: np.ndarray, entropy: np.ndarray
+        cls,
+        areas: np.ndarray,
+        uncertainty: np.ndarray,
+        entropy: np.ndarray,
+        contours: np.ndarray,
+        shape: Triple,
     ) -> SliceProfiles:
-        """Profiles of predicted labels and of sums that are known already.
+        """Profiles from their rows.
 
         Args:
-            labels: Predicted, uint8 (k, j, i).
-            segments: Their number K.
-            uncertainty: (K, slices along k, then j, then i).
+            areas: (K, slices along k, then j, then i).
+            uncertainty: As `areas`.
             entropy: (slices along k, then j, then i).
+            contours: As `entropy`.
+            shape: Of the volume (k, j, i).
         """
-        rows = np.concatenate(
-            [areas_of(labels, segments), uncertainty, entropy[None], contours_of(labels)[None]]
-        )
-        k, j, i = labels.shape
-        return cls(rows.astype(np.float32), (k, j, i))
+        rows = np.concatenate([areas, uncertainty, entropy[None], contours[None]])
+        return cls(rows.astype(np.float32), shape)
+
+    def turned_back(self, turn: Turn) -> SliceProfiles:
+        """Profiles of the volume as it was before it was turned."""
+        if turn.identity:
+            return self
+        parts, back = split(self.array, self.shape), turn.inverse
+        chosen = [parts[axis] for axis in back.order]
+        chosen = [
+            part[:, ::-1] if flip else part
+            for part, flip in zip(chosen, back.reversed, strict=True)
+        ]
+        shape = triple(self.shape[axis] for axis in back.order)
+        return SliceProfiles(np.concatenate(chosen, axis=1), shape)
 
     @property
     def segments(self) -> int:
