@@ -15,7 +15,7 @@ from .data.inputs import Inputs
 from .data.one_slice import advice, only_slice
 from .data.preprocessing import WorkingVolume
 from .interaction.ensemble_stage import EnsembleStage, External
-from .interaction.export import predict, write_result
+from .interaction.export import Prediction, predict, write_result
 from .interaction.model_export import model_of_one_volume
 from .interaction.score_keeper import ScoreKeeper
 from .interaction.training_task import TrainingTask
@@ -187,7 +187,7 @@ class Job(TrainingTask):
 
             def attempt(
                 number: int = number, item=item, step=step
-            ) -> tuple[np.ndarray, np.ndarray]:
+            ) -> tuple[Prediction, WorkingVolume]:
                 trained = dict(
                     zip(self.inputs.trained, self.trainer.training_set.volumes, strict=True)
                 )
@@ -195,12 +195,14 @@ class Job(TrainingTask):
                     number, plan, self.trainer.device
                 )
                 exponent = partial(self._exponent, number, volume)
-                return predict(self.trainer, volume, item.predict, step, exponent)
+                return predict(self.trainer, volume, item.predict, step, exponent), volume
 
-            labels, uncertainty = retry_smaller(
+            (labels, uncertainty, found), volume = retry_smaller(
                 attempt, self.to_cpu, self.reporter.recovered, self.device, "predicting"
             )
             write_result(self.folder, number, labels, uncertainty, item.predict is None)
+            if found is not None:
+                self.ensemble.write_profiles(number, found, volume, labels)
         if self.options.save_model:
             model = model_of_one_volume(
                 self.trainer,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from ..data.preprocessing import WorkingVolume
 from .out_of_fold import OutOfFold
 
@@ -25,6 +27,8 @@ class Stack:
             say of each other is true in this slice alone, and no score of the volume.
         missing: Why `folds` is empty: 'annotation' or 'time'.
         out_of_fold: The predictions that `scores` are of; None without scores.
+        disagreement: Of priors and shallow model in the target, by `ensemble.disagreement`, float16
+            (k, j, i) on the CPU; None if it was not computed.
     """
 
     folds: list[WorkingVolume]
@@ -34,3 +38,4 @@ class Stack:
     in_slice: bool = False
     missing: str = ""
     out_of_fold: OutOfFold | None = None
+    disagreement: torch.Tensor | None = None
