@@ -8,15 +8,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ..annotation.composition import check_trainable
 from ..annotation.merging import matching
-from ..annotation.slices import check_slices, format_slices, parse_slices
 from ..client.engine_run import EngineRun
 from ..errors import EngineError, InputError
-from ..files.images import Volume, read_volume
-from ..files.label_image import check_order
-from ..files.labels import Annotation, Reading, read_annotation, read_structures
-from ..files.other_formats import without_geometry
+from ..files.images import Volume
+from ..files.labels import Annotation
 from ..files.prior import prior_files, read_prior
 from ..files.writing import (
     check_output,
@@ -31,8 +27,10 @@ from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, annotated_share
 from ..runfolder.model_description import ModelDescription
 from ..runfolder.run_input import RunInput
+from .annotated_image import label_files, read_annotated, say_annotated
 from .output_folder import check_files
 from .progress import follow, say, say_cancelled
+from .scores import lines_of_score
 from .train import save_model
 from .training_options import training_options
 
@@ -46,13 +44,6 @@ def densify(options: argparse.Namespace) -> int:
             "--start-from."
         )
     images, structures = label_files(options)
-    reading = Reading(
-        options.unlabelled,
-        parse_slices(options.slices) if options.slices else None,
-        options.background_label,
-        options.resample_labels,
-        without_geometry(images[0]),
-    )
     inputs = [*images, *(path for _, path in structures)]
     inputs += [options.start_from] if options.start_from else []
     given = prior_files(options.prior)
@@ -63,15 +54,7 @@ def densify(options: argparse.Namespace) -> int:
         )
     written = [path for path in (options.output, options.metrics, options.save_model) if path]
     check_files(written, inputs, options.run_folder)
-    volume = read_volume(images, options.replace_nonfinite, options.series)
-    check_slices(reading.slices or (), volume.geometry.shape)
-    if options.labels and (len(structures) > 1 or structures[0][0] is not None):
-        named = [(name or stem_of(path), path) for name, path in structures]
-        annotation = read_structures(named, volume.geometry, reading)
-    else:
-        annotation = read_annotation(structures[0][1], volume.geometry, reading)
-        check_order(volume, structures[0][1], len(annotation.segments))
-    check_trainable(annotation.labels, [s.name for s in annotation.segments])
+    volume, annotation, reading = read_annotated(options, images, structures)
     prior = (
         read_prior(given, volume.geometry, annotation.segments, reading.by_index) if given else None
     )
@@ -84,13 +67,7 @@ def densify(options: argparse.Namespace) -> int:
     ]
     for text in filter(None, notes):
         say(f"note: {text}")
-    if len(volume.channels) > 1:
-        say(f"{len(volume.channels)} channels: {', '.join(volume.channels)}.")
-    say(
-        f"{len(annotation.slices)} annotated slices ({format_slices(annotation.slices)}), "
-        f"{100 * annotated_share(annotation.labels):.2g} % of the voxels labelled; "
-        f"{len(annotation.segments)} segments."
-    )
+    say_annotated(volume, annotation)
     if options.start_from:
         for note in check_start(options.start_from, volume, annotation):
             say(f"note: {note}")
@@ -157,6 +134,8 @@ def _train_and_write(
         f"{options.output} written after {run.summary['seconds']:.0f} s, "
         f"{run.summary['step']} steps."
     )
+    for line in lines_of_score(folder):
+        say(line)
     return DONE
 
 
@@ -173,6 +152,7 @@ def report(run: EngineRun, annotation: Annotation) -> dict:
         "held_out": None
         if held is None
         else [{"segment": s.name, **row} for s, row in zip(annotation.segments, held, strict=True)],
+        "score": run.folder.read_score(),
         "warnings": run.warnings,
         "options": run.folder.options.to_json(),
         "plan": {k: v for k, v in run.plan.items() if k not in ("sparsesegnet", "event")},
@@ -213,29 +193,3 @@ def check_start(path: Path, volume: Volume, annotation: Annotation) -> list[str]
         volume.image = volume.image[order]
         volume.channels = [volume.channels[place] for place in order]
     return notes
-
-
-def label_files(options: argparse.Namespace) -> tuple[list[Path], list[tuple[str | None, Path]]]:
-    """The image files and the label files, these with the name of their structure if it was given.
-
-    Raises:
-        InputError: There are no images or no labels.
-    """
-    if options.labels is None:
-        if len(options.files) < 2:
-            raise InputError(
-                "densify needs at least two files: the image and, last, the labels; or the image "
-                "and --labels organ=FILE tumour=FILE."
-            )
-        return options.files[:-1], [(None, options.files[-1])]
-    structures: list[tuple[str | None, Path]] = []
-    for text in options.labels:
-        name, equals, file = text.partition("=")
-        if equals and name.strip() and not Path(text).exists():
-            structures.append((name.strip(), Path(file)))
-        else:
-            structures.append((None, Path(text)))
-    names = [name or stem_of(path) for name, path in structures]
-    if (twice := next((n for n in names if names.count(n) > 1), None)) is not None:
-        raise InputError(f"two structures are called '{twice}': name each one, --labels a=FILE.")
-    return options.files, structures

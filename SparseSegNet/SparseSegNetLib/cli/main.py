@@ -11,6 +11,7 @@ from ..errors import EngineError, InputError
 from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, INTERNAL, exit_code
 from ..runfolder.signals import answer, raise_terminated
 from .arguments import (
+    crossvalidate,
     densify,
     doctor,
     evaluate,
@@ -29,6 +30,7 @@ COMMANDS = (
     train,
     segment,
     model,
+    crossvalidate,
     evaluate,
     resume,
     export,

@@ -13,13 +13,7 @@ from ..runfolder.presets import PRESETS, preset
 
 def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -> None:
     """Adds the options that every command which trains has."""
-    command.add_argument(
-        "--time-budget",
-        type=float,
-        default=time_budget,
-        metavar="S",
-        help=f"time budget: seconds from start to result (default {time_budget:g})",
-    )
+    add_computing(command, time_budget)
     command.add_argument(
         "--steps",
         type=int,
@@ -29,10 +23,6 @@ def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -
         "the CPU then gives the same bits",
     )
     command.add_argument(
-        "--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps …"
-    )
-    command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
-    command.add_argument(
         "--tile",
         metavar="I,J,K",
         help="voxels that a published network takes in, along i, j and k (default: as published)",
@@ -41,6 +31,27 @@ def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -
         "--width", type=int, metavar="N", help="channels of a published network's first level"
     )
     command.add_argument(
+        "--largest-component",
+        action="store_true",
+        help="of each segment keep only the largest connected component, and the "
+        "components that touch annotation",
+    )
+
+
+def add_computing(command: argparse.ArgumentParser, time_budget: float) -> None:
+    """Adds the options that say on what, for how long and from which image it is computed."""
+    command.add_argument(
+        "--time-budget",
+        type=float,
+        default=time_budget,
+        metavar="S",
+        help=f"time budget: seconds from start to result (default {time_budget:g})",
+    )
+    command.add_argument(
+        "--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps …"
+    )
+    command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    command.add_argument(
         "--n4", action="store_true", help="correct the bias field first (N4; for MR)"
     )
     command.add_argument(
@@ -48,13 +59,41 @@ def add_training(command: argparse.ArgumentParser, time_budget: float = 120.0) -
         metavar="MM",
         help="the spacing to work at: mm along i, j and k (1,1,1.5), or one number for all",
     )
-    command.add_argument(
-        "--largest-component",
-        action="store_true",
-        help="of each segment keep only the largest connected component, and the "
-        "components that touch annotation",
-    )
     command.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_files(command: argparse.ArgumentParser) -> None:
+    """Adds the image, its annotation, and how both are read."""
+    command.add_argument(
+        "files",
+        nargs="+",
+        metavar="IMAGE... LABELS",
+        type=Path,
+        help="the image (several files: several channels), then the labels, unless --labels "
+        "names them: a label image in which a value means unlabelled, or a .seg.nrrd",
+    )
+    command.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="NAME=FILE",
+        help="one label file per structure instead of one for all: organ=organ.nii.gz "
+        "tumour=tumour.nii.gz; one called Background marks background. All other files are images",
+    )
+    add_reading(command)
+    command.add_argument(
+        "--slices",
+        nargs="+",
+        default=[],
+        metavar="AXIS:INDEX",
+        help="the completely annotated slices, such as k:10,20 i:5, counted "
+        "from 0 (default: found from what was drawn); none if only what is drawn is labelled",
+    )
+    command.add_argument(
+        "--series",
+        metavar="WHICH",
+        help="which DICOM series of the image's folder, where there are several: its number, "
+        "its description or the start of its UID; '/2' behind it means the second volume of it",
+    )
 
 
 def add_reading(command: argparse.ArgumentParser) -> None:
@@ -144,7 +183,7 @@ def training_options(given: argparse.Namespace, **changes) -> Options:
         InputError: A value is out of range or does not fit the network.
     """
     network = changes.get("network", getattr(given, "network", "auto"))
-    tile = _numbers("--tile", given.tile, int)
+    tile = _numbers("--tile", getattr(given, "tile", None), int)
     if tile and preset(network).planar and "," not in given.tile:
         tile = (*tile[:2], 1)  # one number for both sides of a flat tile
     return Options(
@@ -153,14 +192,14 @@ def training_options(given: argparse.Namespace, **changes) -> Options:
             "time_budget": given.time_budget,
             "device": given.device,
             "seed": given.seed,
-            "max_steps": given.steps,
+            "max_steps": getattr(given, "steps", 0),
             "tile": tile,
             "kernel": getattr(given, "kernel", None),
-            "width": given.width,
+            "width": getattr(given, "width", None),
             "batch_norm": not getattr(given, "no_batch_norm", False),
             "n4": given.n4,
             "resample": _numbers("--resample", given.resample, float),
-            "largest_component": given.largest_component,
+            "largest_component": getattr(given, "largest_component", False),
             **changes,
         }
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..annotation.geometry import Geometry
+from ..suggestion.anatomy import AxisWords, axis_words
 from .forms import Form, choice, flag, number, optional, record, rows, whole
 
 AGAIN = "Continue the run, which makes it again."
@@ -59,18 +61,20 @@ def mean_iou(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
-def score_lines(score: dict, names: Sequence[str], planes: dict[str, str]) -> list[str]:
+def score_lines(score: dict | None, names: Sequence[str], geometry: Geometry) -> list[str]:
     """The score as sentences for the user.
 
     Args:
         score: As `Outputs.read_score` gives it.
         names: Of the segments.
-        planes: What slices along 'i', 'j' and 'k' are called, such as 'axial'.
+        geometry: The volume's grid, by which slices are called axial, coronal or sagittal.
 
     Returns:
         The expected IoU of the segments; what stands out; what more slices are likely worth; how
-        the last new slices were predicted.
+        the last new slices were predicted. Nothing without a score.
     """
+    if score is None:
+        return []
     found = [_segments(score, names)]
     exact = [
         name
@@ -91,16 +95,11 @@ def score_lines(score: dict, names: Sequence[str], planes: dict[str, str]) -> li
         found.append(
             f"{', '.join(far)} lie farther from your slices than anything that could be checked."
         )
-    if gain := _gain(score, planes, exact == list(names)):
+    if gain := _gain(score, axis_words(geometry), exact == list(names)):
         found.append(gain)
     if score["new_slices"]:
         found.append(_new_slices(score["new_slices"]))
     return found
-
-
-def score_line(score: dict, names: Sequence[str]) -> str:
-    """The expected IoU of the segments in one line: 'Liver 0.86 (0.81 to 0.90)'."""
-    return _segments(score, names)
 
 
 def _segments(score: dict, names: Sequence[str]) -> str:
@@ -117,7 +116,7 @@ def _segments(score: dict, names: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def _gain(score: dict, planes: dict[str, str], exact: bool) -> str:
+def _gain(score: dict, words: dict[str, AxisWords], exact: bool) -> str:
     if not score["gains"] or any(one["slices"] < 2 for one in score["segments"]):
         return ""
     best = max(score["gains"], key=lambda gain: gain["iou"])
@@ -125,7 +124,7 @@ def _gain(score: dict, planes: dict[str, str], exact: bool) -> str:
         return "More slices are likely to change little: enough is drawn."
     number = {1: "one", 2: "two", 3: "three"}.get(best["slices"], str(best["slices"]))
     return (
-        f"{number.capitalize()} more {planes[best['axis']]} slices are likely worth "
+        f"{number.capitalize()} more {words[best['axis']].plane} slices are likely worth "
         f"{best['iou']:.2f}."
     )
 

@@ -15,13 +15,14 @@ from ..suggestion.suggested_slice import SuggestedSlice
 from .annotations import slicesPerCase
 from .corrections import takeCorrections
 from .run_case import RunCase
+from .run_outcome import RunOutcome
 
 # Keeps runs alive that nobody refers to: in the console the result of a call is easily not
 # assigned, and a run that is garbage-collected ends its engine.
 _active: set[SceneRun] = set()
 
 
-class SceneRun:
+class SceneRun(RunOutcome):
     """A run on volumes of the scene: it trains on one or several, or applies a model to one.
 
     Args:
@@ -271,48 +272,6 @@ class SceneRun:
                 "another folder."
             ) from error
         return Path(path)
-
-    @property
-    def result(self):
-        """The dense segmentation of the (first) volume as a new node, created at the first access.
-
-        Raises:
-            EngineError: If the run failed.
-            InputError: If the run is not done, volume, segmentation or a segment was removed from
-                the scene, or the volume's grid was changed.
-        """
-        return self._cases[0].result(self._run)
-
-    @property
-    def results(self) -> list:
-        """The dense segmentation of each volume, see `result`."""
-        return [case.result(self._run) for case in self._cases]
-
-    def resultOf(self, volumeNode):
-        """The dense segmentation of one of the volumes, see `result`."""
-        return self._case(volumeNode).result(self._run)
-
-    @property
-    def uncertainty(self):
-        """The model's uncertainty as a scalar volume node, created at the first access.
-
-        0 certain, 255 undecided between the two most probable segments; 0 in annotated voxels.
-        """
-        return self._cases[0].uncertainty(self._run)
-
-    @property
-    def uncertainties(self) -> list:
-        """The uncertainty of each volume, see `uncertainty`."""
-        return [case.uncertainty(self._run) for case in self._cases]
-
-    @property
-    def disagreements(self) -> list[dict]:
-        """Regions of the first volume where prediction and annotation disagree, worst first.
-
-        Each is a dict: voxels (their number), voxel (k, j, i) to look at, drawn and model (names
-        of segments, or 'background').
-        """
-        return self._run.folder.read_disagreements()
 
     def takeCorrections(self) -> int:
         """Copies the user's corrections of the result into the annotation.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..training_options import add_network, add_reading, add_records, add_training
+from ..training_options import add_files, add_network, add_records, add_training
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -20,14 +20,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         description="Train on the labelled voxels of a volume and segment all of it. Ctrl-C "
         "stops early and keeps the best result so far; a second Ctrl-C cancels.",
     )
-    command.add_argument(
-        "files",
-        nargs="+",
-        metavar="IMAGE... LABELS",
-        type=Path,
-        help="the image (several files: several channels), then the labels, unless --labels "
-        "names them: a label image in which a value means unlabelled, or a .seg.nrrd",
-    )
+    add_files(command)
     command.add_argument(
         "-o",
         "--output",
@@ -36,28 +29,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="OUT",
         help="the dense segmentation: .seg.nrrd keeps names and colours; .nrrd, "
         ".nii.gz, .mha … get a label image",
-    )
-    command.add_argument(
-        "--labels",
-        nargs="+",
-        metavar="NAME=FILE",
-        help="one label file per structure instead of one for all: organ=organ.nii.gz "
-        "tumour=tumour.nii.gz; one called Background marks background. All other files are images",
-    )
-    add_reading(command)
-    command.add_argument(
-        "--slices",
-        nargs="+",
-        default=[],
-        metavar="AXIS:INDEX",
-        help="the completely annotated slices, such as k:10,20 i:5, counted "
-        "from 0 (default: found from what was drawn); none if only what is drawn is labelled",
-    )
-    command.add_argument(
-        "--series",
-        metavar="WHICH",
-        help="which DICOM series of the image's folder, where there are several: its number, "
-        "its description or the start of its UID; '/2' behind it means the second volume of it",
     )
     command.add_argument(
         "--prior",

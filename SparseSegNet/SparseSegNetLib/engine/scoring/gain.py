@@ -1,79 +1,106 @@
-"""What more slices are likely worth, from the rates of right and wrong voxels by distance."""
+"""What more slices are likely worth: the learning curve of a volume (as in Cicek 2016, Table 2)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
 import torch
 
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AXES, AnnotatedSlice, array_axis
-from ..stacking.out_of_fold import ENOUGH_SLICES
-from .fold_rates import FoldRates, bins_of, occurrences
+from .interval_table import DECAY
 
 MORE = 2  # slices of one direction
+# How much the benchmark's learning curve counts beside the volume's own one.
+BENCHMARK = 1.0
+
+
+def decay(history: Sequence[dict]) -> float:
+    """Exponent with which 1 - IoU falls with the number of slices.
+
+    That of the benchmark, moved to that of the volume's own scores where these cover several
+    numbers of slices.
+
+    Args:
+        history: Dictionaries with slices and iou (per segment; None where there is none).
+    """
+    first, *others = history or [{"slices": 0, "iou": []}]
+    top, bottom = BENCHMARK * DECAY, BENCHMARK
+    for one in others:
+        pairs = [
+            (1 - a, 1 - b)
+            for a, b in zip(first["iou"], one["iou"], strict=True)
+            if a is not None and b is not None
+        ]
+        if not pairs or min(first["slices"], one["slices"]) < 1:
+            continue
+        before, now = (max(1e-3, sum(side) / len(pairs)) for side in zip(*pairs, strict=True))
+        more = math.log(one["slices"] / first["slices"])
+        top += more * math.log(before / now)
+        bottom += more * more
+    return max(0.0, top / bottom)
 
 
 def expected_gains(
-    rates: FoldRates,
-    shown: list[int],
     predicted: torch.Tensor,
     labels: torch.Tensor,
-    distance: torch.Tensor,
     slices: list[AnnotatedSlice],
     spacing: tuple[float, ...],
+    history: Sequence[dict],
 ) -> list[dict]:
     """Estimates how much MORE slices of each direction would raise the mean IoU.
 
-    The new slices lie in the middles of the largest gaps. What is predicted then lies nearer to a
-    slice, and is as often right as what was judged at that distance.
+    The direction whose slices come nearest to what is predicted gets the whole of what the
+    learning curve promises, the others their share of it.
 
     Args:
-        rates: Of the out-of-fold predictions.
-        shown: For each class how many slices show it.
         predicted: uint8 (k, j, i).
         labels: uint8 (k, j, i), what is annotated.
-        distance: float16 (k, j, i), log distances to the annotation.
         slices: The annotated slices.
         spacing: mm along k, j, i.
+        history: The volume's scores, see `decay`; the last one is that of the prediction.
 
     Returns:
         Dictionaries with axis, slices and iou, for each direction in which there is room.
     """
-    classes = [c for c in range(1, len(shown)) if shown[c] >= ENOUGH_SLICES]
-    left = labels == UNLABELLED
-
-    def mean(away: torch.Tensor, where: torch.Tensor) -> float:
-        occurring = occurrences(predicted[where].cpu().numpy(), bins_of(away[where]), len(shown))
-        found = [rates.overlap(c, occurring[c]) for c in classes]
-        return float(np.mean([one[0] for one in found if one is not None] or [0.0]))
-
-    inside = (predicted > 0) & left
-    if not classes or not bool(inside.any()):
+    known = [v for v in history[-1]["iou"] if v is not None] if history else []
+    inside = (predicted > 0) & (labels == UNLABELLED)
+    if not known or not bool(inside.any()):
         return []
-    now, gains = mean(distance, left), []
+    count = history[-1]["slices"]
+    share = 1 - (count / (count + MORE)) ** decay(history)
+    gain = (1 - sum(known) / len(known)) * share
+    nearer = {}
     for name in AXES:
         axis = array_axis(name)
-        planes = inside.sum(dim=tuple(a for a in range(3) if a != axis)).nonzero().flatten()
-        new = middles(
-            [s.index for s in slices if s.axis == name], int(planes[0]), int(planes[-1]), MORE
-        )
+        row = inside.sum(dim=tuple(a for a in range(3) if a != axis))
+        planes = row.nonzero().flatten()
+        taken = [s.index for s in slices if s.axis == name]
+        new = middles(taken, int(planes[0]), int(planes[-1]), MORE)
         if len(new) < MORE:
             continue
-        at = torch.arange(labels.shape[axis], device=labels.device)
-        form = [1, 1, 1]
-        form[axis] = -1
-        apart = torch.stack([(at - n).abs() for n in new]).min(dim=0).values
-        nearer = torch.log1p(apart * (spacing[axis] / min(spacing))).view(form)
-        where = left & (apart > 0).view(form)
-        gain = mean(torch.minimum(distance.float(), nearer), where) - now
-        gains.append({"axis": name, "slices": MORE, "iou": round(gain, 4)})
-    return gains
+        at = torch.arange(len(row))
+        before = _log_distance(at, taken, spacing[axis] / min(spacing))
+        after = _log_distance(at, [*taken, *new], spacing[axis] / min(spacing))
+        nearer[name] = float(((before - after) * row).sum() / row.sum())
+    most = max(nearer.values(), default=0.0)
+    return [
+        {"axis": name, "slices": MORE, "iou": round(gain * value / most, 4)}
+        for name, value in nearer.items()
+        if most > 0
+    ]
 
 
-def middles(taken: list[int], first: int, last: int, count: int) -> list[int]:
+def _log_distance(at: torch.Tensor, taken: list[int], step: float) -> torch.Tensor:
+    """Logarithm of the distance of places along an axis to the nearest slice of that axis."""
+    if not taken:
+        return torch.log1p(torch.full(at.shape, float(len(at))) * step)
+    return torch.log1p(torch.stack([(at - n).abs() for n in taken]).min(dim=0).values * step)
+
+
+def middles(taken: Sequence[int], first: int, last: int, count: int) -> list[int]:
     """Places in the middles of the largest gaps between slices.
 
     Args:
@@ -88,12 +115,11 @@ def middles(taken: list[int], first: int, last: int, count: int) -> list[int]:
     taken, found = sorted(taken), []
     for _ in range(count):
         inside = [n for n in taken if first <= n <= last]
-        # The ends of the object count half: nothing needs to be drawn there.
+        # A gap at an end of the object counts double: beyond the last slice nothing holds.
         edges = [2 * first - inside[0] if inside else first - (last - first), *inside]
         edges.append(2 * last - inside[-1] if inside else last + (last - first))
-        gaps = list(pairwise(edges))
-        low, high = max(gaps, key=lambda gap: (gap[1] - gap[0], -gap[0]))
-        place = min(max(math.floor((low + high) / 2), first), last)
+        low, high = max(pairwise(edges), key=lambda gap: (gap[1] - gap[0], -gap[0]))
+        place = min(max((low + high) // 2, first), last)
         if place in taken:
             break
         found.append(place)

@@ -7,3 +7,8 @@ WEIGHTS = (0.5, 0.5)
 SLICES = (3, 5, 8, 13)
 LOW = (-0.8, -0.7, -0.6, -0.5)
 HIGH = (0.8, 0.7, 0.6, 0.5)
+# 1 - IoU falls with the number of slices to the power of minus this.
+DECAY = 0.55
+# As INTERCEPT and WEIGHTS, for the share of the border within one voxel.
+NEAR_INTERCEPT = 0.0
+NEAR_WEIGHTS = (0.0, 1.0)

@@ -11,9 +11,10 @@ from scipy import ndimage
 from ...annotation.composition import UNLABELLED
 from ..stacking.out_of_fold import ENOUGH_SLICES, OutOfFold
 from .calibration import Calibration, Reliability, reliability
-from .fold_rates import FoldRates, bins_of, occurrences
-from .interval import best_estimate, interval
+from .fold_rates import BINS, FoldRates, bins_of, occurrences
+from .interval import best_estimate, best_near_estimate, interval
 from .plug_in import expected_overlap
+from .plug_in_border import expected_near_share
 from .segment_score import SegmentScore
 
 
@@ -66,44 +67,49 @@ class Scoring:
         """
         left = labels == UNLABELLED
         predicted = probabilities.argmax(dim=0).to(torch.uint8)
-        plug_in = expected_overlap(probabilities, self.calibration.exponent(distance), left)
+        exponent = self.calibration.exponent(distance)
+        plug_in = expected_overlap(probabilities, exponent, left)
         bins = bins_of(distance[left])
         occurring = occurrences(predicted[left].cpu().numpy(), bins, len(self.shown))
         whole, inside = predicted.cpu().numpy(), left.cpu().numpy()
         scores = []
         for value in range(1, len(self.shown)):
-            lines = _border(whole == value)[inside]
+            folds = self.rates.overlap(value, occurring[value])
+            if self.shown[value] < ENOUGH_SLICES or folds is None:
+                scores.append(SegmentScore(self.shown[value]))
+                continue
+            expected = plug_in[value - 1]
+            iou = best_estimate(folds[0], folds[0] if expected is None else expected[0])
+            places = np.argwhere(_border(whole == value) & inside)
             scores.append(
-                self._segment(
-                    value,
-                    occurring[value],
-                    np.bincount(bins[lines], minlength=occurring.shape[1]).astype(float),
-                    plug_in[value - 1],
+                SegmentScore(
+                    self.shown[value],
+                    iou,
+                    *interval(iou, self.slices),
+                    2 * iou / (1 + iou),
+                    self._near(probabilities, exponent, value, torch.from_numpy(places), distance),
+                    folds[0],
+                    None if expected is None else expected[0],
+                    self.rates.uncovered(value, occurring[value]),
                 )
             )
         return scores
 
-    def _segment(
+    def _near(
         self,
+        probabilities: torch.Tensor,
+        exponent: torch.Tensor,
         value: int,
-        occurring: np.ndarray,
-        lines: np.ndarray,
-        plug_in: tuple[float, float] | None,
-    ) -> SegmentScore:
-        folds = self.rates.overlap(value, occurring)
-        if self.shown[value] < ENOUGH_SLICES or folds is None:
-            return SegmentScore(self.shown[value])
-        iou = best_estimate(folds[0], folds[0] if plug_in is None else plug_in[0])
-        return SegmentScore(
-            self.shown[value],
-            iou,
-            *interval(iou, self.slices),
-            2 * iou / (1 + iou),
-            self.rates.near_share(value, lines),
-            folds[0],
-            None if plug_in is None else plug_in[0],
-            self.rates.uncovered(value, occurring),
-        )
+        border: torch.Tensor,
+        distance: torch.Tensor,
+    ) -> float | None:
+        """The best estimate of the share of a border that lies within one voxel."""
+        expected = expected_near_share(probabilities, exponent, value, border)
+        if expected is None:
+            return None
+        occurring = np.bincount(bins_of(distance[tuple(border.T)]), minlength=BINS).astype(float)
+        folds = self.rates.near_share(value, occurring)
+        return best_near_estimate(expected if folds is None else folds, expected)
 
 
 def _border(mask: np.ndarray) -> np.ndarray:

@@ -1,0 +1,60 @@
+"""The command ``sparsesegnet crossvalidate``: how good a result an annotation would give."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from ..client.engine_run import EngineRun
+from ..files.writing import stem_of
+from ..runfolder.exit_codes import CANCELLED, DONE
+from ..runfolder.folder import RunFolder
+from ..runfolder.run_input import RunInput
+from .annotated_image import label_files, read_annotated, say_annotated
+from .progress import follow, say
+from .scores import lines_of_score
+from .training_options import training_options
+
+
+def crossvalidate(options: argparse.Namespace) -> int:
+    """Runs the command with its parsed options; returns the exit code."""
+    settings = training_options(options)
+    volume, annotation, _ = read_annotated(options, *label_files(options))
+    for text in (*volume.notes, *annotation.warnings):
+        say(f"note: {text}")
+    say_annotated(volume, annotation)
+    path = Path(tempfile.mkdtemp(prefix="sparsesegnet-"))
+    try:
+        folder = RunFolder.create(
+            path,
+            [
+                RunInput(
+                    volume.image,
+                    annotation.labels,
+                    volume.geometry,
+                    annotation.slices,
+                    volume.channels,
+                    name=stem_of(volume.paths[0]),
+                )
+            ],
+            annotation.segments,
+            settings,
+            task="crossvalidate",
+        )
+        run = EngineRun(folder)
+        if follow(run, quiet=options.quiet, keep=False) == "cancelled":
+            say("cancelled.")
+            return CANCELLED
+        if run.error is not None:
+            raise run.error
+        if options.json:
+            score = folder.read_score() or {}
+            print(json.dumps({"names": folder.names, **score}, indent=2, ensure_ascii=False))
+        else:
+            print("\n".join(lines_of_score(folder)))
+        return DONE
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
