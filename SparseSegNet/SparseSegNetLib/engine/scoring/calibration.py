@@ -16,7 +16,7 @@ from ..stacking.out_of_fold import OutOfFold
 MOST_VOXELS = 50_000  # that are fitted on
 LEAST_VOXELS = 200
 FLOOR = 1e-4  # of a probability
-RANGE = (0.25, 4.0)  # of the exponent
+RANGE = (0.05, 5.0)  # of the exponent
 ROUNDS = 60
 BINS = 10
 FOREGROUND = 0.02  # probability of all segments together from which on a voxel is looked at
