@@ -1,4 +1,4 @@
-"""What a run has learnt: results, uncertainties, its score, slices to draw next."""
+"""The outcome of a run: results, uncertainties, its score, slices to draw next."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RunOutcome:
 
     @property
     def score(self) -> dict | None:
-        """How good the result of the (first) volume is expected to be; None while nobody knows.
+        """The expected quality of the (first) volume's result; None while it is unknown.
 
         A dict, see `runfolder.score.score_form`: per segment iou, low and high of its 80 %
         interval, dice, near (share of the border within one voxel of the true one), slices; gains

@@ -1,4 +1,4 @@
-"""What more slices are likely worth: the learning curve of a volume (as in Cicek 2016, Table 2)."""
+"""Worth of more slices: the learning curve of a volume (as in Cicek 2016, Table 2)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from .segment_score import SegmentScore
 
 @dataclass
 class Scoring:
-    """What out-of-fold predictions tell, kept to score predictions of the same ensemble.
+    """Knowledge from out-of-fold predictions, kept to score predictions of the same ensemble.
 
     Attributes:
         rates: Right and wrong voxels by class and distance.

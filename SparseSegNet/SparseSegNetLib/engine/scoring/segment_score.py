@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class SegmentScore:
-    """How good a segment is expected to be on the voxels that were not annotated.
+    """The expected quality of a segment on the voxels that were not annotated.
 
     Attributes:
         slices: Number of slices (or parts of an annotation without slices) that show it.

@@ -15,7 +15,7 @@ ENOUGH_SLICES = 2  # that must show a segment, or nothing can be said of it
 
 @dataclass
 class OutOfFold:
-    """What the ensemble says of annotated voxels that neither it nor its weights had seen.
+    """Predictions of annotated voxels that neither the ensemble nor its weights had seen.
 
     A voxel that two annotated slices share is judged in the fold of both, or not at all.
 
