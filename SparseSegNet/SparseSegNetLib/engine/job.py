@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from ..runfolder.presets import times
 from .compute.memory import retry_smaller
 from .data.inputs import Inputs
 from .data.one_slice import advice, only_slice
 from .data.preprocessing import WorkingVolume
 from .interaction.ensemble_stage import EnsembleStage, External
-from .interaction.export import predict, write_result
+from .interaction.export import Prediction, predict, write_result
 from .interaction.model_export import model_of_one_volume
 from .interaction.training_task import TrainingTask
 from .interaction.warm_start import predicted_by
@@ -167,19 +165,21 @@ class Job(TrainingTask):
 
             def attempt(
                 number: int = number, item=item, step=step
-            ) -> tuple[np.ndarray, np.ndarray]:
+            ) -> tuple[Prediction, WorkingVolume]:
                 trained = dict(
                     zip(self.inputs.trained, self.trainer.training_set.volumes, strict=True)
                 )
                 volume = trained.get(number) or self.inputs.volume_like(
                     number, plan, self.trainer.device
                 )
-                return predict(self.trainer, volume, item.predict, step)
+                return predict(self.trainer, volume, item.predict, step), volume
 
-            labels, uncertainty = retry_smaller(
+            (labels, uncertainty, found), volume = retry_smaller(
                 attempt, self.to_cpu, self.reporter.recovered, self.device, "predicting"
             )
             write_result(self.folder, number, labels, uncertainty, item.predict is None)
+            if found is not None:
+                self.ensemble.write_profiles(number, found, volume, labels)
         if self.options.save_model:
             model = model_of_one_volume(
                 self.trainer,

@@ -243,13 +243,17 @@ class TrainingJob(TrainingTask):
             labels, uncertainty = (t.numpy() for t in finish(found, volume.full_shape))
             if item.predict is not None:
                 labels = restrict_to_slices(labels, item.predict)
+            labels = self.inputs.turned_back(number, labels)
             write_result(
                 self.folder,
                 number,
-                self.inputs.turned_back(number, labels),
+                labels,
                 self.inputs.turned_back(number, uncertainty),
                 item.predict is None,
             )
+            if item.predict is None:
+                turned = self.inputs.turns[number].array(labels)
+                self.ensemble.write_profiles(number, found, volume, turned)
 
     def _probabilities(
         self, model: Model, number: int, step: Callable[[float], None]

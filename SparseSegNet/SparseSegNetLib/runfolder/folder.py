@@ -14,6 +14,7 @@
                         slice, uint8 (two axes, in array order)
     result/<n>.npy      labels uint8 (k, j, i), dense, or 255 outside the slices that were
                         asked for; <n>-uncertainty.npy uint8; <n>-disagreements.json;
+                        <n>-profiles.npy float32: sums over slices, written while it trains too;
                         written.json: the file that the command line wrote, and its SHA-256
     log.txt             what the engine wrote to stderr
 

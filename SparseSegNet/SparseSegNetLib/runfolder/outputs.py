@@ -14,6 +14,7 @@ from ..annotation.geometry import Triple
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice, array_axis, check_slices
 from ..errors import InputError
+from ..suggestion.slice_profiles import SliceProfiles, profiles_shape
 from .arrays import read_array
 from .atomic import write_array, write_json
 from .forms import read_json, rows
@@ -188,6 +189,34 @@ class Outputs:
         return [
             {**one, "drawn": names[one["drawn"]], "model": names[one["model"]]} for one in found
         ]
+
+    def write_profiles(self, number: int, profiles: SliceProfiles) -> None:
+        """Writes the sums over the slices of input `number`, by which slices are suggested."""
+        write_array(self._profiles(number), profiles.array.astype(np.float32))
+
+    def _profiles(self, number: int) -> Path:
+        return self.path / "result" / f"{number}-profiles.npy"
+
+    def read_profiles(self, number: int = 1) -> SliceProfiles | None:
+        """Reads the sums over the slices of input `number`.
+
+        Returns:
+            Of the newest prediction; None if there is none yet or its file is damaged, which is
+            noted.
+        """
+        file, shape = self._profiles(number), self.shape(number)
+        if not file.is_file():
+            return None
+        remedy = "Slices are suggested without it until the run makes it again."
+        try:
+            expected = profiles_shape(shape, len(self.segments))
+            profiles = SliceProfiles(read_array(file, expected, remedy, "f"), shape)
+            if (fault := profiles.fault()) is not None:
+                raise InputError(f"{file} is damaged: {fault}. {remedy}")
+        except InputError as error:
+            self.note(str(error))
+            return None
+        return profiles
 
     def append_metrics(self, record: dict) -> None:
         """Appends one report to metrics.jsonl."""

@@ -11,7 +11,10 @@ from ..annotation.merging import renumbered
 from ..annotation.slices import AnnotatedSlice
 from ..client.engine_run import EngineRun
 from ..errors import InputError
+from ..runfolder.folder import RunFolder
+from ..suggestion.suggested_slice import SuggestedSlice
 from .annotations import NodeAnnotation, annotationOf
+from .next_slices import suggestedFor
 from .node_reference import NodeReference
 from .results import createResultNode, createUncertaintyNode, updateResultNode
 from .volumes import volumeGeometry
@@ -99,6 +102,21 @@ class RunCase:
         if self._merged is not None:
             found.labels = renumbered(found.labels, self._merged)
         return found
+
+    def suggestions(self, folder: RunFolder, count: int) -> list[SuggestedSlice]:
+        """Suggests slices to draw next, for the annotation as it is now.
+
+        Args:
+            folder: The run folder.
+            count: Number of slices at most.
+
+        Raises:
+            InputError: As for `annotation`, or if the volume is not annotated.
+        """
+        found = self.annotation(None, alone=False)
+        if found is None:
+            raise InputError(f"'{self._name}' is not annotated: no slice of it can be suggested.")
+        return suggestedFor(found, folder.names, self._geometry, folder, self.number, count)
 
     def showPreview(self, run: EngineRun):
         """Shows the newest prediction in a node, which each call updates; None without one."""

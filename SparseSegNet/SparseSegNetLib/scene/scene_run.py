@@ -11,6 +11,7 @@ from ..annotation.slices import AnnotatedSlice
 from ..client.engine_run import EngineRun
 from ..errors import InputError
 from ..runfolder.atomic import atomic_path
+from ..suggestion.suggested_slice import SuggestedSlice
 from .annotations import slicesPerCase
 from .corrections import takeCorrections
 from .run_case import RunCase
@@ -201,6 +202,18 @@ class SceneRun:
                 volume's grid was changed.
         """
         return self._case(volumeNode).showPreview(self._run)
+
+    def suggestSlices(self, n: int = 3, volumeNode=None) -> list[SuggestedSlice]:
+        """Suggests slices to draw next, for the annotation as it is now, most useful first.
+
+        Args:
+            n: Number of slices at most.
+            volumeNode: A volume of the run; None for the first one.
+
+        Raises:
+            InputError: If the annotation cannot be used.
+        """
+        return self._case(volumeNode).suggestions(self._run.folder, n)
 
     def _case(self, volumeNode) -> RunCase:
         for case in self._cases:

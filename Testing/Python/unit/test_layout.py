@@ -19,6 +19,7 @@ TORCH = {"torch", "safetensors"}
 # What each part may import beside the standard library and our own package.
 ALLOWED = {
     "annotation": {"numpy", "scipy"},
+    "suggestion": {"numpy", "scipy"},
     "runfolder": {"numpy"},
     "client": {"numpy"},
     "cli": {"numpy", "tqdm"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from ...runfolder.options import Options
@@ -22,6 +23,7 @@ from .clock import Clock
 from .commands import Commands
 from .export import labels_with_annotation
 from .reporter import Reporter
+from .slice_sums import slice_sums
 
 WORTH_TRAINING = 5.0  # seconds, where the ensemble already gave a result
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
@@ -56,6 +58,7 @@ class EnsembleStage:
         self.inputs, self.options, self.classes = inputs, options, classes
         self.commands, self.clock, self.reporter, self.check = commands, clock, reporter, check
         self._external: External = (None, ())
+        self._disagreement: dict[int, torch.Tensor | None] = {}
 
     def make(
         self,
@@ -94,10 +97,11 @@ class EnsembleStage:
             # Kept for `remake` where it takes no memory of the device, which may change.
             self._external = (None if external[0] is None else external[0].cpu(), external[1])
 
-        def show(probabilities: torch.Tensor) -> None:
+        def show(probabilities: torch.Tensor) -> np.ndarray:
             drawn = self.inputs.items[place].labels
             labels = labels_with_annotation(probabilities, volume, drawn)
             self.reporter.preview(place, self.inputs.turned_back(place, labels))
+            return labels
 
         try:
             stack = self._stacker(
@@ -116,10 +120,43 @@ class EnsembleStage:
             stack = self._stacker(plan, volume, 0.0, external, self.raise_if_cancelled).stack(
                 volume.labels, volume.slices
             )
-        show(prior_of(stack.target, self.classes))
+        self._disagreement[place] = stack.disagreement
+        ensemble = prior_of(stack.target, self.classes)
+        self.write_profiles(place, ensemble, volume, show(ensemble))
         if scored:
             self._report_scores(stack)
         return stack
+
+    def write_profiles(
+        self,
+        number: int,
+        probabilities: torch.Tensor,
+        volume: WorkingVolume,
+        labels: np.ndarray,
+    ) -> None:
+        """Writes the sums over slices by which the next one to draw is suggested.
+
+        Args:
+            number: Of the input, from 0.
+            probabilities: Class probabilities float32 (classes, k, j, i) on the working grid.
+            volume: The working volume.
+            labels: Predicted, uint8 (k, j, i) on the original grid, turned as the inputs are.
+        """
+        now, slices = self.inputs.labels_for(number, volume)
+        differing = self._disagreement.get(number)
+        if differing is not None and tuple(differing.shape) != volume.shape:
+            differing = None
+        profiles = slice_sums(
+            probabilities,
+            differing,
+            replace(volume, labels=now, slices=slices),
+            labels,
+            self.inputs.items[number].geometry.spacing_kji,
+        ).turned_back(self.inputs.turns[number])
+        self.reporter.trying(
+            "the sums over slices",
+            lambda: self.reporter.folder.write_profiles(number + 1, profiles),
+        )
 
     def remake(self, trainer: Trainer, step: Callable[[], None]) -> None:
         """Makes the stack again from the labels as they are now, if there is time.
@@ -139,6 +176,11 @@ class EnsembleStage:
         ).stack(plain.labels, plain.slices)
         if stack.folds:  # else the time did not suffice, and the old one is better
             trainer.replace_stack(stack)
+            number = self.inputs.trained[0]
+            self._disagreement[number] = stack.disagreement
+            ensemble, drawn = prior_of(stack.target, self.classes), self.inputs.items[number].labels
+            labels = labels_with_annotation(ensemble, plain, drawn)
+            self.write_profiles(number, ensemble, plain, labels)
             self._report_scores(stack)
 
     def raise_if_cancelled(self, share: float) -> None:
@@ -153,7 +195,7 @@ class EnsembleStage:
         left: float | None,
         external: External,
         step: Callable[[float], None],
-        preview: Callable[[torch.Tensor], None] | None = None,
+        preview: Callable[[torch.Tensor], object] | None = None,
         share_alone: float = STACK_SHARE,
     ) -> Stacker:
         """A stacker for the time that is left.

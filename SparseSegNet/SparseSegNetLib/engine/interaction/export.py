@@ -16,13 +16,15 @@ from ..prediction.disagreements import disagreements
 from ..prediction.inference import finish
 from ..training.trainer import Trainer
 
+Prediction = tuple[np.ndarray, np.ndarray, torch.Tensor | None]
+
 
 def predict(
     trainer: Trainer,
     volume: WorkingVolume,
     slices: list[AnnotatedSlice] | None,
     step: Callable[[float], None],
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Prediction:
     """Predicts a volume on its original grid.
 
     Args:
@@ -32,21 +34,22 @@ def predict(
         step: Called with the share done; it may raise to stop.
 
     Returns:
-        Labels and uncertainty, uint8 (k, j, i). Outside the wanted slices labels are 255; for
-        slices the uncertainty is 0.
+        Labels and uncertainty, uint8 (k, j, i), and the class probabilities on the working grid.
+        Outside the wanted slices labels are 255; for slices the uncertainty is 0, and there are no
+        probabilities.
     """
     if slices is None or volume.shape != volume.full_shape:
         found = trainer.probabilities(volume, step)
         labels, uncertainty = (t.numpy() for t in finish(found, volume.full_shape))
-        if slices is not None:
-            labels = restrict_to_slices(labels, slices)
-        return labels, uncertainty
+        if slices is None:
+            return labels, uncertainty, found
+        return restrict_to_slices(labels, slices), uncertainty, None
     labels = np.full(volume.shape, UNLABELLED, np.uint8)
     for n, item in enumerate(slices):
         step(n / len(slices))
         found = trainer.slice_probabilities(volume, item).argmax(dim=0)
         labels[item.selector()] = found.numpy()
-    return labels, np.zeros(volume.shape, np.uint8)
+    return labels, np.zeros(volume.shape, np.uint8), None
 
 
 def write_result(

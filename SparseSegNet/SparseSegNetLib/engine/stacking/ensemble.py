@@ -8,6 +8,7 @@ from ..compute.losses import balancing_weights
 
 MOST_ROWS = 50_000  # voxels on which the weights are fitted
 ROUNDS = 40  # of expectation and maximisation
+PLANES = 16  # at a time, where a volume is looked through
 
 
 def fit_ensemble_weights(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -82,3 +83,35 @@ def split_background(
     ensemble = ensemble.clone()
     ensemble[parts] = share * whole
     return ensemble
+
+
+def disagreement(every: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Entropy of the weighted mean minus the weighted mean of the entropies, in nats.
+
+    The Jensen-Shannon divergence of the predictors: the mutual information of predictor and class,
+    as in query by committee and in BALD (Houlsby 2011).
+
+    Args:
+        every: Class probabilities (n, classes, k, j, i).
+        weights: (n,), whose shares count.
+
+    Returns:
+        float16 (k, j, i) on the CPU, from 0 to the logarithm of n.
+    """
+    found = []
+    shares = (weights / weights.sum()).tolist()
+    for part in every.split(PLANES, dim=2):
+        mean = torch.zeros(part.shape[1:], device=part.device)
+        within = torch.zeros(part.shape[2:], device=part.device)
+        for share, one in zip(shares, part, strict=True):
+            if share > 0:
+                one = one.float()
+                mean += share * one
+                within += share * entropy(one)
+        found.append((entropy(mean) - within).clamp_min(0).half().cpu())
+    return torch.cat(found)
+
+
+def entropy(probabilities: torch.Tensor) -> torch.Tensor:
+    """Entropy in nats, float32 (...), of class probabilities float32 (classes, ...)."""
+    return torch.special.entr(probabilities.clamp_min(0)).sum(dim=0)

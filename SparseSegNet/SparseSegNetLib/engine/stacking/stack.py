@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from ..data.preprocessing import WorkingVolume
 
 
@@ -22,6 +24,8 @@ class Stack:
         in_slice: Whether all annotation lies in one slice: what parts of it that were held out
             say of each other is true in this slice alone, and no score of the volume.
         missing: Why `folds` is empty: 'annotation' or 'time'.
+        disagreement: Of priors and shallow model in the target, by `ensemble.disagreement`, float16
+            (k, j, i) on the CPU; None if it was not computed.
     """
 
     folds: list[WorkingVolume]
@@ -30,3 +34,4 @@ class Stack:
     scores: list[dict] | None = None
     in_slice: bool = False
     missing: str = ""
+    disagreement: torch.Tensor | None = None

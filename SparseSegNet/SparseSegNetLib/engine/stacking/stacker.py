@@ -26,7 +26,7 @@ from ..data.one_slice import only_slice
 from ..data.preprocessing import WorkingVolume
 from ..priors.maker import PRIOR_NAMES, PriorMaker
 from .annotation_distance import log_distance_to_annotation
-from .ensemble import fit_ensemble_weights, weighted_mean, with_classes
+from .ensemble import disagreement, fit_ensemble_weights, weighted_mean, with_classes
 from .external_prior import UNJUDGED, ExternalPrior, external_weight, with_external
 from .fold_models import FoldData, FoldModels
 from .folds import (
@@ -50,8 +50,7 @@ SHRINKAGE = 0.5
 # Priors that miss a class which one slice alone shows say background there, and the mean follows
 # them: it counts more (docs/lab/short-budgets.md).
 SHOWN_ONCE = 1.5
-# Times the seconds of one set of priors, until a shallow model has been fitted on two folds and
-# weighed.
+# Times the seconds of one set of priors, until a shallow model is fitted on two folds and weighed.
 FEWEST_TIMES = 5
 DEFAULT_WEIGHTS = (0.0, 0.15, 0.1, 0.35, 0.4)  # of PRIOR_NAMES and the shallow model
 
@@ -81,7 +80,7 @@ class Stacker:
         seconds: float | None = None,
         dtype: str = "float32",
         step: Callable[[float], None] = lambda share: None,
-        preview: Callable[[torch.Tensor], None] | None = None,
+        preview: Callable[[torch.Tensor], object] | None = None,
         seconds_alone: float | None = None,
         external: torch.Tensor | None = None,
         external_known: tuple[int, ...] = (),
@@ -131,6 +130,7 @@ class Stacker:
                 self._with_prior(self._mean_of_priors(priors), labels, slices),
                 in_slice=self.in_slice,
                 missing="annotation" if in_time else "time",
+                disagreement=disagreement(priors, self.default_weights[:-1]),
             )
         shown = torch.unique(torch.cat([f.truth for f in folds])).tolist()
         prior_only = tuple(c for c in range(1, self.classes) if c not in shown)
@@ -148,7 +148,7 @@ class Stacker:
             default = self.default_weights.to(weights.device)
             own = with_propagated(weights[: len(default)], default)
             weights = own if self.external is None else with_external(own, float(weights[-1]))
-        ensemble = weighted_mean(every, weights)
+        ensemble, differing = weighted_mean(every, weights), disagreement(every, weights)
         if prior_only:  # the shallow model was not fitted on them
             kept = SHOWN_ONCE * self._mean_of_priors(priors, float(weights[-1]))[list(prior_only)]
             ensemble = with_classes(ensemble, kept, prior_only)
@@ -177,6 +177,7 @@ class Stacker:
             None if self.in_slice else self._scores(scored, rows, truths),
             self.in_slice,
             missing="" if whole else "time",
+            disagreement=differing,
         )
 
     def _ensemble_weights(
@@ -184,8 +185,7 @@ class Stacker:
     ) -> torch.Tensor:
         """Weights fitted on folds, half way to the default ones; these where nothing is scorable.
 
-        rows: per fold class probabilities (predictors, classes, voxels).
-        truths: uint8 (voxels,).
+        rows: per fold class probabilities (predictors, classes, voxels); truths: uint8 (voxels,).
         """
         if self.external is None:
             return self._own_weights(rows, truths)
