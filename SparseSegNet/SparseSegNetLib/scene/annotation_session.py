@@ -10,10 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..annotation.carry import carry, carry_slices
 from ..annotation.drawn import found_slices
 from ..annotation.drawn_messages import solid_warning
-from ..annotation.grid_map import GridMap
 from ..annotation.labelled_count import count_labelled
 from ..annotation.slices import (
     AXES,
@@ -22,7 +20,7 @@ from ..annotation.slices import (
     clear_crossing,
     clear_voxels,
 )
-from ..annotation.strokes import box_of, painted_slices
+from ..annotation.strokes import painted_slices
 from ..errors import InputError
 from .corrected_voxels import correctedVoxels
 from .node_reference import NodeReference
@@ -213,7 +211,8 @@ class AnnotationSession:
         Raises:
             InputError: If the box lies outside the volume.
         """
-        restricted = replace(item, box=box)
+        known = next((s for s in self.slices if s == item), item)  # with all that it knows
+        restricted = replace(known, box=box)
         check_slices([restricted], self.shape)
         self.slices.pop(item, None)
         self.slices[restricted] = True

@@ -88,7 +88,7 @@ def annotationOf(
         corrected.ravel()[known.voxels] = True
     open_ = unconfirmed(segmentationNode, geometry)
     noStrokes = corrected
-    if chosen is None and open_:
+    if open_:
         noStrokes = np.zeros(geometry.shape, bool) if corrected is None else corrected.copy()
         for voxels in (v for entry in open_ for v in entry.voxels.values()):
             noStrokes.ravel()[voxels] = True

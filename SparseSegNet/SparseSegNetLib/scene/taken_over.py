@@ -1,8 +1,8 @@
 """Voxels taken over from a prediction into the annotation, stored with the segmentation node.
 
-They do not count as annotation before the user confirms the slice: marks it as complete, or corrects
-it, so that it is listed. What was taken over stays stored after that and after it was undone, since
-undo and redo of the editor may draw it again at any time.
+They do not count as annotation before the user confirms the slice: marks it as complete, or
+corrects it, so that it is listed. What was taken over stays stored after that and after it was
+undone, since undo and redo of the editor may draw it again at any time.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def unconfirmed(segmentationNode, grid: Geometry) -> list[TakenOver]:
     """
     found = []
     for entry in stored(segmentationNode):
-        # On its own grid: on another one the slice may have no place, and is confirmed all the same.
+        # On its own grid: on another one a confirmed slice may have no place.
         listed = listedSlices(segmentationNode, entry.grid)
         places = {(s.axis, s.index) for s in entry.slices}
         confirmed = [s for s in (listed.slices if listed else ()) if (s.axis, s.index) in places]
