@@ -22,6 +22,7 @@ from ..annotation.slices import (
 )
 from ..annotation.strokes import painted_slices
 from ..errors import InputError
+from .annotation_snapshot import Snapshot
 from .corrected_voxels import correctedVoxels
 from .node_reference import NodeReference
 from .paint_observer import Change, PaintObserver
@@ -83,6 +84,7 @@ class AnnotationSession:
         slices: The annotated slices, each with True if the user marked it as complete (False: it
             was detected from painting). They are stored with the segmentation node.
         warning: A warning about the annotation at the start, or empty.
+        revision: A number that rises with each change of labels and slices.
         predicted: True if the annotation started from a prediction, of which only corrected slices
             count.
 
@@ -118,6 +120,7 @@ class AnnotationSession:
                 )
             listed = dict.fromkeys(cover, False)
         self.slices: dict[AnnotatedSlice, bool] = listed or {}
+        self.revision = 0
         if self.slices:
             self._keep()
         self._open.update(*self._labels, self.slices)
@@ -160,6 +163,7 @@ class AnnotationSession:
             return PaintChanges()  # labels of another grid: the slices do not belong to them
         change = self._watch.look()
         if change is None:
+            self.revision += self._watch.reordered
             return PaintChanges(changed=self._watch.reordered)
         # In a prediction what is erased is corrected as much as what is added.
         if change.added.any() or self.predicted:
@@ -236,6 +240,17 @@ class AnnotationSession:
         drawn = np.broadcast_to(np.uint8(0), labels.shape) if self.predicted else labels
         waiting = 0 if self.predicted else self._open.count
         return (count_labelled(drawn, self.slices) - waiting) / max(1, labels.size)
+
+    def snapshot(self) -> Snapshot:
+        """The annotation as it is now, to be used in another thread."""
+        return Snapshot(
+            *self._labels,
+            self._watch.background(),
+            dict(self.slices),
+            self._taken() if self._open.slices else np.zeros(0, np.int64),
+            self.grid,
+            self.predicted,
+        )
 
     @property
     def unconfirmed(self) -> list[AnnotatedSlice]:
@@ -331,5 +346,6 @@ class AnnotationSession:
         return PaintChanges(True, dropped=dropped)
 
     def _keep(self) -> None:
+        self.revision += 1
         listSlices(self._node.get(), self.slices, self.grid)
         self._open.update(*self._labels, self.slices)
