@@ -13,13 +13,7 @@ import numpy as np
 from ..annotation.drawn import found_slices
 from ..annotation.drawn_messages import solid_warning
 from ..annotation.labelled_count import count_labelled
-from ..annotation.slices import (
-    AXES,
-    AnnotatedSlice,
-    check_slices,
-    clear_crossing,
-    clear_voxels,
-)
+from ..annotation.slices import AXES, AnnotatedSlice, check_slices, clear_crossing, clear_voxels
 from ..annotation.strokes import painted_slices
 from ..errors import InputError
 from .annotation_snapshot import Snapshot
@@ -271,7 +265,7 @@ class AnnotationSession:
         return count
 
     def undoTakeOver(self, item: AnnotatedSlice) -> int:
-        """Removes it again as long as it is not confirmed, see `take_over.undoTakeOver`."""
+        """Removes what was taken over, see `take_over.undoTakeOver`."""
         count = undoTakeOver(self._node.get(), self._volume.get(), item)
         self._open.update(*self._labels, self.slices)
         return count

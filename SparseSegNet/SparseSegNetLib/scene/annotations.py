@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ..errors import InputError
 from .corrected_voxels import correctedVoxels
 from .prediction_start import startedFromPrediction
 from .segmentations import drawnSegments
-from .slice_list import listedSlices
+from .slice_list import SliceList, listedSlices
 from .taken_over import TakenOver, heldVoxels, unconfirmed
 from .volumes import volumeGeometry
 
@@ -77,7 +77,8 @@ def annotationOf(
     geometry = volumeGeometry(volumeNode)
     warnings = list(drawn.warnings)
     chosen: Mapping[AnnotatedSlice, bool] | list[AnnotatedSlice] | None = slices
-    if slices is None and (listed := listedSlices(segmentationNode, geometry)) is not None:
+    listed = listedSlices(segmentationNode, geometry)
+    if slices is None and listed is not None:
         chosen = listed.slices
         warnings.append(listed.warning)
     known = correctedVoxels(segmentationNode, geometry)
@@ -107,7 +108,9 @@ def annotationOf(
     warnings = [*filter(None, warnings), *found.warnings]
     labels = found.labels
     if open_:
-        waiting = _waiting(open_, found, [s.id for s in drawn.segments])
+        ids = [s.id for s in drawn.segments]
+        open_ = [entry for entry in open_ if entry.held(labels, ids).size]  # not undone
+        waiting = _waiting(open_, found, ids)
         labels.ravel()[waiting] = UNLABELLED
         warnings += _unconfirmed(segmentationNode, open_, waiting)
     if startedFromPrediction(segmentationNode):
@@ -120,7 +123,17 @@ def annotationOf(
     except InputError as error:
         # Slices that were lost to another grid may be the cause.
         raise InputError(" ".join([str(error), *warnings])) from error
-    return NodeAnnotation(labels, drawn.segments, found.slices, warnings, found.complete)
+    slices = _marked(found.slices, listed, open_)
+    return NodeAnnotation(labels, drawn.segments, slices, warnings, found.complete)
+
+
+def _marked(
+    slices: list[AnnotatedSlice], listed: SliceList | None, open_: list[TakenOver]
+) -> list[AnnotatedSlice]:
+    """The slices, those that were named as well, marked where they began from a prediction."""
+    began = {(s.axis, s.index) for s in (listed.slices if listed else ()) if s.prefilled}
+    began.update((s.axis, s.index) for entry in open_ for s in entry.slices)
+    return [replace(s, prefilled=(s.axis, s.index) in began) for s in slices]
 
 
 def _waiting(open_: list[TakenOver], found: LabelArray, ids: list[str]) -> np.ndarray:

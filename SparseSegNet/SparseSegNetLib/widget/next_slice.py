@@ -1,4 +1,4 @@
-"""Where to draw next, and the prediction there as a start to correct; a part of Annotate."""
+"""The slice to draw next, and its prediction as a start to correct; a part of Annotate."""
 
 from __future__ import annotations
 
@@ -61,21 +61,19 @@ class NextSlice:
             self.update()
         if self._task is not None and self._task.poll():
             self._take(self._task)
-        if self._task is None and self.ui.suggestionFrame.visible:
+        section = self.ui.annotateSection
+        if self._task is None and section.visible and not section.collapsed:
             self._start()
 
     def _state(self) -> tuple:
-        """What suggestions depend on."""
+        """All that suggestions depend on."""
         session, source = self.panel.session, self._source
         if session is None:
             return ()
         run = None
         if source is not None:
-            run = (
-                str(source.folder.path),
-                source.number,
-                source.folder.profiles_written(source.number),
-            )
+            folder, number = source.folder, source.number
+            run = str(folder.path), number, folder.profiles_written(number)
         return session, session.revision, run
 
     def _start(self) -> None:
@@ -180,7 +178,7 @@ class NextSlice:
         """Shows the slice to draw next."""
         if self.panel.session is None:
             return
-        self.annotate.look()
+        self._read()
         self._source = self._findSource()
         if self._state() == self._madeOf:
             self._next()
@@ -188,6 +186,11 @@ class NextSlice:
             self._jump = True  # as soon as the suggestions are there
             if self._task is None:
                 self._start()
+
+    def _read(self) -> None:
+        """Reads what was painted just before."""
+        if self.panel.session.dirtySince is not None and self.annotate.look():
+            self.controller.labelsChanged()
 
     def _next(self) -> None:
         self._jump = False
@@ -216,7 +219,7 @@ class NextSlice:
         item, source, node = self._here, self._source, self.panel.parameters.segmentation
         if item is None or source is None:
             return
-        self.annotate.look()
+        self._read()
         self.annotate.editor.saveStateForUndo()
         session = self.panel.session
         try:
@@ -241,7 +244,7 @@ class NextSlice:
         item, session = self._here, self.panel.session
         if item is None or session is None:
             return
-        self.annotate.look()
+        self._read()
         self.annotate.editor.saveStateForUndo()
         try:
             session.undoTakeOver(item)

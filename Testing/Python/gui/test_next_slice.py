@@ -94,8 +94,10 @@ def test_before_anything_is_trained(user):
     user.ui.annotateSection.collapsed = True
     made = user.panel.annotate.next._madeOf
     paintSlices(user, truth, (("j", 9),))
-    user.turn()
-    assert user.panel.annotate.next._madeOf == made, "nothing is computed while it is folded"
+    for _ in range(40):
+        user.turn()
+    following = user.panel.annotate.next
+    assert following._madeOf == made != following._state() and following._task is None, "folded"
     user.ui.annotateSection.collapsed = False
     settled(user)
 
