@@ -23,6 +23,7 @@ from .paint_observer import Change, PaintObserver
 from .prediction_start import startedFromPrediction
 from .slice_list import listedSlices, listSlices
 from .take_over import takeOver, undoTakeOver
+from .taken_over import unconfirmed
 from .unconfirmed_slices import UnconfirmedSlices
 from .volumes import refuseTransformed, volumeGeometry
 
@@ -99,6 +100,7 @@ class AnnotationSession:
             check_slices(found.slices, self.shape)
             self.warning = found.warning
         self.predicted = startedFromPrediction(segmentationNode)
+        unconfirmed(segmentationNode, self.grid)  # refused, if damaged, before anything is observed
         self._watch = PaintObserver(segmentationNode, volumeNode)
         self._open = UnconfirmedSlices(self._node.get, self.grid)
         if listed is None and self._watch.labels.any():

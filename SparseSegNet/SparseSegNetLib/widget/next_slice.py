@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+import slicer
 from slicer.i18n import tr as _
 
 from ..annotation.slices import AnnotatedSlice
@@ -89,7 +90,7 @@ class NextSlice:
         """Shows what a task has found, unless it is for other nodes than the present ones."""
         self._task, self._madeOf = None, self._taskOf
         if self.panel.session is not self._madeOf[0]:
-            self._madeOf = ()
+            self._madeOf, self._jump = (), False
             return
         self._found, self._problem = list(task.result or []), ""
         if task.error is not None:
@@ -222,11 +223,12 @@ class NextSlice:
         self._read()
         self.annotate.editor.saveStateForUndo()
         session = self.panel.session
+        count = 0
         try:
-            plane = source.plane(item)
-            count = 0
-            if plane is not None:
-                count = session.takeOver(item, plane, source.segmentIds(node))
+            with slicer.util.WaitCursor():
+                plane = source.plane(item)
+                if plane is not None:
+                    count = session.takeOver(item, plane, source.segmentIds(node))
         except InputError as error:
             self.controller.showMessage(str(error))
             return
@@ -247,7 +249,8 @@ class NextSlice:
         self._read()
         self.annotate.editor.saveStateForUndo()
         try:
-            session.undoTakeOver(item)
+            with slicer.util.WaitCursor():
+                session.undoTakeOver(item)
         except InputError as error:
             self.controller.showMessage(str(error))
             return
