@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import slicer
+import qt
 from slicer.i18n import tr as _
 
 from ..annotation.slices import AnnotatedSlice
@@ -225,7 +227,7 @@ class NextSlice:
         session = self.panel.session
         count = 0
         try:
-            with slicer.util.WaitCursor():
+            with waiting():
                 plane = source.plane(item)
                 if plane is not None:
                     count = session.takeOver(item, plane, source.segmentIds(node))
@@ -249,9 +251,19 @@ class NextSlice:
         self._read()
         self.annotate.editor.saveStateForUndo()
         try:
-            with slicer.util.WaitCursor():
+            with waiting():
                 session.undoTakeOver(item)
         except InputError as error:
             self.controller.showMessage(str(error))
             return
         self.annotate.update()
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Context that shows the wait cursor; unlike slicer.util's it processes no events."""
+    qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
+    try:
+        yield
+    finally:
+        qt.QApplication.restoreOverrideCursor()
