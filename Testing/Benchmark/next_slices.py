@@ -23,7 +23,7 @@ from ablation import volume_of
 from cases import SHARED, Case, data_is_there, densify, load_case
 from compare import SHIFTS
 from next_slices_table import table
-from SparseSegNetLib.annotation.composition import UNLABELLED, keep_drawn, restrict_to_slices
+from SparseSegNetLib.annotation.composition import keep_drawn, restrict_to_slices
 from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.slices import (
     AXES,
