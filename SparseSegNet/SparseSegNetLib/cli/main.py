@@ -20,6 +20,7 @@ from .arguments import (
     reproduce,
     resume,
     segment,
+    suggest,
     train,
 )
 
@@ -30,6 +31,7 @@ COMMANDS = (
     segment,
     model,
     evaluate,
+    suggest,
     resume,
     export,
     doctor,
