@@ -9,6 +9,7 @@ from scenes import SHAPE, addVolume, annotated, paintSlices, planeOf
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.client import engine_run
 from SparseSegNetLib.scene.annotations import annotationOf
+from SparseSegNetLib.scene.next_slices import suggestions
 from SparseSegNetLib.scene.segmentations import mergedSegments
 from SparseSegNetLib.scene.views import shownPlanes
 
@@ -74,6 +75,8 @@ def test_before_anything_is_trained(user):
     settled(user)
     assert len(rows(user)) == 3 and not user.ui.takeOverButton.enabled
     first = found(user)
+    expected = suggestions(volume, user.panel.parameters.segmentation, None)
+    assert user.panel.annotate.next._found == expected, "as from the console"
     assert all(s.axis != "k" or s.index != 8 for s in first)
     only(user, "annotate")
     user.picture("30-next-slice")
