@@ -45,7 +45,9 @@ def carry_slice(item: AnnotatedSlice, own: Geometry, other: Geometry) -> list[An
     match = matches[across]
     indices = range(*match.within(item.index, item.index + 1)) or [match.holder(item.index)]
     return [
-        AnnotatedSlice(AXES[2 - match.axis], index, None if whole else (first, second))
+        AnnotatedSlice(
+            AXES[2 - match.axis], index, None if whole else (first, second), item.prefilled
+        )
         for index in indices
         if 0 <= index < other.shape[match.axis]
     ]

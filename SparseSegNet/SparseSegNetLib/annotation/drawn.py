@@ -54,11 +54,13 @@ class LabelArray:
         labels: uint8 (k, j, i), 0 background, 1..K segments, 255 unlabelled.
         slices: The annotated slices, given or detected.
         warnings: Messages for the user.
+        complete: Those of the slices in which every voxel that no segment covers is background.
     """
 
     labels: np.ndarray
     slices: list[AnnotatedSlice]
     warnings: list[str] = field(default_factory=list)
+    complete: list[AnnotatedSlice] = field(default_factory=list)
 
 
 def is_background(name: str) -> bool:
@@ -154,7 +156,8 @@ def label_array(
         strokes = [lines.strokes]
         if lines.incomplete:
             incomplete = open_
-        labels = compose_labels(drawn, [s for s in stated if s not in incomplete], background)
+        finished = [s for s in stated if s not in incomplete]
+        labels = compose_labels(drawn, finished, background)
         listed = list(stated)
         if not isinstance(slices, Mapping) and not listed:
             listed = cover_slices(labels != UNLABELLED)
@@ -176,7 +179,7 @@ def label_array(
             f"nothing is drawn of {', '.join(repr(n) for n in empty)} within the volume: "
             f"{'it stays' if len(empty) == 1 else 'they stay'} empty in the result."
         )
-    return LabelArray(labels, listed, warnings)
+    return LabelArray(labels, listed, warnings, finished)
 
 
 @dataclass

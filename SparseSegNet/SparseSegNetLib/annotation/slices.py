@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -30,11 +30,14 @@ class AnnotatedSlice:
         box: None, or half-open voxel ranges ((lo, hi), (lo, hi)) along the plane's own two axes
             in array order, that is (k, j) for an i slice, (k, i) for a j slice and (j, i) for a
             k slice.
+        prefilled: True if its annotation began from a prediction, which was corrected then: its
+            agreement with that prediction says little. Slices are compared without it.
     """
 
     axis: str
     index: int
     box: Box | None = None
+    prefilled: bool = field(default=False, compare=False)
 
     def selector(self) -> tuple[int | slice, ...]:
         """Index expression that picks this slice's voxels out of a (k, j, i) array."""
@@ -52,6 +55,8 @@ class AnnotatedSlice:
         out: dict = {"axis": self.axis, "index": self.index}
         if self.box is not None:
             out["box"] = [list(r) for r in self.box]
+        if self.prefilled:
+            out["prefilled"] = True
         return out
 
     @classmethod
@@ -59,7 +64,8 @@ class AnnotatedSlice:
         """Slice from `to_json`'s dictionary."""
         box = data.get("box")
         ranges = None if box is None else tuple((int(a), int(b)) for a, b in box)
-        return cls(str(data["axis"]), int(data["index"]), cast(Box | None, ranges))
+        place = str(data["axis"]), int(data["index"]), cast(Box | None, ranges)
+        return cls(*place, prefilled=bool(data.get("prefilled")))
 
 
 def check_slices(slices: Iterable[AnnotatedSlice], shape: Sequence[int]) -> None:
@@ -112,6 +118,49 @@ def format_slices(slices: Iterable[AnnotatedSlice]) -> str:
     for item in sorted(slices):
         by_axis.setdefault(item.axis, []).append(item.index)
     return " ".join(f"{axis}:{','.join(map(str, by_axis[axis]))}" for axis in sorted(by_axis))
+
+
+def in_slices(
+    voxels: np.ndarray, slices: Iterable[AnnotatedSlice], shape: Sequence[int]
+) -> np.ndarray:
+    """Finds which voxels lie in slices.
+
+    Args:
+        voxels: Flat indices into an array (k, j, i).
+        slices: The slices; of those restricted to a box the box alone.
+        shape: The array's shape.
+
+    Returns:
+        Boolean, of the shape of `voxels`.
+    """
+    found = np.zeros(voxels.shape, bool)
+    place = np.unravel_index(voxels, tuple(shape))
+    for item in slices:
+        axis = array_axis(item.axis)
+        inside = place[axis] == item.index
+        if item.box is not None:
+            for other, (low, high) in zip(sorted({0, 1, 2} - {axis}), item.box, strict=True):
+                inside = inside & (place[other] >= low) & (place[other] < high)
+        found |= inside
+    return found
+
+
+def clear_voxels(
+    plane: np.ndarray, item: AnnotatedSlice, voxels: np.ndarray, shape: Sequence[int]
+) -> None:
+    """Sets voxels of a slice to 0, in place.
+
+    Args:
+        plane: The voxels of `item` (two axes, in array order), of its box alone if it has one.
+        item: The slice.
+        voxels: Flat indices into an array (k, j, i), also of voxels elsewhere.
+        shape: The array's shape.
+    """
+    inside = voxels[in_slices(voxels, [item], shape)]
+    place = list(np.unravel_index(inside, tuple(shape)))
+    del place[array_axis(item.axis)]
+    low = [start for start, _ in item.box or ((0, 0), (0, 0))]
+    plane[place[0] - low[0], place[1] - low[1]] = 0
 
 
 def clear_crossing(plane: np.ndarray, item: AnnotatedSlice, other: AnnotatedSlice) -> None:

@@ -21,6 +21,7 @@ from .arguments import (
     reproduce,
     resume,
     segment,
+    suggest,
     train,
 )
 
@@ -32,6 +33,7 @@ COMMANDS = (
     model,
     crossvalidate,
     evaluate,
+    suggest,
     resume,
     export,
     doctor,

@@ -103,13 +103,16 @@ class Outputs:
 
     def write_preview(self, number: int, labels: np.ndarray) -> None:
         """Writes a dense preview and removes the older previews of single slices."""
-        write_array(self.path / "preview" / f"{number}.npy", labels)
+        write_array(self._preview(number), labels)
         for path in (self.path / "preview").glob(f"{number}-*.npy"):
             path.unlink(missing_ok=True)
 
     def write_preview_slice(self, number: int, item: AnnotatedSlice, labels: np.ndarray) -> None:
         """Writes the preview of one slice; labels are uint8 (two axes, in array order)."""
         write_array(self._preview_slice(number, item), labels)
+
+    def _preview(self, number: int) -> Path:
+        return self.path / "preview" / f"{number}.npy"
 
     def _preview_slice(self, number: int, item: AnnotatedSlice) -> Path:
         return self.path / "preview" / f"{number}-{item.axis}{item.index}.npy"
@@ -121,7 +124,7 @@ class Outputs:
             Labels uint8 (k, j, i); None if there is no preview yet.
         """
         shape = self.shape(number)
-        labels = self._shown(self.path / "preview" / f"{number}.npy", shape)
+        labels = self._shown(self._preview(number), shape)
         if labels is None:
             return None
         for path in sorted((self.path / "preview").glob(f"{number}-[ijk]*.npy")):
@@ -147,6 +150,33 @@ class Outputs:
         if found is None and (dense := self.read_preview(number)) is not None:
             found = dense[item.selector()]
         return found
+
+    def has_prediction(self, number: int, item: AnnotatedSlice) -> bool:
+        """True if there is a preview or result of input `number` that holds a slice."""
+        files = (self._result(number), self._preview(number), self._preview_slice(number, item))
+        return any(file.is_file() for file in files)
+
+    def read_prediction(self, number: int, item: AnnotatedSlice) -> np.ndarray | None:
+        """Reads the newest prediction of one slice, from a preview or from the result.
+
+        Returns:
+            Labels uint8 (two axes, in array order), 255 where nothing is predicted; None if there
+            is no prediction yet.
+
+        Raises:
+            InputError: The result is the newest, and damaged.
+        """
+        previews = (self._preview(number), self._preview_slice(number, item))
+        if _written_at(self._result(number)) < max(map(_written_at, previews)):
+            found = self.read_preview_slice(number, item)
+            if found is not None or not self.has_result(number):
+                return found
+        elif not self.has_result(number):
+            return None
+        labels = read_array(self._result(number), self.shape(number), AGAIN, mapped=True)
+        plane = np.array(labels[item.selector()])
+        self.check_labels(self._result(number), plane, AGAIN)
+        return plane
 
     def _shown(self, path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
         """A preview's array; None if there is none or it is damaged, which is noted."""
@@ -218,6 +248,10 @@ class Outputs:
     def _profiles(self, number: int) -> Path:
         return self.path / "result" / f"{number}-profiles.npy"
 
+    def profiles_written(self, number: int = 1) -> int:
+        """Time in ns at which the sums over the slices were written; 0 without them."""
+        return _written_at(self._profiles(number))
+
     def read_profiles(self, number: int = 1) -> SliceProfiles | None:
         """Reads the sums over the slices of input `number`.
 
@@ -287,6 +321,14 @@ class Outputs:
     @property
     def _written(self) -> Path:
         return self.path / "result" / "written.json"
+
+
+def _written_at(path: Path) -> int:
+    """Time in ns at which a file was written; 0 without one."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _fingerprint(path: Path) -> str:

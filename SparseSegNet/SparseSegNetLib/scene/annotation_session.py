@@ -5,24 +5,26 @@ The panel drives it; it does not depend on Qt.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..annotation.carry import carry, carry_slices
 from ..annotation.drawn import found_slices
 from ..annotation.drawn_messages import solid_warning
-from ..annotation.grid_map import GridMap
 from ..annotation.labelled_count import count_labelled
-from ..annotation.slices import AXES, AnnotatedSlice, check_slices, clear_crossing
-from ..annotation.strokes import box_of, painted_slices
+from ..annotation.slices import AXES, AnnotatedSlice, check_slices, clear_crossing, clear_voxels
+from ..annotation.strokes import painted_slices
 from ..errors import InputError
+from .annotation_snapshot import Snapshot
 from .corrected_voxels import correctedVoxels
 from .node_reference import NodeReference
 from .paint_observer import Change, PaintObserver
 from .prediction_start import startedFromPrediction
 from .slice_list import listedSlices, listSlices
+from .take_over import takeOver, undoTakeOver
+from .taken_over import unconfirmed
+from .unconfirmed_slices import UnconfirmedSlices
 from .volumes import refuseTransformed, volumeGeometry
 
 SOLID = (
@@ -77,6 +79,7 @@ class AnnotationSession:
         slices: The annotated slices, each with True if the user marked it as complete (False: it
             was detected from painting). They are stored with the segmentation node.
         warning: A warning about the annotation at the start, or empty.
+        revision: A number that rises with each change of labels and slices.
         predicted: True if the annotation started from a prediction, of which only corrected slices
             count.
 
@@ -97,10 +100,13 @@ class AnnotationSession:
             check_slices(found.slices, self.shape)
             self.warning = found.warning
         self.predicted = startedFromPrediction(segmentationNode)
+        unconfirmed(segmentationNode, self.grid)  # refused, if damaged, before anything is observed
         self._watch = PaintObserver(segmentationNode, volumeNode)
+        self._open = UnconfirmedSlices(self._node.get, self.grid)
         if listed is None and self._watch.labels.any():
             corrected = correctedVoxels(segmentationNode, self.grid)
-            cover, solid = found_slices(self._foreground(), corrected.voxels)
+            single = np.union1d(corrected.voxels, self._taken())
+            cover, solid = found_slices(self._foreground(), single)
             self.warning = corrected.warning
             if solid:
                 self.warning = solid_warning(
@@ -110,8 +116,10 @@ class AnnotationSession:
                 )
             listed = dict.fromkeys(cover, False)
         self.slices: dict[AnnotatedSlice, bool] = listed or {}
+        self.revision = 0
         if self.slices:
             self._keep()
+        self._open.update(*self._labels, self.slices)
 
     def close(self) -> None:
         """Stops observing the nodes."""
@@ -151,10 +159,21 @@ class AnnotationSession:
             return PaintChanges()  # labels of another grid: the slices do not belong to them
         change = self._watch.look()
         if change is None:
+            self.revision += self._watch.reordered
             return PaintChanges(changed=self._watch.reordered)
         # In a prediction what is erased is corrected as much as what is added.
-        drawn = change.added.any() or self.predicted
-        changes = self._painted(change, shown) if drawn else self._erased(change)
+        if change.added.any() or self.predicted:
+            changes = self._painted(change, shown)
+        elif erased := self._open.correctedByErasing(change, *self._labels, [*shown, *self.slices]):
+            changes = PaintChanges(True, added=self._list(erased))
+        else:
+            changes = self._erased(change)
+        if not changes.added:
+            changes.dropped += self._open.reopened(
+                change, self.slices, *self._labels, self._foreground
+            )
+        for item in changes.dropped:
+            self.slices.pop(item, None)
         # An empty list is stored, too: otherwise slices would later be detected anew from strokes
         # that were painted during this session.
         self._keep()
@@ -167,9 +186,11 @@ class AnnotationSession:
             InputError: If the slice lies outside the volume.
         """
         check_slices([item], self.shape)
+        began = self._open.began(item)
         for known in [s for s in self.slices if (s.axis, s.index) == (item.axis, item.index)]:
+            began = replace(began, prefilled=began.prefilled or known.prefilled)
             del self.slices[known]
-        self.slices[item] = True
+        self.slices[began] = True
         self._keep()
 
     def unmark(self, item: AnnotatedSlice) -> None:
@@ -190,7 +211,8 @@ class AnnotationSession:
         Raises:
             InputError: If the box lies outside the volume.
         """
-        restricted = replace(item, box=box)
+        known = next((s for s in self.slices if s == item), item)  # with all that it knows
+        restricted = replace(known, box=box)
         check_slices([restricted], self.shape)
         self.slices.pop(item, None)
         self.slices[restricted] = True
@@ -204,24 +226,51 @@ class AnnotationSession:
             counts = np.bincount(
                 watch.labels[item.selector()].ravel(), minlength=len(watch.ids) + 1
             )
-            rows.append(
-                Row(
-                    item,
-                    stated,
-                    {
-                        segmentId: int(counts[n])
-                        for n, segmentId in enumerate(watch.ids, start=1)
-                        if counts[n]
-                    },
-                )
-            )
+            voxels = {i: int(counts[n]) for n, i in enumerate(watch.ids, start=1) if counts[n]}
+            rows.append(Row(item, stated, voxels))
         return rows
 
     def share(self) -> float:
         """The fraction of the volume's voxels that are labelled."""
         labels = self._watch.labels
         drawn = np.broadcast_to(np.uint8(0), labels.shape) if self.predicted else labels
-        return count_labelled(drawn, self.slices) / max(1, labels.size)
+        waiting = 0 if self.predicted else self._open.count
+        return (count_labelled(drawn, self.slices) - waiting) / max(1, labels.size)
+
+    def snapshot(self) -> Snapshot:
+        """The annotation as it is now, to be used in another thread."""
+        return Snapshot(
+            *self._labels,
+            self._watch.background(),
+            dict(self.slices),
+            self._taken() if self._open.slices else np.zeros(0, np.int64),
+            self.grid,
+            self.predicted,
+        )
+
+    @property
+    def unconfirmed(self) -> list[AnnotatedSlice]:
+        """The slices with a prediction that was taken over and does not count yet."""
+        return self._open.slices
+
+    @property
+    def prefilled(self) -> list[AnnotatedSlice]:
+        """The annotated slices that began from a prediction, see `AnnotatedSlice`."""
+        return [s for s in sorted(self.slices) if s.prefilled]
+
+    def takeOver(
+        self, item: AnnotatedSlice, predicted: np.ndarray, segmentIds: Sequence[str]
+    ) -> int:
+        """Takes the prediction of a slice over as a start to correct, see `take_over.takeOver`."""
+        count = takeOver(self._node.get(), self._volume.get(), item, predicted, segmentIds)
+        self._open.update(*self._labels, self.slices)
+        return count
+
+    def undoTakeOver(self, item: AnnotatedSlice) -> int:
+        """Removes what was taken over, see `take_over.undoTakeOver`."""
+        count = undoTakeOver(self._node.get(), self._volume.get(), item)
+        self._open.update(*self._labels, self.slices)
+        return count
 
     def next(self, item: AnnotatedSlice | None, step: int) -> AnnotatedSlice | None:
         """The annotated slice after or before one of them, cyclically.
@@ -247,77 +296,52 @@ class AnnotationSession:
         return numbers[self._watch.labels[where]]
 
     def _painted(self, change: Change, shown: Collection[AnnotatedSlice]) -> PaintChanges:
-        change = self._without_corrections(change)
-        if change is None:
+        # Undo and redo draw again what is no stroke in a slice: corrected voxels of a result, and
+        # what was taken over from a prediction.
+        corrected = correctedVoxels(self._node.get(), self.grid).voxels
+        strokes = change.without(np.union1d(corrected, self._taken()), self.shape)
+        if strokes is None:
             return PaintChanges(True)
+        change = strokes
         planes = painted_slices(change.changed, change.offset, shown, self.slices)
         if planes is None:
-            planes = self._planesOfCoarserGrid(change)
+            planes = self._watch.planesOfCoarserGrid(change)
         if planes is None:
             return PaintChanges(True, warning=SOLID)
+        return PaintChanges(True, added=self._list(planes))
+
+    def _list(self, planes: Iterable[AnnotatedSlice]) -> list[AnnotatedSlice]:
+        """Lists those of the slices that are not listed yet as detected, and returns them."""
         known = {(s.axis, s.index) for s in self.slices}
-        added = [s for s in planes if (s.axis, s.index) not in known]
+        added = [self._open.began(s) for s in planes if (s.axis, s.index) not in known]
         self.slices.update(dict.fromkeys(added, False))
-        return PaintChanges(True, added=added)
+        return added
 
-    def _planesOfCoarserGrid(self, change: Change) -> list[AnnotatedSlice] | None:
-        """The slices of a stroke in a segmentation whose voxels hold several of the volume's.
+    @property
+    def _labels(self) -> tuple[np.ndarray, list[str]]:
+        return self._watch.labels, self._watch.ids
 
-        None if the segmentation has no such grid, or the stroke is no flat one there either.
-        """
-        own = self._watch.coarserGrid()
-        if own is None:
-            return None
-        changed = np.zeros(self.shape, np.uint8)
-        ends = zip(change.offset, change.changed.shape, strict=True)
-        changed[tuple(slice(start, start + n) for start, n in ends)] = change.changed
-        drawn = carry(changed, GridMap.between(self.grid, own), 0) > 0
-        box = box_of(drawn)
-        if box is None:
-            return None
-        k, j, i = (each.start for each in box)
-        planes = painted_slices(drawn[box], (k, j, i))
-        return carry_slices(planes, GridMap.between(own, self.grid)) if planes else None
-
-    def _without_corrections(self, change: Change) -> Change | None:
-        """The change without corrected voxels of a result; None when there are no others.
-
-        Undo and redo draw those voxels again, and they are no strokes in a slice.
-        """
-        corrected = correctedVoxels(self._node.get(), self.grid).voxels
-        if not corrected.size:
-            return change
-        inside = tuple(
-            slice(start, start + n)
-            for start, n in zip(change.offset, change.changed.shape, strict=True)
-        )
-        painted = np.ones(self.shape, bool)
-        painted.ravel()[corrected] = False
-        painted = change.changed & painted[inside]
-        box = box_of(painted)
-        if box is None:
-            return None
-        return Change(
-            tuple(s.start + o for s, o in zip(box, change.offset, strict=True)),
-            painted[box],
-            (change.added & painted)[box],
-        )
+    def _taken(self) -> np.ndarray:
+        """Flat indices of voxels taken over from a prediction into slices that are not listed."""
+        return self._open.held(*self._labels)
 
     def _erased(self, change: Change) -> PaintChanges:
         """Drops slices that were detected from painting and are empty now (an undo)."""
         dropped = []
+        held = self._taken()
         for axis in range(3):
             item = AnnotatedSlice(AXES[2 - axis], change.offset[axis])
             if change.changed.shape[axis] == 1 and self.slices.get(item) is False:
                 left = self._foreground(item.selector())
+                clear_voxels(left, item, held, self.shape)
                 for other in self.slices:
                     if other != item:
                         clear_crossing(left, item, other)
                 if not left.any():
                     dropped.append(item)
-        for item in dropped:
-            del self.slices[item]
         return PaintChanges(True, dropped=dropped)
 
     def _keep(self) -> None:
+        self.revision += 1
         listSlices(self._node.get(), self.slices, self.grid)
+        self._open.update(*self._labels, self.slices)

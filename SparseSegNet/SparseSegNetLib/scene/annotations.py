@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..annotation.composition import check_trainable, restrict_to_slices
-from ..annotation.drawn import label_array
+from ..annotation.composition import UNLABELLED, check_trainable, restrict_to_slices
+from ..annotation.drawn import LabelArray, label_array
 from ..annotation.drawn_messages import Source
 from ..annotation.segments import Segment
-from ..annotation.slices import AnnotatedSlice, parse_slices
+from ..annotation.slices import AnnotatedSlice, format_slices, in_slices, parse_slices
 from ..errors import InputError
 from .corrected_voxels import correctedVoxels
 from .prediction_start import startedFromPrediction
 from .segmentations import drawnSegments
-from .slice_list import listedSlices
+from .slice_list import SliceList, listedSlices
+from .taken_over import TakenOver, heldVoxels, unconfirmed
 from .volumes import volumeGeometry
 
 NAME_SLICES = "mark them as complete in the list, or name them (slices='k:10,20 i:5')"
@@ -35,12 +36,14 @@ class NodeAnnotation:
         segments: The segments, without Background.
         slices: The annotated slices.
         warnings: Warnings for the user.
+        complete: Those of the slices in which every voxel that no segment covers is background.
     """
 
     labels: np.ndarray
     segments: list[Segment]
     slices: list[AnnotatedSlice]
     warnings: list[str]
+    complete: list[AnnotatedSlice]
 
     def differs(self, labels: np.ndarray, slices: list[AnnotatedSlice]) -> bool:
         """True if these are other labels or slices."""
@@ -60,7 +63,8 @@ def annotationOf(
         volumeNode: The volume whose grid is used.
         slices: The annotated slices. None for those listed with the node or, without a list, for
             the smallest set that covers what was drawn (corrected voxels of a result do not count:
-            they do not make their slices complete).
+            they do not make their slices complete). What was taken over from a prediction is
+            unlabelled before it is confirmed (see `scene.taken_over`).
         trainable: False accepts an annotation that cannot be trained on alone, also an empty one.
 
     Returns:
@@ -73,7 +77,8 @@ def annotationOf(
     geometry = volumeGeometry(volumeNode)
     warnings = list(drawn.warnings)
     chosen: Mapping[AnnotatedSlice, bool] | list[AnnotatedSlice] | None = slices
-    if slices is None and (listed := listedSlices(segmentationNode, geometry)) is not None:
+    listed = listedSlices(segmentationNode, geometry)
+    if slices is None and listed is not None:
         chosen = listed.slices
         warnings.append(listed.warning)
     known = correctedVoxels(segmentationNode, geometry)
@@ -82,6 +87,12 @@ def annotationOf(
     if known.voxels.size:
         corrected = np.zeros(geometry.shape, bool)
         corrected.ravel()[known.voxels] = True
+    open_ = unconfirmed(segmentationNode, geometry)
+    noStrokes = corrected
+    if open_:
+        noStrokes = np.zeros(geometry.shape, bool) if corrected is None else corrected.copy()
+        for voxels in (v for entry in open_ for v in entry.voxels.values()):
+            noStrokes.ravel()[voxels] = True
     found = label_array(
         drawn.drawings,
         geometry,
@@ -92,10 +103,16 @@ def annotationOf(
             NAME_SLICES,
             MARK_BACKGROUND,
         ),
-        corrected,
+        noStrokes,
     )
     warnings = [*filter(None, warnings), *found.warnings]
     labels = found.labels
+    if open_:
+        ids = [s.id for s in drawn.segments]
+        open_ = [entry for entry in open_ if entry.held(labels, ids).size]  # not undone
+        waiting = _waiting(open_, found, ids)
+        labels.ravel()[waiting] = UNLABELLED
+        warnings += _unconfirmed(segmentationNode, open_, waiting)
     if startedFromPrediction(segmentationNode):
         labels = restrict_to_slices(labels, found.slices)
         if corrected is not None:
@@ -106,7 +123,37 @@ def annotationOf(
     except InputError as error:
         # Slices that were lost to another grid may be the cause.
         raise InputError(" ".join([str(error), *warnings])) from error
-    return NodeAnnotation(labels, drawn.segments, found.slices, warnings)
+    slices = _marked(found.slices, listed, open_)
+    return NodeAnnotation(labels, drawn.segments, slices, warnings, found.complete)
+
+
+def _marked(
+    slices: list[AnnotatedSlice], listed: SliceList | None, open_: list[TakenOver]
+) -> list[AnnotatedSlice]:
+    """The slices, those that were named as well, marked where they began from a prediction."""
+    began = {(s.axis, s.index) for s in (listed.slices if listed else ()) if s.prefilled}
+    began.update((s.axis, s.index) for entry in open_ for s in entry.slices)
+    return [replace(s, prefilled=(s.axis, s.index) in began) for s in slices]
+
+
+def _waiting(open_: list[TakenOver], found: LabelArray, ids: list[str]) -> np.ndarray:
+    """Flat indices of voxels taken over from a prediction that the user has not confirmed.
+
+    In a complete slice that crosses theirs they are part of its annotation.
+    """
+    held = heldVoxels(open_, found.labels, ids)
+    return held[~in_slices(held, found.complete, found.labels.shape)]
+
+
+def _unconfirmed(segmentationNode, open_: list[TakenOver], waiting: np.ndarray) -> list[str]:
+    if not waiting.size:
+        return []
+    slices = format_slices({item for entry in open_ for item in entry.slices})
+    return [
+        f"{waiting.size} voxels of '{segmentationNode.GetName()}' were taken over from a "
+        f"prediction ({slices}) and do not count before these slices are corrected or marked as "
+        "complete."
+    ]
 
 
 def slicesPerCase(slices: Sequence | None, count: int) -> list[list[AnnotatedSlice] | None]:

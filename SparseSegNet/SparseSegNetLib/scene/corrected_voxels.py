@@ -6,10 +6,7 @@ same voxels, such as a cropped or flipped one.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +16,7 @@ from ..annotation.geometry import Geometry
 from ..errors import InputError
 from ..runfolder.forms import parse_json, record, rows, text, whole
 from ..runfolder.schema import GEOMETRY
+from .stored_voxels import DAMAGED, packed, unpacked
 
 ATTRIBUTE = "SparseSegNet.CorrectedVoxels"
 VOXELS = record({"voxels": text()}, {"geometry": GEOMETRY, "shape": rows(whole(1), 3, 3)})
@@ -113,12 +111,10 @@ def addCorrectedVoxels(segmentationNode, changed: np.ndarray, grid: Geometry) ->
 
 
 def _written(entry: _Entry) -> dict:
-    steps = np.diff(entry.voxels, prepend=np.int64(0)).astype("<i8")
     place: dict = (
         {"shape": list(entry.shape)} if entry.grid is None else {"geometry": entry.grid.to_json()}
     )
-    packed = base64.b64encode(zlib.compress(steps.tobytes())).decode("ascii")
-    return {**place, "voxels": packed}
+    return {**place, "voxels": packed(entry.voxels)}
 
 
 def _stored(segmentationNode) -> list[_Entry]:
@@ -131,7 +127,7 @@ def _stored(segmentationNode) -> list[_Entry]:
             found = [found]
         rows(VOXELS)(found, "corrections")
         return [_parsed(each) for each in found]
-    except (ValueError, KeyError, TypeError, binascii.Error, zlib.error) as error:
+    except (*DAMAGED, KeyError, TypeError) as error:
         raise InputError(
             f"the list of corrected voxels of '{segmentationNode.GetName()}' cannot be read "
             f"({error}): remove the node's attribute {ATTRIBUTE}; slices with corrections may then "
@@ -146,8 +142,4 @@ def _parsed(found: dict) -> _Entry:
         if (fault := grid.fault()) is not None:
             raise ValueError(fault)
     shape = tuple(found["shape"]) if grid is None else grid.shape
-    steps = np.frombuffer(zlib.decompress(base64.b64decode(found["voxels"])), "<i8")
-    voxels = np.cumsum(steps)
-    if voxels.size and not 0 <= voxels.min() <= voxels.max() < np.prod(shape, dtype=np.int64):
-        raise ValueError("a voxel lies outside the volume")
-    return _Entry(voxels, shape, grid)
+    return _Entry(unpacked(found["voxels"], shape), shape, grid)

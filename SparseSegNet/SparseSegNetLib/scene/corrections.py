@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import slicer.util
-import vtk
 
 from ..annotation.geometry import Geometry
 from ..errors import InputError
 from .corrected_voxels import ATTRIBUTE, addCorrectedVoxels
-from .layer_edit import Lattice, editedLayer, imageOf, latticeOf, resolves
 from .paint_observer import ownWrites
-from .segmentation_backup import allOrNothing, representationNames
+from .segmentation_backup import allOrNothing
 from .segmentations import isBackground, mergedSegments
 from .volumes import refuseTransformed, volumeGeometry
+from .voxel_edit import VoxelEdit
 
 GREY = (0.5, 0.5, 0.5)
 
@@ -95,91 +93,11 @@ def _draw(
     drawnNode, volumeNode, segmentIds: list[str], changed: np.ndarray, now: np.ndarray
 ) -> None:
     """Sets the changed voxels of the annotation to their labels in `now` (uint8 (k, j, i))."""
-    drawn = drawnNode.GetSegmentation()
-    others = _labelmapsOnly(drawn, volumeNode)
+    edit = VoxelEdit(drawnNode, volumeNode)
     background = backgroundSegment(drawnNode, make=bool((changed & (now == 0)).any()))
-    ids = list(drawn.GetSegmentIDs())
-    # Numbers from 1; 0 where nothing changes. Voxels of no segment become Background.
-    table = np.zeros(len(segmentIds) + 1, np.uint16)
-    for n, segmentId in enumerate([background, *segmentIds]):
-        table[n] = ids.index(segmentId) + 1 if segmentId in ids else 0
-    world = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(world)
-    volume = Lattice(
-        np.where(changed, table[now], np.uint16(0)),
-        np.zeros(3, int),
-        slicer.util.arrayFromVTKMatrix(world),
-    )
-    box = volume.drawn()
-    assert box is not None  # something was changed
-    wanted = Lattice(volume.part(*box), box[0], volume.world)
-    layers = _layers(drawn, ids)
-    spare = _spareGrid(layers, volume)
-    edits = [
-        (layer, edited)
-        for layer, values in layers.items()
-        if (edited := editedLayer(layer, values, wanted, volume, spare, drawnNode.GetName()))
-    ]
-    # Only now, when none can be refused any more.
-    for layer, edited in edits:
-        layer.DeepCopy(imageOf(edited))
-    for name in others:
-        drawn.CreateRepresentation(name, True)
-
-
-def _labelmapsOnly(segmentation, volumeNode) -> list[str]:
-    """Makes binary labelmaps the segmentation's source, as painting does.
-
-    Returns:
-        Names of the other representations, which are to be made from it again.
-
-    Raises:
-        InputError: If they cannot be made from the present source.
-    """
-    converter = slicer.vtkSegmentationConverter
-    name = converter.GetSegmentationBinaryLabelmapRepresentationName()
-    others = [other for other in representationNames(segmentation) if other != name]
-    if segmentation.GetSourceRepresentationName() != name:
-        if not segmentation.ContainsRepresentation(name):
-            key = converter.GetReferenceImageGeometryParameterName()
-            before = segmentation.GetConversionParameter(key)
-            matrix = vtk.vtkMatrix4x4()
-            volumeNode.GetIJKToRASMatrix(matrix)
-            grid = converter.SerializeImageGeometry(matrix, volumeNode.GetImageData())
-            segmentation.SetConversionParameter(key, grid)
-            made = segmentation.CreateRepresentation(name)
-            segmentation.SetConversionParameter(key, before)
-            if not made:
-                raise InputError(
-                    "the annotation cannot be converted to a binary labelmap: do it in the "
-                    "Segmentations module (Representations, Create)."
-                )
-        segmentation.SetSourceRepresentationName(name)
-    for segmentId in segmentation.GetSegmentIDs():
-        if segmentation.GetSegment(segmentId).GetRepresentation(name) is None:
-            segmentation.GetSegment(segmentId).AddRepresentation(
-                name, slicer.vtkOrientedImageData()
-            )
-    return others
-
-
-def _layers(segmentation, ids: list[str]) -> dict:
-    """The layers, each with its label values by segment number (the n-th ID has number n)."""
-    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    layers: dict = {}
-    for number, segmentId in enumerate(ids, start=1):
-        segment = segmentation.GetSegment(segmentId)
-        layers.setdefault(segment.GetRepresentation(name), {})[number] = segment.GetLabelValue()
-    return layers
-
-
-def _spareGrid(layers: dict, volume: Lattice) -> np.ndarray:
-    """The grid for empty segments: that of what is drawn, or else the volume's."""
-    for layer in layers:
-        lattice = latticeOf(layer)
-        if lattice is not None and resolves(lattice, volume):
-            return lattice.world
-    return volume.world
+    # Voxels of no segment become Background.
+    table = edit.numbersOf([background, *segmentIds])
+    edit.draw(np.where(changed, table[now], np.uint16(0)))
 
 
 def backgroundSegment(segmentationNode, make: bool = False) -> str | None:

@@ -10,6 +10,7 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
 from ..annotation.geometry import TOLERANCE_VOXELS
+from ..annotation.grid_map import nearest_voxel
 from ..annotation.strokes import box_of
 from ..errors import InputError
 from .layers import isEmptyLayer, layerArray
@@ -154,8 +155,38 @@ def refined(layer: Lattice, volume: Lattice, name: str) -> Lattice:
     return Lattice(layer.labelsIn(fine.to(layer), low, high), low, fine.world)
 
 
+def drawnVoxels(layer: Lattice, wanted: Lattice) -> np.ndarray:
+    """Voxels of a lattice in which something is drawn in a layer, of whatever grid.
+
+    Args:
+        layer: The labels of the layer.
+        wanted: The lattice.
+
+    Returns:
+        Boolean (k, j, i) of `wanted`: True where its centre lies in a labelled voxel, or the centre
+        of one in it.
+    """
+    toLayer = wanted.to(layer)
+    found = layer.labelsIn(toLayer, wanted.low, wanted.high) != 0
+    low, high = boxOf(wanted.low, wanted.high, toLayer)
+    low, high = np.maximum(low, layer.low), np.minimum(high, layer.high)
+    if (low < high).all():
+        centres = np.argwhere(layer.part(low, high) != 0)[:, ::-1] + low
+        back = layer.to(wanted)
+        held = nearest_voxel(centres @ back[:3, :3].T + back[:3, 3]).astype(np.int64) - wanted.low
+        held = held[((held >= 0) & (held < wanted.values.shape[::-1])).all(axis=1)]
+        found[tuple(held[:, ::-1].T)] = True
+    return found
+
+
 def editedLayer(
-    layer, values: dict[int, int], wanted: Lattice, volume: Lattice, spare: np.ndarray, name: str
+    layer,
+    values: dict[int, int],
+    wanted: Lattice,
+    volume: Lattice,
+    spare: np.ndarray,
+    name: str,
+    replaced: dict[int, int] | None = None,
 ) -> Lattice | None:
     """A layer with voxels changed: those whose centres lie in voxels that are to be changed.
 
@@ -166,6 +197,8 @@ def editedLayer(
         volume: The volume's grid.
         spare: 4x4, the grid for an empty layer, from index to RAS.
         name: The segmentation's name, for messages.
+        replaced: By segment number the only label value of this layer that changes; None if all
+            values do.
 
     Returns:
         The new labels; None if nothing changes.
@@ -198,6 +231,12 @@ def editedLayer(
     target = wish.part(*inner)
     part = new.part(*inner)
     changed = (found > 0) & (part != target)
+    if replaced is not None:
+        only = np.full(table.size, -1, np.int64)
+        for number, value in replaced.items():
+            if number < only.size:
+                only[number] = value
+        changed &= part == only[found]
     if not changed.any():
         return None
     part[changed] = target[changed]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..annotation.geometry import Geometry
 from ..errors import InputError
 from ..runfolder.folder import RunFolder
 from ..suggestion.ranking import suggest_slices
 from ..suggestion.suggested_slice import SuggestedSlice
+from .annotation_snapshot import Snapshot
 from .annotations import NodeAnnotation, annotationOf
+from .prediction_source import PredictionSource
+from .segmentations import segmentsOf
 from .volumes import volumeGeometry
 
 
@@ -39,6 +42,36 @@ def suggestions(
         number = inputOf(folder, geometry, volumeNode.GetName() or "", annotation)
     names = [segment.name for segment in annotation.segments]
     return suggestedFor(annotation, names, geometry, folder, number, count)
+
+
+def suggestionTask(
+    snapshot: Snapshot, segmentationNode, source: PredictionSource | None, count: int = 3
+) -> Callable[[], list[SuggestedSlice]]:
+    """Prepares suggestions for an annotation session, to be made in another thread.
+
+    Args:
+        snapshot: Its annotation (AnnotationSession.snapshot).
+        segmentationNode: Its segmentation.
+        source: The run with the volume's newest prediction; None without one.
+        count: Number of slices at most.
+
+    Returns:
+        A function that uses no nodes, and returns as `suggestions` does.
+    """
+    segments = segmentsOf(segmentationNode.GetSegmentation())
+    names, classes = [s.name for s in segments], list(range(1, len(segments) + 1))
+    folder = number = None
+    if source is not None and len(segments) == len(source.folder.segments):
+        found = source.classes(segmentationNode)
+        if sorted(found) == classes:
+            folder, number = source.folder, source.number
+            names, classes = folder.names, found
+
+    def task() -> list[SuggestedSlice]:
+        annotation = NodeAnnotation(snapshot.labels(classes), [], list(snapshot.slices), [], [])
+        return suggestedFor(annotation, names, snapshot.grid, folder, number, count)
+
+    return task
 
 
 def suggestedFor(

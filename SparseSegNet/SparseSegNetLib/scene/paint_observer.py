@@ -12,9 +12,11 @@ import numpy as np
 import slicer
 import vtk
 
+from ..annotation.carry import carry, carry_slices
 from ..annotation.geometry import Geometry
 from ..annotation.grid_map import GridMap
-from ..annotation.strokes import box_of
+from ..annotation.slices import AnnotatedSlice
+from ..annotation.strokes import box_of, painted_slices
 from ..errors import InputError
 from .layers import layersOf
 from .node_reference import NodeReference
@@ -40,6 +42,25 @@ class Change:
     offset: tuple[int, int, int]
     changed: np.ndarray
     added: np.ndarray
+
+    def without(self, voxels: np.ndarray, shape: tuple[int, int, int]) -> Change | None:
+        """The change without some voxels; None when there are no others.
+
+        Args:
+            voxels: Flat indices into an array (k, j, i) of the volume's shape.
+            shape: The volume's shape.
+        """
+        if not voxels.size:
+            return self
+        place = np.stack(np.unravel_index(voxels, shape), axis=1) - self.offset
+        place = place[((place >= 0) & (place < self.changed.shape)).all(axis=1)]
+        left = self.changed.copy()
+        left[tuple(place.T)] = False
+        box = box_of(left)
+        if box is None:
+            return None
+        k, j, i = (s.start + o for s, o in zip(box, self.offset, strict=True))
+        return Change((k, j, i), left[box], (self.added & left)[box])
 
 
 class PaintObserver:
@@ -161,7 +182,32 @@ class PaintObserver:
         ids = orderedSegments(self._segmentation)
         return mergedSegments(self._segmentation, ids, self._volume), ids
 
-    def coarserGrid(self) -> Geometry | None:
+    def planesOfCoarserGrid(self, change: Change) -> list[AnnotatedSlice] | None:
+        """The slices of a stroke in a segmentation whose voxels hold several of the volume's.
+
+        Args:
+            change: The change as `look` returned it, or a part of it.
+
+        Returns:
+            The slices on the volume's grid; None if the segmentation has no such grid, or the
+            stroke is no flat one there either.
+        """
+        own = self._coarserGrid()
+        if own is None:
+            return None
+        changed = np.zeros(self.labels.shape, np.uint8)
+        ends = zip(change.offset, change.changed.shape, strict=True)
+        changed[tuple(slice(start, start + n) for start, n in ends)] = change.changed
+        grid = volumeGeometry(self._volume)
+        drawn = carry(changed, GridMap.between(grid, own), 0) > 0
+        box = box_of(drawn)
+        if box is None:
+            return None
+        k, j, i = (each.start for each in box)
+        planes = painted_slices(drawn[box], (k, j, i))
+        return carry_slices(planes, GridMap.between(own, grid)) if planes else None
+
+    def _coarserGrid(self) -> Geometry | None:
         """The grid of the first layer that is coarser than the volume along an axis, or None."""
         grid = volumeGeometry(self._volume)
         for layer in layersOf(self._segmentation, self.ids, self._volume):

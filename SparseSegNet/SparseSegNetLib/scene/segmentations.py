@@ -130,6 +130,12 @@ def orderedSegments(segmentation) -> list[str]:
     return sorted(ids, key=lambda i: not isBackground(segmentation, i))
 
 
+def segmentsOf(segmentation) -> list[Segment]:
+    """The segments of a vtkSegmentation in order, without Background."""
+    ids = [i for i in segmentation.GetSegmentIDs() if not isBackground(segmentation, i)]
+    return [_described(segmentation.GetSegment(i), i, n) for n, i in enumerate(ids, start=1)]
+
+
 def _nameOf(segmentation, segmentId: str) -> str:
     return segmentation.GetSegment(segmentId).GetName() or segmentId
 

@@ -101,7 +101,9 @@ def listSlices(segmentationNode, slices: dict[AnnotatedSlice, bool] | None, grid
             continue
         stated = {slices[listed[_place(item)]] for item in found} or {entry.stated}
         if len(stated) == 1:
-            kept.append(replace(entry, stated=stated.pop()))
+            began = {listed[_place(item)].prefilled for item in found} or {entry.slice.prefilled}
+            known = replace(entry.slice, prefilled=any(began))
+            kept.append(replace(entry, slice=known, stated=stated.pop()))
             held.update(found)
     new = [_Entry(item, stated, grid) for item, stated in slices.items() if item not in held]
     text = _written([*kept, *sorted(new, key=lambda entry: _place(entry.slice))])
@@ -127,17 +129,19 @@ def _within(item: AnnotatedSlice, other: AnnotatedSlice | None, same: bool) -> b
 
 def _merged(entries: list[_Entry], grid: Geometry) -> dict[AnnotatedSlice, bool]:
     """The slices on a grid; of several at one place the largest."""
-    found: dict[tuple[str, int], tuple[int, Box | None, bool]] = {}
+    found: dict[tuple[str, int], tuple[int, Box | None, bool, bool]] = {}
     for entry in entries:
         for item in entry.on(grid):
-            size, box, stated = found.get(_place(item), (-1, None, False))
+            size, box, stated, prefilled = found.get(_place(item), (-1, None, False, False))
             own = _size(item, grid)
             if own >= size:
                 size, box = own, item.box
-            found[_place(item)] = size, box, stated or entry.stated
+            found[_place(item)] = size, box, stated or entry.stated, prefilled or item.prefilled
     return {
-        AnnotatedSlice(axis, index, box): stated
-        for (axis, index), (_, box, stated) in sorted(found.items(), key=lambda pair: pair[0])
+        AnnotatedSlice(axis, index, box, prefilled): stated
+        for (axis, index), (_, box, stated, prefilled) in sorted(
+            found.items(), key=lambda pair: pair[0]
+        )
     }
 
 

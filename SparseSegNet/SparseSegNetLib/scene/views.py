@@ -121,6 +121,19 @@ def jumpToSlice(volumeNode, item: AnnotatedSlice) -> None:
             node.JumpSliceByOffsetting(*_ras(volumeNode, centre))
 
 
+def showSlice(volumeNode, item: AnnotatedSlice) -> None:
+    """Aligns the views and shows a slice in one at least that the layout shows.
+
+    If none of them shows slices of its axis the first one is turned.
+    """
+    alignViews(volumeNode)
+    shown = mappedNodes(volumeNode)
+    if shown and all(shownAxis(node, volumeNode) != item.axis for node in shown):
+        volumeNode.GetIJKToRASMatrix(toRas := vtk.vtkMatrix4x4())
+        shown[0].RotateToAxes(toRas, AXES.index(item.axis))
+    jumpToSlice(volumeNode, item)
+
+
 def jumpToVoxel(volumeNode, voxel: tuple[int, int, int]) -> None:
     """Shows a voxel (k, j, i) in all views."""
     position = _ras(volumeNode, tuple(reversed(voxel)))

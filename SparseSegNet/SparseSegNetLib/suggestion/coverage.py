@@ -15,7 +15,7 @@ from .suggested_slice import SuggestedSlice
 PARALLEL = 0.5  # worth of a slice in the direction of the one that shows the segment already
 CUT = 0.5  # of a segment's largest slice: with less the sentence does not name it
 NEW_DIRECTION = 1.25  # worth of a slice in a direction of which there is none
-FINE_GAP = 0.2  # of the volume: where gaps are smaller, what is not seen is not there
+FINE_GAP = 0.3  # of the volume: where gaps are smaller, what is not seen is not there
 
 
 def drawn_nowhere(situation: Situation, axes: Sequence[str]) -> SuggestedSlice | None:

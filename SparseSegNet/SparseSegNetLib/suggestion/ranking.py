@@ -66,16 +66,27 @@ def _first(situation: Situation, axes: Sequence[str], seed: int) -> SuggestedSli
     """The suggestion of the first rule that has one."""
     if not axes:
         return None
-    found = (rule(situation, axes) for rule in _rules(situation, seed))
-    return next((one for one in found if one is not None), None)
-
-
-def _rules(situation: Situation, seed: int) -> list[Rule]:
-    first: list[Rule] = [drawn_nowhere, in_one_slice, missing_direction]
-    if len(situation.names) == 1:
-        return [*first, largest_gap]
 
     def score(situation: Situation, axes: Sequence[str]) -> SuggestedSlice | None:
         return most_uncertain(situation, axes, seed)
 
-    return [*first, in_one_direction, object_end, score, largest_gap]
+    coverage: list[Rule] = [drawn_nowhere, in_one_slice, missing_direction]
+    several: list[Rule] = [in_one_direction] if len(situation.names) > 1 else []
+    then: list[Rule] = [object_end, score] if len(situation.names) > 1 else []
+    turns = _in_turn(situation, axes)
+    found = (
+        rule(situation, chosen)
+        for rules, order in (
+            ([*coverage, *several], [axes]),
+            ([*then, largest_gap], turns),
+        )
+        for chosen in order
+        for rule in rules
+    )
+    return next((one for one in found if one is not None), None)
+
+
+def _in_turn(situation: Situation, axes: Sequence[str]) -> list[list[str]]:
+    """Axes in groups, those with the fewest drawn slices first."""
+    counts = {axis: len(situation.drawn(axis)) for axis in axes}
+    return [[a for a in axes if counts[a] == count] for count in sorted(set(counts.values()))]

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from ..annotation.slices import AXES, AnnotatedSlice
 from .extents import extent
+from .gaps import NEAR_END
 from .sentences import place_within
 from .situation import Situation
 from .suggested_slice import SuggestedSlice
@@ -17,7 +18,8 @@ from .suggested_slice import SuggestedSlice
 # choices differ at first and follow the model later (ClaSP PE, 2026).
 NOISE = 0.3
 FIRST = 3
-EFFORT = 1.0  # contours of a middling slice, that every slice costs beside its own
+# Contours of a middling slice that every slice costs beside its own: to find, jump to and check.
+EFFORT = 3.0
 
 
 def most_uncertain(situation: Situation, axes: Sequence[str], seed: int) -> SuggestedSlice | None:
@@ -63,11 +65,24 @@ def slice_scores(situation: Situation, seed: int) -> dict[str, np.ndarray]:
     middling = _middling(np.concatenate([profiles.contours(axis) for axis in AXES]))
     found = {}
     for axis in AXES:
-        worth = _balanced(situation, axis).sum(axis=0)
+        worth = _balanced(situation, axis).sum(axis=0) * _apart(situation, axis)
         effort = profiles.contours(axis) + EFFORT * middling
         worth = worth / effort * np.exp(noise * random.standard_normal(len(worth)))
         found[axis] = np.where(situation.free(axis), worth, 0.0)
     return found
+
+
+def _apart(situation: Situation, axis: str) -> np.ndarray:
+    """Distance (slices,) of each slice to the nearest drawn one, as a share of the extent.
+
+    The ends of the extent count as drawn, twice as far away: where nothing else is known this is
+    even spacing, and no slice at the very end is chosen, which shows next to nothing.
+    """
+    low, high = situation.extent(axis)
+    places = np.arange(situation.count(axis))
+    ends = np.minimum(places - low, high - places).clip(0) * situation.spacing[axis]
+    size = (high - low + 1) * situation.spacing[axis]
+    return np.minimum(np.minimum(situation.distances(axis), (NEAR_END - 1) * ends) / size, 1.0)
 
 
 def _middling(contours: np.ndarray) -> float:

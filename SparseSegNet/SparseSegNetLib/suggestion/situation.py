@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..annotation.composition import UNLABELLED
 from ..annotation.geometry import Geometry, Triple
 from ..annotation.slices import AXES, AnnotatedSlice, array_axis
 from .anatomy import AxisWords, axis_words
@@ -71,8 +72,9 @@ class Situation:
                 known = predicted.any(axis=1)
                 areas[axis][known] = predicted[known]
         spacing = dict(zip(AXES, geometry.spacing, strict=True))
-        in_slices = [np.bincount(labels[s.selector()].ravel(), minlength=256) for s in slices]
-        counts = np.array(in_slices).reshape(len(slices), -1)[:, 1 : count + 1]
+        counts = np.zeros((len(slices), count))
+        for row, item in zip(counts, slices, strict=True):
+            row[:] = _counts(labels[item.selector()], count)
         largest = counts.max(axis=0, initial=0)
         shown = tuple(
             frozenset(
@@ -82,7 +84,7 @@ class Situation:
             )
             for n in range(count)
         )
-        painted = np.bincount(labels.ravel(), minlength=256)[1 : count + 1] > 0
+        painted = _counts(labels, count) > 0
         return cls(
             geometry.shape,
             spacing,
@@ -151,3 +153,8 @@ class Situation:
         """Boolean (slices,), those that show what no drawn slice beside them shows."""
         distances = self.distances(axis)
         return (distances > 0) & (distances >= self.length)
+
+
+def _counts(labels: np.ndarray, segments: int) -> np.ndarray:
+    """Voxels (K,) of each segment."""
+    return np.bincount(labels.ravel(), minlength=UNLABELLED + 1)[1 : segments + 1]

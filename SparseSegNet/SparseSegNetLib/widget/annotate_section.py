@@ -12,6 +12,7 @@ from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError
 from ..scene import views
 from .editor import Editor
+from .next_slice import NextSlice
 from .run_controller import RunController
 from .slice_table import SliceTable
 
@@ -27,10 +28,14 @@ class AnnotateSection:
     Args:
         panel: The panel.
         controller: The run's controller.
+
+    Attributes:
+        planes: The voxel plane that each view shows, None where it shows none.
     """
 
     def __init__(self, panel, controller: RunController):
         self.panel, self.controller, self.ui = panel, controller, panel.ui
+        self.planes: dict[str, AnnotatedSlice | None] = {}
         self.editor = Editor(self.ui.segmentEditor)
         self.table = SliceTable(self.ui.sliceTable, self.onChosen)
         self.ui.alignButton.clicked.connect(self.onAlign)
@@ -39,10 +44,10 @@ class AnnotateSection:
         self.ui.boxButton.clicked.connect(self.onBox)
         self.ui.previousButton.clicked.connect(self.onPrevious)
         self.ui.nextButton.clicked.connect(self.onNext)
+        self.next = NextSlice(panel, controller, self)
         self._shortcuts = []
         self._strokeWarning = ""  # of the last stroke
         self._viewsAt = 0.0
-        self._planes: dict[str, AnnotatedSlice | None] = {}
         self._turned: list[str] = []  # views that are not aligned with the volume
 
     def enter(self) -> None:
@@ -54,6 +59,7 @@ class AnnotateSection:
                 ("Ctrl+Shift+M", self.onMarkUnderMouse),
                 ("Ctrl+Shift+Left", self.onPrevious),
                 ("Ctrl+Shift+Right", self.onNext),
+                ("Ctrl+Shift+N", self.next.onNext),
             ):
                 shortcut = qt.QShortcut(qt.QKeySequence(keys), window)
                 shortcut.activated.connect(act)
@@ -86,6 +92,7 @@ class AnnotateSection:
             self.editor.edit(self.panel.edited, parameters.volume)
             self._showSlices(session, parameters)
         self._updateButtons()
+        self.next.update()
 
     def tick(self) -> bool:
         """Checks views and painting.
@@ -99,6 +106,7 @@ class AnnotateSection:
         if now - self._viewsAt > VIEWS_EVERY:
             self._viewsAt = now
             self._lookAtViews()
+        self.next.tick()
         since = session.dirtySince
         if since is None or now - since < QUIET:
             return False
@@ -110,7 +118,7 @@ class AnnotateSection:
         Returns:
             True if labels or slices changed.
         """
-        shown = [p for p in self._planes.values() if p is not None]
+        shown = [p for p in self.planes.values() if p is not None]
         changes = self.panel.session.look(shown)
         self._strokeWarning = changes.warning
         self.update()
@@ -156,12 +164,12 @@ class AnnotateSection:
 
     def _lookAtViews(self) -> None:
         volume = self.panel.parameters.volume
-        self._planes = views.shownPlanes(volume)
+        self.planes = views.shownPlanes(volume)
         texts = [
             f"{name}: {plane.axis} {plane.index}"
             if plane
             else _("{view}: not aligned").format(view=name)
-            for name, plane in self._planes.items()
+            for name, plane in self.planes.items()
         ]
         combo = self.ui.viewCombo
         if [combo.itemText(n) for n in range(combo.count)] != texts:
@@ -173,6 +181,14 @@ class AnnotateSection:
             n.GetName() for n in views.mappedNodes(volume) if views.shownAxis(n, volume) is None
         ]
         self._showWarning()
+
+    def chooseView(self, item: AnnotatedSlice) -> None:
+        """Chooses the view that shows a slice, so that it is the one that is marked."""
+        self._lookAtViews()
+        for number, plane in enumerate(self.planes.values()):
+            if plane is not None and (plane.axis, plane.index) == (item.axis, item.index):
+                self.ui.viewCombo.currentIndex = number
+                return
 
     def _showWarning(self) -> None:
         text = self._strokeWarning
@@ -209,7 +225,7 @@ class AnnotateSection:
     def onMark(self) -> None:
         """Marks the slice in the chosen view as complete."""
         self._lookAtViews()
-        names = list(self._planes)
+        names = list(self.planes)
         if names:
             self._mark(names[max(0, self.ui.viewCombo.currentIndex)])
 
@@ -219,13 +235,13 @@ class AnnotateSection:
             return
         self._lookAtViews()
         name = viewUnderMouse()
-        if name in self._planes:
+        if name in self.planes:
             self._mark(name)
         else:
             self.onMark()
 
     def _mark(self, name: str) -> None:
-        plane = self._planes[name]
+        plane = self.planes[name]
         if plane is None:
             self.controller.showMessage(
                 _(

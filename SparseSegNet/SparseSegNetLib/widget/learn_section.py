@@ -75,6 +75,8 @@ class LearnSection:
             widget.enabled = not active
         self._showParameters(parameters)
         self._showProgress(run, state)
+        ui.scoreLabel.text = self.controller.score
+        ui.scoreLabel.visible = bool(self.controller.score)
         self.curve.visible = bool(self.curve.points)
 
     def _showParameters(self, parameters) -> None:

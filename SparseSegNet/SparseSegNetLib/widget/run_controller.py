@@ -37,6 +37,7 @@ class RunController:
         message: The last message to the user.
         failure: Why the run failed, else ''.
         device: The device that it trains on, '' until it is known.
+        score: The estimated quality of its prediction as a text, '' without one.
     """
 
     def __init__(self, panel):
@@ -49,7 +50,7 @@ class RunController:
         """Shows this run, of which no event has come yet, or none."""
         self.run, self.state, self.progress, self.metrics = run, state, {}, []
         self.warnings: list[str] = []
-        self.message = self.failure = self.device = ""
+        self.message = self.failure = self.device = self.score = ""
         self._changedAt: float | None = None
         self._changed: list = []  # segmentations
         self._previewDue, self._lookedAt = False, time.monotonic()
@@ -66,6 +67,11 @@ class RunController:
     def showMessage(self, text: str) -> None:
         """Shows a message in the section Train."""
         self.message = _sentence(text)
+        self.panel.learn.update()
+
+    def showScore(self, text: str) -> None:
+        """Shows how good the prediction is estimated to be, until another run is shown."""
+        self.score = text
         self.panel.learn.update()
 
     @property
@@ -107,6 +113,7 @@ class RunController:
             self.showMessage(str(error))
             return
         self.show(run)
+        self.showMessage(self.panel.annotate.next.unconfirmed())
 
     def resume(self) -> None:
         """Resumes the run that is stored with the scene."""

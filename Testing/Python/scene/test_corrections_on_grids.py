@@ -10,7 +10,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.errors import InputError
-from SparseSegNetLib.scene import corrections, layer_edit
+from SparseSegNetLib.scene import layer_edit, voxel_edit
 from SparseSegNetLib.scene.annotation_session import AnnotationSession
 from SparseSegNetLib.scene.corrected_voxels import ATTRIBUTE, correctedVoxels
 from SparseSegNetLib.scene.corrections import takeCorrections
@@ -343,7 +343,7 @@ def test_a_failure_half_way_changes_nothing(volume, makeSegmentation, monkeypatc
             raise MemoryError("no room")
         return layer_edit.imageOf(lattice)
 
-    monkeypatch.setattr(corrections, "imageOf", failing)
+    monkeypatch.setattr(voxel_edit, "imageOf", failing)
     with pytest.raises(MemoryError):
         correct(volume, node, CHANGES)
     assert content(node) == before and node.GetAttribute(ATTRIBUTE) is None
