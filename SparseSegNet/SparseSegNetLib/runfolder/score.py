@@ -31,6 +31,8 @@ def score_form(segments: int) -> Form:
             "near": SHARE,
             "folds": SHARE,
             "plug_in": SHARE,
+            "near_folds": SHARE,
+            "near_plug_in": SHARE,
             "uncovered": number(0, 1),
         }
     )

@@ -19,7 +19,7 @@ SHOWN = 0.1  # of a segment's largest drawn slice: a slice with less does not sh
 
 @dataclass(frozen=True, eq=False)
 class Situation:
-    """What is drawn and what is predicted of a volume.
+    """The annotation of a volume and what is predicted of it.
 
     Attributes:
         shape: Of the volume (k, j, i).

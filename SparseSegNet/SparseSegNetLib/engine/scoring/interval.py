@@ -9,6 +9,9 @@ those of the benchmark. `Testing/Benchmark/score_intervals.py` makes the table.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from .interval_table import (
     HIGH,
@@ -25,15 +28,15 @@ EDGE = 0.005  # estimates are kept so far from 0 and 1
 
 def best_estimate(folds: float, plug_in: float) -> float:
     """The best estimate of an IoU, from that of the folds and that of the probabilities."""
-    return combined(folds, plug_in, INTERCEPT, WEIGHTS)
+    return best_line(folds, plug_in, INTERCEPT, WEIGHTS)
 
 
 def best_near_estimate(folds: float, plug_in: float) -> float:
     """The same of the share of a border that lies within one voxel of the true one."""
-    return combined(folds, plug_in, NEAR_INTERCEPT, NEAR_WEIGHTS)
+    return best_line(folds, plug_in, NEAR_INTERCEPT, NEAR_WEIGHTS)
 
 
-def combined(folds: float, plug_in: float, intercept: float, weights: tuple[float, ...]) -> float:
+def best_line(folds: float, plug_in: float, intercept: float, weights: Sequence[float]) -> float:
     """Combines two estimates, 0 to 1, linearly in their logits."""
     pair = (logit(folds), logit(plug_in))
     return expit(intercept + sum(w * v for w, v in zip(weights, pair, strict=True)))
@@ -46,21 +49,28 @@ def interval(estimate: float, slices: int) -> tuple[float, float]:
         estimate: The best estimate.
         slices: Number of annotated slices.
     """
+    return interval_between(estimate, slices, SLICES, (LOW, HIGH))
+
+
+def interval_between(
+    estimate: float,
+    slices: int,
+    numbers: Sequence[int],
+    quantiles: tuple[Sequence[float], Sequence[float]],
+) -> tuple[float, float]:
+    """An interval from quantiles of residuals in logits.
+
+    Args:
+        estimate: The best estimate.
+        slices: Number of annotated slices.
+        numbers: Numbers of slices for which there are quantiles; between them they are linear in
+            its logarithm.
+        quantiles: The lower and the upper ones, for each number.
+    """
+    at = np.log(max(1, slices))
+    low, high = (float(np.interp(at, np.log(numbers), values)) for values in quantiles)
     middle = logit(estimate)
-    return tuple(expit(middle + _between(slices, table)) for table in (LOW, HIGH))
-
-
-def _between(slices: int, table: tuple[float, ...]) -> float:
-    """A value of the table for a number of slices, linear in its logarithm."""
-    at = math.log(max(1, slices))
-    places = [math.log(n) for n in SLICES]
-    if at <= places[0]:
-        return table[0]
-    for n in range(1, len(places)):
-        if at <= places[n]:
-            share = (at - places[n - 1]) / (places[n] - places[n - 1])
-            return table[n - 1] + share * (table[n] - table[n - 1])
-    return table[-1]
+    return expit(middle + low), expit(middle + high)
 
 
 def logit(value: float) -> float:

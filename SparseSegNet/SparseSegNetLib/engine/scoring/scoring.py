@@ -81,15 +81,17 @@ class Scoring:
             expected = plug_in[value - 1]
             iou = best_estimate(folds[0], folds[0] if expected is None else expected[0])
             places = np.argwhere(_border(whole == value) & inside)
+            near = self._near(probabilities, exponent, value, torch.from_numpy(places), distance)
             scores.append(
                 SegmentScore(
                     self.shown[value],
                     iou,
                     *interval(iou, self.slices),
                     2 * iou / (1 + iou),
-                    self._near(probabilities, exponent, value, torch.from_numpy(places), distance),
+                    None if near[1] is None else best_near_estimate(near[0] or near[1], near[1]),
                     folds[0],
                     None if expected is None else expected[0],
+                    *near,
                     self.rates.uncovered(value, occurring[value]),
                 )
             )
@@ -102,14 +104,11 @@ class Scoring:
         value: int,
         border: torch.Tensor,
         distance: torch.Tensor,
-    ) -> float | None:
-        """The best estimate of the share of a border that lies within one voxel."""
+    ) -> tuple[float | None, float | None]:
+        """Two estimates of the share of a border that lies within one voxel of the true one."""
         expected = expected_near_share(probabilities, exponent, value, border)
-        if expected is None:
-            return None
         occurring = np.bincount(bins_of(distance[tuple(border.T)]), minlength=BINS).astype(float)
-        folds = self.rates.near_share(value, occurring)
-        return best_near_estimate(expected if folds is None else folds, expected)
+        return self.rates.near_share(value, occurring), expected
 
 
 def _border(mask: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ class SegmentScore:
         near: Share of its border that lies within one voxel of the true one.
         folds: The IoU of out-of-fold predictions, by distances.
         plug_in: The IoU that calibrated probabilities expect; None where there are none.
+        near_folds: `near` by out-of-fold predictions, by distances.
+        near_plug_in: `near` that calibrated probabilities expect.
         uncovered: Share of its voxels that lie farther from the annotation than any that was
             judged.
     """
@@ -30,6 +32,8 @@ class SegmentScore:
     near: float | None = None
     folds: float | None = None
     plug_in: float | None = None
+    near_folds: float | None = None
+    near_plug_in: float | None = None
     uncovered: float = 0.0
 
     def to_json(self) -> dict:
