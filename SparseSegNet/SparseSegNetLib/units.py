@@ -28,3 +28,8 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError
+
+
+def sentence(text: str) -> str:
+    """A message of the engine with a capital at its beginning."""
+    return text[:1].upper() + text[1:]

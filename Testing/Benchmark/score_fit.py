@@ -132,7 +132,7 @@ def table_file(found: Fit) -> str:
     def numbers(values: tuple[float, ...]) -> str:
         return f"({', '.join(f'{v:.3f}' for v in values)})"
 
-    return f'''"""Residuals of estimated IoUs on the benchmark; made by Testing/Benchmark/score_intervals.py."""
+    return f'''"""Residuals of estimated IoUs; made by Testing/Benchmark/score_intervals.py."""
 
 # Of the logits of the two estimates: from the folds, and from calibrated probabilities.
 INTERCEPT = {found.intercept:.3f}

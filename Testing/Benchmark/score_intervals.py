@@ -1,10 +1,10 @@
 """How honest the expected scores are, and the table of intervals that is shipped.
 
-Every case is annotated in (1,1,1), (2,2,1), (3,3,2) and (5,5,3) slices at two places, and with three
-corrections drawn three voxels beside old slices; priors and shallow model (in this process, without
-a limit of time) predict the rest and say how good it is. Each segment is a row of a JSONL file in
---keep, so that the command can be broken off and started again. With --table it fits the best
-estimate and the quantiles, each case by the others, and prints how they do; --write replaces
+Every case is annotated in (1,1,1), (2,2,1), (3,3,2) and (5,5,3) slices at two places, and with
+three corrections drawn three voxels beside old slices; priors and shallow model (in this process,
+without a limit of time) predict the rest and say how good it is. Each segment is a row of a JSONL
+file in --keep, so that the command can be broken off and started again. With --table it fits the
+best estimate and the quantiles, each case by the others, and prints how they do; --write replaces
 engine/scoring/interval_table.py by the fit of all cases.
 """
 

@@ -15,6 +15,7 @@ from ..scene.scans import hidden
 from ..scene.scene_run import SceneRun
 from ..scene.training_set import train
 from ..scene.views import shownPlanes
+from ..units import sentence
 from .run_store import finished, resumable
 
 CALM = 1.0  # seconds without a change until new labels are sent
@@ -66,7 +67,7 @@ class RunController:
 
     def showMessage(self, text: str) -> None:
         """Shows a message in the section Train."""
-        self.message = _sentence(text)
+        self.message = sentence(text)
         self.panel.learn.update()
 
     def showScore(self, text: str) -> None:
@@ -217,8 +218,11 @@ class RunController:
     def _onEvent(self, event: dict) -> None:
         if event["event"] == "preview":
             self._previewDue = True
+        elif event["event"] == "score" and (lines := self.run.scoreText):
+            first = _("Expected IoU (80 % interval): {score}.").format(score=lines[0])
+            self.showScore("\n".join([first, *lines[1:]]))
         elif event["event"] in ("warning", "oom-recovered", "silent"):
-            self.warnings.append(_sentence(event["text"]))
+            self.warnings.append(sentence(event["text"]))
 
     def _preview(self) -> None:
         """Requests predictions of the shown planes now and then, and shows those that came."""
@@ -276,7 +280,7 @@ class RunController:
                 hidden(run.resultOf(volume))
                 made += 1
             except InputError as error:
-                faults.append(_sentence(str(error)))
+                faults.append(sentence(str(error)))
         if faults and not made:
             raise InputError(faults[0])
         text = _("{count} scans segmented. Choose one in Data to see its result.")
@@ -301,7 +305,7 @@ class RunController:
 
     def _reason(self, error: EngineError) -> str:
         """The message of a failed run, with the button's name instead of the command line."""
-        text = f"{_sentence(error.cause)} {error.remedy}"
+        text = f"{sentence(error.cause)} {error.remedy}"
         if resumable(self.panel.parameters.runFolder):
             text = COMMAND.sub(_("'Resume the last run'"), text)
         return text.strip()
@@ -342,8 +346,3 @@ class RunController:
         while self._leaving and time.monotonic() < end:
             self._leaving = [r for r in self._leaving if r.wait(0.1) not in ENDED]
         self._leaving = []
-
-
-def _sentence(text: str) -> str:
-    """A message of the engine with a capital at its beginning."""
-    return text[:1].upper() + text[1:]
