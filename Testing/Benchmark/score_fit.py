@@ -11,6 +11,7 @@ from SparseSegNetLib.engine.scoring.interval import best_line, interval_between,
 SLICES = (3, 5, 8, 13)
 QUANTILES = (0.1, 0.9)
 RIDGE = 1.0  # holds the weights to those of the mean of both estimates
+LEAST = 0.1  # logits, of an end of an interval
 FEWEST = 20  # residuals of a quantile; else those of all numbers of slices
 
 
@@ -52,23 +53,59 @@ def _logits(rows: list[dict], *names: str) -> np.ndarray:
 
 
 def fit(rows: list[dict]) -> Fit:
-    """Fits all constants on rows of `score_intervals.measured`."""
+    """Fits all constants on rows of `score_intervals.measured`.
+
+    Quantiles are of residuals of the same rows, and so too narrow for other cases: both are widened
+    until they hold the share that they should of cases that were left out.
+    """
     plain = [row for row in rows if not row["beside"]]
-    truth = _logits(plain, "true")[:, 0]
-    intercept, weights = _line(_logits(plain, "folds", "plug_in"), truth)
-    residuals = truth - (intercept + _logits(plain, "folds", "plug_in") @ np.array(weights))
-    slices = np.array([row["slices"] for row in plain])
+    found = _quantiles(plain)
+    held = []
+    for case in {row["case"] for row in plain}:
+        known = _quantiles([row for row in plain if row["case"] != case])
+        for row in (r for r in plain if r["case"] == case):
+            place = SLICES.index(row["slices"])
+            held.append((_residual(row, known), known[2][place], known[3][place]))
+    # How much wider each of them would have to be to hold its residual.
+    wider = [value / (high if value > 0 else low) for value, low, high in held]
+    scale = max(1.0, float(np.quantile(wider, QUANTILES[1] - QUANTILES[0])))
+    intercept, weights, low, high = found
+    bordered = [r for r in plain if None not in (r["near_folds"], r["near_plug_in"])]
+    borders = _logits(bordered, "near_folds", "near_plug_in")
+    near = _line(borders, _logits(bordered, "true_near")[:, 0])
+    return Fit(
+        intercept,
+        weights,
+        tuple(scale * v for v in low),
+        tuple(scale * v for v in high),
+        *near,
+        _decay(plain),
+    )
+
+
+def _quantiles(rows: list[dict]) -> tuple[float, tuple[float, float], list[float], list[float]]:
+    """Intercept, weights, and the quantiles of the residuals for each number of slices."""
+    truth, pairs = _logits(rows, "true")[:, 0], _logits(rows, "folds", "plug_in")
+    intercept, weights = _line(pairs, truth)
+    residuals = truth - (intercept + pairs @ np.array(weights))
+    slices = np.array([row["slices"] for row in rows])
     low, high = [], []
     for count in SLICES:
         own = residuals[slices == count]
         own = own if len(own) >= FEWEST else residuals
-        for found, share in zip((low, high), QUANTILES, strict=True):
-            found.append(float(np.quantile(own, share)))
-    bordered = [r for r in plain if None not in (r["near_folds"], r["near_plug_in"])]
-    near = _line(
-        _logits(bordered, "near_folds", "near_plug_in"), _logits(bordered, "true_near")[:, 0]
-    )
-    return Fit(intercept, weights, tuple(low), tuple(high), *near, _decay(plain))
+        # Each end on its own side, or the interval would not hold its estimate.
+        low.append(min(-LEAST, float(np.quantile(own, QUANTILES[0]))))
+        high.append(max(LEAST, float(np.quantile(own, QUANTILES[1]))))
+    # More slices do not make an estimate worse, whatever a few residuals say.
+    low = np.minimum.accumulate(low[::-1])[::-1].tolist()
+    high = np.maximum.accumulate(high[::-1])[::-1].tolist()
+    return intercept, weights, low, high
+
+
+def _residual(row: dict, known: tuple) -> float:
+    intercept, weights, *_ = known
+    pair = (logit(row["folds"]), logit(row["plug_in"]))
+    return logit(row["true"]) - intercept - sum(w * v for w, v in zip(weights, pair, strict=True))
 
 
 def _decay(rows: list[dict]) -> float:
