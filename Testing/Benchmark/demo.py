@@ -91,6 +91,7 @@ def finish(case: Case, out: Path) -> None:
         directions=case.geometry.directions,
         history=folder.read_metrics(),
         scores={s.name: row for s, row in zip(case.segments, rows, strict=True)},
+        expected=folder.read_score(),
         title=f"{case.name}: dense 3D segmentation from {len(case.slices)} annotated slices",
         subtitle=f"{100 * share:.1f} % of the voxels annotated, {about['seconds']:.0f} s, "
         f"{about['steps']} steps on {about['plan']['device']}",

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.ndimage import gaussian_filter, zoom
 
+from report_reliability import draw_reliability
 from report_table import FAINT, INK, draw_table, shortened
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.slices import array_axis
@@ -45,6 +46,7 @@ def write_report(
     directions: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
     history: Sequence[dict] = (),
     scores: dict | None = None,
+    expected: dict | None = None,
     title: str = "",
     subtitle: str = "",
 ) -> None:
@@ -54,7 +56,7 @@ def write_report(
     ones.  colors: RGB per segment.  spacing: mm along i, j, k.  directions: LPS, as in Geometry;
     views are turned as radiologists expect them (superior and anterior up, patient's left on the
     right).  history: the run's metrics (seconds, loss, phase, held_out_dice).  scores: per
-    segment name, iou and dice.
+    segment name, iou and dice.  expected: the run's expected score.
     """
     matrix = np.reshape(directions, (3, 3))[:, ::-1]  # columns now in array order (k, j, i)
     main = np.abs(matrix).argmax(axis=0)  # 0 left, 1 posterior, 2 superior
@@ -85,19 +87,20 @@ def write_report(
         _surface(figure.add_subplot(upper[1]), labels, spacing, colors)
         lower = figure.add_gridspec(
             1,
-            3,
+            4,
             left=0.025,
             right=0.985,
             top=0.285,
             bottom=0.055,
-            width_ratios=[0.95, 1.9, 1.25],
-            wspace=0.16,
+            width_ratios=[0.95, 1.5, 0.8, 1.25],
+            wspace=0.24,
         )
         _annotated(
             figure.add_subplot(lower[0]), image, sparse, turned, colors, spacing, window, upward
         )
         _curves(figure.add_subplot(lower[1]), history)
-        draw_table(figure.add_subplot(lower[2]), names, colors, scores)
+        draw_reliability(figure.add_subplot(lower[2]), expected)
+        draw_table(figure.add_subplot(lower[3]), names, colors, scores)
         handles = [
             Line2D([], [], color=c, lw=2.5, label=shortened(n, 26))
             for n, c in zip(names, colors, strict=True)

@@ -53,7 +53,7 @@ def score_new_slices(
                 "axis": item.axis,
                 "index": item.index,
                 "iou": [None if r["iou"] is None else round(r["iou"], 4) for r in rows],
-                "prefilled": False,
+                "prefilled": item.prefilled,
             }
         )
     return found
