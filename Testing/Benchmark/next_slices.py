@@ -42,7 +42,7 @@ from SparseSegNetLib.engine.stacking.stacker import Stacker
 from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.suggestion.ranking import suggest_slices
 from SparseSegNetLib.suggestion.slice_profiles import SliceProfiles, contours_of, split
-from storing import engine_hash
+from storing import engine_hash, read_rows
 
 CASES = (
     "hippocampus-007",
@@ -213,19 +213,6 @@ def rounds(case: Case, strategy: str, seed: int, options, rows: list[dict]) -> I
 
 def _key(row: dict) -> tuple:
     return row["case"], row["seed"], row["strategy"]
-
-
-def read_rows(path: Path) -> list[dict]:
-    """The rows of a JSONL file; a last line that was cut off is left out."""
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
 
 
 def main() -> int:

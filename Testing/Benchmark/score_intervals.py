@@ -35,6 +35,7 @@ from SparseSegNetLib.engine.stacking.annotation_distance import log_distance_to_
 from SparseSegNetLib.engine.stacking.folds import complete_slices
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
 from SparseSegNetLib.engine.stacking.stacker import Stacker
+from storing import read_rows
 
 CASES = (
     "hippocampus-019",
@@ -116,17 +117,6 @@ def compared(found, labels, chance, distance, truth: np.ndarray, slices: int) ->
                 "error_after": scoring.after.error,
             }
         )
-    return rows
-
-
-def read_rows(path: Path) -> list[dict]:
-    """The rows of a JSONL file; a last line that was cut off is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
     return rows
 
 

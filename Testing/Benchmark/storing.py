@@ -36,3 +36,14 @@ def engine_hash() -> str:
     for path in sorted(ENGINE.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a JSONL file; a last line that was cut off is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..annotation.composition import check_trainable
+from ..annotation.external_prior import Prior
 from ..annotation.slices import check_slices, format_slices, parse_slices
 from ..errors import InputError
 from ..files.images import Volume, read_volume
@@ -14,6 +15,7 @@ from ..files.labels import Annotation, Reading, read_annotation, read_structures
 from ..files.other_formats import without_geometry
 from ..files.writing import stem_of
 from ..runfolder.folder import annotated_share
+from ..runfolder.run_input import RunInput
 from .progress import say
 
 Structures = list[tuple[str | None, Path]]
@@ -52,6 +54,20 @@ def read_annotated(
         check_order(volume, structures[0][1], len(annotation.segments))
     check_trainable(annotation.labels, [s.name for s in annotation.segments])
     return volume, annotation, reading
+
+
+def input_of(volume: Volume, annotation: Annotation, prior: Prior | None = None) -> RunInput:
+    """The input of a run on an annotated image, with an external prior if there is one."""
+    return RunInput(
+        volume.image,
+        annotation.labels,
+        volume.geometry,
+        annotation.slices,
+        volume.channels,
+        name=stem_of(volume.paths[0]),
+        prior=None if prior is None else prior.probabilities,
+        prior_classes=() if prior is None else prior.classes,
+    )
 
 
 def say_annotated(volume: Volume, annotation: Annotation) -> None:

@@ -9,11 +9,9 @@ import tempfile
 from pathlib import Path
 
 from ..client.engine_run import EngineRun
-from ..files.writing import stem_of
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder
-from ..runfolder.run_input import RunInput
-from .annotated_image import label_files, read_annotated, say_annotated
+from .annotated_image import input_of, label_files, read_annotated, say_annotated
 from .progress import follow, say
 from .scores import lines_of_score
 from .training_options import training_options
@@ -30,16 +28,7 @@ def crossvalidate(options: argparse.Namespace) -> int:
     try:
         folder = RunFolder.create(
             path,
-            [
-                RunInput(
-                    volume.image,
-                    annotation.labels,
-                    volume.geometry,
-                    annotation.slices,
-                    volume.channels,
-                    name=stem_of(volume.paths[0]),
-                )
-            ],
+            [input_of(volume, annotation)],
             annotation.segments,
             settings,
             task="crossvalidate",

@@ -17,7 +17,6 @@ from ..files.prior import prior_files, read_prior
 from ..files.writing import (
     check_output,
     link_target,
-    stem_of,
     values_note,
     write_labels,
 )
@@ -26,8 +25,7 @@ from ..runfolder.compatibility import ACCEPTABLE, check_compatible
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, annotated_share
 from ..runfolder.model_description import ModelDescription
-from ..runfolder.run_input import RunInput
-from .annotated_image import label_files, read_annotated, say_annotated
+from .annotated_image import input_of, label_files, read_annotated, say_annotated
 from .output_folder import check_files
 from .progress import follow, say, say_cancelled
 from .scores import lines_of_score
@@ -76,18 +74,7 @@ def densify(options: argparse.Namespace) -> int:
     try:
         folder = RunFolder.create(
             path,
-            [
-                RunInput(
-                    volume.image,
-                    annotation.labels,
-                    volume.geometry,
-                    annotation.slices,
-                    volume.channels,
-                    name=stem_of(volume.paths[0]),
-                    prior=None if prior is None else prior.probabilities,
-                    prior_classes=() if prior is None else prior.classes,
-                )
-            ],
+            [input_of(volume, annotation, prior)],
             annotation.segments,
             settings,
             options.output.name,
