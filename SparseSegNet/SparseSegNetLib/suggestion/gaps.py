@@ -78,7 +78,7 @@ def object_end(situation: Situation, axes: Sequence[str]) -> SuggestedSlice | No
     return None if best is None else best[1]
 
 
-FAR_END = 0.25  # of the extent, beyond the outermost slice
+FAR_END = 0.4  # of the extent, beyond the outermost slice: nearer ends are left to the scores
 # Slices are evenly spread if the gap at an end is half of that between two: a slice in a gap at the
 # end goes to a third of it.
 NEAR_END = 3

@@ -18,6 +18,7 @@ from .suggested_slice import SuggestedSlice
 # choices differ at first and follow the model later (ClaSP PE, 2026).
 NOISE = 0.3
 FIRST = 3
+SPREAD = 0.5  # power of the distance to the nearest drawn slice
 # Contours of a middling slice that every slice costs beside its own: to find, jump to and check.
 EFFORT = 3.0
 
@@ -65,7 +66,7 @@ def slice_scores(situation: Situation, seed: int) -> dict[str, np.ndarray]:
     middling = _middling(np.concatenate([profiles.contours(axis) for axis in AXES]))
     found = {}
     for axis in AXES:
-        worth = _balanced(situation, axis).sum(axis=0) * _apart(situation, axis)
+        worth = _balanced(situation, axis).sum(axis=0) * _apart(situation, axis) ** SPREAD
         effort = profiles.contours(axis) + EFFORT * middling
         worth = worth / effort * np.exp(noise * random.standard_normal(len(worth)))
         found[axis] = np.where(situation.free(axis), worth, 0.0)

@@ -81,6 +81,19 @@ def test_each_volume_gets_a_result_on_its_own_grid(cohort):
         assert iou(found, truth, drawn) > 0.6, item.name
 
 
+def test_sums_over_slices_are_of_each_volume_as_it_was_given(cohort):
+    """Also where it was turned for the training; by them the next slice is suggested."""
+    run, items = cohort
+    for number in range(1, len(items) + 1):
+        found, result = run.folder.read_profiles(number), run.result(number)
+        for axis, along in zip("kji", range(3), strict=True):
+            rest = tuple(a for a in range(3) if a != along)
+            areas = [(result == value).sum(axis=rest) for value in (1, 2)]
+            assert np.array_equal(found.areas(axis), areas)
+            drawn = [s.index for s in items[number - 1][0].slices if s.axis == axis]
+            assert not found.uncertainty(axis)[:, drawn].any() and found.entropy(axis).all()
+
+
 def test_the_model_says_what_it_is(cohort):
     run, _ = cohort
     model = ModelDescription.read(run.folder.model_path)

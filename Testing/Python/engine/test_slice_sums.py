@@ -1,6 +1,7 @@
 """Sums over the slices of a prediction: on coarse, fine and turned grids, away from slices."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,13 +11,18 @@ from test_priors import working
 
 from SparseSegNetLib.annotation.composition import UNLABELLED, keep_drawn, restrict_to_slices
 from SparseSegNetLib.annotation.geometry import Geometry
+from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.annotation.slices import AnnotatedSlice, parse_slices
 from SparseSegNetLib.engine.data.preprocessing import Normalisation, working_volume
+from SparseSegNetLib.engine.interaction.commands import Commands
 from SparseSegNetLib.engine.interaction.slice_sums import slice_sums
+from SparseSegNetLib.engine.job import Job
 from SparseSegNetLib.engine.priors.maker import PriorMaker
 from SparseSegNetLib.engine.stacking.ensemble import disagreement
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
 from SparseSegNetLib.engine.stacking.stacker import Stacker
+from SparseSegNetLib.runfolder.folder import RunFolder
+from SparseSegNetLib.runfolder.options import Options
 from SparseSegNetLib.runfolder.run_input import RunInput
 
 SHAPE = (20, 24, 28)
@@ -55,6 +61,10 @@ class TestDisagreement:
         every = torch.zeros(2, 2, 1, 1, 1)
         every[0, 0], every[1, 1] = 1, 1
         assert float(disagreement(every, torch.tensor((1.0, 0.0)))) == 0
+
+    def test_where_the_mean_is_sure_it_does_not_count(self):
+        every = torch.tensor([[0.995, 0.005], [0.999, 0.001]])[:, :, None, None, None]
+        assert float(disagreement(every, torch.tensor((0.5, 0.5)))) == 0
 
     def test_in_blocks_as_at_once(self):
         every = torch.rand(4, 3, 37, 3, 2).softmax(dim=1)
@@ -134,3 +144,28 @@ def test_of_a_stack():
     unsure = sums.uncertainty("k").sum(axis=0)
     assert unsure[[4, 8]].max() == 0 and unsure.argmax() not in (0, SMALL[0] - 1)
     assert sums.uncertainty("j").sum() == pytest.approx(unsure.sum(), rel=1e-4)
+
+
+@pytest.mark.usefixtures("small_training")
+def test_they_are_there_before_the_training_ends(tmp_path):
+    """Written after stacking, and again with the result."""
+    image, truth = nested(SMALL)
+    drawn = parse_slices(["k:4,8 j:6 i:8"])
+    grid = Geometry(SMALL[::-1], (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    item = RunInput(image[None], restrict_to_slices(truth, drawn), grid, drawn)
+    segments = [Segment.numbered(value, value - 1) for value in (1, 2)]
+    options = Options(max_steps=2, device="cpu")
+    folder = RunFolder.create(tmp_path / "run", [item], segments, options)
+    early = []
+
+    def emit(event, **data):
+        if event == "metrics" and not early:
+            early.append((folder.read_profiles(), folder.has_result()))
+
+    Job(folder.path, Commands(), emit, time.monotonic()).run()
+    ((first, ended),) = early
+    assert first is not None and not ended and first.uncertainty("k").any()
+    last = folder.read_profiles()
+    counts = [(folder.read_result() == value).sum() for value in (1, 2)]
+    assert last.areas("k").sum(axis=1).tolist() == counts
+    assert not np.array_equal(first.array, last.array), "of the network's prediction too"

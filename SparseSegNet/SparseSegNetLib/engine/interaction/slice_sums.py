@@ -13,7 +13,7 @@ from ...annotation.slices import AnnotatedSlice, array_axis
 from ...suggestion.extents import correlation_length
 from ...suggestion.slice_profiles import SliceProfiles, areas_of, contours_of, split
 from ..data.preprocessing import WorkingVolume
-from ..stacking.ensemble import PLANES, entropy
+from ..stacking.ensemble import PLANES, SURE, entropy
 from ..stacking.folds import complete_slices
 
 
@@ -72,30 +72,27 @@ def _sums(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Sums over slices of k, j and i: of uncertainty (K, slices), of entropy (slices,)."""
     segments, shape = len(probabilities) - 1, tuple(probabilities.shape[1:])
-    device = probabilities.device
-    uncertain = [torch.zeros((segments, n), dtype=torch.float64) for n in shape]
-    entropies = [torch.zeros(n, dtype=torch.float64) for n in shape]
-    k, j, i = (part.to(device) for part in counted)
+    uncertain = [np.zeros((segments, n)) for n in shape]
+    entropies = [np.zeros(n) for n in shape]
     for first in range(0, shape[0], PLANES):
-        planes = slice(first, min(first + PLANES, shape[0]))
-        part = probabilities[:, planes].float()
-        unsure = entropy(part)
+        part = probabilities[:, first : first + PLANES]
+        open_ = part.amax(dim=0) < SURE
+        rows = part[:, open_].float()
+        places = [at.cpu() for at in open_.nonzero(as_tuple=True)]
+        places[0] += first
+        unsure = entropy(rows).cpu().double()
+        likeliest = rows[1:].argmax(dim=0).cpu()
         for axis, total in enumerate(entropies):
-            own = unsure.sum(dim=[a for a in range(3) if a != axis]).double().cpu()
-            total[planes if axis == 0 else slice(None)] += own
+            total += torch.bincount(places[axis], unsure, len(total)).numpy()
         if disagreement is not None:
-            unsure = unsure * disagreement[planes].to(device).float()
-        unsure = unsure * (k[planes, None, None] * j[:, None] * i)
-        likeliest = part[1:].argmax(dim=0)
+            unsure *= disagreement[tuple(places)].double()
+        for at, free in zip(places, counted, strict=True):
+            unsure *= free[at]
         for axis, total in enumerate(uncertain):
-            place = planes if axis == 0 else slice(None)
-            size = unsure.shape[axis]
-            at = torch.arange(size, device=device).view([-1 if a == axis else 1 for a in range(3)])
-            sums = torch.bincount(
-                (likeliest * size + at).flatten(), unsure.flatten().double(), segments * size
-            )
-            total[:, place] += sums.view(segments, size).cpu()
-    return [part.numpy() for part in uncertain], [part.numpy() for part in entropies]
+            size = shape[axis]
+            sums = torch.bincount(likeliest * size + places[axis], unsure, segments * size)
+            total += sums.view(segments, size).numpy()
+    return uncertain, entropies
 
 
 def _stretched(parts: list[np.ndarray], full: Triple) -> np.ndarray:

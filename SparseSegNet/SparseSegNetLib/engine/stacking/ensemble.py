@@ -9,6 +9,7 @@ from ..compute.losses import balancing_weights
 MOST_ROWS = 50_000  # voxels on which the weights are fitted
 ROUNDS = 40  # of expectation and maximisation
 PLANES = 16  # at a time, where a volume is looked through
+SURE = 0.99  # probability of a class above which a voxel counts as certain
 
 
 def fit_ensemble_weights(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -96,19 +97,17 @@ def disagreement(every: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         weights: (n,), whose shares count.
 
     Returns:
-        float16 (k, j, i) on the CPU, from 0 to the logarithm of n.
+        float16 (k, j, i) on the CPU, from 0 to the logarithm of n; 0 where the mean is sure.
     """
-    found = []
-    shares = (weights / weights.sum()).tolist()
+    shares, found = (weights / weights.sum()).to(every.device), []
     for part in every.split(PLANES, dim=2):
-        mean = torch.zeros(part.shape[1:], device=part.device)
-        within = torch.zeros(part.shape[2:], device=part.device)
-        for share, one in zip(shares, part, strict=True):
-            if share > 0:
-                one = one.float()
-                mean += share * one
-                within += share * entropy(one)
-        found.append((entropy(mean) - within).clamp_min(0).half().cpu())
+        mean = weighted_mean(part, shares)
+        unsure = mean.amax(dim=0) < SURE
+        rows = part[:, :, unsure].float()
+        within = (shares[:, None] * entropy(rows.transpose(0, 1))).sum(dim=0)
+        differing = torch.zeros(unsure.shape, dtype=torch.float16)
+        differing[unsure.cpu()] = (entropy(mean[:, unsure]) - within).clamp_min(0).half().cpu()
+        found.append(differing)
     return torch.cat(found)
 
 
