@@ -125,7 +125,14 @@ def read_commands(folder: Path) -> object:
     reporter = Reporter(lambda event, **data: encode("event", event, **data), kept, clock, False)
     commands = Commands()
     live = TrainingCallback(
-        trainer, Inputs(kept), commands, clock, reporter, lambda: None, lambda step: None
+        trainer,
+        Inputs(kept),
+        commands,
+        clock,
+        reporter,
+        lambda: None,
+        lambda step: None,
+        lambda number, before: None,
     )
     for line in _lines(folder).splitlines():
         message = decode(line, "command")
