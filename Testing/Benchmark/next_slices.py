@@ -219,8 +219,11 @@ def read_rows(path: Path) -> list[dict]:
     """The rows of a JSONL file; a last line that was cut off is left out."""
     if not path.is_file():
         return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    text, rows = path.read_text(encoding="utf-8"), []
+    if text and not text.endswith("\n"):  # or the next row would be appended to it
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")
+    for line in text.splitlines():
         try:
             rows.append(json.loads(line))
         except ValueError:

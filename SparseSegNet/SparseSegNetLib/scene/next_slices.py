@@ -1,4 +1,4 @@
-"""Which slice of a volume to draw next, for the annotation as it is in the scene now."""
+"""The slice of a volume to draw next, for the annotation as it is in the scene now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where segments lie along the axes of a volume, as predicted or, before that, as drawn."""
+"""Extents of segments along the axes of a volume, as predicted or, before that, as drawn."""
 
 from __future__ import annotations
 
