@@ -36,7 +36,7 @@ def drawn_nowhere(situation: Situation, axes: Sequence[str]) -> SuggestedSlice |
     reason = f"{listed(names)} {are(names)} not drawn yet"
     foreseen = [n for n in missing if situation.areas["k"][n].any()]
     if foreseen:
-        item, _ = _best(situation, foreseen, axes) or (None, 0.0)
+        item = _best(situation, foreseen, axes)
     else:
         whole = {axis: (0, situation.count(axis) - 1) for axis in axes}
         item = middle_of_largest_gap(situation, whole, FINE_GAP)
@@ -67,7 +67,7 @@ def in_one_direction(situation: Situation, axes: Sequence[str]) -> SuggestedSlic
     """
     found = {}
     for n, slices in enumerate(situation.shown):
-        directions = situation.directions(slices)
+        directions = {item.axis for item in slices}
         if len(directions) == 1:
             found[n] = directions.pop()
     for axis in sorted(set(found.values())):
@@ -83,9 +83,8 @@ def _for(
     situation: Situation, segments: Sequence[int], axes: Iterable[str], which: str
 ) -> SuggestedSlice | None:
     """The slice that shows most of these segments. which: in what slices they are."""
-    if not segments or (found := _best(situation, segments, axes)) is None:
+    if not segments or (item := _best(situation, segments, axes)) is None:
         return None
-    item, _ = found
     shares = {n: _shares(situation, item.axis, n)[item.index] for n in segments}
     first = max(segments, key=lambda n: shares[n])
     names = [situation.names[n] for n in segments if shares[n] >= CUT or n == first]
@@ -94,13 +93,13 @@ def _for(
 
 def _best(
     situation: Situation, segments: Sequence[int], axes: Iterable[str]
-) -> tuple[AnnotatedSlice, float] | None:
-    """The free slice that shows most of these segments, and its worth."""
+) -> AnnotatedSlice | None:
+    """The free slice that shows most of these segments."""
     best: tuple[AnnotatedSlice, float] | None = None
     for axis in axes:
         worth = np.zeros(situation.count(axis))
         for n in segments:
-            own = situation.directions(situation.shown[n])
+            own = {item.axis for item in situation.shown[n]}
             worth += _shares(situation, axis, n) * (PARALLEL if own == {axis} else 1.0)
         worth *= situation.free(axis)
         if not situation.drawn(axis):
@@ -110,7 +109,7 @@ def _best(
         index = int(places[len(places) // 2])
         if worth[index] > 0 and (best is None or worth[index] > best[1]):
             best = AnnotatedSlice(axis, index), float(worth[index])
-    return best
+    return None if best is None else best[0]
 
 
 def _shares(situation: Situation, axis: str, segment: int) -> np.ndarray:

@@ -12,6 +12,11 @@ from .sentences import listed
 from .situation import Situation
 from .suggested_slice import SuggestedSlice
 
+FAR_END = 0.4  # of the extent, beyond the outermost slice: nearer ends are left to the scores
+# Slices are evenly spread if the gap at an end is half of that between two: a slice in a gap at the
+# end goes to a third of it.
+NEAR_END = 3
+
 
 def missing_direction(situation: Situation, axes: Sequence[str]) -> SuggestedSlice | None:
     """A slice of a direction of which none is drawn, where it shows most of the segments.
@@ -25,8 +30,7 @@ def missing_direction(situation: Situation, axes: Sequence[str]) -> SuggestedSli
         return None
     # Of two the one that shows more; without knowledge axial slices, then coronal ones.
     known = {axis: situation.areas[axis].sum(axis=0) for axis in missing}
-    order = [situation.words[axis].plane for axis in missing]
-    axis = max(missing, key=lambda a: (float(known[a].max()), -_usual(order[missing.index(a)])))
+    axis = max(missing, key=lambda a: (float(known[a].max()), -_usual(situation.words[a].plane)))
     low, high = situation.extent(axis)
     middle = (low + high) // 2
     if known[axis].any():
@@ -78,12 +82,6 @@ def object_end(situation: Situation, axes: Sequence[str]) -> SuggestedSlice | No
     return None if best is None else best[1]
 
 
-FAR_END = 0.4  # of the extent, beyond the outermost slice: nearer ends are left to the scores
-# Slices are evenly spread if the gap at an end is half of that between two: a slice in a gap at the
-# end goes to a third of it.
-NEAR_END = 3
-
-
 def largest_gap(situation: Situation, axes: Sequence[str]) -> SuggestedSlice | None:
     """The middle of the largest gap in the extent of the object, directions in turn.
 
@@ -100,7 +98,7 @@ def largest_gap(situation: Situation, axes: Sequence[str]) -> SuggestedSlice | N
     plane = situation.words[item.axis].plane
     return SuggestedSlice(
         item,
-        f"the largest gap between {plane} slices{of} is here (evenly spaced slices)",
+        f"evenly spaced: the largest gap between {plane} slices{of}",
         situation.names.index(names[0]) + 1 if len(names) == 1 else None,
     )
 

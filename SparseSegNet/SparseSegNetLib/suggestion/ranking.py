@@ -1,8 +1,9 @@
 """The next slices to draw: rules first, then the model (ClaSP PE and nnActive, 2025 and 2026).
 
 Each segment in two slices, if possible of two directions; the three directions in turn; an end of
-the object once two slices lie within it; then the slice of which the model is most unsure for the
-effort. Of a single segment nothing was found that beats even spacing, which is what it gets.
+the object that lies far from the slices within it; then the slice of which the model is most unsure
+for the effort. A single segment gets even spacing, than which uncertainty was no better within one
+volume (Zhang 2025).
 """
 
 from __future__ import annotations
@@ -71,18 +72,12 @@ def _first(situation: Situation, axes: Sequence[str], seed: int) -> SuggestedSli
         return most_uncertain(situation, axes, seed)
 
     coverage: list[Rule] = [drawn_nowhere, in_one_slice, missing_direction]
-    several: list[Rule] = [in_one_direction] if len(situation.names) > 1 else []
-    then: list[Rule] = [object_end, score] if len(situation.names) > 1 else []
-    turns = _in_turn(situation, axes)
-    found = (
-        rule(situation, chosen)
-        for rules, order in (
-            ([*coverage, *several], [axes]),
-            ([*then, largest_gap], turns),
-        )
-        for chosen in order
-        for rule in rules
-    )
+    then: list[Rule] = [largest_gap]
+    if len(situation.names) > 1:
+        coverage, then = [*coverage, in_one_direction], [object_end, score, largest_gap]
+    tries = [(rule, axes) for rule in coverage]
+    tries += [(rule, turn) for turn in _in_turn(situation, axes) for rule in then]
+    found = (rule(situation, chosen) for rule, chosen in tries)
     return next((one for one in found if one is not None), None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -127,10 +127,6 @@ class Situation:
     def drawn(self, axis: str) -> list[int]:
         """Indices of the drawn slices of an axis, ascending."""
         return sorted({item.index for item in self.slices if item.axis == axis})
-
-    def directions(self, slices: Iterable[AnnotatedSlice]) -> set[str]:
-        """The axes of slices."""
-        return {item.axis for item in slices}
 
     def extent(self, axis: str) -> tuple[int, int]:
         """First and last slice of all segments along an axis; the whole axis if nothing is known.
