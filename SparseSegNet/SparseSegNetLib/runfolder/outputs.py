@@ -20,7 +20,9 @@ from .atomic import write_array, write_json
 from .forms import read_json, rows
 from .links import open_to_append
 from .schema import WRITTEN, parse_report, region, report
-from .score import AGAIN, score_form
+from .score import score_form
+
+AGAIN = "Continue the run, which makes it again."
 
 
 class Outputs:

@@ -8,7 +8,6 @@ from ..annotation.geometry import Geometry
 from ..suggestion.anatomy import AxisWords, axis_words
 from .forms import Form, choice, flag, number, optional, record, rows, whole
 
-AGAIN = "Continue the run, which makes it again."
 # From here on the border is where it would be drawn; more slices would change little.
 AS_DRAWN = 0.95
 WORTH = 0.01  # IoU: less is not worth drawing slices for
@@ -55,12 +54,6 @@ def score_form(segments: int) -> Form:
             "history": rows(record({"slices": whole(0), "iou": numbers})),
         }
     )
-
-
-def mean_iou(values: Sequence[float | None]) -> float | None:
-    """Mean over the segments; None if one of them has no number: that would flatter the rest."""
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def score_lines(score: dict | None, names: Sequence[str], geometry: Geometry) -> list[str]:

@@ -47,9 +47,8 @@ class ScoreKeeper:
         """Learns from the folds of a stack, and scores its ensemble."""
         if stack.out_of_fold is None:
             return
-        volume = stack.target
-        slices = complete_slices(volume.labels, volume.slices)
-        count = len(slices) + len(parts_of(volume.labels, volume, slices))
+        volume = stack.target  # its slices are the complete ones
+        count = len(volume.slices) + len(parts_of(volume.labels, volume, volume.slices))
         self.scoring = Scoring.of(stack.out_of_fold, volume.labels, count)
         self._write(prior_of(volume, self.classes), volume)
 

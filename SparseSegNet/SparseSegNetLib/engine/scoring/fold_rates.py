@@ -55,10 +55,7 @@ class FoldRates:
         truth, bins = found.truth.cpu().numpy(), bins_of(found.distance)
 
         def count(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-            flat = np.bincount(
-                values[chosen].astype(np.int64) * BINS + bins[chosen], minlength=classes * BINS
-            )
-            return flat.reshape(classes, BINS).astype(float)
+            return occurrences(values[chosen], bins[chosen], classes)
 
         near, border = np.zeros((classes, BINS)), np.zeros((classes, BINS))
         for value, place, is_near in near_borders(found, predicted, labels):
@@ -154,7 +151,7 @@ def occurrences(labels: np.ndarray, bins: np.ndarray, classes: int) -> np.ndarra
     """Counts how often each class occurs at each distance, float64 (classes, BINS).
 
     Args:
-        labels: uint8 (voxels,), predicted.
+        labels: Integers (voxels,).
         bins: int64 (voxels,).
         classes: Labels with background.
     """

@@ -13,8 +13,7 @@ import numpy as np
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AnnotatedSlice
 from ..compute.metrics import overlap
-
-COMPLETE = 0.9  # share of a slice that must be labelled now
+from ..stacking.folds import COMPLETE
 
 
 def score_new_slices(

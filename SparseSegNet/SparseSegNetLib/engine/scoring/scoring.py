@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from ...annotation.composition import UNLABELLED
+from ...annotation.strokes import box_of
+from ...annotation.surface_metrics import border
 from ..stacking.out_of_fold import ENOUGH_SLICES, OutOfFold
 from .calibration import Calibration, Reliability, reliability
 from .fold_rates import BINS, FoldRates, bins_of, occurrences
@@ -114,7 +115,6 @@ class Scoring:
 def _border(mask: np.ndarray) -> np.ndarray:
     """Border voxels of a mask (k, j, i), of its bounding box alone: classes may be many."""
     found = np.zeros(mask.shape, bool)
-    for box in ndimage.find_objects(mask.astype(np.uint8)):
-        inside = mask[box]
-        found[box] = inside & ~ndimage.binary_erosion(inside)
+    if (box := box_of(mask)) is not None:
+        found[box] = border(mask[box])
     return found

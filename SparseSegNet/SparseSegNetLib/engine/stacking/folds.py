@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AXES, AnnotatedSlice, array_axis
+from ...annotation.strokes import box_of
 from ..data.preprocessing import WorkingVolume
 from .near_slices import group_near_slices
 
@@ -138,7 +139,7 @@ def _groups(
     """Slices that are held out together, see `near_slices`."""
     shown = {s: set(torch.unique(labels[planes_of(s, volume)]).tolist()) for s in slices}
     groups = []
-    for group in group_near_slices(slices, _extent(labels, volume)):
+    for group in group_near_slices(slices, _extent(labels)):
         inside = set().union(*(shown[s] for s in group))
         outside = set().union(*(shown[s] for s in slices if s not in group))
         # Without the whole group nothing would teach its own classes.
@@ -147,16 +148,12 @@ def _groups(
     return sorted(groups)
 
 
-def _extent(labels: torch.Tensor, volume: WorkingVolume) -> dict[str, int]:
+def _extent(labels: torch.Tensor) -> dict[str, int]:
     """Voxels along each axis of the working grid between which segments are annotated."""
-    found = {}
-    inside = (labels > 0) & (labels != UNLABELLED)
-    for name in AXES:
-        axis = array_axis(name)
-        hit = inside.any(dim=max(set(range(3)) - {axis})).any(dim=min(set(range(3)) - {axis}))
-        at = hit.nonzero().flatten().tolist()
-        found[name] = at[-1] - at[0] + 1 if at else 0
-    return found
+    box = box_of(((labels > 0) & (labels != UNLABELLED)).cpu().numpy())
+    if box is None:
+        return dict.fromkeys(AXES, 0)
+    return {AXES[2 - axis]: part.stop - part.start for axis, part in enumerate(box)}
 
 
 def parts_of(
