@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +103,23 @@ def load_case(prefix: Path | str, counts: tuple[int, int, int], shift: float = 0
         slices,
         segments,
         annotation_path,
+    )
+
+
+def halved(case: Case) -> Case:
+    """Every second voxel of image and truth, with nothing annotated."""
+    truth, image = (np.ascontiguousarray(a[::2, ::2, ::2]) for a in (case.truth, case.image))
+    grid = case.geometry
+    geometry = Geometry(
+        truth.shape[::-1], tuple(2 * mm for mm in grid.spacing), grid.origin, grid.directions
+    )
+    return replace(
+        case,
+        image=image,
+        truth=truth,
+        geometry=geometry,
+        sparse=np.full_like(truth, UNLABELLED),
+        slices=[],
     )
 
 

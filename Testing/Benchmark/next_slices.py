@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ablation import volume_of
-from cases import SHARED, Case, data_is_there, densify, load_case
+from cases import SHARED, Case, data_is_there, densify, halved, load_case
 from compare import SHIFTS
 from next_slices_table import table
 from SparseSegNetLib.annotation.composition import keep_drawn, restrict_to_slices
@@ -37,6 +37,7 @@ from SparseSegNetLib.engine.compute.device import prepare_threads
 from SparseSegNetLib.engine.interaction.slice_sums import slice_sums
 from SparseSegNetLib.engine.prediction.inference import finish
 from SparseSegNetLib.engine.priors.maker import PriorMaker
+from SparseSegNetLib.engine.stacking import voxel_classifier
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
 from SparseSegNetLib.engine.stacking.stacker import Stacker
 from SparseSegNetLib.runfolder.folder import RunFolder
@@ -56,6 +57,8 @@ CASES = (
 )
 STRATEGIES = ("ours", "even", "random", "entropy")
 FIRST, LAST = 3, 13  # numbers of slices
+QUICK_STEPS = (100, 300)  # of the shallow model, with --quick
+QUICK_VOXELS = 5e5  # with --quick, of larger volumes every second voxel is taken
 # (yz, xz, xy) for each number of slices; those of the paper's table where it has one.
 EVEN = {
     3: (1, 1, 1),
@@ -218,12 +221,15 @@ def _key(row: dict) -> tuple:
 def main() -> int:
     """Measures what is missing, and prints the table."""
     options = _options()
-    path = options.keep / ("stack.jsonl" if options.stack_only else f"{options.time:g}s.jsonl")
+    name = ("quick" if options.quick else "stack") if options.stack_only else f"{options.time:g}s"
+    path = options.keep / f"{name}.jsonl"
     options.keep.mkdir(parents=True, exist_ok=True)
     if not options.table:
         if not data_is_there(options.data):
             return 2
         prepare_threads()
+        if options.quick:
+            voxel_classifier.STEPS = QUICK_STEPS
         for seed in options.seeds:
             for name in options.cases:
                 for strategy in options.strategies:
@@ -234,6 +240,8 @@ def main() -> int:
 
 def _measure(name: str, strategy: str, seed: int, options, path: Path) -> None:
     case = load_case(options.data / name, EVEN[FIRST], SHIFTS[seed])
+    if options.quick and case.truth.size > QUICK_VOXELS:
+        case = halved(case)
     for row in rounds(case, strategy, seed, options, read_rows(path)):
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -254,11 +262,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=LAST - FIRST + 1, help="at most, now")
     parser.add_argument("--last", type=int, default=LAST, help="number of slices at the end")
     parser.add_argument("--stack-only", action="store_true", help="no network, no limit of time")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="with --stack-only: large volumes at half resolution, few steps of the shallow model",
+    )
     parser.add_argument("--time", type=float, default=20.0, help="seconds of the engine per round")
     parser.add_argument("--share", type=float, default=0.95, help="of the final IoU")
     parser.add_argument("--table", action="store_true", help="only print the table")
     parser.add_argument("--data", type=Path, default=SHARED)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.quick and not options.stack_only:
+        parser.error("--quick goes with --stack-only")
+    return options
 
 
 if __name__ == "__main__":

@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from ablation import volume_of
-from cases import SHARED, Case, data_is_there, load_case
+from cases import SHARED, Case, data_is_there, halved, load_case
 from score_fit import fit, report, table_file
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
 from SparseSegNetLib.annotation.even_spacing import spread_slices
-from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.slices import AnnotatedSlice, array_axis
 from SparseSegNetLib.annotation.surface_metrics import surface_agreement
 from SparseSegNetLib.engine.compute.device import prepare_threads
@@ -63,12 +62,7 @@ def annotated(
     """A case with its slices, and with corrections beside some of them."""
     case = load_case(data / name, counts, shift)
     if case.truth.size > MOST_VOXELS:
-        truth, image = (np.ascontiguousarray(a[::2, ::2, ::2]) for a in (case.truth, case.image))
-        grid = case.geometry
-        geometry = Geometry(
-            truth.shape[::-1], tuple(2 * mm for mm in grid.spacing), grid.origin, grid.directions
-        )
-        case = replace(case, image=image, truth=truth, geometry=geometry)
+        case = halved(case)
     slices = spread_slices(counts, case.truth.shape, case.truth > 0, shift)
     for n in np.random.default_rng(0).choice(len(slices), beside, replace=False):
         item = slices[n]
@@ -86,14 +80,14 @@ def measured(case: Case) -> list[dict]:
     slices = complete_slices(volume.labels, volume.slices)
     distance = log_distance_to_annotation(volume.labels, slices, volume, maker.spacing)
     chance = prior_of(stack.target, classes)
-    return compared(stack.out_of_fold, volume.labels, chance, distance, case.truth, len(slices))
+    return compared(stack.out_of_fold, volume.labels, chance, distance, case.truth)
 
 
-def compared(found, labels, chance, distance, truth: np.ndarray, slices: int) -> list[dict]:
+def compared(found, labels, chance, distance, truth: np.ndarray) -> list[dict]:
     """Rows of out-of-fold predictions and a prediction of the whole volume."""
     if found is None:
         return []
-    scoring = Scoring.of(found, labels, slices)
+    scoring = Scoring.of(found, labels)
     scores = scoring.score(chance, labels, distance)
     left, guess = labels.numpy() == UNLABELLED, chance.argmax(dim=0).numpy().astype(np.uint8)
     pooled, rows = found.scores(), []

@@ -24,6 +24,8 @@ from SparseSegNetLib.files.labels import read_annotation
 from SparseSegNetLib.files.nifti import copy_geometry
 from SparseSegNetLib.files.writing import write_labels
 from SparseSegNetLib.runfolder.folder import RunFolder
+from SparseSegNetLib.runfolder.score import score_lines
+from SparseSegNetLib.suggestion.ranking import suggest_slices
 from weights import read_checkpoint, read_model, write_weights
 from whole_inputs import GRID, SEGMENTS, SHAPE, SLICES, annotation, pixels, run_folder
 
@@ -111,6 +113,13 @@ def _side_files(folder: Path) -> object:
     return run.read_preview_slice(1, SLICES[0]), run.read_metrics(), run.read_disagreements()
 
 
+def _score_and_suggestions(folder: Path) -> object:
+    run = RunFolder.open(folder)
+    item, names = run.read_input(), [segment.name for segment in run.segments]
+    suggested = suggest_slices(item.labels, item.slices, names, GRID, run.read_profiles())
+    return score_lines(run.read_score(), names, GRID), suggested
+
+
 def _texts(texts: dict[str, str]) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         for name, text in texts.items():
@@ -190,6 +199,13 @@ READERS = {
             run_folder,
             _side_files,
             ["preview/*", "metrics.jsonl", "result/1-disagreements.json"],
+            2,
+        ),
+        Reader(
+            "score, sums over slices",
+            run_folder,
+            _score_and_suggestions,
+            ["result/1-score.json", "result/1-profiles.npy"],
             2,
         ),
         Reader("model", lambda f: write_weights(f, False), read_model, ["*"]),

@@ -13,6 +13,7 @@ from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.runfolder.options import Options
 from SparseSegNetLib.runfolder.run_input import RunInput
+from SparseSegNetLib.suggestion.slice_profiles import SliceProfiles, areas_of, contours_of
 
 SHAPE = (5, 6, 7)
 GRID = Geometry(SHAPE[::-1], (0.5, 0.75, 2.0), (-10.0, 3.5, 80.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
@@ -33,6 +34,30 @@ def annotation() -> np.ndarray:
     return labels
 
 
+def expected_score() -> dict:
+    segment = {"slices": 2, "uncovered": 0.2} | dict.fromkeys(
+        ("iou", "low", "high", "dice", "near", "folds", "plug_in", "near_folds", "near_plug_in"),
+        0.5,
+    )
+    diagram = {"voxels": [3, 4], "confidence": [0.4, 0.9], "accuracy": [0.5, 0.8], "error": 0.1}
+    place = {"axis": "k", "index": 2}
+    return {
+        "slices": 2,
+        "segments": [segment, segment | {"slices": 1, "iou": None}],
+        "calibration": {"level": 0.1, "slope": 0.2, "middle": 1.0},
+        "reliability": {"before": diagram, "after": diagram},
+        "gains": [{"axis": "i", "slices": 2, "iou": 0.03}],
+        "drawn": [place],
+        "new_slices": [{**place, "iou": [0.9, None], "prefilled": True}],
+        "history": [{"slices": 2, "iou": [0.5, None]}],
+    }
+
+
+def slice_profiles(labels: np.ndarray) -> SliceProfiles:
+    areas = areas_of(labels, len(SEGMENTS))
+    return SliceProfiles.of(areas, np.ones_like(areas), areas[0], contours_of(labels), labels.shape)
+
+
 def run_folder(folder: Path) -> None:
     """A run folder in which everything is that there can be."""
     run = RunFolder.create(
@@ -50,6 +75,8 @@ def run_folder(folder: Path) -> None:
     run.write_disagreements(
         1, [{"voxels": 5, "inside": 1, "drawn": 1, "model": 2, "voxel": [2, 3, 4]}]
     )
+    run.write_score(1, expected_score())
+    run.write_profiles(1, slice_profiles(dense))
     score = {"iou": 0.5, "dice": 0.6, "voxels": 9}
     for step in range(3):
         run.append_metrics(

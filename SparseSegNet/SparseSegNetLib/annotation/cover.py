@@ -64,7 +64,7 @@ def looks_solid(slices: list[AnnotatedSlice], run: int = 4) -> bool:
     A solid object can always be covered by planes, but then these were not drawn as complete
     slices and the voxels beside the object in them are not known to be background.
     """
-    planes = {(s.axis, s.index) for s in slices}
+    planes = {s.place for s in slices}
     return any(all((axis, index + n) in planes for n in range(run)) for axis, index in planes)
 
 

@@ -39,6 +39,11 @@ class AnnotatedSlice:
     box: Box | None = None
     prefilled: bool = field(default=False, compare=False)
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Axis and index, whatever the box."""
+        return self.axis, self.index
+
     def selector(self) -> tuple[int | slice, ...]:
         """Index expression that picks this slice's voxels out of a (k, j, i) array."""
         plane: list[int | slice]

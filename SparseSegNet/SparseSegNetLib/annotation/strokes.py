@@ -45,11 +45,7 @@ def painted_slices(
         return thin
     if thin:
         for hints in (known, shown):
-            matches = [
-                item
-                for item in thin
-                if any((h.axis, h.index) == (item.axis, item.index) for h in hints)
-            ]
+            matches = [item for item in thin if any(h.place == item.place for h in hints)]
             if matches:
                 return matches[:1]
         return []

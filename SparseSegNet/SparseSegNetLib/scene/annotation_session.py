@@ -187,7 +187,7 @@ class AnnotationSession:
         """
         check_slices([item], self.shape)
         began = self._open.began(item)
-        for known in [s for s in self.slices if (s.axis, s.index) == (item.axis, item.index)]:
+        for known in [s for s in self.slices if s.place == item.place]:
             began = replace(began, prefilled=began.prefilled or known.prefilled)
             del self.slices[known]
         self.slices[began] = True
@@ -312,8 +312,8 @@ class AnnotationSession:
 
     def _list(self, planes: Iterable[AnnotatedSlice]) -> list[AnnotatedSlice]:
         """Lists those of the slices that are not listed yet as detected, and returns them."""
-        known = {(s.axis, s.index) for s in self.slices}
-        added = [self._open.began(s) for s in planes if (s.axis, s.index) not in known]
+        known = {s.place for s in self.slices}
+        added = [self._open.began(s) for s in planes if s.place not in known]
         self.slices.update(dict.fromkeys(added, False))
         return added
 

@@ -131,9 +131,9 @@ def _marked(
     slices: list[AnnotatedSlice], listed: SliceList | None, open_: list[TakenOver]
 ) -> list[AnnotatedSlice]:
     """The slices, those that were named as well, marked where they began from a prediction."""
-    began = {(s.axis, s.index) for s in (listed.slices if listed else ()) if s.prefilled}
-    began.update((s.axis, s.index) for entry in open_ for s in entry.slices)
-    return [replace(s, prefilled=(s.axis, s.index) in began) for s in slices]
+    began = {s.place for s in (listed.slices if listed else ()) if s.prefilled}
+    began.update(s.place for entry in open_ for s in entry.slices)
+    return [replace(s, prefilled=s.place in began) for s in slices]
 
 
 def _waiting(open_: list[TakenOver], found: LabelArray, ids: list[str]) -> np.ndarray:

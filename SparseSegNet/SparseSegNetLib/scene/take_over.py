@@ -58,7 +58,7 @@ def takeOver(
             f"'{name}' holds a prediction already: correct it in the slices that you choose."
         )
     listed = listedSlices(segmentationNode, grid)
-    if any((s.axis, s.index) == (item.axis, item.index) for s in (listed.slices if listed else ())):
+    if any(s.place == item.place for s in (listed.slices if listed else ())):
         raise InputError(
             f"slice {item} is listed as annotated: remove it from the list first ('Not complete')."
         )

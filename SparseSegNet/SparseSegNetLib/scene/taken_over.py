@@ -104,8 +104,8 @@ def unconfirmed(segmentationNode, grid: Geometry) -> list[TakenOver]:
     for entry in stored(segmentationNode):
         # On its own grid: on another one a confirmed slice may have no place.
         listed = listedSlices(segmentationNode, entry.grid)
-        places = {(s.axis, s.index) for s in entry.slices}
-        confirmed = [s for s in (listed.slices if listed else ()) if (s.axis, s.index) in places]
+        places = {s.place for s in entry.slices}
+        confirmed = [s for s in (listed.slices if listed else ()) if s.place in places]
         if any(s.box is None for s in confirmed):
             continue
         corrected = correctedVoxels(segmentationNode, entry.grid).voxels

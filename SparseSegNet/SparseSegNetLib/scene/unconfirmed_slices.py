@@ -82,14 +82,14 @@ class UnconfirmedSlices:
             for axis in range(3)
             if change.changed.shape[axis] == 1
         }
-        known = {(s.axis, s.index) for s in others}
+        known = {s.place for s in others}
         changed = np.argwhere(change.changed) + change.offset
         erased = np.ravel_multi_index(tuple(changed.T), self._grid.shape)
         for entry in unconfirmed(self._node(), self._grid):
             places = flat.intersection(AnnotatedSlice(s.axis, s.index) for s in entry.slices)
             taken = np.concatenate([np.zeros(0, np.int64), *entry.voxels.values()])
             for item in places:
-                if any((s.axis, s.index) in known for s in flat - {item}):
+                if any(s.place in known for s in flat - {item}):
                     continue
                 if np.isin(erased, taken).any() and entry.held(labels, ids).size:
                     return [item]
@@ -117,9 +117,7 @@ class UnconfirmedSlices:
             places = [
                 s
                 for s, stated in listed.items()
-                if (s.axis, s.index) == (AXES[2 - axis], change.offset[axis])
-                and s.prefilled
-                and not stated
+                if s.place == (AXES[2 - axis], change.offset[axis]) and s.prefilled and not stated
             ]
             if change.changed.shape[axis] == 1:
                 found += [s for s in places if self._isTakenOver(s, listed, labels, ids, drawn)]
@@ -135,7 +133,7 @@ class UnconfirmedSlices:
             left = drawn(own.selector())
             clear_voxels(left, own, np.concatenate([held, others]), self._grid.shape)
             for other in listed:
-                if (other.axis, other.index) != (own.axis, own.index):
+                if other.place != own.place:
                     clear_crossing(left, own, other)
             if not left.any():
                 return True

@@ -117,15 +117,44 @@ def middle_of_largest_gap(
     for axis, (low, high) in extents.items():
         inside = [n for n in situation.drawn(axis) if low <= n <= high]
         free = situation.free(axis)
-        for size, index in _gaps(inside, low, high):
+        for size, index in gaps(inside, low, high):
             if free[index] and size >= least * (high - low + 1):
                 key = (-len(inside), size * situation.spacing[axis])
                 found.append((key, AnnotatedSlice(axis, index)))
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
-def _gaps(inside: Sequence[int], low: int, high: int) -> list[tuple[float, int]]:
-    """Sizes of gaps, and the index of a slice in each; those at the ends count twice."""
+def evenly_added(drawn: Sequence[int], low: int, high: int, count: int) -> list[int]:
+    """Slices that even spacing would add along an axis, one after the other.
+
+    Args:
+        drawn: Slices that are annotated.
+        low: First slice of the object.
+        high: Its last slice.
+        count: Number of slices.
+
+    Returns:
+        At most `count` indices, fewer where every slice of the object is taken.
+    """
+    taken, found = set(drawn), list[int]()
+    while len(found) < count:
+        inside = sorted(n for n in taken if low <= n <= high)
+        free = [(size, -index) for size, index in gaps(inside, low, high) if index not in taken]
+        if not free:
+            break
+        found.append(-max(free)[1])
+        taken.add(found[-1])
+    return found
+
+
+def gaps(inside: Sequence[int], low: int, high: int) -> list[tuple[float, int]]:
+    """Sizes of gaps between slices, those at the ends twice, and the index of a slice in each.
+
+    Args:
+        inside: Sorted indices of the slices between `low` and `high`.
+        low: First slice of the object.
+        high: Its last slice.
+    """
     if not inside:
         return [(high - low + 1.0, (low + high) // 2)]
     first, last = inside[0] - low, high - inside[-1]

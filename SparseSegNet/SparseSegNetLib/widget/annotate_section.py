@@ -186,7 +186,7 @@ class AnnotateSection:
         """Chooses the view that shows a slice, so that it is the one that is marked."""
         self._lookAtViews()
         for number, plane in enumerate(self.planes.values()):
-            if plane is not None and (plane.axis, plane.index) == (item.axis, item.index):
+            if plane is not None and plane.place == item.place:
                 self.ui.viewCombo.currentIndex = number
                 return
 
@@ -285,7 +285,7 @@ class AnnotateSection:
     def _boxShown(self, item, volume):
         for node in views.sliceNodes(slicer.mrmlScene):
             plane = views.shownPlane(node, volume)
-            if plane is not None and (plane.axis, plane.index) == (item.axis, item.index):
+            if plane is not None and plane.place == item.place:
                 return views.visibleBox(node, volume)
         return None
 

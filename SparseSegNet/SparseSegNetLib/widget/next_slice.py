@@ -150,9 +150,7 @@ class NextSlice:
         ui.suggestionLabel.text = self._problem if current else ""
         if current and not rows and not self._problem:
             ui.suggestionLabel.text = _("No further slice is suggested.")
-        listed = here is not None and any(
-            (s.axis, s.index) == (here.axis, here.index) for s in session.slices
-        )
+        listed = here is not None and any(s.place == here.place for s in session.slices)
         drawing = not self.panel.correcting
         ui.takeOverButton.enabled = (
             drawing

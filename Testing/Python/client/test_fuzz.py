@@ -1,11 +1,11 @@
-"""Two hundred damaged inputs for every reader; `make fuzz` takes 10,000."""
+"""A hundred damaged inputs for every reader; `make fuzz` takes 10,000."""
 
 import pytest
 
 from fuzz import fuzz
 from readers import READERS
 
-COUNT = 200
+COUNT = 100
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,7 @@ def stacked_trainer(held=False, counts=(2, 2, 2)):
         torch.device("cpu"),
     )
     stack = Stacker(PriorMaker(volume, 3)).stack(volume.labels, volume.slices)
+    stack = replace(stack, out_of_fold=None)  # as the engine does once the score is made
     plan = make_plan(Fingerprint.of(labels, (1, 1, 1), 1, 3, len(slices)), width=4)
     plan = replace(plan, batch=4, held_out_share=0.6 if held else 0.0)
     split = hold_out_fold(stack.folds, labels, 0) if held else None

@@ -286,8 +286,9 @@ def test_nothing_stays_behind_on_the_other_device():
     assert trainer.sampler._favoured is not None and trainer.best is not None
     folds = len({id(f.image) for f in trainer.training_set.stack.folds})
     trainer.move(torch.device("meta"))
-    # What chooses patches is on the CPU in any case: places of voxels, millimetres, counters.
-    stays = ("_index", "_favourites", "['step']", ".spacing")
+    # On the CPU in any case: what chooses patches (places of voxels, millimetres, counters), and
+    # the disagreement, of which sums over slices are made.
+    stays = ("_index", "_favourites", "['step']", ".spacing", ".disagreement")
     left = [
         path
         for path, t in tensors(trainer)

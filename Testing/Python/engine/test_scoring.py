@@ -38,6 +38,7 @@ def pool(probabilities, truth, distance=None, fold=None):
         torch.zeros(len(truth), dtype=torch.uint8) if fold is None else torch.as_tensor(fold),
         [],
         [2] * len(probabilities),
+        2,
     )
 
 
@@ -74,8 +75,8 @@ class TestNearSlices:
         truth[8:11, 10:14, 10:14] = 2
         truth[:, 12] = np.where(truth[:, 12] == 2, 1, truth[:, 12])
         volume = working(truth, slices)
-        shown = shown_in(volume.labels, volume, slices, 3)
-        assert shown[2] == 2
+        shown, drawn = shown_in(volume.labels, volume, slices, 3)
+        assert shown[2] == 2 and drawn == len(slices)
         folds = make_folds(volume.labels, volume, slices)
         holding = [fold for fold in folds if {s.index for s in fold.slices} & {8, 10}]
         assert len(holding) == 2
@@ -202,7 +203,8 @@ class TestScoring:
         assert (volume.labels.view(-1)[found.at] == found.truth).all()
         crossing = volume.labels[8, 12, :] != UNLABELLED
         assert crossing.all()
-        scoring = Scoring.of(found, volume.labels, len(slices))
+        scoring = Scoring.of(found, volume.labels)
+        assert scoring.slices == 6
         chance = stacking.prior_of(stack.target, 3)
         distance = stacking.log_distance_to_annotation(volume.labels, slices, volume, maker.spacing)
         scores = scoring.score(chance, volume.labels, distance)
@@ -227,7 +229,7 @@ class TestScoring:
             volume.labels, volume.slices
         )
         assert stack.scores[1]["iou"] is None and stack.scores[0]["iou"] > 0.5
-        scoring = Scoring.of(stack.out_of_fold, volume.labels, 4)
+        scoring = Scoring.of(stack.out_of_fold, volume.labels)
         scores = scoring.score(
             stacking.prior_of(stack.target, 3), volume.labels, torch.ones(SHAPE).half()
         )
@@ -250,12 +252,6 @@ class TestInterval:
 
 
 class TestGains:
-    def test_middles(self):
-        assert gain.middles([], 10, 30, 1) == [20]
-        assert gain.middles([12, 28], 10, 30, 1) == [20]
-        assert gain.middles([20], 10, 30, 2) == [10, 30]
-        assert gain.middles([10, 11, 12], 10, 12, 2) == []
-
     def test_the_direction_without_slices_gains_most(self):
         predicted = torch.zeros(SHAPE, dtype=torch.uint8)
         predicted[5:25, 5:30, 5:35] = 1

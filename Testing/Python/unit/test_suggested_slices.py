@@ -10,6 +10,7 @@ from SparseSegNetLib.annotation.slices import AnnotatedSlice, parse_slices
 from SparseSegNetLib.suggestion import scores
 from SparseSegNetLib.suggestion.anatomy import axis_words
 from SparseSegNetLib.suggestion.extents import correlation_length, extent
+from SparseSegNetLib.suggestion.gaps import evenly_added
 from SparseSegNetLib.suggestion.ranking import suggest_slices
 from SparseSegNetLib.suggestion.sentences import listed, place_within
 from SparseSegNetLib.suggestion.situation import Situation
@@ -278,3 +279,11 @@ def test_a_slice_annotated_in_part():
     found = suggest_slices(labels, [item], ["liver"], grid(), None, 2)
     by_axis = {one.slice.axis: one.slice.index for one in found}
     assert by_axis["j"] in range(10, 20) and by_axis["i"] in range(30, 40)
+
+
+def test_slices_that_even_spacing_would_add():
+    assert evenly_added([], 10, 30, 1) == [20]
+    assert evenly_added([12, 28], 10, 30, 1) == [20]
+    assert evenly_added([20], 10, 30, 2) == [13, 27], "an end is held by a slice near it"
+    assert evenly_added([10, 11, 12], 10, 12, 2) == []
+    assert sorted(evenly_added([], 0, 3, 9)) == [0, 1, 2, 3], "no more than there are"

@@ -13,7 +13,7 @@ from ..scoring.gain import expected_gains
 from ..scoring.new_slices import score_new_slices
 from ..scoring.scoring import Scoring
 from ..stacking.annotation_distance import log_distance_to_annotation
-from ..stacking.folds import complete_slices, parts_of
+from ..stacking.folds import complete_slices
 from ..stacking.prior_inputs import prior_of
 from ..stacking.stack import Stack
 from .reporter import Reporter
@@ -47,9 +47,8 @@ class ScoreKeeper:
         """Learns from the folds of a stack, and scores its ensemble."""
         if stack.out_of_fold is None:
             return
-        volume = stack.target  # its slices are the complete ones
-        count = len(volume.slices) + len(parts_of(volume.labels, volume, volume.slices))
-        self.scoring = Scoring.of(stack.out_of_fold, volume.labels, count)
+        volume = stack.target
+        self.scoring = Scoring.of(stack.out_of_fold, volume.labels)
         self._write(prior_of(volume, self.classes), volume)
 
     def exponent(self, probabilities: torch.Tensor, volume: WorkingVolume) -> torch.Tensor | None:
@@ -78,7 +77,7 @@ class ScoreKeeper:
             self._new_slices = self._new_slices + score_new_slices(
                 predicted, before, item.labels, item.slices, self._drawn, self.classes - 1
             )
-        self._drawn = [(s.axis, s.index) for s in item.slices]
+        self._drawn = [s.place for s in item.slices]
 
     def _write(self, probabilities: torch.Tensor, volume: WorkingVolume) -> torch.Tensor:
         """Writes the score of a prediction; returns the log distances, on the CPU."""
@@ -95,7 +94,7 @@ class ScoreKeeper:
             self._history = self._history[:-1]
         self._history = [*self._history, entry]
         item = self.inputs.items[self.number]
-        self._drawn = [(s.axis, s.index) for s in item.slices]
+        self._drawn = [s.place for s in item.slices]
         score = {
             "slices": scoring.slices,
             "segments": [s.to_json() for s in segments],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AXES, AnnotatedSlice, array_axis
+from ...suggestion.gaps import evenly_added
 from .interval_table import DECAY
 
 MORE = 2  # slices of one direction
@@ -78,7 +78,7 @@ def expected_gains(
         row = inside.sum(dim=tuple(a for a in range(3) if a != axis))
         planes = row.nonzero().flatten()
         taken = [s.index for s in slices if s.axis == name]
-        new = middles(taken, int(planes[0]), int(planes[-1]), MORE)
+        new = evenly_added(taken, int(planes[0]), int(planes[-1]), MORE)
         if len(new) < MORE:
             continue
         at = torch.arange(len(row))
@@ -98,30 +98,3 @@ def _log_distance(at: torch.Tensor, taken: list[int], step: float) -> torch.Tens
     if not taken:
         return torch.log1p(torch.full(at.shape, float(len(at))) * step)
     return torch.log1p(torch.stack([(at - n).abs() for n in taken]).min(dim=0).values * step)
-
-
-def middles(taken: Sequence[int], first: int, last: int, count: int) -> list[int]:
-    """Places in the middles of the largest gaps between slices.
-
-    Args:
-        taken: Slices that are annotated.
-        first: First slice of the object.
-        last: Its last slice.
-        count: Number of places.
-
-    Returns:
-        At most `count` indices, fewer where every slice of the object is taken.
-    """
-    taken, found = sorted(taken), []
-    for _ in range(count):
-        inside = [n for n in taken if first <= n <= last]
-        # A gap at an end of the object counts double: beyond the last slice nothing holds.
-        edges = [2 * first - inside[0] if inside else first - (last - first), *inside]
-        edges.append(2 * last - inside[-1] if inside else last + (last - first))
-        low, high = max(pairwise(edges), key=lambda gap: (gap[1] - gap[0], -gap[0]))
-        place = min(max((low + high) // 2, first), last)
-        if place in taken:
-            break
-        found.append(place)
-        taken = sorted([*taken, place])
-    return found

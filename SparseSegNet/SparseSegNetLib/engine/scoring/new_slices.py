@@ -40,7 +40,7 @@ def score_new_slices(
     """
     found = []
     for item in slices:
-        if (item.axis, item.index) in known:
+        if item.place in known:
             continue
         drawn, old, guess = (a[item.selector()] for a in (now, before, predicted))
         new = (drawn != UNLABELLED) & (old == UNLABELLED) & (guess != UNLABELLED)

@@ -40,20 +40,19 @@ class Scoring:
     slices: int
 
     @classmethod
-    def of(cls, found: OutOfFold, labels: torch.Tensor, slices: int) -> Scoring:
+    def of(cls, found: OutOfFold, labels: torch.Tensor) -> Scoring:
         """Learns from out-of-fold predictions.
 
         Args:
             found: The predictions.
             labels: uint8 (k, j, i), what is annotated.
-            slices: Number of annotated slices, and of parts without one.
         """
         return cls(
             FoldRates.of(found, labels),
             Calibration.fit(found),
             *reliability(found),
             found.shown,
-            slices,
+            found.drawn,
         )
 
     def score(

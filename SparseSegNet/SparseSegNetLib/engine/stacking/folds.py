@@ -282,13 +282,13 @@ def scorable_voxels(
 
 def shown_in(
     labels: torch.Tensor, volume: WorkingVolume, slices: list[AnnotatedSlice], classes: int
-) -> list[int]:
-    """For each class the number of slices, and of parts outside of them, that show it."""
+) -> tuple[list[int], int]:
+    """Counts slices, and parts outside of them: those that show each class, and all."""
     flat = labels.reshape(-1).cpu().numpy()
     places = [labels[planes_of(item, volume)].cpu().numpy().ravel() for item in slices]
     places += [flat[part] for part in parts_of(labels, volume, slices)]
     shown = [set(np.unique(values)) for values in places]
-    return [sum(value in values for values in shown) for value in range(classes)]
+    return [sum(value in values for values in shown) for value in range(classes)], len(shown)
 
 
 def left_out(folds: int, models: int) -> list[range]:

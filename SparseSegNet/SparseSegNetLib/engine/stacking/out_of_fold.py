@@ -27,7 +27,8 @@ class OutOfFold:
             prediction was made from, see `voxel_features.log_distance_to`.
         fold: uint8 (voxels,), number of the fold.
         slices: The complete slices among what is judged.
-        shown: For each class how many slices, or parts of an annotation without slices, show it.
+        shown: For each class how many slices, or parts of what is drawn outside of slices, show it.
+        drawn: How many slices and such parts there are.
     """
 
     at: torch.Tensor
@@ -37,6 +38,7 @@ class OutOfFold:
     fold: torch.Tensor
     slices: list[AnnotatedSlice]
     shown: list[int]
+    drawn: int
 
     def scores(self) -> list[dict]:
         """IoU and Dice per segment, pooled over the folds; None for what a single slice shows."""
@@ -55,7 +57,7 @@ def pooled(
     predictions: list[torch.Tensor],
     folds: list[FoldData],
     scorable: list[torch.Tensor],
-    shown: list[int],
+    counts: tuple[list[int], int],
 ) -> OutOfFold:
     """Pools the folds' predictions.
 
@@ -63,7 +65,7 @@ def pooled(
         predictions: Class probabilities (classes, voxels) of each fold's scorable voxels.
         folds: The folds.
         scorable: Boolean (known voxels,) of each fold, those whose score is representative.
-        shown: For each class how many slices show it.
+        counts: As `folds.shown_in` gives them.
     """
     chosen = list(zip(folds, scorable, strict=True))
     places = torch.arange(folds[0].known.numel(), device=folds[0].known.device)
@@ -75,5 +77,5 @@ def pooled(
         torch.cat([f.distance[f.known][s] for f, s in chosen]),
         torch.cat([torch.full_like(f.truth[s], n) for n, (f, s) in enumerate(chosen)]),
         [item for f in folds for item in f.slices],
-        shown,
+        *counts,
     )

@@ -109,7 +109,7 @@ def _side_by_side(slices: list[AnnotatedSlice]) -> bool:
 
     Then they cover a region, and one that is held out would be scored beside training voxels.
     """
-    places = {(s.axis, s.index) for s in slices}
+    places = {s.place for s in slices}
     beside = sum((s.axis, s.index + 1) in places for s in slices)
     return 2 * beside > len(slices)
 
