@@ -1,20 +1,13 @@
-"""The module file: its self test, its console functions as the documentation shows them."""
+"""The module file: its console functions as the documentation shows them.
+
+Its self test is in installed_module.py.
+"""
 
 import pytest
 import slicer
 from scenes import SAMPLE, addVolume, annotated, training
 
 from SparseSegNetLib.scene.sample import loadSample
-
-
-@pytest.mark.slow
-@pytest.mark.full_engine
-def test_the_self_test(slicerApplication):
-    import SparseSegNet
-
-    test = SparseSegNet.SparseSegNetTest()
-    test.runTest()
-    assert slicer.mrmlScene.GetFirstNodeByName("SparseSegNet kidney drawn dense") is not None
 
 
 @pytest.mark.slow
