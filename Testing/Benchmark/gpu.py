@@ -23,7 +23,7 @@ import live
 import speed
 from cases import SHARED, densify, load_case
 from SparseSegNetLib.client.engine_run import EngineRun
-from SparseSegNetLib.client.processes import engine_environment
+from SparseSegNetLib.client.processes import engine_environment, kill_tree
 from SparseSegNetLib.engine.compute.device import called, prepare_threads
 from SparseSegNetLib.engine.compute.metrics import mean
 from SparseSegNetLib.engine.compute.number_formats import candidate_formats
@@ -41,6 +41,7 @@ CASE = "brain-mricrop"  # eight structures
 BUDGETS = (10.0, 30.0, 120.0)  # seconds
 SLICES = (3, 3, 2)
 MATRIX = 8192  # rows and columns of the product that measures the peak
+PATIENCE = 330.0  # seconds for a section: the next one has its turn then
 TABLE2, TABLE2_TRAININGS = 300.0, 9  # seconds for the table, and trainings in it
 PUBLISHED_SECONDS = 10.0  # per network
 
@@ -186,6 +187,19 @@ def _command(*arguments: str | Path) -> None:
         raise RuntimeError(done.stderr.strip() or f"exit code {done.returncode}")
 
 
+def _in_time(command: list[str]) -> tuple[str, str]:
+    """Output of a section, and the reason why it did not end well; '' if it did."""
+    with subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as child:
+        try:
+            said, errors = child.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            kill_tree(child.pid)
+            return child.communicate()[0], f"it took longer than {PATIENCE:.0f} s"
+    return said, (errors.strip().splitlines() or ["it failed"])[-1] if child.returncode else ""
+
+
 def main() -> int:
     """Runs one section, or all of them in child processes."""
     names = [section.__name__ for section in SECTIONS]
@@ -209,18 +223,13 @@ def main() -> int:
             continue
         begun = time.monotonic()
         arguments = [a for a in sys.argv[1:] if a != "--only" and a not in names]
-        done = subprocess.run(
-            [sys.executable, __file__, *arguments, "--section", section.__name__],
-            text=True,
-            capture_output=True,
-        )
-        failed += done.returncode != 0
-        why = done.stderr.strip().splitlines()[-1:] if done.returncode else []
+        said, why = _in_time([sys.executable, __file__, *arguments, "--section", section.__name__])
+        failed += bool(why)
         text = "\n".join(
             [
                 f"\n## {section.__doc__.splitlines()[0].rstrip('.')}\n",
-                done.stdout.strip(),
-                *(f"\nNot measured: {line}" for line in why),
+                said.strip(),
+                f"\nNot measured: {why}\n" if why else "",
                 f"\n({time.monotonic() - begun:.0f} s)",
             ]
         )

@@ -21,6 +21,8 @@ from .compute.problems import classify
 if TYPE_CHECKING:
     import torch
 
+    from .trial.device_trial import DeviceTrial
+
 OLDEST = (3, 11)
 LITTLE_MEMORY, LITTLE_DISK = 2.0, 1.0  # GiB
 LONGEST_PATH = 259  # characters on Windows, unless long paths are switched on
@@ -101,12 +103,17 @@ def _tried(name: str) -> tuple[str, float, tuple[str, str, str]]:
     from .compute.number_formats import number_formats
     from .trial.choice import choose_devices
     from .trial.device_trial import CPU, try_device
+    from .trial.known_trials import keep_trial
+
+    def tried_anew(device: torch.device) -> DeviceTrial:
+        found = try_device(device)
+        keep_trial(device, found)
+        return found
 
     prepare_threads()
-    devices = choose_devices(name)
+    keep_trial(CPU, try_device(CPU))  # of its number formats: runs do without those that fail
+    devices = choose_devices(name, trial=tried_anew)
     device, notes = devices.network, list(devices.notes)
-    if devices.trial is None:  # the CPU, whose number formats are compared with float32
-        notes += [f"the CPU fails: {fault}" for fault in try_device(CPU).faults]
     seconds = _seconds_of_convolution(device)
     said = (
         f"{device} ({called(device)}): every part of the engine was tried in "

@@ -13,9 +13,10 @@ from SparseSegNetLib.engine.compute import number_formats
 from SparseSegNetLib.engine.data.preprocessing import WorkingVolume
 from SparseSegNetLib.engine.interaction import task
 from SparseSegNetLib.engine.stacking import voxel_classifier
-from SparseSegNetLib.engine.trial import device_trial
+from SparseSegNetLib.engine.trial import device_trial, known_trials
 from SparseSegNetLib.engine.trial.choice import Devices, choose_devices
 from SparseSegNetLib.engine.trial.device_trial import CPU, DeviceTrial, Fault, try_device
+from SparseSegNetLib.engine.trial.known_trials import keep_trial, known_trial, tried_once
 from SparseSegNetLib.engine.trial.miniature import ENSEMBLE, NETWORK, PARTS
 from SparseSegNetLib.errors import EngineError
 
@@ -102,6 +103,60 @@ def test_memory_that_runs_out_is_said_so():
 
     found = try_device(OTHER, with_part("network", full))
     assert found.faults[0].reason == "out of memory"
+
+
+class TestKnownTrials:
+    fault = Fault("network", NETWORK, "bfloat16", "its gradient differs from the CPU's by 90%")
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("SPARSESEGNET_DATA", str(tmp_path / "data"))
+        return tmp_path / "data"
+
+    def trial(self, *faults):
+        return DeviceTrial("cpu:0", ("bfloat16", "float32"), faults)
+
+    def test_a_device_is_tried_once(self, monkeypatch):
+        made = []
+        monkeypatch.setattr(
+            known_trials, "try_device", lambda d: made.append(d) or self.trial(self.fault)
+        )
+        for _ in range(2):
+            assert tried_once(OTHER) == self.trial(self.fault)
+        assert made == [OTHER]
+        monkeypatch.setattr(known_trials, "called", lambda device: "another card")
+        tried_once(OTHER)
+        assert made == [OTHER, OTHER]
+
+    def test_memory_that_ran_out_is_not_remembered(self):
+        keep_trial(OTHER, self.trial(replace(self.fault, reason="out of memory")))
+        assert known_trial(OTHER) is None
+
+    def test_a_file_that_is_damaged_or_cannot_be_written(self, folder):
+        keep_trial(OTHER, self.trial())
+        assert known_trial(OTHER) is not None
+        for text in ("{", "[]", '{"a": {"device": 1, "tried": [], "faults": []}}'):
+            (folder / "devices.json").write_text(text)
+            assert known_trial(OTHER) is None
+        (folder / "devices.json").unlink()
+        folder.rmdir()
+        folder.write_text("no folder")
+        keep_trial(OTHER, self.trial())
+        assert known_trial(OTHER) is None
+
+    def test_old_ones_are_forgotten(self, monkeypatch):
+        for number in range(known_trials.MOST + 3):
+            monkeypatch.setattr(known_trials, "called", lambda device, n=number: f"card {n}")
+            keep_trial(OTHER, self.trial())
+        assert known_trial(OTHER) is not None
+        monkeypatch.setattr(known_trials, "called", lambda device: "card 1")
+        assert known_trial(OTHER) is None
+
+    def test_a_format_in_which_the_cpu_is_wrong(self):
+        assert choose_devices("cpu").notes == ()
+        keep_trial(CPU, replace(self.trial(self.fault), device="cpu"))
+        assert "cpu computes in float32 alone" in choose_devices("cpu").notes[0]
+        assert number_formats.number_formats(CPU) == ["float32"]
 
 
 class TestChoice:

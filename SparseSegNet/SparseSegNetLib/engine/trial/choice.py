@@ -10,7 +10,8 @@ import torch
 from ...errors import EngineError
 from ..compute.device import REMEDY, possible_devices
 from ..compute.number_formats import limit_formats
-from .device_trial import CPU, DeviceTrial, try_device
+from .device_trial import CPU, DeviceTrial
+from .known_trials import known_trial, tried_once
 from .miniature import ENSEMBLE
 
 
@@ -34,14 +35,15 @@ class Devices:
 def choose_devices(
     name: str,
     apart: bool = True,
-    trial: Callable[[torch.device], DeviceTrial] = try_device,
+    trial: Callable[[torch.device], DeviceTrial] = tried_once,
 ) -> Devices:
     """Chooses the devices of a run, and limits their number formats to those that work.
 
     Args:
         name: 'auto', or the name of a device.
         apart: Whether network and ensemble may be on two devices.
-        trial: Tries a device; not called for the CPU.
+        trial: Tries a device; of the CPU, with which others are compared, only what is known of
+            its number formats counts.
 
     Raises:
         EngineError: 'no-device', when the named one does not work at all.
@@ -49,6 +51,10 @@ def choose_devices(
     notes: list[str] = []
     for device in possible_devices(name):
         if device.type == "cpu":
+            known = known_trial(CPU)
+            if known is not None and known.faults and known.usable_formats:
+                limit_formats("cpu", known.usable_formats)
+                notes.append(_note(known, True, True, apart))
             return Devices(CPU, CPU, tuple(notes))
         found = trial(device)
         network, ensemble = bool(found.usable_formats), found.ensemble

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 
 import torch
 
@@ -14,6 +14,7 @@ from .miniature import ENSEMBLE, NETWORK, PARTS, Output, Part, small_volume
 
 CPU = torch.device("cpu")
 PLAIN = "float32"
+OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class DeviceTrial:
 
     device: str
     tried: tuple[str, ...]
-    faults: tuple[Fault, ...] = field(default=())
+    faults: tuple[Fault, ...] = ()
 
     def formats(self, stage: str) -> list[str]:
         """Number formats in which a stage works on the device; none where it does not at all."""
@@ -79,17 +80,13 @@ class DeviceTrial:
 
     def to_json(self) -> dict:
         """Dictionary that can be written as JSON."""
-        return {
-            "device": self.device,
-            "tried": list(self.tried),
-            "faults": [vars(fault) for fault in self.faults],
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict) -> DeviceTrial:
         """Trial from `to_json`'s dictionary."""
-        faults = tuple(Fault(**{k: str(v) for k, v in fault.items()}) for fault in data["faults"])
-        return cls(str(data["device"]), tuple(map(str, data["tried"])), faults)
+        faults = tuple(Fault(**fault) for fault in data["faults"])
+        return cls(data["device"], tuple(data["tried"]), faults)
 
 
 def try_device(
@@ -132,7 +129,7 @@ def _fault(part: Part, volume: WorkingVolume, dtype: str, truth: Output) -> str 
         found = {name: value.float().cpu() for name, value in part.run(volume, dtype).items()}
     except Exception as error:  # whatever a driver says, the device is not used for this part
         if out_of_memory(error):
-            return "out of memory"
+            return OUT_OF_MEMORY
         return (str(error) or type(error).__name__).splitlines()[0][:200]
     for name, expected in truth.items():
         value = found.get(name, torch.full_like(expected, torch.nan))

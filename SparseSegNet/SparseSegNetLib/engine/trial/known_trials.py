@@ -1,0 +1,75 @@
+"""Trials of devices that were made before, kept on this computer."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from ...errors import InputError
+from ...runfolder.atomic import write_json
+from ...runfolder.forms import Form, mapping, of_type, read_json
+from ...runfolder.local_data import local_data_folder
+from ..compute.device import called
+from .device_trial import OUT_OF_MEMORY, DeviceTrial, try_device
+
+MOST = 20  # trials that are kept: of other devices and older versions
+FORM: Form = mapping(of_type(DeviceTrial))
+
+
+def tried_once(device: torch.device) -> DeviceTrial:
+    """The trial of a device, made if none is known of it with this torch and this engine."""
+    found = known_trial(device)
+    if found is None:
+        found = try_device(device)
+        keep_trial(device, found)
+    return found
+
+
+def known_trial(device: torch.device) -> DeviceTrial | None:
+    """The trial that was made of a device before; None without one, or where it is damaged."""
+    entry = _read().get(_key(device))
+    return None if entry is None else DeviceTrial.from_json(entry)
+
+
+def keep_trial(device: torch.device, found: DeviceTrial) -> None:
+    """Keeps a trial, unless memory ran out in it; one that cannot be written is made again."""
+    if any(fault.reason == OUT_OF_MEMORY for fault in found.faults):
+        return
+    trials = _read()
+    trials.pop(_key(device), None)
+    latest = dict(list(trials.items())[-MOST + 1 :])
+    with suppress(OSError):
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        write_json(_file(), {**latest, _key(device): found.to_json()})
+
+
+def _file() -> Path:
+    return local_data_folder() / "devices.json"
+
+
+def _read() -> dict:
+    if not _file().is_file():
+        return {}
+    try:
+        return read_json(_file(), FORM, "It is made again.")
+    except InputError:
+        return {}
+
+
+def _key(device: torch.device) -> str:
+    """A device as it computes: another card, torch or engine is another one."""
+    built = torch.version.cuda or torch.version.hip or "no CUDA"
+    return f"{device}, {called(device)}, torch {torch.__version__}, {built}, {_engine()}"
+
+
+@cache
+def _engine() -> str:
+    """Hash of the engine's code."""
+    found = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
