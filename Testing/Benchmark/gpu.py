@@ -152,7 +152,8 @@ def accuracy(options, folder: Path) -> None:
                 cells.append("not measured")
                 continue
             result = folder / f"{device}-{seconds:g}.nrrd".replace(":", "-")
-            arguments = ["--time-budget", str(seconds * options.scale), "--device", device]
+            budget = str(max(5.0, seconds * options.scale))
+            arguments = ["--time-budget", budget, "--device", device]
             annotation = case.write_annotation(folder)
             densify([case.image_path, annotation, "-o", result, "--quiet", *arguments])
             found = read_annotation(result, case.geometry).labels
@@ -164,7 +165,7 @@ def table2(options, folder: Path) -> None:
     """Table 2 of the 3D U-Net paper on the shipped sample, in five minutes."""
     listed = folder / "cases.csv"
     listed.write_text(f"image,labels\n{SAMPLE}-image.nrrd,{SAMPLE}-labels.nrrd\n")
-    seconds = max(1.0, TABLE2 / TABLE2_TRAININGS * options.scale)
+    seconds = max(5.0, TABLE2 / TABLE2_TRAININGS * options.scale)
     arguments = ["--time-budget", f"{seconds:.0f}", "--device", options.device, "--quiet"]
     small = [] if options.scale == 1 else ["--width", "4", "--tile", "100,100,100"]
     _command(

@@ -38,9 +38,9 @@ def examine(device: str, folder: Path) -> dict:
         folder: Where run folders are to lie.
 
     Returns:
-        A report: ok (whether the engine can run), device, speed (voxels a second of a small
-        convolution, forward and backward), and checks, each with name, state ('ok', 'warning',
-        'failed'), said and remedy.
+        A report: ok (whether the engine can run), device, speed (the most voxels a second of a
+        small convolution, forward and backward, that the device reached so far), and checks, each
+        with name, state ('ok', 'warning', 'failed'), said and remedy.
     """
     found: dict = {
         "ok": True,
@@ -103,7 +103,7 @@ def _tried(name: str) -> tuple[str, float, tuple[str, str, str]]:
     from .compute.number_formats import number_formats
     from .trial.choice import choose_devices
     from .trial.device_trial import CPU, try_device
-    from .trial.known_trials import keep_trial
+    from .trial.known_trials import best_speed, keep_trial
 
     def tried_anew(device: torch.device) -> DeviceTrial:
         found = try_device(device)
@@ -122,7 +122,11 @@ def _tried(name: str) -> tuple[str, float, tuple[str, str, str]]:
     )
     state = "warning" if notes else "ok"
     remedy = "Update the driver and torch: all parts may work then." if notes else ""
-    return str(device), EDGE**3 / seconds, (state, ". ".join([said, *notes]), remedy)
+    return (
+        str(device),
+        best_speed(device, EDGE**3 / seconds),
+        (state, ". ".join([said, *notes]), remedy),
+    )
 
 
 def _seconds_of_convolution(device: torch.device) -> float:

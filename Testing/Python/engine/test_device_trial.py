@@ -16,7 +16,12 @@ from SparseSegNetLib.engine.stacking import voxel_classifier
 from SparseSegNetLib.engine.trial import device_trial, known_trials
 from SparseSegNetLib.engine.trial.choice import Devices, choose_devices
 from SparseSegNetLib.engine.trial.device_trial import CPU, DeviceTrial, Fault, try_device
-from SparseSegNetLib.engine.trial.known_trials import keep_trial, known_trial, tried_once
+from SparseSegNetLib.engine.trial.known_trials import (
+    best_speed,
+    keep_trial,
+    known_trial,
+    tried_once,
+)
 from SparseSegNetLib.engine.trial.miniature import ENSEMBLE, NETWORK, PARTS
 from SparseSegNetLib.errors import EngineError
 
@@ -151,6 +156,10 @@ class TestKnownTrials:
         assert known_trial(OTHER) is not None
         monkeypatch.setattr(known_trials, "called", lambda device: "card 1")
         assert known_trial(OTHER) is None
+
+    def test_another_program_does_not_make_a_device_slower(self):
+        assert best_speed(OTHER, 2e6) == 2e6 and best_speed(OTHER, 3e5) == 2e6
+        assert best_speed(OTHER, 3e6) == 3e6 and best_speed(CPU, 1e5) == 1e5
 
     def test_a_format_in_which_the_cpu_is_wrong(self):
         assert choose_devices("cpu").notes == ()

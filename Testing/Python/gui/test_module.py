@@ -55,3 +55,12 @@ def test_channels_of_the_panel(user):
         "T2",
     ]
     user.click("cancelButton")
+
+
+def test_the_time_that_is_suggested(slicerApplication):
+    """At most what the benchmark says is useful, however busy the computer was when measured."""
+    from SparseSegNetLib.widget.data_section import suggestedTime
+
+    assert suggestedTime(1_000_000, 1.7e6) == suggestedTime(1_000_000, 1e5) == 30
+    assert suggestedTime(600_000, 1e4) == 20 and suggestedTime(1000, 1e9) == 20
+    assert suggestedTime(10**9, 1e6) == 300
