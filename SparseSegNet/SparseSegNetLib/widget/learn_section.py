@@ -80,9 +80,13 @@ class LearnSection:
         ui.scoreLabel.text = self.controller.score.partition("\n")[0]
         ui.scoreLabel.toolTip = self.controller.score
         ui.scoreLabel.visible = bool(self.controller.score)
-        ui.whatNowLabel.text = whatNow(self.panel)
-        ui.whatNowLabel.visible = bool(ui.whatNowLabel.text)
+        self.showWhatNow()
         self.curve.visible = bool(self.curve.points)
+
+    def showWhatNow(self) -> None:
+        """Names the next useful act."""
+        self.ui.whatNowLabel.text = whatNow(self.panel)
+        self.ui.whatNowLabel.visible = bool(self.ui.whatNowLabel.text)
 
     def _showParameters(self, parameters) -> None:
         if parameters is None:

@@ -22,7 +22,8 @@ def test_it_always_names_the_next_useful_act(user):
     user.click("newSegmentationButton")
     assert "Draw all structures in one slice" in told(user)
     paintSlices(user, truth, (("k", 8),))
-    assert "another direction" in told(user) and "1 of 3" in told(user)
+    assert "another direction" in user.ui.whatNowLabel.text and "1 of 3" in told(user)
+    assert user.ui.dataSection.collapsed, "the room is for drawing"
     paintSlices(user, truth, (("j", 10), ("i", 15)))
     assert told(user) == "Press Train, or draw one or two more slices first."
     user.panel.torchCard.state = "missing"
