@@ -139,8 +139,8 @@ def test_the_least_counts(monkeypatch, tmp_path):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (3 << 30, resource.RLIM_INFINITY))
     left = allocation._address_space_left(tmp_path)
     assert left == (3 << 30) - 1000 * resource.getpagesize()
-    monkeypatch.setattr(allocation.cgroups, "memory_left", lambda: 2e9)
-    assert allocation.free_memory(CPU) == 2e9
+    monkeypatch.setattr(allocation.cgroups, "memory_left", lambda: 1e8)
+    assert allocation.free_memory(CPU) == 1e8
     monkeypatch.setattr(allocation.cgroups, "memory_left", lambda: None)
     assert allocation.free_memory(CPU) < 3 << 30
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
@@ -238,13 +238,13 @@ def test_a_real_cgroup():
             ("cpu", {"cpu.max": "150000 100000", "cpu.cfs_quota_us": 150000}),
         ):
             try:
-                top = list(cgroups._groups(cgroups.PROC, controller))[0]
+                top = next(cgroups._groups(cgroups.PROC, controller))
                 folder = top / f"sparsesegnet-test-{os.getpid()}-{controller}"
                 folder.mkdir()
                 made.append(folder)
-                there = [name for name in limits if (folder / name).is_file()]
-                (folder / there[0]).write_text(str(limits[there[0]]))
-            except (IndexError, OSError) as error:
+                name = next(name for name in limits if (folder / name).is_file())
+                (folder / name).write_text(str(limits[name]))
+            except (StopIteration, OSError) as error:
                 if not made or controller == "memory":
                     pytest.skip(f"no cgroup can be made here ({error!r})")
                 folder.rmdir()
