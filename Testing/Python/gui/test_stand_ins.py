@@ -98,6 +98,7 @@ def test_every_control_says_what_it_does():
             "networkLabel",
             "seedLabel",
             "runsLabel",
+            "runsLimitLabel",
         )
         if not plain and widget.get("name") != "SparseSegNet":
             assert "toolTip" in given, widget.get("name")
