@@ -31,8 +31,8 @@ def move_runs(old: Path, new: Path) -> list[Path]:
     """Moves all run folders of `old` on which no process works to `new`.
 
     Args:
-        old: Where they lay until now; removed once it is empty.
-        new: Where they are to lie; made if there is anything to move.
+        old: Their folder until now; removed once it is empty.
+        new: Their folder from now on; made if there is anything to move.
 
     Returns:
         The folders that were moved, at their new place. What stays is tried again next time.
@@ -129,7 +129,7 @@ def _free(path: Path) -> Path:
 
 
 def _mark(run: Path) -> dict | None:
-    """Where a run folder lay before it was moved, and which move that was; None without one."""
+    """The place of a run folder before it was moved, and the id of that move; None without one."""
     file = run / MARK
     if not file.is_file():
         return None

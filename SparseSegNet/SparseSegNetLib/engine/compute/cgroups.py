@@ -74,7 +74,7 @@ def _own_groups(proc: Path) -> dict[str, PurePosixPath]:
 
 
 def _mounts(proc: Path) -> Iterator[tuple[Path, PurePosixPath, list[str]]]:
-    """Where cgroups are mounted, which group lies there, and controllers (version 2: none)."""
+    """Mount points of cgroups, the group that lies there, and controllers (version 2: none)."""
     for line in _lines(proc / "self" / "mountinfo"):
         before, _, after = line.partition(" - ")
         fields, about = before.split(" "), after.split(" ")
