@@ -100,18 +100,15 @@ class RunsSection:
     def update(self) -> None:
         """Shows number and size of the stored runs, and the offer if they are too large."""
         ui, limit = self.ui, self.panel.runs.limit
-        total, old = sum(run.size for run in self.runs), self._old()
-        ui.deleteRunsButton.enabled = bool(old)
+        total = sum(run.size for run in self.runs)
+        ui.deleteRunsButton.enabled = bool(self._old())
         ui.runsInfoLabel.text = (
-            _("{count}, {size}; {old} old ones").format(
-                count=len(self.runs), size=size(total), old=len(old)
-            )
+            _("{count}, {size}").format(count=len(self.runs), size=size(total))
             if self.runs
             else _("none")
         )
-        ui.runsInfoLabel.toolTip = _(
-            "Stored training runs, which can be resumed, in {folder}"
-        ).format(folder=self.panel.runs.root)
+        where = _("Stored training runs, which can be resumed, in {folder}")
+        ui.runsInfoLabel.toolTip = where.format(folder=self.panel.runs.folder)
         over, offered = total > limit * GIGABYTE, self._offered()
         ui.runsOffer.visible = over
         ui.freeRunsButton.visible = bool(offered)

@@ -63,7 +63,7 @@ def test_old_runs_are_deleted(user, root, monkeypatch):
     with FolderLock(root / "busy") as lock:
         lock.path.write_text('{"pid": 1, "host": "elsewhere"}')
         looked(user, 3)
-        assert user.ui.runsInfoLabel.text == "3, 3.0 MB; 1 old ones"
+        assert user.ui.runsInfoLabel.text == "3, 3.0 MB"
         asked = []
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: asked.append(a))
         user.click("deleteRunsButton")
@@ -81,6 +81,7 @@ def test_above_the_limit_the_oldest_finished_runs_are_offered(user, root, monkey
         stored(root, name, 10 * (5 - age) if name != "new" else 0, megabytes, name != "resumable")
     user.panel.parameters.runFolder = str(root / "shown")
     looked(user, 5)
+    assert str(root) in user.ui.runsInfoLabel.toolTip
     assert not user.ui.runsOffer.visible, "2.8 of 20 GB"
     user.ui.runsLimitSpin.value = 2
     assert user.ui.runsOffer.visible and "2.8 GB of 2 GB" in user.ui.runsOfferLabel.text
