@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs fuzz benchmark benchmark-accuracy benchmark-ablation benchmark-bits benchmark-busy benchmark-gpu benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed cases clean
+.PHONY: demo test lint docs fuzz benchmark benchmark-ablation benchmark-accuracy benchmark-bits benchmark-busy benchmark-gpu benchmark-limits benchmark-live benchmark-memory benchmark-panel benchmark-profile benchmark-speed cases clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -69,6 +69,9 @@ benchmark-limits: $(STAMP)
 
 benchmark-live: $(STAMP)
 	$(BIN)/python Testing/Benchmark/live.py $(ARGS)
+
+benchmark-memory: $(STAMP)
+	$(BIN)/python Testing/Benchmark/memory.py $(ARGS)
 
 benchmark-panel: $(STAMP)
 	PANEL_BENCHMARK=1 $(BIN)/python -m pytest -q -s Testing/Python/gui/test_heartbeat.py

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import tempfile
 from pathlib import Path
 
 from ..client.engine_run import EngineRun
 from ..runfolder.exit_codes import CANCELLED, DONE
+from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder
 from .annotated_image import input_of, label_files, read_annotated, say_annotated
 from .progress import follow, say
@@ -46,4 +46,4 @@ def crossvalidate(options: argparse.Namespace) -> int:
             print("\n".join(lines_of_score(folder)))
         return DONE
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path, ignore_errors=True)

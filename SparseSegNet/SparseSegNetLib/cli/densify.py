@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from ..files.writing import (
 from ..runfolder.atomic import write_json
 from ..runfolder.compatibility import ACCEPTABLE, check_compatible
 from ..runfolder.exit_codes import CANCELLED, DONE
+from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder, annotated_share
 from ..runfolder.model_description import ModelDescription
 from .annotated_image import input_of, label_files, read_annotated, say_annotated
@@ -96,7 +96,7 @@ def densify(options: argparse.Namespace) -> int:
         ) from error
     finally:
         if not keep:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path, ignore_errors=True)
 
 
 def _train_and_write(

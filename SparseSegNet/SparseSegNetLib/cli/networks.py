@@ -49,7 +49,8 @@ def networks(options: argparse.Namespace) -> int:
             f"         {row['parameters']:,} parameters; receptive field "
             f"{_times(row['receptive_field'])}; tile {_times(row['input_tile'])} -> "
             f"{_times(row['output_tile'])}, {row['batch']} per step; "
-            f"{row['training_memory'] / 2**30:.1f} GiB to train (computed)."
+            f"{row['training_memory'] / 2**30:.1f} GiB to train, "
+            f"{row['tile_memory'] / 2**30:.1f} GiB to predict a tile."
         )
         print(
             f"         {row['loss']} loss, {row['optimiser']}, learning rate "
@@ -59,7 +60,7 @@ def networks(options: argparse.Namespace) -> int:
     print(
         "\nParameters and memory are for one channel and two classes, sizes in voxels along "
         "i, j, k. A receptive\nfield is counted as in Milletari 2016, Table 1; memory is "
-        "computed for float32 at the default tile, without\nthe convolutions' workspace."
+        "estimated for float32 at the default tile."
     )
     return DONE
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..annotation.geometry import Geometry
 from ..errors import InputError
 from ..files.writing import check_output, check_writable
+from ..runfolder.path_length import DEEPEST, check_path
 
 ANY_GRID = Geometry((2, 2, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 
@@ -90,6 +91,7 @@ def check_files(outputs: Sequence[Path], inputs: Sequence[Path], run_folder: Pat
         raise InputError("two outputs have the same name: give each its own.")
     if run_folder is None:
         return
+    check_path(run_folder, DEEPEST)
     if not run_folder.parent.is_dir():
         raise InputError(
             f"the folder {run_folder.parent} for --run does not exist: create it first."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from ..errors import InputError
 from ..runfolder import forms
 from ..runfolder.atomic import atomic_path, write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
+from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
@@ -198,7 +198,7 @@ def _stored_or_new(
             )
         return record
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, ignore_errors=True)
 
 
 def _run(training: Training, cases: list[Case], path: Path, quiet: bool) -> dict:

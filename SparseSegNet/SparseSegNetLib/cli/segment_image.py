@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from ..errors import EngineError
 from ..files.images import Volume, read_volume
 from ..files.writing import check_output, values_note, write_image, write_labels
 from ..runfolder.compatibility import check_compatible
+from ..runfolder.file_retries import remove, remove_tree
 from ..runfolder.folder import RunFolder
 from ..runfolder.model_description import ModelDescription
 from ..runfolder.options import Options
@@ -124,7 +124,7 @@ def _write(
     except BaseException as error:
         if job.uncertainty is not None:
             with suppress(OSError):
-                job.uncertainty.unlink(missing_ok=True)
+                remove(job.uncertainty)
         if isinstance(error, RuntimeError | ValueError):
             raise OSError(errno.EIO, str(error), str(job.output)) from error
         raise
@@ -133,11 +133,11 @@ def _write(
 def _remove(path: Path, keep_log: bool) -> None:
     """Remove a run folder, apart from its log if that can help to find the cause of an error."""
     if not keep_log:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path, ignore_errors=True)
         return
     for item in path.iterdir():
         if item.is_dir():
-            shutil.rmtree(item, ignore_errors=True)
+            remove_tree(item, ignore_errors=True)
         elif item.name != "log.txt":
             with suppress(OSError):
-                item.unlink()
+                remove(item)

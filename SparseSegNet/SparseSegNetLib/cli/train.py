@@ -22,6 +22,7 @@ from ..files.writing import (
 )
 from ..runfolder.atomic import atomic_path, write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
+from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder, annotated_share
 from ..runfolder.model_description import ModelDescription
 from ..runfolder.options import Options
@@ -141,7 +142,7 @@ def _train(
         ) from error
     finally:
         if not keep:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path, ignore_errors=True)
     _summarise(options, run, found, outputs)
     return DONE
 

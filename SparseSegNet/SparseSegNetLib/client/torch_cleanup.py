@@ -6,10 +6,11 @@ torch is in use by it.
 
 from __future__ import annotations
 
-import shutil
 import sys
 import sysconfig
 from pathlib import Path
+
+from ..runfolder.file_retries import remove_tree
 
 PATTERNS = ("torch", "torchgen", "functorch", "torch-*.dist-info", "~orch*")
 
@@ -27,7 +28,7 @@ def remove(folder: Path) -> list[Path]:
     for pattern in PATTERNS:
         for path in sorted(folder.glob(pattern)):
             if path.is_dir():
-                shutil.rmtree(path)
+                remove_tree(path)
                 gone.append(path)
     return gone
 

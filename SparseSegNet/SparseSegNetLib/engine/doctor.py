@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError
+from ..runfolder.file_retries import remove
+from ..runfolder.path_length import DEEPEST, path_fault
 from .compute.problems import classify
 
 if TYPE_CHECKING:
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
 
 OLDEST = (3, 11)
 LITTLE_MEMORY, LITTLE_DISK = 2.0, 1.0  # GiB
-LONGEST_PATH = 259  # characters on Windows, unless long paths are switched on
-DEEPEST = len("/checkpoint/.writing-12345678.safetensors") + 20  # below a run folder's parent
+NEW_RUN = 20 * "n"  # stands for the name of a run
 EDGE = 32  # voxels of the convolution that is tried
 
 
@@ -163,7 +164,7 @@ def _disk(folder: Path) -> tuple[str, str, str]:
     try:
         probe.write_bytes(b"x" * 4096)
     finally:
-        probe.unlink(missing_ok=True)
+        remove(probe)
     free = shutil.disk_usage(folder).free / 2**30
     said = f"{free:.1f} GiB free in {folder}"
     if free < LITTLE_DISK:
@@ -172,32 +173,12 @@ def _disk(folder: Path) -> tuple[str, str, str]:
 
 
 def _path(folder: Path) -> tuple[str, str, str]:
-    longest = len(str(folder)) + DEEPEST
-    said = f"up to about {longest} characters"
-    if os.name == "nt" and longest > LONGEST_PATH and not _long_paths():
-        return (
-            "warning",
-            said,
-            (
-                f"Windows takes {LONGEST_PATH}: choose a folder with a shorter "
-                "path, or switch long paths on."
-            ),
-        )
+    run = folder / NEW_RUN
+    said = f"up to about {len(str(run)) + DEEPEST} characters"
+    fault = path_fault(run, DEEPEST)
+    if fault is not None:
+        return "warning", said, f"{fault}."
     return "ok", said, ""
-
-
-def _long_paths() -> bool:
-    if sys.platform != "win32":
-        return True
-    import winreg
-
-    try:
-        with winreg.OpenKey(
-            winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem"
-        ) as key:
-            return winreg.QueryValueEx(key, "LongPathsEnabled")[0] == 1
-    except OSError:
-        return False
 
 
 def main(arguments: list[str]) -> int:

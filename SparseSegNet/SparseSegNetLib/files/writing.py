@@ -17,6 +17,7 @@ from ..annotation.geometry import Geometry
 from ..annotation.segments import Segment
 from ..errors import InputError
 from ..runfolder.atomic import atomic_path
+from ..runfolder.path_length import BESIDE, check_path
 from . import nifti
 from .images import cause_of, geometry_of, read_file
 from .nifti_grid import shear
@@ -115,6 +116,7 @@ def check_output(
 def check_writable(path: Path | str, inputs: Sequence[Path | str] = ()) -> None:
     """Raises InputError unless a file can be written at `path` without overwriting an input."""
     path = Path(path)
+    check_path(path)
     for other in map(Path, inputs):
         if os.path.exists(path) and os.path.exists(other) and path.samefile(other):
             raise InputError(
@@ -126,6 +128,7 @@ def check_writable(path: Path | str, inputs: Sequence[Path | str] = ()) -> None:
     if os.path.islink(target):
         raise InputError(f"the output {path} is a link that leads back to itself: name a file.")
     parent, link = target.parent, f", to which {path} is a link," if target != path else ""
+    check_path(parent, BESIDE)
     if not os.path.isdir(parent):
         raise InputError(f"the output folder {parent}{link} does not exist: create it first.")
     try:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import InputError
+from .file_retries import opened
 
 REAL = "biuf"  # kinds of dtype
 
@@ -31,7 +32,7 @@ def read_array(
             all; the message names the file.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path, "rb") as file:
             found, dtype = _header(file)
             _check(found, dtype, shape, kinds)
             count, begin = math.prod(found), file.tell()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .file_retries import opened, remove, replace
+
 PREFIX = ".writing-"
-WAITS = (0.01, 0.05, 0.2, 0.5)  # seconds
 
 
 @contextmanager
@@ -42,24 +42,13 @@ def atomic_path(path: Path | str, suffix: str = "") -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         # Else a machine that loses power could find the new name with nothing behind it.
-        with temporary.open("rb+") as file:
+        with opened(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        _replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    """Rename over an existing file. Windows refuses while somebody reads the old one: wait."""
-    for wait in WAITS:
-        try:
-            os.replace(temporary, path)
-            return
-        except PermissionError:
-            if os.name != "nt":
-                raise
-            time.sleep(wait)
-    os.replace(temporary, path)
+        replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):  # the first error tells more
+            remove(temporary)
+        raise
 
 
 def write_json(path: Path | str, data: Any) -> None:
@@ -90,4 +79,5 @@ def write_array(path: Path | str, array: np.ndarray) -> None:
 def sweep(folder: Path) -> None:
     """Removes the temporary files that killed writers left in a folder."""
     for path in folder.glob(PREFIX + "*"):
-        path.unlink(missing_ok=True)
+        with suppress(PermissionError):  # still held: the next sweep takes it
+            remove(path)

@@ -43,6 +43,7 @@ from .links import refuse_link, refuse_links
 from .migration import migrated
 from .options import Options
 from .outputs import Outputs
+from .path_length import DEEPEST, check_path
 from .prior_file import check_priors, read_prior, write_prior
 from .run_input import RunInput
 from .schema import (
@@ -109,6 +110,7 @@ class RunFolder(Outputs):
                 in which a run folder keeps it.
         """
         path = Path(path)
+        check_path(path, DEEPEST)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"the run folder {path} exists already: name a new or empty folder.")
         if len(segments) > MAX_SEGMENTS:
@@ -181,6 +183,7 @@ class RunFolder(Outputs):
             InputError: It is none, of a newer version or damaged, or something in it is a link.
         """
         path = Path(path)
+        check_path(path)
         refuse_link(path / "run.json")
         description = read_run(path)
         refuse_links(path)

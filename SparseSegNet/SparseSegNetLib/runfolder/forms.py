@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .file_retries import opened
 
 LARGEST = 2**63 - 1  # of whole numbers: what arrays and files can count
 BIGGEST = 1e300  # of numbers, so that sums and products stay finite
@@ -264,7 +265,7 @@ def read_json(path: Path, form: Form, remedy: str) -> Any:
             and `remedy`.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path, "rb") as file:
             data = file.read(LONGEST_FILE + 1)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}). {remedy}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError
+from .file_retries import retried
 
 REPARSE_POINT = 0x400  # Windows: links and junctions alike (FILE_ATTRIBUTE_REPARSE_POINT)
 CLOUD = 0x9000001A  # tag of files that a cloud drive keeps (IO_REPARSE_TAG_CLOUD), no links
@@ -76,7 +77,7 @@ def open_to_append(path: Path) -> BinaryIO:
         | getattr(os, "O_CLOEXEC", 0)
     )
     try:
-        return os.fdopen(os.open(path, flags, 0o666), "ab")
+        return os.fdopen(retried(lambda: os.open(path, flags, 0o666), path), "ab")
     except OSError as error:
         if error.errno in (errno.ELOOP, getattr(errno, "EMLINK", errno.ELOOP)):
             raise InputError(f"{path} is a link to elsewhere: delete it.") from error

@@ -43,7 +43,7 @@ class FolderLock:
         try:
             _lock(descriptor)
         except OSError as error:
-            holder = self._holder()
+            holder = _holder(self.path)
             if error.errno in HELD or _still_there(holder):
                 os.close(descriptor)
                 who = f"process {holder['pid']} on {holder['host']}" if holder else "a process"
@@ -57,13 +57,6 @@ class FolderLock:
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, text)
-
-    def _holder(self) -> dict | None:
-        try:
-            found = json.loads(self.path.read_text(encoding="ascii"))
-            return {"pid": int(found["pid"]), "host": str(found["host"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
 
     def release(self) -> None:
         """Frees the lock; a second call does nothing."""
@@ -92,6 +85,20 @@ def _lock(descriptor: int) -> None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def in_use(folder: Path) -> bool:
+    """True if a process works on a run folder, as its lock file says; the lock is not touched."""
+    return _still_there(_holder(folder / NAME))
+
+
+def _holder(path: Path) -> dict | None:
+    """Process and host that a lock file names; None if it names none."""
+    try:
+        found = json.loads(path.read_text(encoding="ascii"))
+        return {"pid": int(found["pid"]), "host": str(found["host"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _still_there(holder: dict | None) -> bool:

@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..suggestion.slice_profiles import SliceProfiles, profiles_shape
 from .arrays import read_array
 from .atomic import write_array, write_json
+from .file_retries import remove, retried
 from .forms import read_json, rows
 from .links import open_to_append
 from .schema import WRITTEN, parse_report, region, report
@@ -107,7 +108,7 @@ class Outputs:
         """Writes a dense preview and removes the older previews of single slices."""
         write_array(self._preview(number), labels)
         for path in (self.path / "preview").glob(f"{number}-*.npy"):
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def write_preview_slice(self, number: int, item: AnnotatedSlice, labels: np.ndarray) -> None:
         """Writes the preview of one slice; labels are uint8 (two axes, in array order)."""
@@ -287,7 +288,7 @@ class Outputs:
         """
         file = self.path / "metrics.jsonl"
         try:
-            lines = file.read_bytes().split(b"\n")
+            lines = retried(file.read_bytes, file).split(b"\n")
         except FileNotFoundError:
             return []
         except OSError as error:

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from .file_retries import opened
 from .forms import parse_json
 
 LONGEST_HEADER = 16 << 20  # bytes
@@ -50,7 +51,7 @@ def read_metadata(path: Path, key: str) -> Any:
         if not path.is_file():
             raise ValueError("there is no such file")
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with opened(path, "rb") as file:
             begin = file.read(8)
             if begin.startswith(PICKLES):
                 raise ValueError(

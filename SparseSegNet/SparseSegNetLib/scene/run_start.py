@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from ..annotation.segments import Segment
 from ..client.engine_run import EngineRun
+from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
@@ -48,7 +48,7 @@ def begin(
         run = EngineRun(RunFolder.create(path, inputs, segments, options, **about))
     except BaseException:
         if runFolder is None:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path, ignore_errors=True)
         raise
     return SceneRun(run, cases, temporary=runFolder is None, warnings=warnings)
 

@@ -10,6 +10,7 @@ import slicer
 import slicer.util
 
 from ..errors import InputError
+from ..runfolder.file_retries import remove, replace
 from .node_reference import NodeReference
 from .results import markResult
 from .scene_run import SceneRun
@@ -211,11 +212,11 @@ def writeNew(segmentationNode, path: Path) -> None:
             )
         if path.exists():
             raise InputError(f"{path.name} has come meanwhile, and is not replaced.")
-        os.replace(temporary, path)
+        replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path.name} cannot be written ({error.strerror or error}).") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 def hidden(segmentationNode):

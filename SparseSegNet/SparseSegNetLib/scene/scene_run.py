@@ -11,6 +11,7 @@ from ..annotation.slices import AnnotatedSlice
 from ..client.engine_run import EngineRun
 from ..errors import InputError
 from ..runfolder.atomic import atomic_path
+from ..runfolder.file_retries import remove_tree
 from ..suggestion.suggested_slice import SuggestedSlice
 from .annotations import slicesPerCase
 from .corrections import takeCorrections
@@ -42,7 +43,7 @@ class SceneRun(RunOutcome):
         self._run, self._cases = run, list(cases)
         self._warnings = list(warnings)
         self._discard = (
-            weakref.finalize(self, shutil.rmtree, str(run.folder.path), True) if temporary else None
+            weakref.finalize(self, remove_tree, str(run.folder.path), True) if temporary else None
         )
         _active.add(self)
 

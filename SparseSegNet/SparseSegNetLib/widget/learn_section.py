@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 from ..runfolder.presets import PRESETS
-from ..units import clock, duration, size
+from ..units import clock, duration
 from .curve_view import CurveView
 from .parameters import TIMES
 from .run_controller import RunController
@@ -50,7 +49,6 @@ class LearnSection:
         ui.stopButton.clicked.connect(self.onStop)
         ui.cancelButton.clicked.connect(self.controller.cancel)
         ui.resumeButton.clicked.connect(self.controller.resume)
-        ui.deleteRunsButton.clicked.connect(self.onDeleteRuns)
         ui.copyScriptButton.clicked.connect(self.onCopyScript)
         self._showing = False
 
@@ -192,32 +190,6 @@ class LearnSection:
         if self.controller.run is not None:
             self.controller.run.stop()
             self.controller.showMessage(_("Stopping: the best result so far is kept."))
-
-    def showRuns(self) -> None:
-        """Shows number and size of the stored runs."""
-        folder = "" if self.panel.parameters is None else self.panel.parameters.runFolder
-        kept = self.panel.runs.kept(folder)
-        self.ui.deleteRunsButton.enabled = bool(kept)
-        self.ui.runsInfoLabel.text = (
-            _("{count} old ones, {size}").format(
-                count=len(kept), size=size(self.panel.runs.size(kept))
-            )
-            if kept
-            else _("no old ones")
-        )
-
-    def onDeleteRuns(self) -> None:
-        """Asks the user, then deletes all stored runs but the present one."""
-        kept = self.panel.runs.kept(self.panel.parameters.runFolder)
-        if kept and slicer.util.confirmOkCancelDisplay(
-            _(
-                "Delete {count} runs with their weights? Scenes that were saved with one of "
-                "them cannot resume it afterwards."
-            ).format(count=len(kept)),
-            _("Delete old runs"),
-        ):
-            self.panel.runs.delete(kept)
-        self.showRuns()
 
     def onCopyScript(self) -> None:
         """Copies a script with the present choices for the Python console to the clipboard."""

@@ -21,6 +21,7 @@ from .parameters import Parameters
 from .result_section import ResultSection
 from .run_controller import RunController
 from .run_store import RunStore
+from .runs_section import RunsSection
 from .shown_row import ShownRow
 from .torch_card import TorchCard
 from .training_list import TrainingList
@@ -73,6 +74,7 @@ class Panel:
         self.data, self.annotate = DataSection(self), AnnotateSection(self, self.controller)
         self.result = ResultSection(self, self.controller)
         self.shown = ShownRow(self)
+        self.stored = RunsSection(self, self.controller)
         self.training, self.model = TrainingList(self), ModelSection(self, self.controller)
         scene, owner = slicer.mrmlScene, self.owner
         owner.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
@@ -114,7 +116,7 @@ class Panel:
         self.annotate.enter()
         if self.torchCard.state in ("unknown", "missing"):
             self.torchCard.check()
-        self.learn.showRuns()
+        self.stored.look()
 
     def exit(self) -> None:
         """Releases views and keyboard when another module is shown."""
@@ -137,6 +139,7 @@ class Panel:
     def tick(self) -> None:
         """Processes the events of child processes and what was painted."""
         self.torchCard.tick()
+        self.stored.tick()
         if slicer.mrmlScene.IsBatchProcessing():
             return  # a scene is being opened or closed
         self._checkNodes()
@@ -194,6 +197,7 @@ class Panel:
             return
         self._disconnect()
         self.parameters = Parameters(node)
+        self.stored.findAgain()
         self._connection = self.parameters.connectGui(self.ui)
         self.owner.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self.update()

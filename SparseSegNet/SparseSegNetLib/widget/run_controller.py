@@ -272,7 +272,7 @@ class RunController:
             self.failure = self._reason(run.error)
         self.panel.learn.curve.show(self.metrics, parameters.parameterNode)
         self.panel.update()
-        self.panel.learn.showRuns()
+        self.panel.stored.look()
 
     def _severalEnded(self, run: SceneRun) -> None:
         """Makes the results of all scans that are still there, and shows the present one's."""

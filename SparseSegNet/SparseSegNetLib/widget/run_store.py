@@ -3,81 +3,105 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import slicer
 
-from ..errors import EngineError, InputError
+from ..errors import InputError
 from ..runfolder.checkpoints import readable_checkpoints
 from ..runfolder.folder import RunFolder
-from ..runfolder.lock import FolderLock
+from ..runfolder.local_data import local_data_folder
+from ..runfolder.run_move import found_again, move_runs
+from ..runfolder.stored_runs import StoredRun, stored_runs, sweep_discarded
+
+LIMIT_KEY = "SparseSegNet/MostGigabytesOfRuns"  # in Slicer's settings
+LIMIT = 20  # gigabytes
 
 
 class RunStore:
     """The folder that holds the panel's run folders."""
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the runs, on this computer's own disk; it may not exist yet."""
+        return local_data_folder() / "runs"
+
     def root(self, make: bool = True) -> Path:
-        """The folder of the runs, beside Slicer's settings or, without them, in a temporary one.
+        """The folder of the runs.
 
         Args:
-            make: True creates the folder. False returns its parent if it does not exist.
+            make: True creates it. False returns the nearest folder above it that exists if it
+                does not.
 
         Raises:
-            InputError: If the folder cannot be created.
+            InputError: If it cannot be created.
         """
-        settings = slicer.app.slicerUserSettingsFilePath
-        folder = Path(settings).parent if settings else Path(tempfile.gettempdir())
-        path = folder / "SparseSegNet-runs"
+        path = self.folder
         if not make:
-            return path if path.is_dir() else folder
+            return next((p for p in (path, *path.parents) if p.is_dir()), path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
                 f"the folder of the runs, {path}, cannot be created "
-                f"({error.strerror or error}): free some disk space, or allow writing "
-                "there."
+                f"({error.strerror or error}): free some disk space, allow writing there, or "
+                "name another folder in the environment variable SPARSESEGNET_DATA."
             ) from error
         return path
 
+    @property
+    def oldRoot(self) -> Path | None:
+        """The folder of earlier versions, beside Slicer's settings: in a roaming profile."""
+        settings = slicer.app.slicerUserSettingsFilePath
+        return Path(settings).parent / "SparseSegNet-runs" if settings else None
+
+    @property
+    def limit(self) -> int:
+        """Gigabytes above which old runs are offered for deletion."""
+        try:
+            return max(1, int(float(slicer.app.userSettings().value(LIMIT_KEY, LIMIT))))
+        except (TypeError, ValueError):
+            return LIMIT
+
+    @limit.setter
+    def limit(self, gigabytes: int) -> None:
+        slicer.app.userSettings().setValue(LIMIT_KEY, int(gigabytes))
+
     def new(self, name: str) -> Path:
-        """A path that does not exist yet, for a new run of this name."""
+        """A path that does not exist yet, for a new run of this name.
+
+        Raises:
+            InputError: If the folder of the runs cannot be created.
+        """
+        root = self.root()
         clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:30] or "run"
         base = f"{time.strftime('%Y%m%d-%H%M%S')}-{clean}"
-        root, path, number = self.root(), None, 1
-        while path is None or path.exists():
-            path = root / (base if number == 1 else f"{base}-{number}")
+        path, number = root / base, 1
+        while path.exists():
             number += 1
+            path = root / f"{base}-{number}"
         return path
 
-    def kept(self, but: str = "") -> list[Path]:
-        """The stored run folders, except the path `but`."""
-        root = self.root(make=False)
-        if root.name != "SparseSegNet-runs":
-            return []
-        return sorted(
-            p for p in root.iterdir() if (p / "run.json").is_file() and (not but or p != Path(but))
-        )
+    def moving(self) -> Callable[[], list[Path]]:
+        """A function for a thread: moves the runs of earlier versions, see `move_runs`."""
+        old, new = self.oldRoot, self.folder
+        return lambda: [] if old is None else move_runs(old, new)
 
-    def size(self, paths: list[Path]) -> int:
-        """Size of run folders on disk in bytes."""
-        return sum(f.stat().st_size for p in paths for f in p.rglob("*") if f.is_file())
+    def looking(self) -> Callable[[], list[StoredRun]]:
+        """A function for a thread: looks at all stored runs."""
+        root = self.folder
 
-    def delete(self, paths: list[Path]) -> int:
-        """Deletes run folders that no process works on; returns the number deleted."""
-        gone = 0
-        for path in paths:
-            try:
-                with FolderLock(path):
-                    pass
-            except (EngineError, InputError, OSError):
-                continue  # a process works on it, or its lock is no file
-            shutil.rmtree(path, ignore_errors=True)
-            gone += not path.exists()
-        return gone
+        def look() -> list[StoredRun]:
+            sweep_discarded(root)
+            return stored_runs(root)
+
+        return look
+
+    def found(self, path: str) -> str:
+        """The path of a run folder, or of a file in one, which may have been moved."""
+        return found_again(path, self.folder)
 
 
 def resumable(path: str) -> bool:

@@ -1,13 +1,15 @@
 """The published networks are the published networks: parameters, shapes, receptive fields."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from SparseSegNetLib.engine.compute.tensors_file import read_tensors, save_tensors
-from SparseSegNetLib.engine.describe import describe
+from SparseSegNetLib.engine.describe import Living, describe, training_memory
 from SparseSegNetLib.engine.networks import build
 from SparseSegNetLib.engine.networks.blocks import Conv3d
 from SparseSegNetLib.engine.networks.receptive_field import receptive_field, receptive_fields
@@ -223,10 +225,30 @@ def test_description(name):
     row = describe(name)
     assert row["parameters"] > 10_000 and row["training_memory"] > 4 * 4 * row["parameters"]
     assert row["receptive_field"][0] > 10 and row["source"]
+    assert row["tile_memory"] > 4 * np.prod(row["input_tile"])
     if name == "unet3d":
         assert row["input_tile"] == [132, 132, 116] and row["output_tile"] == [44, 44, 28]
     if name == "vnet":
         assert row["receptive_field"] == [551] * 3 and row["input_tile"] == [128, 128, 64]
+
+
+def test_memory_is_counted_without_allocating_it():
+    """The tensors that are alive at one moment are as many on the meta device as on a real one."""
+    plan = make_plan(Fingerprint((32, 32, 32), (1.0, 1.0, 1.0), 1, 3, 1, 6, volumes=2))
+    plan = replace(plan, batch=2)
+    peaks = []
+    for device in ("meta", "cpu"):
+        with torch.device(device):
+            network = build(plan, 4, 3).eval()
+            with torch.inference_mode(), Living() as living:
+                network(torch.zeros(1, 4, 32, 32, 32))
+        peaks.append(living.peak)
+    assert peaks[0] == peaks[1] >= 4 * 32**3 * (4 + 16 + 3) and living.now < peaks[0] / 4
+    with torch.device("meta"):
+        network = build(plan, 4, 3)
+    few = training_memory(network, replace(plan, batch=100), 4)
+    assert 1.7 < training_memory(network, replace(plan, batch=200), 4) / few < 2.1
+    assert all(p.grad is None for p in network.parameters())
 
 
 def test_the_plan_of_auto_is_not_a_published_one():

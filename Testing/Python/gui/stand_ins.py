@@ -9,7 +9,7 @@ from itertools import pairwise
 import slicer
 import slicer.util
 from collapsing import ctkCollapsibleButton, ctkCollapsibleGroupBox
-from PySide6.QtCore import Property, QMargins, Qt, Signal
+from PySide6.QtCore import Property, QMargins, QSettings, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPen
 from PySide6.QtWidgets import (
     QComboBox,
@@ -377,6 +377,9 @@ class qSlicerApplication(_Connecting):
     @property
     def slicerUserSettingsFilePath(self):
         return self._settings
+
+    def userSettings(self):
+        return QSettings(self._settings, QSettings.IniFormat)
 
     def layoutManager(self):
         return None

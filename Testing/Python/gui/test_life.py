@@ -167,29 +167,6 @@ def test_a_run_of_the_console_is_shown(user):
     assert logic.currentRun() is run
 
 
-def test_the_folder_of_runs_cannot_be_written(user, tmp_path):
-    annotated(user)
-    (tmp_path / "settings" / "SparseSegNet-runs").write_text("in the way")
-    user.click("trainButton")
-    assert not user.panel.controller.active and "cannot be created" in user.ui.statusLabel.text
-    assert "SparseSegNet-runs" in user.ui.statusLabel.text
-
-
-def test_old_runs_are_deleted(user, tmp_path):
-    annotated(user)
-    root = tmp_path / "settings" / "SparseSegNet-runs"
-    for name in ("a", "b"):
-        (root / name).mkdir(parents=True)
-        (root / name / "run.json").write_text("{}")
-    (root / "mine").mkdir()
-    user.panel.parameters.runFolder = str(root / "b")
-    user.panel.learn.showRuns()
-    assert user.ui.runsInfoLabel.text.startswith("1 old")
-    user.click("deleteRunsButton")
-    assert sorted(p.name for p in root.iterdir()) == ["b", "mine"]
-    assert not user.ui.deleteRunsButton.enabled
-
-
 def test_a_volume_under_a_transform_is_refused_in_words(user):
     annotated(user)
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Shift")

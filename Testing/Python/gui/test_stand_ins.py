@@ -98,6 +98,7 @@ def test_every_control_says_what_it_does():
             "networkLabel",
             "seedLabel",
             "runsLabel",
+            "runsLimitLabel",
         )
         frames = ("SparseSegNet", "sectionsArea", "sectionsWidget", "runBar", "shownLabel")
         if not plain and widget.get("name") not in frames:

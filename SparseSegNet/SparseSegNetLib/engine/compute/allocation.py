@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 import torch
+
+from . import cgroups, windows_memory
 
 MMAP_MAX, TRIM_THRESHOLD = -4, -1  # of mallopt, from glibc's malloc.h
 
@@ -29,42 +32,42 @@ def keep_freed_memory() -> None:
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes of free memory on the device (for the CPU: of the machine)."""
+    """Bytes of memory that this process may still take on the device.
+
+    For the CPU the least of what the machine has available and of what cgroups, the limit of the
+    address space and Windows' job objects leave.
+    """
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
+        # What torch's allocator keeps for later is free for us, though not for others.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + kept)
     if os.name == "nt":
-        return _free_memory_windows()
+        return windows_memory.free_memory()
+    left = (_available(), cgroups.memory_left(), _address_space_left())
+    return min(bytes_left for bytes_left in left if bytes_left is not None)
+
+
+def _available(proc: Path = cgroups.PROC) -> float:
+    """Bytes that the machine has available."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return 1024.0 * int(line.split()[1])
+        for line in (proc / "meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024.0 * int(line.split()[1])
     except OSError:
         pass
     # macOS does not tell what is free in a stable way; half of what is there is a fair guess.
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
 
 
-def _free_memory_windows() -> float:
-    class Status(ctypes.Structure):
-        _fields_ = [
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            *(
-                (name, ctypes.c_ulonglong)
-                for name in (
-                    "total",
-                    "available",
-                    "total_page",
-                    "available_page",
-                    "total_virtual",
-                    "available_virtual",
-                    "extended",
-                )
-            ),
-        ]
+def _address_space_left(proc: Path = cgroups.PROC) -> float | None:
+    """Bytes left of the limit of the address space (ulimit -v); None without one."""
+    import resource
 
-    status = Status(length=ctypes.sizeof(Status))
-    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-        return 4e9
-    return float(status.available)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        pages = int((proc / "self" / "statm").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return None  # macOS does not enforce that limit
+    return float(max(1, limit - pages * resource.getpagesize()))

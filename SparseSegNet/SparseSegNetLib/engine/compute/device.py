@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import torch
 
 from ...errors import EngineError
+from . import cgroups
 
 REMEDY = "Use --device cpu, or --device auto to take what works here."
 
@@ -51,10 +53,22 @@ def called(device: torch.device) -> str:
 
 def prepare_threads() -> int:
     """Lets torch use the cores that this process may run on; returns their number."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        cores = os.cpu_count() or 1
     if not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(cores)
+        torch.set_num_threads(usable_cores())
     return torch.get_num_threads()
+
+
+def usable_cores(proc: Path = cgroups.PROC) -> int:
+    """Number of cores that this process may run on, all the time.
+
+    Threads beyond the time that a cgroup grants would be halted together with all others.
+
+    Args:
+        proc: The folder /proc.
+    """
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        count = os.cpu_count() or 1
+    granted = cgroups.cores(proc)
+    return count if granted is None else max(1, min(count, int(granted)))

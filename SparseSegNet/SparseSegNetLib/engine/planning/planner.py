@@ -24,7 +24,7 @@ from .recipes import published_plan
 
 LEAST_TRAINING = 1.0  # seconds, however short the budget
 FEW_STEPS = 100
-MEMORY_SHARE = 0.4  # of the free memory, for the volume on the device and its probabilities
+MEMORY_SHARE = 0.5  # of the free memory, for the volume on the device and its probabilities
 LEAST_VOXELS = 8**3  # of a grid that is made coarser since memory ran out
 
 

@@ -53,6 +53,8 @@ SHRINKAGE = 0.5
 SHOWN_ONCE = 1.5
 # Times the seconds of one set of priors, until a shallow model is fitted on two folds and weighed.
 FEWEST_TIMES = 5
+# Memory used over that of the arrays that are kept, measured (docs/lab/memory.md).
+WORKSPACE = 1.4
 DEFAULT_WEIGHTS = (0.0, 0.15, 0.1, 0.35, 0.4)  # of PRIOR_NAMES and the shallow model
 
 
@@ -100,12 +102,13 @@ class Stacker:
         """Estimates the memory of stacking in bytes per voxel of the working volume."""
         predictors = len(PRIOR_NAMES) + 1 + external
         fold = 2 * predictors * classes + 4 * (channels + classes) + 8
-        return (
+        arrays = (
             (LEAVE_ONE_OUT + 1) * fold
             + 2 * (feature_count(channels) + 1)
             + 4 * (predictors + 1) * classes
             + 48
         )
+        return WORKSPACE * arrays
 
     def stack(self, labels: torch.Tensor, slices: list[AnnotatedSlice]) -> Stack:
         """Makes the training volumes of the folds, and the volume to predict.

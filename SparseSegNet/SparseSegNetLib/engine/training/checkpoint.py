@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from ...runfolder.checkpoints import KEY, SCHEMA
+from ...runfolder.file_retries import replace
 from ..compute.tensors_file import read_tensors, save_tensors
 
 
@@ -32,9 +32,9 @@ def save_state(paths: tuple[Path, Path], tensors: dict[str, torch.Tensor], about
     fresh = newest.with_name("state-next.safetensors")
     save_tensors(fresh, tensors, {KEY: json.dumps({"schema": SCHEMA, **about}, allow_nan=False)})
     with contextlib.suppress(FileNotFoundError):
-        os.replace(newest, previous)
+        replace(newest, previous)
     # A process that ends here leaves the previous one, which is read as well.
-    os.replace(fresh, newest)
+    replace(fresh, newest)
 
 
 def load_state(
