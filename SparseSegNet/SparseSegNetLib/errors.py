@@ -1,5 +1,8 @@
 """Errors that a user may see: one line with cause, place and remedy."""
 
+HOMEPAGE = "https://github.com/SparseSegNet/SlicerSparseSegNet"
+DOCUMENTATION = "https://sparsesegnet.github.io/SlicerSparseSegNet"
+
 
 class InputError(ValueError):
     """Bad input from the user (file, node, slice or value); the message names cause and remedy."""
@@ -17,3 +20,8 @@ class EngineError(RuntimeError):
     def __init__(self, code: str, cause: str, remedy: str = ""):
         super().__init__(f"{cause} {remedy}".strip())
         self.code, self.cause, self.remedy = code, cause, remedy
+
+    @property
+    def link(self) -> str:
+        """Address of the code's entry in the error catalogue; none for input, which says it all."""
+        return "" if self.code == "input" else f"{DOCUMENTATION}/errors/#{self.code}"

@@ -80,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         return _fail(BAD_INPUT, str(error))
     except EngineError as error:
-        return _fail(exit_code(error.code), f"{error.cause} {error.remedy}")
+        more = f"More: {error.link}" if error.link else ""
+        return _fail(exit_code(error.code), f"{error.cause} {error.remedy} {more}")
     except KeyboardInterrupt:
         return _fail(CANCELLED, "cancelled; nothing was written.")
     except OSError as error:

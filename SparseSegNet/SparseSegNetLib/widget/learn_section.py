@@ -116,6 +116,11 @@ class LearnSection:
                 None, (self.controller.message, self._status(state), *self.controller.warnings[-2:])
             )
         )
+        error = run.error if run is not None and state == "failed" else None
+        link = "" if error is None else error.link
+        words = _("More about this error")
+        ui.helpLabel.text = f'<a href="{link}">{words}</a>' if link else ""
+        ui.helpLabel.visible = bool(link)
 
     def _status(self, state: str) -> str:
         progress = self.controller.progress

@@ -110,10 +110,12 @@ def test_the_engine_is_killed_and_the_run_resumed(user):
     )
     assert "'Resume the last run'" in user.ui.statusLabel.text
     assert "sparsesegnet resume" not in user.ui.statusLabel.text
+    assert "/errors/#killed" in user.ui.helpLabel.text and user.ui.helpLabel.visible
     user.picture("8-killed")
     user.click("resumeButton")
     assert user.panel.controller.run.folder == folder
     user.until(lambda: training(user))
+    assert not user.ui.helpLabel.visible
     user.click("stopButton")
     user.until(lambda: not user.panel.controller.active)
     assert user.panel.controller.state == "done", user.ui.statusLabel.text
