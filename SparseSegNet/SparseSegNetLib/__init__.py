@@ -2,6 +2,8 @@
 
 import sys
 
+__version__ = "0.1.0"  # the one place; packaging reads it, CITATION.cff is compared
+
 # `python -m SparseSegNetLib...` puts the current folder before everything else, and a file such as
 # json.py that lies beside somebody's scans would be run. Here nothing else was imported yet.
 if (

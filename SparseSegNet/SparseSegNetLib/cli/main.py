@@ -7,6 +7,7 @@ import os
 import sys
 from typing import NoReturn
 
+from .. import __version__
 from ..errors import EngineError, InputError
 from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, INTERNAL, exit_code
 from ..runfolder.signals import answer, raise_terminated
@@ -56,6 +57,7 @@ def parser() -> Parser:
     top = Parser(
         prog="sparsesegnet", description="Dense 3D segmentations from a few annotated slices."
     )
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=Parser
     )
