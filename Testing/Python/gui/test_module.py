@@ -12,7 +12,7 @@ from SparseSegNetLib.scene.sample import loadSample
 
 @pytest.mark.slow
 def test_the_examples_of_the_console(slicerApplication, tmp_path):
-    """As in the README, on the sample: a run kept, corrected, gone on with."""
+    """As on the page on scripting, on the sample: a run kept, corrected, gone on with."""
     import SparseSegNet
 
     volumeNode, segmentationNode = loadSample(SAMPLE)
