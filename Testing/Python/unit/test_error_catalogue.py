@@ -4,10 +4,12 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 from documentation import ROOT
 
 from SparseSegNetLib import __version__
+from SparseSegNetLib.cli import main as cli
 from SparseSegNetLib.errors import DOCUMENTATION, HOMEPAGE, EngineError
 from SparseSegNetLib.runfolder import exit_codes
 
@@ -83,10 +85,13 @@ def readme():
     return (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_addresses_and_version_stand_in_one_place():
+def test_addresses_and_version_stand_in_one_place(capsys):
     """The others agree with it."""
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert f"site_url: {DOCUMENTATION}/\n" in site and f"repo_url: {HOMEPAGE}\n" in site
     assert f'EXTENSION_HOMEPAGE "{HOMEPAGE}"' in (ROOT / "CMakeLists.txt").read_text("utf-8")
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == __version__
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text("utf-8")
+    with pytest.raises(SystemExit) as end:
+        cli.parser().parse_args(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"sparsesegnet {__version__}\n"
