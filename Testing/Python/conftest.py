@@ -50,6 +50,13 @@ def engine_server(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def no_choice_of_the_user(tmp_path_factory, monkeypatch):
+    """Tests neither see nor change which Python this computer's user chose for the engine."""
+    monkeypatch.setenv("SPARSESEGNET_DATA", str(tmp_path_factory.getbasetemp() / "local-data"))
+    monkeypatch.delenv("SPARSESEGNET_PYTHON", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def engine(request, monkeypatch):
     """Clients start quick_engine and quick_doctor, unless the test is marked `full_engine`."""
     if request.node.get_closest_marker("full_engine"):
