@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs fuzz benchmark benchmark-accuracy benchmark-ablation benchmark-bits benchmark-busy benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed cases clean
+.PHONY: demo test lint docs fuzz benchmark benchmark-accuracy benchmark-ablation benchmark-bits benchmark-busy benchmark-gpu benchmark-limits benchmark-live benchmark-panel benchmark-profile benchmark-speed cases clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -56,6 +56,10 @@ benchmark-ablation: $(STAMP)
 
 benchmark-speed: $(STAMP)
 	$(BIN)/python Testing/Benchmark/speed.py $(ARGS)
+
+benchmark-gpu: $(STAMP)
+	$(BIN)/python -m pip install --quiet -r requirements-benchmark.txt
+	$(BIN)/python Testing/Benchmark/gpu.py $(ARGS)
 
 benchmark-profile: $(STAMP)
 	$(BIN)/python Testing/Benchmark/profiling.py $(ARGS)

@@ -2,9 +2,9 @@
 
 Slicer itself is such a program: the user paints while the engine learns. Steps per second of the
 same learning in child processes, alone and beside a process that keeps one core busy, or beside
-others that compute with all of them. The network with
-the OpenMP runtime's own waiting and with the engine's (worker.share_the_cores); the shallow models
-on all threads and on as many as a trial finds best (voxel_classifier.fastest_threads).
+others that compute with all of them. The network with the OpenMP runtime's own waiting and with the
+engine's (worker.prepare_environment); the shallow models on all threads and on as many as a trial
+finds best (voxel_classifier.fastest_threads).
 """
 
 from __future__ import annotations

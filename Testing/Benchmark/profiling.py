@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablation import STACKS, stacked
 from cases import SHARED, Case, data_is_there, load_case, slice_counts
-from SparseSegNetLib.engine.compute.device import choose_device, prepare_threads
+from SparseSegNetLib.engine.compute.device import prepare_threads
 from SparseSegNetLib.engine.compute.number_formats import number_formats
 from SparseSegNetLib.engine.compute.timing import seconds_taken, synchronize
 from SparseSegNetLib.engine.data import sampling
@@ -33,6 +33,7 @@ from SparseSegNetLib.engine.priors.random_walk import RandomWalk
 from SparseSegNetLib.engine.stacking import stacker as stacking
 from SparseSegNetLib.engine.stacking.voxel_classifier import ClassifierFitter, VoxelClassifier
 from SparseSegNetLib.engine.training.trainer import Trainer
+from SparseSegNetLib.engine.trial.choice import choose_devices
 from speed import WARM_UP, prepared, rate
 
 SECONDS = 6.0  # of steps that are not divided into parts
@@ -175,7 +176,7 @@ def main() -> int:
     options = parser.parse_args()
     if not data_is_there(options.data):
         return 2
-    threads, device = prepare_threads(), choose_device(options.device)
+    threads, device = prepare_threads(), choose_devices(options.device).network
     print(f"{device}, {threads} threads, torch {torch.__version__}\n")
     # What happens only once is not counted.
     stacked(load_case(options.data / WARMING, options.spread), STACKS[0], 0, device)

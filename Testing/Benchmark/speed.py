@@ -23,7 +23,7 @@ from ablation import volume_of
 from cases import SHARED, Case, data_is_there, load_case
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.engine.compute.boxes import round_up
-from SparseSegNetLib.engine.compute.device import choose_device, prepare_threads
+from SparseSegNetLib.engine.compute.device import prepare_threads
 from SparseSegNetLib.engine.compute.losses import auto_loss
 from SparseSegNetLib.engine.compute.number_formats import channels_last, number_formats
 from SparseSegNetLib.engine.compute.optimisers import make_optimiser
@@ -35,6 +35,7 @@ from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.prediction.inference import Predictor
 from SparseSegNetLib.engine.training.report import by_steps
 from SparseSegNetLib.engine.training.trainer import Trainer
+from SparseSegNetLib.engine.trial.choice import choose_devices
 
 WARM_UP = 3  # steps that are not counted
 TURNS = 3
@@ -246,7 +247,7 @@ def main() -> int:
     if not data_is_there(options.data):
         return 2
     threads = prepare_threads()
-    device = choose_device(options.device)
+    device = choose_devices(options.device).network
     case = load_case(options.data / options.case, (3, 3, 2))
     np.random.seed(0)
     plan, volume = prepared(case, device)

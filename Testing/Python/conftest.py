@@ -4,6 +4,7 @@ Two processes run the tests side by side (pytest-xdist): each, and the engines t
 computes with one thread, since threads that outnumber the cores wait for each other.
 """
 
+import itertools
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from quick_engine import SERVER
 
 HERE = Path(__file__).parent
+NUMBERS = itertools.count(1)
 # A shell starts programs in the background with Ctrl-C ignored, and the engines that tests start
 # would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -50,9 +52,10 @@ def engine_server(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def no_choice_of_the_user(tmp_path_factory, monkeypatch):
-    """Tests neither see nor change which Python this computer's user chose for the engine."""
-    monkeypatch.setenv("SPARSESEGNET_DATA", str(tmp_path_factory.getbasetemp() / "local-data"))
+def local_data(tmp_path_factory, monkeypatch):
+    """No test writes into the user's own folder of runs; engines inherit the variable."""
+    folder = tmp_path_factory.getbasetemp() / "local-data" / str(next(NUMBERS))
+    monkeypatch.setenv("SPARSESEGNET_DATA", str(folder))
     monkeypatch.delenv("SPARSESEGNET_PYTHON", raising=False)
 
 

@@ -18,7 +18,7 @@ def engine():
     """The worker module, made quick, with torch loaded."""
     from SparseSegNetLib.engine import worker
 
-    worker.share_the_cores()  # before torch is loaded
+    worker.prepare_environment()  # before torch is loaded
     from SparseSegNetLib.engine import job, segmentation_job, training_job  # noqa: F401
     from SparseSegNetLib.engine.planning import auto_plan, planner, probe, volumes_planner
     from SparseSegNetLib.engine.stacking import image_classifier, voxel_classifier

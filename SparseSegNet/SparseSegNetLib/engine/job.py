@@ -36,6 +36,8 @@ TOO_LITTLE = (
 class Job(TrainingTask):
     """Densifies a volume: trains on its annotated slices and predicts all of it."""
 
+    apart = True
+
     def work(self) -> None:
         """Prepares, trains and predicts."""
         self.inputs = Inputs(self.folder)
@@ -59,6 +61,7 @@ class Job(TrainingTask):
             self.clock,
             self.reporter,
             self.check,
+            lambda: self.ensemble_device,
         )
         self.scores = self.ensemble.scores = ScoreKeeper(self.inputs, self.reporter, self.classes)
         self._advise()

@@ -74,6 +74,7 @@ class TrainingJob(TrainingTask):
             self.clock,
             self.reporter,
             self.check,
+            lambda: self.ensemble_device,
         )
         self.known: PropagatedSet | None = None
         self.trained()

@@ -26,15 +26,17 @@ BEGUN = time.monotonic()  # before the heavy imports: they are part of the user'
 LOOK_AGAIN = 0.1  # seconds, whether a lock has become free
 
 
-def share_the_cores() -> None:
-    """Lets idle compute threads sleep soon instead of spinning for each other.
+def prepare_environment() -> None:
+    """Sets the environment variables that torch reads when it is loaded.
 
-    With the OpenMP runtimes' defaults one busy program beside the engine makes training many
-    times slower, since threads burn their share of the cores while they wait; measured in
-    docs/lab/speed.md. Read when torch is loaded, so it must be set before.
+    Idle compute threads sleep soon instead of spinning for each other: with the OpenMP runtimes'
+    defaults one busy program beside the engine makes training many times slower, since threads
+    burn their share of the cores while they wait (docs/lab/speed.md). Operations that torch lacks
+    on Apple's GPUs are done on the CPU, instead of being an error.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # GNU's runtime: torch on Linux
     os.environ.setdefault("KMP_BLOCKTIME", "1")  # LLVM's and Intel's: macOS and Windows
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,7 +81,7 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     # Only events may reach the real stdout; a library that prints goes to the log.
     out, sys.stdout = sys.stdout.buffer, sys.stderr
-    share_the_cores()
+    prepare_environment()
 
     from ..errors import EngineError, InputError
     from ..runfolder.protocol import encode

@@ -30,10 +30,36 @@ LOSSES = [
 ]
 
 
+@pytest.fixture(scope="module", params=["on the CPU", "on a card"])
+def way(request):
+    """Labelled voxels are gathered, or the others are masked."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "on a card":
+            patch.setattr(losses, "_gathered", losses._masked)
+        yield
+
+
+def test_both_ways_give_the_same(monkeypatch):
+    logits = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 4, 5, 6)).to(torch.uint8)
+    labels[torch.rand(labels.shape) < 0.8] = 255
+    found = []
+    for way in (losses._gathered, losses._masked):
+        monkeypatch.setattr(losses, "_gathered", way)
+        for loss in LOSSES:
+            values = logits.clone().requires_grad_()
+            value = loss(values, labels)
+            value.backward()
+            found.append((value.detach(), values.grad))
+    half = len(found) // 2
+    for (value, gradient), (other, same) in zip(found[:half], found[half:], strict=True):
+        assert torch.isclose(value, other) and torch.allclose(gradient, same, atol=1e-9)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), share=st.floats(0, 1))
-def test_an_unlabelled_voxel_changes_no_gradient(loss, seed, share):
+def test_an_unlabelled_voxel_changes_no_gradient(way, loss, seed, share):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn((2, 3, 3, 4, 5), generator=generator, dtype=torch.float64)
     labels = torch.randint(0, 3, (2, 3, 4, 5), generator=generator).to(torch.uint8)
@@ -57,7 +83,7 @@ def test_an_unlabelled_voxel_changes_no_gradient(loss, seed, share):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_nothing_labelled_gives_zero_and_no_nan(loss):
+def test_nothing_labelled_gives_zero_and_no_nan(way, loss):
     logits = torch.randn(1, 3, 2, 2, 2).requires_grad_()
     value = loss(logits, torch.full((1, 2, 2, 2), 255, dtype=torch.uint8))
     value.backward()

@@ -303,6 +303,24 @@ def test_nothing_stays_behind_on_the_other_device():
     )
 
 
+def test_a_step_waits_for_its_device_only_to_read_the_loss():
+    """Torch's meta device knows no values: whatever asked for one would be an error."""
+    trainer, _ = stacked_trainer()
+    # No random numbers can be drawn there, as the noise would be.
+    trainer.plan = replace(trainer.plan, strength=replace(trainer.plan.strength, noise=0.0))
+    trainer.sampler.plan = trainer.plan
+    trainer.step(0.1)
+    trainer.move(torch.device("meta"))
+    trainer.device = CPU  # autocast knows no meta device
+    before = dict(trainer.optimiser.state)
+    measured = trainer._gradient()
+    trainer.optimiser.step()
+    trainer._update_average()
+    assert measured.device.type == "meta" and measured.shape == (2,) and before
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        trainer.step(0.2)
+
+
 def test_after_a_pause_it_goes_on_where_there_is_memory():
     """The device is full when the pause ends: training goes on on the CPU."""
     trainer, _ = stacked_trainer()

@@ -15,8 +15,10 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("slicer.util", reason="slicer-core without slicer.util")
 pytest.importorskip("PySide6.QtUiTools", reason="PySide6 is not installed")
 
+import SparseSegNetLib
+
 ROOT = Path(__file__).resolve().parents[3]
-MODULE = ROOT / "SparseSegNet" / "SparseSegNet.py"
+MODULE = Path(SparseSegNetLib.__file__).parents[1] / "SparseSegNet.py"
 PICTURES = ROOT / "demo" / "gui"
 
 

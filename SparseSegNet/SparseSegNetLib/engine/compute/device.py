@@ -1,4 +1,4 @@
-"""The device that the engine computes on, and the processor cores that torch may use."""
+"""The devices that the engine can compute on, and the processor cores that torch may use."""
 
 from __future__ import annotations
 
@@ -8,54 +8,45 @@ import torch
 
 from ...errors import EngineError
 
+REMEDY = "Use --device cpu, or --device auto to take what works here."
 
-def choose_device(name: str) -> torch.device:
-    """Chooses the device that the engine computes on.
+
+def possible_devices(name: str) -> list[torch.device]:
+    """Devices that a name stands for and that this torch knows, best first.
 
     Args:
-        name: 'auto' for CUDA, then Apple's MPS if it can do 3D convolutions, then CPU; or an
-            explicit name such as 'cuda:1'.
+        name: 'auto' for CUDA, then Apple's MPS, then the CPU; or an explicit name such as 'cuda:1'.
 
     Raises:
-        EngineError: 'no-device', when the named one cannot be used.
+        EngineError: 'no-device', when this torch does not know the named one.
     """
     if name == "auto":
-        for kind in ("cuda", "mps"):
-            if _available(kind) and _works(torch.device(kind)) is None:
-                return torch.device(kind)
-        return torch.device("cpu")
-    remedy = "Use --device cpu, or --device auto to take what works here."
+        kinds = [kind for kind in ("cuda", "mps") if _available(kind)]
+        return [torch.device(kind) for kind in (*kinds, "cpu")]
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise EngineError("no-device", f"'{name}' is not a device.", remedy) from error
+        raise EngineError("no-device", f"'{name}' is not a device.", REMEDY) from error
     if device.type not in ("cpu", "cuda", "mps") or (
         device.type != "cpu" and not _available(device.type)
     ):
         raise EngineError(
             "no-device",
             f"the device '{name}' is not available in this torch ({torch.__version__}).",
-            remedy,
+            REMEDY,
         )
-    if (problem := _works(device)) is not None:
-        raise EngineError("no-device", f"the device '{name}' failed its test: {problem}.", remedy)
-    return device
+    return [device]
 
 
 def _available(kind: str) -> bool:
     return torch.backends.mps.is_available() if kind == "mps" else torch.cuda.is_available()
 
 
-def _works(device: torch.device) -> str | None:
-    """The reason why a small 3D convolution fails on the device; None if it works."""
-    if device.type == "cpu":
-        return None
-    try:
-        layer = torch.nn.Conv3d(1, 2, 3).to(device)
-        layer(torch.zeros(1, 1, 4, 4, 4, device=device)).sum().backward()
-        return None if layer.weight.grad.isfinite().all() else "the gradient is not finite"
-    except (RuntimeError, NotImplementedError) as error:
-        return str(error).splitlines()[0]
+def called(device: torch.device) -> str:
+    """Name of a device as its maker calls it; the number of threads of the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "Apple GPU" if device.type == "mps" else f"{torch.get_num_threads()} threads"
 
 
 def prepare_threads() -> int:

@@ -42,16 +42,35 @@ def masked_cross_entropy(
 
 
 def _labelled(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Class probabilities and one-hot truth, both (voxels, c), of the labelled voxels.
+    """Class probabilities and one-hot truth, both (voxels, c), 0 where nothing is labelled.
 
-    Only these are gathered: with a few slices they are a few per cent of a patch.
+    On the CPU only labelled voxels are gathered: with a few slices they are a few per cent of a
+    patch. Elsewhere all are kept: the CPU would wait for the device to count what is gathered.
     """
+    work = _gathered if logits.device.type == "cpu" else _masked
+    return work(logits.movedim(1, -1), labels)
+
+
+def _gathered(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_labelled` of logits (n, k, j, i, c), of the labelled voxels alone."""
     known = labels != UNLABELLED
-    chosen = logits.movedim(1, -1)[known]
-    if chosen.dtype in (torch.bfloat16, torch.float16):
-        chosen = chosen.float()
-    chance = chosen.softmax(dim=-1)
-    return chance, F.one_hot(labels[known].long(), logits.shape[1]).to(chance.dtype)
+    chance = _softmax(logits[known])
+    return chance, F.one_hot(labels[known].long(), logits.shape[-1]).to(chance.dtype)
+
+
+def _masked(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_labelled` of logits (n, k, j, i, c), of all voxels."""
+    known = (labels != UNLABELLED)[..., None]
+    chance = torch.where(known, _softmax(logits), 0)
+    # No class has the value of an unlabelled voxel.
+    truth = labels[..., None] == torch.arange(logits.shape[-1], device=labels.device)
+    return chance.flatten(0, -2), truth.flatten(0, -2).to(chance.dtype)
+
+
+def _softmax(logits: torch.Tensor) -> torch.Tensor:
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    return logits.softmax(dim=-1)
 
 
 def masked_dice_loss(

@@ -14,9 +14,26 @@ Result = TypeVar("Result")
 HOPELESS = 2.0  # times as slow as the fastest number format: not tried with the network
 
 
+_LIMITED: dict[str, list[str]] = {}  # by the device's type
+
+
 def number_formats(device: torch.device) -> list[str]:
     """Number formats that the device may be fast in; the probe decides."""
-    return ["float32"] if device.type == "mps" else ["bfloat16", "float32"]
+    usual = ["float32"] if device.type == "mps" else ["bfloat16", "float32"]
+    return [name for name in usual if name in _LIMITED.get(device.type, usual)]
+
+
+def limit_formats(kind: str, usable: list[str]) -> None:
+    """Uses no other number formats on a type of device in this process.
+
+    Args:
+        kind: The device's type.
+        usable: Those that a trial has found right; without any the limit is lifted.
+    """
+    if usable:
+        _LIMITED[kind] = list(usable)
+    else:
+        _LIMITED.pop(kind, None)
 
 
 def tried(trials: list[Callable[[], Result]]) -> list[Result]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -114,6 +114,12 @@ class WorkingVolume:
     def shape(self) -> tuple[int, int, int]:
         """The working grid (k, j, i)."""
         return tuple(self.labels.shape)
+
+    def to(self, device: torch.device) -> WorkingVolume:
+        """The volume on a device; itself if it is there."""
+        if self.image.device == device:
+            return self
+        return replace(self, image=self.image.to(device), labels=self.labels.to(device))
 
 
 def working_volume(

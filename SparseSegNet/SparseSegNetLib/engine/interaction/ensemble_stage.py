@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...runfolder.options import Options
+from ..compute.number_formats import number_formats
 from ..data.inputs import Inputs
 from ..data.preprocessing import WorkingVolume
 from ..plan import Plan
@@ -58,10 +59,12 @@ class EnsembleStage:
         clock: Clock,
         reporter: Reporter,
         check: Callable[..., None],
+        device: Callable[[], torch.device],
     ):
         self.inputs, self.options, self.classes = inputs, options, classes
         self.scores: ScoreKeeper | None = None
         self.commands, self.clock, self.reporter, self.check = commands, clock, reporter, check
+        self.device = device
         self._external: External = (None, ())
         self._disagreement: dict[int, torch.Tensor | None] = {}
 
@@ -95,7 +98,8 @@ class EnsembleStage:
             left = None
         scored = number is None
         place = self.inputs.trained[0] if number is None else number
-
+        home = volume.image.device
+        volume = volume.to(self.device())
         if external is None:
             external = self.inputs.external(place, volume.shape, volume.image.device)
         if scored:
@@ -128,7 +132,8 @@ class EnsembleStage:
         self._disagreement[place] = stack.disagreement
         ensemble = prior_of(stack.target, self.classes)
         self.write_profiles(place, ensemble, volume, show(ensemble))
-        return self._scored(stack) if scored else replace(stack, out_of_fold=None)
+        stack = self._scored(stack) if scored else replace(stack, out_of_fold=None)
+        return stack.to(home)
 
     def write_profiles(
         self,
@@ -173,12 +178,12 @@ class EnsembleStage:
         if not trainer.plan.priors or RESTACK_SHARE * left < WORTH_TRAINING / 2:
             return
         channels = volume.image.shape[0] - (self.classes - 1)
-        plain = replace(volume, image=volume.image[:channels])
+        plain = replace(volume, image=volume.image[:channels]).to(self.device())
         stack = self._stacker(
             trainer.plan, plain, RESTACK_SHARE * left, self._external, lambda share: step()
         ).stack(plain.labels, plain.slices)
         if stack.folds:  # else the time did not suffice, and the old one is better
-            trainer.replace_stack(self._scored(stack))
+            trainer.replace_stack(self._scored(stack).to(trainer.device))
             number = self.inputs.trained[0]
             self._disagreement[number] = stack.disagreement
             ensemble, drawn = prior_of(stack.target, self.classes), self.inputs.items[number].labels
@@ -213,7 +218,7 @@ class EnsembleStage:
             PriorMaker(volume, self.classes, registering, step),
             self.options.seed,
             seconds,
-            plan.dtype,
+            plan.dtype if plan.dtype in number_formats(volume.image.device) else "float32",
             step,
             preview,
             seconds_alone,

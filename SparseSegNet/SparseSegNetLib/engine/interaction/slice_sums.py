@@ -81,7 +81,7 @@ def _sums(
         places = [at.cpu() for at in open_.nonzero(as_tuple=True)]
         places[0] += first
         unsure = entropy(rows).cpu().double()
-        likeliest = rows[1:].argmax(dim=0).cpu()
+        likeliest = rows[1:].max(dim=0).indices.cpu()  # argmax takes three times as long
         for axis, total in enumerate(entropies):
             total += torch.bincount(places[axis], unsure, len(total)).numpy()
         if disagreement is not None:

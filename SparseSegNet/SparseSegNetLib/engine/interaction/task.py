@@ -10,8 +10,9 @@ import torch
 
 from ...runfolder.folder import RunFolder
 from ...runfolder.lock import FolderLock
-from ..compute.device import choose_device, prepare_threads
+from ..compute.device import prepare_threads
 from ..stopping import Cancelled, Stopped
+from ..trial.choice import CPU, choose_devices
 from .callback import pause
 from .clock import Clock
 from .commands import Commands
@@ -29,11 +30,15 @@ class Task(ABC):
         lock: The folder's lock if it is held already.
 
     Attributes:
-        device: That is computed on; known once `run` has begun.
+        device: Of networks and volumes; known once `run` has begun.
+        ensemble_device: Of priors and shallow model; mostly the same.
+        apart: Whether these may be two.
         classes: Labels with background.
     """
 
     device: torch.device
+    ensemble_device: torch.device
+    apart = False
 
     def __init__(self, path: str, commands: Commands, emit: Callable, begun: float, lock=None):
         self.commands, self.emit, self._lock = commands, emit, lock
@@ -54,7 +59,8 @@ class Task(ABC):
         with self._lock or FolderLock(self.folder.path):
             self.folder.sweep()
             threads = prepare_threads()
-            self.device = choose_device(self.options.device)
+            devices = choose_devices(self.options.device, self.apart)
+            self.device, self.ensemble_device = devices.network, devices.ensemble
             self.emit(
                 "ready",
                 pid=os.getpid(),
@@ -62,6 +68,8 @@ class Task(ABC):
                 torch=torch.__version__,
                 threads=threads,
             )
+            for note in devices.notes:
+                self.reporter.warn(note)
             self.work()
 
     @abstractmethod
@@ -91,8 +99,8 @@ class Task(ABC):
         Returns:
             A message; None if it is the CPU already.
         """
-        if self.device.type == "cpu":
+        devices = {str(d): None for d in (self.device, self.ensemble_device) if d != CPU}
+        if not devices:
             return None
-        message = f"the CPU instead of {self.device}"
-        self.device = torch.device("cpu")
-        return message
+        self.device = self.ensemble_device = CPU
+        return f"the CPU instead of {' and '.join(devices)}"

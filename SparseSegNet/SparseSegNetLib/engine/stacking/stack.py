@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -39,3 +39,8 @@ class Stack:
     missing: str = ""
     out_of_fold: OutOfFold | None = None
     disagreement: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> Stack:
+        """The stack with its volumes on another device."""
+        folds = [volume.to(device) for volume in self.folds]
+        return replace(self, folds=folds, target=self.target.to(device))

@@ -146,6 +146,20 @@ class Trainer:
             The loss; None when it or its gradient was not finite: then the step is not taken, the
             weights go back to their average and the learning rate is halved.
         """
+        measured = self._gradient()
+        self.steps += 1
+        value, size = measured.tolist()  # waits for the device, the only time in a step
+        if not (math.isfinite(value) and math.isfinite(size)):
+            self._recover()
+            return None
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.learning_rate * self.rate * self._schedule(fraction)
+        self.optimiser.step()
+        self._update_average()
+        return value
+
+    def _gradient(self) -> torch.Tensor:
+        """Computes the gradient of a new batch; returns loss and norm (2,), on the device."""
         self.network.train()
         pixels, labels, unknown = self.sampler.batch(self.plan.batch)
         pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
@@ -155,16 +169,7 @@ class Trainer:
         self.optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip or math.inf)
-        self.steps += 1
-        value, size = torch.stack((loss.detach(), norm)).tolist()  # waits for the device once
-        if not (math.isfinite(value) and math.isfinite(size)):
-            self._recover()
-            return None
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.plan.learning_rate * self.rate * self._schedule(fraction)
-        self.optimiser.step()
-        self._update_average()
-        return value
+        return torch.stack((loss.detach(), norm))
 
     def _schedule(self, fraction: float) -> float:
         drop = self.plan.drop_every

@@ -159,9 +159,7 @@ class TrainingSet:
             if volume is None:
                 return None
             if id(volume) not in moved:  # a volume that is two things stays one
-                moved[id(volume)] = replace(
-                    volume, image=volume.image.to(device), labels=volume.labels.to(device)
-                )
+                moved[id(volume)] = volume.to(device)
             return moved[id(volume)]
 
         before = (self.volumes, self.stack, self.split)  # alive, so that no id comes twice

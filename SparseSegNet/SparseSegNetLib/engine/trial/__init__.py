@@ -1,0 +1,1 @@
+"""Trial of the engine on a device, with a small volume."""
