@@ -146,7 +146,7 @@ class Installation:
     def _handle(self, event: dict) -> None:
         kind = event["event"]
         if kind == "started":
-            self._pid = event["pid"]
+            self._pid = int(event["pid"])
         elif kind == "step":
             self.step = event["number"], event["count"]
             self.size = self.total = None

@@ -73,7 +73,7 @@ def kill_group(leader: int) -> None:
         kill_tree(leader)
         return
     with suppress(OSError):
-        if leader != os.getpgid(0):
+        if leader > 1 and leader != os.getpgid(0):  # 0 would be our own, 1 everything
             os.killpg(leader, signal.SIGKILL)
 
 
