@@ -7,7 +7,7 @@ import json
 import subprocess
 
 from ..client.interpreter import chosen
-from ..client.processes import command_of, engine_environment
+from ..client.processes import cannot_start, command_of, engine_environment
 from ..errors import EngineError
 from ..runfolder.exit_codes import DONE
 
@@ -21,13 +21,16 @@ def describe() -> list[dict]:
         EngineError: The process failed.
     """
     interpreter = chosen()
-    done = subprocess.run(
-        command_of(["-m", DESCRIBE], interpreter),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=engine_environment(interpreter),
-    )
+    try:
+        done = subprocess.run(
+            command_of(["-m", DESCRIBE], interpreter),
+            capture_output=True,
+            text=True,
+            check=False,
+            env=engine_environment(interpreter),
+        )
+    except OSError as error:
+        raise cannot_start(interpreter.python, error.strerror or str(error)) from error
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise EngineError(

@@ -218,7 +218,7 @@ def test_without_uv_venv_and_pip_make_it(offline, monkeypatch):
     monkeypatch.setattr(make_environment, "run", lambda command, *_: ran.append(command))
     make_environment._made(folder, sys.executable)
     assert ran[0][1:3] == ["-m", "venv"] and ran[1][1:4] == ["-m", "pip", "install"]
-    with pytest.raises(EngineError, match="no uv"):
+    with pytest.raises(EngineError, match="cannot be installed"):
         make_environment._made(folder, "3.12")
 
 
