@@ -249,8 +249,9 @@ def _by_venv(folder: Path, request: str) -> None:
             "no-uv",
             "uv, which would bring a Python, cannot be installed: the package index has none for "
             "this system, or is blocked.",
-            "Check the index in pip's configuration, or make an environment with Python 3.11 or later, torch, safetensors, numpy, scipy and "
-            "SimpleITK yourself, and choose its Python.",
+            "Check the index in pip's configuration, or make an environment with Python 3.11 or "
+            "later, torch, safetensors, numpy, scipy and SimpleITK yourself, and choose its "
+            "Python.",
         )
     report("step", number=2, count=4, name="python")
     run([sys.executable, "-m", "venv", str(folder / VENV)])

@@ -32,7 +32,7 @@ class EngineChoice:
         self._candidate: Diagnosis | None = None
         self._showing = False
         self.ui.engineCombo.currentIndexChanged.connect(self.onChosen)
-        self.ui.otherPythonButton.clicked.connect(self.onOther)
+        self.ui.otherPythonButton.clicked.connect(self.onAnother)
         self.ui.deleteOwnButton.clicked.connect(card.removeOwn)
 
     def tick(self) -> None:
@@ -104,7 +104,7 @@ class EngineChoice:
             return
         kind = self.ui.engineCombo.itemData(index)
         if kind == ASK:
-            self.onOther()
+            self.onAnother()
         elif kind == OWN and own_environment.described() is None:
             self.card.install(OWN)
         elif kind in (THIS, OWN):
@@ -112,7 +112,7 @@ class EngineChoice:
             self.card.check()
         self.update()
 
-    def onOther(self) -> None:
+    def onAnother(self) -> None:
         """Asks for another Python, and checks it."""
         chosen = qt.QFileDialog.getOpenFileName(
             self.ui.otherPythonButton, _("Python of an environment with torch"), ""

@@ -98,6 +98,8 @@ def test_every_control_says_what_it_does():
             "networkLabel",
             "seedLabel",
             "runsLabel",
+            "engineLabel",
+            "installWhereLabel",
         )
         if not plain and widget.get("name") != "SparseSegNet":
             assert "toolTip" in given, widget.get("name")
