@@ -117,7 +117,7 @@ def _print(shown: dict) -> None:
         versions = own["versions"]
         print(
             f"The engine's own environment: Python {versions.get('python', '?')}, torch "
-            f"{versions.get('torch', '?')}, {own['device']}, {size(own['bytes'])} in "
+            f"{versions.get('torch', '?')}, {own.get('device', '?')}, {size(own['bytes'])} in "
             f"{own['folder']}."
         )
     elif own["remains"]:

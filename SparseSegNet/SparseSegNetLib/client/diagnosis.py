@@ -65,9 +65,11 @@ def report_of(code: int, stdout: bytes, stderr: bytes, folder: Path) -> dict:
     for line in reversed(stdout.decode("utf-8", "replace").splitlines()):
         if line.startswith("{"):
             try:
-                return json.loads(line)
+                found = json.loads(line)
             except ValueError:
                 break
+            if {"ok", "device", "checks"} <= found.keys():  # whatever program it was
+                return found
     last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["none"]
     problem = explain_end(code, f"'{last[0][:300]}'.", folder, "empty")
     return failed(problem.cause, "Install torch again, for this machine.")

@@ -70,7 +70,7 @@ KNOWN = (
     ),
     (
         ("winerror 32", "os error 32", "being used by another process", "winerror 5]",
-         "text file busy"),
+         "text file busy", "torch is in use"),
         "in-use",
         "a file that would be replaced is in use.",
         "Close other Slicers, end runs, restart the computer if need be, and install again; a "

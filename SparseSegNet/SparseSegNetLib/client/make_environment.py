@@ -15,12 +15,14 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from ..errors import EngineError
+from ..runfolder.atomic import WAITS
 from ..runfolder.lock import NAME as LOCK
 from ..runfolder.lock import FolderLock
 from . import own_environment
@@ -61,9 +63,10 @@ def make(folder: Path) -> None:
             problem = explain(error.lines, error.code)
             clear(folder, keep=() if problem.code == "disk-full" else (CACHE,))
             raise problem from error
-        clear(folder, keep=(VENV, PYTHONS))
+        for name in (CACHE, UV):
+            shutil.rmtree(folder / name, ignore_errors=True)
         now = datetime.now().isoformat(timespec="seconds")
-        size = size_of(folder)
+        size = size_of(folder / VENV, folder / PYTHONS)
         own_environment.write_mark(folder, found["versions"], found["device"] or "cpu", size, now)
 
 
@@ -110,16 +113,24 @@ def clear(folder: Path, keep: tuple[str, ...] = ()) -> None:
         if path.name in (LOCK, *keep):
             continue
         try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            _delete(path)
         except OSError as error:
             raise EngineError(
                 "in-use",
                 f"{error.filename} cannot be removed ({error.strerror}).",
                 "End runs and other Slicers, which may use it, and try again.",
             ) from error
+
+
+def _delete(path: Path) -> None:
+    """Deletes a file or a folder. On Windows a virus scanner may hold a file for a moment."""
+    remove = shutil.rmtree if path.is_dir() and not path.is_symlink() else os.unlink
+    for wait in WAITS if os.name == "nt" else ():
+        try:
+            return remove(path)
+        except PermissionError:
+            time.sleep(wait)
+    remove(path)
 
 
 def python_request() -> str:

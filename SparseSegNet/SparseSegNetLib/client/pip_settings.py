@@ -18,6 +18,7 @@ OF_UV = {
     "cert": "SSL_CERT_FILE",
     "proxy": "HTTPS_PROXY",
 }
+COMMAS = ("UV_FIND_LINKS",)  # of several values; spaces elsewhere
 PATIENCE = 60.0  # seconds
 
 
@@ -59,5 +60,5 @@ def translated(listed: str, environment: Mapping[str, str]) -> dict[str, str]:
         target = OF_UV.get(option.strip().lstrip("."))
         value = value.strip().strip("'\"").replace("\\n", " ").strip()
         if target and value and target not in environment:
-            found[target] = " ".join(value.split())
+            found[target] = ("," if target in COMMAS else " ").join(value.split())
     return found

@@ -95,6 +95,11 @@ ERROR: No matching distribution found for uv"""
             "restart",
         ),
         (
+            "C:\\site-packages\\torch cannot be removed (Access is denied): torch is in use. Restart",
+            "in-use",
+            "restart",
+        ),
+        (
             "error: failed to write: The filename or extension is too long. (os error 206)",
             "path-too-long",
             "short path",
@@ -135,3 +140,4 @@ def test_pips_settings_are_given_to_uv():
         "UV_INDEX": "https://a/simple https://b/simple",
         NO_INDEX: "1",
     }
+    assert translated("global.find-links='/a\\n/b'", {}) == {"UV_FIND_LINKS": "/a,/b"}
