@@ -77,8 +77,8 @@ def check_trainable(labels: np.ndarray, names: list[str] | None = None) -> None:
     Raises:
         InputError: No voxel or only one class is labelled.
     """
-    present = np.unique(labels)
-    present = present[present != UNLABELLED]
+    # Mostly few voxels are labelled, and np.unique sorts all that it gets.
+    present = np.flatnonzero(np.bincount(labels[labels != UNLABELLED], minlength=1))
     if present.size == 0:
         raise InputError(
             "no voxel is labelled: annotate at least one slice "

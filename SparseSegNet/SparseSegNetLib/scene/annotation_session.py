@@ -239,8 +239,10 @@ class AnnotationSession:
 
     def snapshot(self) -> Snapshot:
         """The annotation as it is now, to be used in another thread."""
+        labels, ids = self._labels
         return Snapshot(
-            *self._labels,
+            labels.copy(),
+            ids,
             self._watch.background(),
             dict(self.slices),
             self._taken() if self._open.slices else np.zeros(0, np.int64),

@@ -20,6 +20,7 @@ from ..annotation.strokes import box_of, painted_slices
 from ..errors import InputError
 from .layers import layersOf
 from .node_reference import NodeReference
+from .segment_reader import Reread, SegmentReader
 from .segmentations import isBackground, mergedSegments, orderedSegments
 from .volumes import volumeGeometry
 
@@ -72,7 +73,8 @@ class PaintObserver:
 
     Attributes:
         ids: Segment IDs as of the last call of `look`.
-        labels: uint8 (k, j, i), n where the n-th of `ids` covers, as of the last call of `look`.
+        labels: uint8 (k, j, i), n where the n-th of `ids` covers, as of the last call of `look`,
+            which changes it in place.
         reordered: True if segments were added, removed or moved before the last call of `look`.
 
     Raises:
@@ -84,6 +86,7 @@ class PaintObserver:
         self.ids: list[str] = []
         self.labels = np.zeros(0, np.uint8)
         self._dirtySince: float | None = None
+        self._reader = SegmentReader()
         self.reordered = False
         self._observe(segmentationNode.GetSegmentation())
         try:
@@ -144,19 +147,37 @@ class PaintObserver:
         """Reads the labels as they are now; returns their change, None without one."""
         self._followNode()
         before, old, grid = self.labels, self.ids, self._grid
+        ids = orderedSegments(self._segmentation)
+        part = self._reader.reread(self._segmentation, ids, self._volume)
+        if part is not None:
+            return self._takePart(part)
         self._read()
         self.reordered = old != self.ids
         before = self._renumbered(before, old)
         if not _same(grid, self._grid):
             return None  # the same voxels at other places are no painting
         different = before != self.labels
+        return self._changeOf(different, self.labels, (0, 0, 0))
+
+    def _takePart(self, part: Reread) -> Change | None:
+        self._dirtySince, self.reordered = None, False
+        different = self.labels[part.box] != part.labels
+        self.labels[part.box] = part.labels
+        k, j, i = (s.start for s in part.box)
+        return self._changeOf(different, part.labels, (k, j, i))
+
+    def _changeOf(
+        self, different: np.ndarray, labels: np.ndarray, offset: tuple[int, int, int]
+    ) -> Change | None:
+        """The change of a part of the labels, whose first voxel is `offset`."""
         box = box_of(different)
         if box is None:
             return None
         drawn = ~self.background()
         drawn[0] = False
         changed = different[box]
-        return Change(tuple(s.start for s in box), changed, changed & drawn[self.labels[box]])
+        k, j, i = (s.start + o for s, o in zip(box, offset, strict=True))
+        return Change((k, j, i), changed, changed & drawn[labels[box]])
 
     def takeIn(self, before: np.ndarray, ids: list[str], dirtySince: float | None) -> None:
         """Accepts the changes since `before` as not painted: the next `look` does not report them.
@@ -174,6 +195,7 @@ class PaintObserver:
         if _same(grid, self._grid) and before.shape == seen.shape:
             seen, before = self._renumbered(seen, old), self._renumbered(before, ids)
             self.labels = np.where(before != self.labels, self.labels, seen)
+            self._reader.forget()  # what it has read is not all in these labels
         self._dirtySince = dirtySince
 
     def drawn(self) -> tuple[np.ndarray, list[str]]:
@@ -232,7 +254,9 @@ class PaintObserver:
     def _read(self) -> None:
         self._dirtySince = None
         self._grid = _gridOf(self._volume)
-        self.labels, self.ids = self.drawn()
+        ids = orderedSegments(self._segmentation)
+        self.labels = self._reader.read(self._segmentation, ids, self._volume)
+        self.ids = ids
 
     @vtk.calldata_type(vtk.VTK_STRING)
     def _onEvent(self, caller, event, segmentId=None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import vtk
 
 NAME = "SparseSegNet validation Dice"
@@ -39,9 +41,9 @@ class ScoreCurve:
         self.chart.SetTitleVisibility(False)
         self.chart.SetLegendVisibility(False)
         self.chart.SetXAxisTitle("seconds")
-        self.chart.SetYAxisTitle("Validation Dice")
+        self.chart.SetYAxisTitle("Dice")  # longer ones do not fit beside so low a plot
+        self.chart.SetXAxisRangeAuto(False)
         self.chart.SetYAxisRangeAuto(False)
-        self.chart.SetYAxisRange(0.0, 1.0)
         self.points: list[tuple[float, float]] = []
 
     def show(self, metrics: list[dict]) -> None:
@@ -61,6 +63,9 @@ class ScoreCurve:
                 table.SetValue(row, column, vtk.vtkVariant(float(value)))
         table.Modified()
         self._table.Modified()
+        if points:
+            self.chart.SetXAxisRange(0.0, max(1.0, max(seconds for seconds, _ in points)))
+            self.chart.SetYAxisRange(lowest(min(dice for _, dice in points)), 1.0)
 
     @property
     def alive(self) -> bool:
@@ -96,6 +101,11 @@ class ScoreCurve:
             view = scene.AddNode(view)
         view.SetPlotChartNodeID(self.chart.GetID())
         return view
+
+
+def lowest(dice: float) -> float:
+    """Lower end of the scale for scores from `dice` to 1: a multiple of 0.1 well below it."""
+    return max(0.0, math.floor(10 * (dice - 0.02)) / 10)
 
 
 def _node(scene, kind: str, name: str):

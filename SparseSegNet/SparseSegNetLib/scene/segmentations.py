@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,9 @@ import vtk
 from ..annotation.carry import carry
 from ..annotation.composition import MAX_SEGMENTS
 from ..annotation.drawn import BACKGROUND_DRAWN, Drawing, is_background
+from ..annotation.geometry import Geometry
 from ..annotation.grid_map import GridMap
-from ..annotation.layers import Merged, Overlaps, merge_layers, overlaps_of
+from ..annotation.layers import Layer, Overlaps, merge_layers, overlaps_of
 from ..annotation.overlap import overlap_note, painting_order
 from ..annotation.segments import Segment, usable_color
 from ..errors import InputError
@@ -65,7 +67,8 @@ def drawnSegments(segmentationNode, volumeNode) -> Drawn:
             f"the segmentation '{segmentationNode.GetName()}' has no segments: add "
             "one and draw it in a few slices."
         )
-    merged, overlaps = _merged(segmentation, ids, volumeNode)
+    layers, overlaps, order = layersOnGrid(segmentation, ids, volumeNode)
+    merged = merge_layers(layers, order, volumeGeometry(volumeNode))
     # Labels 1..K for the real segments, in their order.
     behind = [n for n, i in enumerate(ids, start=1) if isBackground(segmentation, i)]
     real = [n for n in range(1, len(ids) + 1) if n not in behind]
@@ -156,31 +159,52 @@ def mergedSegments(segmentation, ids: list[str], volumeNode) -> np.ndarray:
         InputError: If the segments cannot be read, or are more than a label array can
             distinguish.
     """
+    refuseTooMany(ids)
+    layers, _overlaps, order = layersOnGrid(segmentation, ids, volumeNode)
+    return mergedLayers(layers, order, volumeGeometry(volumeNode))
+
+
+def layersOnGrid(
+    segmentation, ids: list[str], volumeNode
+) -> tuple[list[Layer], Overlaps, list[int]]:
+    """The layers of segments, the voxels that these share, and the order of painting.
+
+    Raises:
+        InputError: See `layersOf`.
+    """
+    layers = layersOf(segmentation, ids, volumeNode)
+    overlaps = overlaps_of(layers, len(ids))
+    return layers, overlaps, paintingOrder(segmentation, ids, overlaps)
+
+
+def refuseTooMany(ids: list[str]) -> None:
+    """Raises InputError if segments are more than a label array can distinguish."""
     if len(ids) > MAX_SEGMENTS + 1:
         raise InputError(
             f"the segmentation has {len(ids)} segments: at most {MAX_SEGMENTS} and "
             "one called Background can be used. Remove some, or move them to another "
             "segmentation."
         )
-    grid = volumeGeometry(volumeNode)
+
+
+def paintingOrder(segmentation, ids: list[str], overlaps: Overlaps) -> list[int]:
+    """The order in which segments are laid over each other, see `painting_order`."""
+    names = [_nameOf(segmentation, i) for i in ids]
+    return painting_order(names, overlaps.sizes, overlaps.shared)
+
+
+def mergedLayers(layers: Sequence[Layer], order: Sequence[int], grid: Geometry) -> np.ndarray:
+    """Layers merged on a volume's grid, uint8 (k, j, i), see `mergedSegments`."""
     parts = [
         carry(part.numbers, GridMap.between(part.geometry, grid), 0)
         if part.geometry != grid
         else part.numbers
-        for part in _merged(segmentation, ids, volumeNode)[0]
+        for part in merge_layers(layers, order, grid)
     ]
     found = parts[0] if parts else np.zeros(grid.shape, np.uint8)
     for part in parts[1:]:
         np.copyto(found, part, where=part > 0)
     return found.astype(np.uint8, copy=False)
-
-
-def _merged(segmentation, ids: list[str], volumeNode) -> tuple[list[Merged], Overlaps]:
-    layers = layersOf(segmentation, ids, volumeNode)
-    overlaps = overlaps_of(layers, len(ids))
-    names = [_nameOf(segmentation, i) for i in ids]
-    order = painting_order(names, overlaps.sizes, overlaps.shared)
-    return merge_layers(layers, order, volumeGeometry(volumeNode)), overlaps
 
 
 def _described(segment, segmentId: str, place: int) -> Segment:

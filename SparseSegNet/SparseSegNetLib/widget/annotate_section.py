@@ -93,6 +93,7 @@ class AnnotateSection:
             self._showSlices(session, parameters)
         self._updateButtons()
         self.next.update()
+        self.panel.learn.showWhatNow()
 
     def tick(self) -> bool:
         """Checks views and painting.
@@ -120,6 +121,8 @@ class AnnotateSection:
         """
         shown = [p for p in self.planes.values() if p is not None]
         changes = self.panel.session.look(shown)
+        if changes.added:  # the nodes are chosen: the room is for drawing
+            self.ui.dataSection.collapsed = True
         self._strokeWarning = changes.warning
         self.update()
         self._showWarning()

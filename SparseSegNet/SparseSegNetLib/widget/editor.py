@@ -17,6 +17,8 @@ EFFECTS = [
     "Margin",
 ]
 
+COLUMNS = 5  # effects in a row: two rows beside a short list of segments
+
 
 class Editor:
     """Wraps a qMRMLSegmentEditorWidget, in the order of calls that it needs.
@@ -39,6 +41,10 @@ class Editor:
         widget.setMRMLScene(slicer.mrmlScene)
         widget.setEffectNameOrder(EFFECTS)
         widget.unorderedEffectsVisible = False
+        widget.effectColumnCount = COLUMNS
+        for box in slicer.util.findChildren(widget, name="MaskingGroupBox"):
+            if hasattr(box, "collapsed"):
+                box.collapsed = True  # what is rarely needed is folded
         widget.setSegmentationNodeSelectorVisible(False)
         widget.setSourceVolumeNodeSelectorVisible(False)
         widget.setSwitchToSegmentationsButtonVisible(False)

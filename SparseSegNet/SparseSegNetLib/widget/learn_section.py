@@ -13,6 +13,7 @@ from .parameters import TIMES
 from .run_controller import RunController
 from .run_store import resumable
 from .script import scriptOf
+from .what_now import whatNow
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 OUT_OF_FOLD = "comparing slices"  # the engine's name of that phase
@@ -75,9 +76,17 @@ class LearnSection:
             widget.enabled = not active
         self._showParameters(parameters)
         self._showProgress(run, state)
-        ui.scoreLabel.text = self.controller.score
+        # The rest of it is in the section Result: this row is always in sight.
+        ui.scoreLabel.text = self.controller.score.partition("\n")[0]
+        ui.scoreLabel.toolTip = self.controller.score
         ui.scoreLabel.visible = bool(self.controller.score)
+        self.showWhatNow()
         self.curve.visible = bool(self.curve.points)
+
+    def showWhatNow(self) -> None:
+        """Names the next useful act."""
+        self.ui.whatNowLabel.text = whatNow(self.panel)
+        self.ui.whatNowLabel.visible = bool(self.ui.whatNowLabel.text)
 
     def _showParameters(self, parameters) -> None:
         if parameters is None:
@@ -116,11 +125,12 @@ class LearnSection:
         on = f" ({where})" if where else ""
         phase = progress.get("phase")
         if state == "preparing":
-            return {
+            text = {
                 "probing": _("Measuring this computer's speed"),
                 "comparing slices": _("Comparing the slices"),
                 "correcting bias": _("Correcting the bias field"),
-            }.get(phase, _("Starting")) + on
+            }.get(phase, _("Starting"))
+            return ". ".join(filter(None, (text + on, self.score())))
         if state == "training":
             text = _("Training, step {step}").format(step=progress.get("step", 0)) + on
             return ". ".join(filter(None, (text, self.score())))

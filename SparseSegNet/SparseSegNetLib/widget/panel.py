@@ -22,6 +22,7 @@ from .parameters import Parameters
 from .result_section import ResultSection
 from .run_controller import RunController
 from .run_store import RunStore
+from .shown_row import ShownRow
 from .torch_card import TorchCard
 from .training_list import TrainingList
 
@@ -70,9 +71,10 @@ class Panel:
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.torchCard = TorchCard(self)
         self.engine = EngineChoice(self, self.torchCard)
-        self.data, self.annotate = DataSection(self), AnnotateSection(self, self.controller)
         self.learn = LearnSection(self, self.controller)
+        self.data, self.annotate = DataSection(self), AnnotateSection(self, self.controller)
         self.result = ResultSection(self, self.controller)
+        self.shown = ShownRow(self)
         self.training, self.model = TrainingList(self), ModelSection(self, self.controller)
         scene, owner = slicer.mrmlScene, self.owner
         owner.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
@@ -163,6 +165,7 @@ class Panel:
         self._nodesAt = now
         self.training.update()
         self.model.update()
+        self.shown.update()  # they are shown and hidden elsewhere, too
         if self.problem or (self.session is not None and not self.session.fits()):
             self._nodes = ()  # try them again
             self.update()
@@ -174,8 +177,14 @@ class Panel:
         self.annotate.update()
         self.learn.update()
         self.result.update()
+        self.shown.update()
         self.training.update()
         self.model.update()
+
+    def foldForRun(self) -> None:
+        """Folds the sections that a run needs no more, so that the others fit on the screen."""
+        self.ui.dataSection.collapsed = self.ui.learnSection.collapsed = True
+        self.update()
 
     @property
     def edited(self):

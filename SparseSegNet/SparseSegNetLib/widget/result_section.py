@@ -11,12 +11,11 @@ from slicer.i18n import tr as _
 from ..errors import InputError
 from ..scene.corrections import takeCorrections
 from ..scene.results import createUncertaintyNode, resultNumber
+from ..scene.shown_layers import OPACITY, isOverlaid
 from ..scene.views import jumpToVoxel
 from .run_controller import RunController
 from .run_store import finished
 from .slice_table import selectedRow
-
-OPACITY = 0.6
 
 
 class ResultSection:
@@ -68,11 +67,13 @@ class ResultSection:
                 .format(name=result.GetName(), score=score)
                 .strip()
             )
+            details = self.controller.score.partition("\n")[2]
+            if details:
+                ui.resultLabel.text += "\n" + details
             if not alone:
                 ui.resultLabel.text += " " + _(
                     "To improve it, annotate more slices in any of the scans and press Train."
                 )
-        ui.uncertaintyButton.checked = self._overlaid()
         self._showDisagreements(folder if usable else None, result)
 
     def _showDisagreements(self, folder, result) -> None:
@@ -108,7 +109,7 @@ class ResultSection:
     def onUncertainty(self) -> None:
         """Shows the uncertainty as an overlay on the slices, or hides it."""
         parameters = self.panel.parameters
-        if self._overlaid():
+        if isOverlaid(parameters.uncertainty):
             slicer.util.setSliceViewerLayers(foreground=None)
         else:
             node = parameters.uncertainty
@@ -119,6 +120,7 @@ class ResultSection:
                     uncertainty = folder.read_uncertainty(number)
                 except InputError as error:
                     self.controller.showMessage(str(error))
+                    self.panel.shown.update()
                     return
                 node = createUncertaintyNode(
                     uncertainty,
@@ -129,14 +131,7 @@ class ResultSection:
             slicer.util.setSliceViewerLayers(
                 background=parameters.volume, foreground=node, foregroundOpacity=OPACITY
             )
-        self.update()
-
-    def _overlaid(self) -> bool:
-        node = None if self.panel.parameters is None else self.panel.parameters.uncertainty
-        if node is None:
-            return False
-        composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-        return any(c.GetForegroundVolumeID() == node.GetID() for c in composites)
+        self.panel.shown.arrange()
 
     def onSaveModel(self) -> None:
         """Asks for a file, and copies the trained model there."""

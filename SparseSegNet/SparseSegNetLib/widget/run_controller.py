@@ -13,6 +13,7 @@ from ..errors import EngineError, InputError
 from ..scene import logic
 from ..scene.scans import hidden
 from ..scene.scene_run import SceneRun
+from ..scene.shown_layers import asPreview
 from ..scene.training_set import train
 from ..scene.views import shownPlanes
 from ..units import sentence
@@ -74,6 +75,7 @@ class RunController:
         """Shows how good the prediction is estimated to be, until another run is shown."""
         self.score = text
         self.panel.learn.update()
+        self.panel.result.update()
 
     @property
     def active(self) -> bool:
@@ -148,7 +150,7 @@ class RunController:
         self.panel.learn.curve.clear()
         run.observe(self._onEvent)
         self.panel.parameters.runFolder = str(run.folder)
-        self.panel.update()
+        self.panel.foldForRun()
 
     def follow(self) -> None:
         """Processes the events of engines; called by the timer."""
@@ -249,9 +251,8 @@ class RunController:
                 return  # a node was removed, which was reported
             if node is not None and parameters.preview is not node:
                 self._removePreview()
-                node.GetDisplayNode().SetOpacity2DFill(0.35)
-                node.SetSaveWithScene(False)
-                parameters.preview = node
+                parameters.preview = asPreview(node)
+                self.panel.shown.predictionCame(node)
 
     def _ended(self) -> None:
         """Shows the result of a run that has ended, or why there is none."""
@@ -264,6 +265,7 @@ class RunController:
                     self._severalEnded(run)
                 else:
                     parameters.uncertainty, parameters.result = None, run.result
+                    self.panel.shown.predictionCame(parameters.result)
             except InputError as error:
                 self.failure, self.state = str(error), "failed"
         elif self.state == "failed":
@@ -292,7 +294,7 @@ class RunController:
         run, parameters = self.run, self.panel.parameters
         if run is None or self.state != "done" or len(run.volumeNodes) < 2:
             return
-        if volume is None or volume not in run.volumeNodes:
+        if volume not in filter(None, run.volumeNodes):
             return
         try:
             result = run.resultOf(volume)
@@ -301,7 +303,7 @@ class RunController:
         if parameters.result is not None and parameters.result is not result:
             hidden(parameters.result)
         parameters.uncertainty, parameters.result = None, result
-        result.GetDisplayNode().SetVisibility(True)
+        self.panel.shown.predictionCame(result)
 
     def _reason(self, error: EngineError) -> str:
         """The message of a failed run, with the button's name instead of the command line."""

@@ -20,6 +20,7 @@ import SparseSegNetLib
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = Path(SparseSegNetLib.__file__).parents[1] / "SparseSegNet.py"
 PICTURES = ROOT / "demo" / "gui"
+WIDTH = 430  # pixels, of Slicer's module panel
 
 
 def qtModule(customWidgets):
@@ -213,23 +214,18 @@ class Driver:
         drawn[where] = value
         slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, segmentId, volume)
 
-    def picture(self, name):
-        """A screenshot in demo/gui."""
+    def picture(self, name, height=None):
+        """A screenshot in demo/gui. height: of Slicer's module panel, in pixels; all is shown
+        without one."""
         for _ in range(3):
             self.turn()
         PICTURES.mkdir(parents=True, exist_ok=True)
-        self.window.resize(430, self.window.sizeHint.height())
+        self.window.resize(WIDTH, height or 760)
         for _ in range(3):
             self.turn()
-        self.window.resize(
-            430,
-            max(
-                200,
-                self.window.layout().heightForWidth(430)
-                if self.window.layout().hasHeightForWidth()
-                else self.window.sizeHint.height(),
-            ),
-        )
+            if height is None:  # what is folded or grows with its text is known only when shown
+                hidden = self.ui.sectionsWidget.height - self.ui.sectionsArea.viewport().height
+                self.window.resize(WIDTH, self.window.height + hidden)
         self.turn()
         assert self.window.grab().save(str(PICTURES / f"{name}.png"))
 

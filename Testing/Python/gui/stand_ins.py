@@ -185,6 +185,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         super().__init__(parent)
         self._editorNode = self._segmentation = self._source = self._effect = None
         self._order, self._unordered, self._keys, self._observing = [], True, False, False
+        self._columns = 2
         self._label = QLabel("", self)
         self._label.wordWrap = True
         box = QFrame(self)
@@ -202,6 +203,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._unordered = visible
 
     unorderedEffectsVisible = Property(bool, _unordered_, _setUnordered)
+    effectColumnCount = Property(int, lambda self: self._columns, lambda self, n: self._set(n))
+
+    def _set(self, columns):
+        self._columns = columns
 
     def setMRMLSegmentEditorNode(self, node):
         self._editorNode = node

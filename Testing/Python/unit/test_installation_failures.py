@@ -95,7 +95,7 @@ ERROR: No matching distribution found for uv"""
             "restart",
         ),
         (
-            "C:\\site-packages\\torch cannot be removed (Access is denied): torch is in use. Restart",
+            "C:\\torch cannot be removed (Access is denied): torch is in use.",
             "in-use",
             "restart",
         ),

@@ -1,0 +1,232 @@
+"""Layers as they were read last, so that of a large segmentation only what changed is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .geometry import Geometry
+from .grid_map import GridMap
+from .layers import Layer, Overlaps, overlaps_of
+from .strokes import box_of
+
+Box = tuple[slice, slice, slice]
+WORD = 8  # bytes that are compared at once
+
+
+@dataclass
+class _Known:
+    """A layer as it was, with its place on the grid."""
+
+    layer: Layer
+    where: Box
+    copy: np.ndarray  # on the grid's axes, within `where`
+
+
+class LayerMemory:
+    """Copies of layers whose voxels are the grid's, to find and merge what changes in them.
+
+    Args:
+        layers: The layers, all of them on voxels of the grid.
+        overlaps: Their overlaps, as `overlaps_of` counts them.
+        geometry: The grid.
+    """
+
+    def __init__(self, layers: Sequence[Layer], overlaps: Overlaps, geometry: Geometry):
+        self.geometry, self.overlaps = geometry, overlaps
+        self._known: list[_Known] | None = []
+        for layer in layers:
+            placed = _placed(layer, geometry)
+            if placed is None:
+                self._known = None
+                return
+            view, where = placed
+            self._known.append(_Known(layer, where, view.copy()))
+
+    def changed(self, layers: Sequence[Layer]) -> Box | None:
+        """Finds what changed in layers since they were copied.
+
+        Args:
+            layers: The layers as they are now.
+
+        Returns:
+            The smallest box (k, j, i) of the grid that holds all changed voxels, of size 0 if
+            nothing did; None if the layers are others, so that all must be read.
+        """
+        if self._known is None or len(layers) != len(self._known):
+            return None
+        boxes = []
+        for known, layer in zip(self._known, layers, strict=True):
+            if layer.geometry != known.layer.geometry or layer.numbers != known.layer.numbers:
+                return None
+            placed = _placed(layer, self.geometry)
+            if placed is None or placed[0].dtype != known.copy.dtype:
+                return None
+            box = _difference(known.copy, placed[0])
+            if box is not None:
+                boxes.append(
+                    [
+                        (s.start + w.start, s.stop + w.start)
+                        for s, w in zip(box, known.where, strict=True)
+                    ]
+                )
+        if not boxes:
+            return slice(0, 0), slice(0, 0), slice(0, 0)
+        k, j, i = (
+            slice(min(b[axis][0] for b in boxes), max(b[axis][1] for b in boxes))
+            for axis in range(3)
+        )
+        return k, j, i
+
+    def update(self, layers: Sequence[Layer], box: Box) -> Overlaps | None:
+        """Copies what changed, and counts the overlaps again.
+
+        Args:
+            layers: The layers as they are now.
+            box: As `changed` gave it for them.
+
+        Returns:
+            The overlaps; None if layers overlap for the first time, so that all must be read.
+        """
+        assert self._known is not None
+        before = [_within(k.layer, k.copy, k.where, box) for k in self._known]
+        now = []
+        for layer in layers:
+            placed = _placed(layer, self.geometry)
+            assert placed is not None
+            now.append(_within(layer, *placed, box))
+        if len(layers) > 1:
+            counted = self._recounted(before, now)
+            if counted is None:
+                return None
+            self.overlaps = counted
+        for known, layer in zip(self._known, layers, strict=True):
+            placed = _placed(layer, self.geometry)
+            assert placed is not None
+            part = _part(known.where, box)
+            if part is not None:
+                known.copy[part] = placed[0][part]
+            known.layer = layer
+        return self.overlaps
+
+    def _recounted(self, before: list[Layer | None], now: list[Layer | None]) -> Overlaps | None:
+        old, new = (
+            overlaps_of([layer for layer in layers if layer is not None], len(self.overlaps.sizes))
+            for layers in (before, now)
+        )
+        if not self.overlaps.shared:
+            return None if new.shared else self.overlaps
+        shared = dict(self.overlaps.shared)
+        for pairs, sign in ((old.shared, -1), (new.shared, 1)):
+            for pair, count in pairs.items():
+                shared[pair] = shared.get(pair, 0) + sign * count
+        sizes = list(self.overlaps.sizes)
+        for layers, sign in ((before, -1), (now, 1)):
+            for layer in layers:
+                if layer is not None:
+                    for value, number in layer.numbers.items():
+                        count = int(np.count_nonzero(layer.values == value))
+                        sizes[number - 1] += sign * count
+        left = {pair: count for pair, count in shared.items() if count}
+        return Overlaps(sizes, left) if left else Overlaps([0] * len(sizes))
+
+    def merged(self, order: Sequence[int], box: Box) -> np.ndarray:
+        """Merges the layers within a box.
+
+        Args:
+            order: The segments' indices (from 0) in the order in which they are laid over each
+                other.
+            box: Of the grid.
+
+        Returns:
+            uint8 of the box's shape, n where the n-th segment covers, 0 where none does.
+        """
+        assert self._known is not None
+        numbers = np.zeros([s.stop - s.start for s in box], np.uint8)
+        parts = []
+        for known in self._known:
+            part = _part(known.where, box)
+            if part is not None:
+                place = tuple(
+                    slice(p.start + w.start - b.start, p.stop + w.start - b.start)
+                    for p, w, b in zip(part, known.where, box, strict=True)
+                )
+                parts += [
+                    (n - 1, value, known.copy[part], place)
+                    for value, n in known.layer.numbers.items()
+                ]
+        rank = {n: place for place, n in enumerate(order)}
+        for n, value, values, place in sorted(parts, key=lambda each: rank[each[0]]):
+            np.copyto(numbers[place], np.uint8(n + 1), where=values == value)
+        return numbers
+
+
+def _placed(layer: Layer, geometry: Geometry) -> tuple[np.ndarray, Box] | None:
+    """The layer's voxels within the grid, and their place; None where they are no voxels of it."""
+    place = GridMap.between(layer.geometry, geometry).whole()
+    if place is None:
+        return None
+    return place.overlap(layer.values, geometry.shape)
+
+
+def _part(where: Box, box: Box) -> Box | None:
+    """The part of an array at `where` that lies within a box; None if none does."""
+    ranges = [
+        slice(max(w.start, b.start) - w.start, min(w.stop, b.stop) - w.start)
+        for w, b in zip(where, box, strict=True)
+    ]
+    if any(r.start >= r.stop for r in ranges):
+        return None
+    k, j, i = ranges
+    return k, j, i
+
+
+def _within(layer: Layer, values: np.ndarray, where: Box, box: Box) -> Layer | None:
+    """The part of a layer within a box, as a layer of the box's grid."""
+    part = _part(where, box)
+    if part is None:
+        return None
+    size = [s.stop - s.start for s in box]
+    inside = np.zeros(size, values.dtype)
+    inside[
+        tuple(
+            slice(p.start + w.start - b.start, p.stop + w.start - b.start)
+            for p, w, b in zip(part, where, box, strict=True)
+        )
+    ] = values[part]
+    unit = Geometry(
+        (size[2], size[1], size[0]),
+        (1.0, 1.0, 1.0),
+        (0.0, 0.0, 0.0),
+        (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+    )
+    return Layer(inside, unit, layer.numbers)
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> Box | None:
+    """The smallest box that holds all voxels in which two arrays (k, j, i) differ, or None.
+
+    Words of several voxels are compared first: a large segmentation is compared at each stroke.
+    """
+    wide = _words(one), _words(other)
+    if wide[0] is None or wide[1] is None:
+        return box_of(one != other)
+    rough = box_of(wide[0] != wide[1])
+    if rough is None:
+        return None
+    each = WORD // one.itemsize
+    k, j, i = rough
+    near = k, j, slice(i.start * each, i.stop * each)
+    exact = box_of(one[near] != other[near])
+    assert exact is not None
+    k, j, i = (slice(e.start + n.start, e.stop + n.start) for e, n in zip(exact, near, strict=True))
+    return k, j, i
+
+
+def _words(array: np.ndarray) -> np.ndarray | None:
+    """The array's voxels, WORD bytes at a time; None if they do not lie in memory like that."""
+    if not array.flags.c_contiguous or array.shape[-1] * array.itemsize % WORD:
+        return None
+    return array.view(np.uint64)
