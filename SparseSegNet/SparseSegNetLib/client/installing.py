@@ -15,11 +15,13 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import EngineError
+from ..runfolder.local_data import local_data_folder
+from ..runfolder.lock import FolderLock
 from . import ended_together
 
 FAILED = 1
@@ -99,15 +101,40 @@ def pip_environment() -> dict[str, str]:
     return environment
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of an installation, in a folder that is made where it is missing.
+
+    Raises:
+        EngineError: Another program holds it.
+        OSError: The folder cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FolderLock(folder)
+    except EngineError as error:
+        raise EngineError(
+            "locked",
+            "another Slicer, or a command, is installing or removing what the engine needs.",
+            "Wait until it is done, then check again.",
+        ) from error
+    with lock:
+        yield
+
+
 def in_this_python(steps: Sequence[Sequence[str]]) -> None:
     """Runs Python with the arguments of each step.
 
     Raises:
+        EngineError: Another installation of this user runs.
         StepFailed: A step ends with an error; later ones are not begun.
     """
-    for number, arguments in enumerate(steps, 1):
-        report("step", number=number, count=len(steps))
-        run([sys.executable, "-u", *arguments], pip_environment())
+    with ExitStack() as held:
+        with suppress(OSError):  # pip tells whether it can write where it has to
+            held.enter_context(locked(local_data_folder() / "installing"))
+        for number, arguments in enumerate(steps, 1):
+            report("step", number=number, count=len(steps))
+            run([sys.executable, "-u", *arguments], pip_environment())
 
 
 def whole(work: Callable[[], object]) -> int:

@@ -24,12 +24,11 @@ from pathlib import Path
 from ..errors import EngineError
 from ..runfolder.atomic import WAITS
 from ..runfolder.lock import NAME as LOCK
-from ..runfolder.lock import FolderLock
 from . import own_environment
 from .diagnosis import examine
 from .foreign import HOME, outside_slicer
 from .installation_failures import explain
-from .installing import StepFailed, pip_environment, report, run, whole
+from .installing import StepFailed, locked, pip_environment, report, run, whole
 from .interpreter import OWN, Interpreter
 from .own_environment import CACHE, MARK, PYTHONS, UV, VENV, python_in, size_of
 from .pip_settings import NO_INDEX, for_uv
@@ -46,7 +45,6 @@ def make(folder: Path) -> None:
 
     Raises:
         EngineError: It cannot be made; the message tells the remedy.
-        StepFailed: A program ended with an error that is not known.
         OSError: A file cannot be written.
     """
     request = python_request()
@@ -79,27 +77,6 @@ def remove(folder: Path) -> None:
     if folder.is_dir():
         with locked(folder):
             clear(folder)
-
-
-@contextmanager
-def locked(folder: Path):
-    """Holds the environment's lock.
-
-    Raises:
-        EngineError: Another program is at work on it.
-        OSError: The folder cannot be made.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FolderLock(folder)
-    except EngineError as error:
-        raise EngineError(
-            "locked",
-            "another Slicer, or a command, is making or removing the engine's environment.",
-            "Wait until it is done, then check again.",
-        ) from error
-    with lock:
-        yield
 
 
 def clear(folder: Path, keep: tuple[str, ...] = ()) -> None:
@@ -184,22 +161,29 @@ def found_uv(environment: dict[str, str]) -> str | None:
     """A uv that is there and new enough."""
     places = (
         sysconfig.get_path("scripts"),
-        environment.get("PATH", ""),
+        *environment.get("PATH", "").split(os.pathsep),
         os.path.expanduser("~/.local/bin"),
         os.path.expanduser("~/.cargo/bin"),
     )
-    program = shutil.which("uv", path=os.pathsep.join(places))
+    # shutil.which would look into the current folder, which may hold a stranger's files.
+    programs = [uv_in(Path(place)) for place in places if os.path.isabs(place)]
+    program = next((p for p in programs if p is not None), None)
     if program is None:
         return None
     with suppress(OSError, subprocess.SubprocessError):
         said = subprocess.run(
             [program, "--version"], capture_output=True, text=True, check=False, timeout=60
         ).stdout
-        if (found := re.search(r"(\d+)\.(\d+)", said)) and (
-            (int(found[1]), int(found[2])) >= OLDEST_UV
-        ):
+        found = re.search(r"(\d+)\.(\d+)", said)
+        if found and (int(found[1]), int(found[2])) >= OLDEST_UV:
             return program
     return None
+
+
+def uv_in(folder: Path) -> str | None:
+    """The program uv in a folder."""
+    program = folder / ("uv.exe" if os.name == "nt" else "uv")
+    return str(program) if program.is_file() and os.access(program, os.X_OK) else None
 
 
 def downloaded_uv(folder: Path) -> str | None:
@@ -213,7 +197,7 @@ def downloaded_uv(folder: Path) -> str | None:
         if explain(error.lines, error.code).code in ("no-wheel", "installation"):
             return None
         raise
-    return shutil.which("uv", path=str(target / "bin"))
+    return uv_in(target / "bin")
 
 
 def uv_environment(folder: Path, environment: dict[str, str]) -> dict[str, str]:
@@ -267,7 +251,9 @@ def _by_venv(folder: Path, request: str) -> None:
     report("step", number=2, count=4, name="python")
     run([sys.executable, "-m", "venv", str(folder / VENV)])
     report("step", number=3, count=4, name="packages")
-    run([str(python_in(folder)), "-m", "pip", "install", *REQUIREMENTS], pip_environment(), folder)
+    # Without this Python's path, on which pip would find what it is to install.
+    variables = outside_slicer(pip_environment())
+    run([str(python_in(folder)), "-m", "pip", "install", *REQUIREMENTS], variables, folder)
 
 
 @contextmanager

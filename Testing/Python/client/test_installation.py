@@ -39,6 +39,18 @@ def test_what_pip_prints_is_no_event():
     assert list(run.lines) == lines and run.step == (1, 1)
 
 
+def test_the_second_at_once_says_so():
+    first = in_this_python([["-c", "print('at work'); import time; time.sleep(60)"]])
+    while not first.said:
+        assert first.poll() == "running", first.problem
+        time.sleep(0.01)
+    second = in_this_python([["-c", "print('never')"]])
+    assert finished(second) == "failed" and "another Slicer" in str(second.problem)
+    assert not second.lines
+    first.cancel()
+    assert first.state == "cancelled"
+
+
 def test_killed_by_the_system():
     run = in_this_python([["-c", "import os; os.abort()"]])
     assert finished(run) == "failed" and "installation failed" in str(run.problem)

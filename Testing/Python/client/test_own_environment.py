@@ -1,12 +1,10 @@
 """The engine's own environment, made by the real uv from small wheels without a network."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 from pathlib import Path
@@ -235,7 +233,19 @@ def test_the_python_that_is_asked_for(monkeypatch):
         make_environment.python_request()
 
 
-def test_uv_is_found_beside_this_python():
-    if not shutil.which("uv", path=sysconfig.get_path("scripts")):
-        pytest.skip("uv is not installed for this Python")
-    assert make_environment.found_uv({"PATH": ""})
+@pytest.mark.skipif(os.name == "nt", reason="a shell script stands for uv")
+def test_which_uv_is_used(tmp_path, monkeypatch):
+    """Not one that lies in the current folder, and none that is too old."""
+    monkeypatch.setattr(make_environment.sysconfig, "get_path", lambda _: str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, version in (("old", "0.7.22"), ("new", "0.8.0"), ("current", "9.9.9")):
+        program = tmp_path / name / "uv"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\necho uv {version}\n")
+        program.chmod(0o755)
+    monkeypatch.chdir(tmp_path / "current")
+    found = make_environment.found_uv
+    assert found({"PATH": ""}) is None and found({}) is None
+    assert found({"PATH": os.pathsep.join(["", ".", "/nowhere"])}) is None
+    assert found({"PATH": str(tmp_path / "old")}) is None
+    assert found({"PATH": str(tmp_path / "new")}) == str(tmp_path / "new" / "uv")
