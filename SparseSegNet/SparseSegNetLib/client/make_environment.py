@@ -253,6 +253,7 @@ def _by_venv(folder: Path, request: str) -> None:
     report("step", number=3, count=4, name="packages")
     # Without this Python's path, on which pip would find what it is to install.
     variables = outside_slicer(pip_environment())
+    variables.pop("PIP_PROGRESS_BAR", None)  # venv's pip may be an older one
     run([str(python_in(folder)), "-m", "pip", "install", *REQUIREMENTS], variables, folder)
 
 
