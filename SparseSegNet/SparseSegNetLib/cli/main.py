@@ -14,6 +14,7 @@ from .arguments import (
     crossvalidate,
     densify,
     doctor,
+    environment,
     evaluate,
     export,
     model,
@@ -37,6 +38,7 @@ COMMANDS = (
     resume,
     export,
     doctor,
+    environment,
     networks,
     reproduce,
 )
