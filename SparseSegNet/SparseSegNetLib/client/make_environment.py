@@ -10,19 +10,17 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
 import threading
-import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from ..errors import EngineError
-from ..runfolder.atomic import WAITS
+from ..runfolder import file_retries
 from ..runfolder.lock import NAME as LOCK
 from . import own_environment
 from .diagnosis import examine
@@ -62,7 +60,7 @@ def make(folder: Path) -> None:
             clear(folder, keep=() if problem.code == "disk-full" else (CACHE,))
             raise problem from error
         for name in (CACHE, UV):
-            shutil.rmtree(folder / name, ignore_errors=True)
+            file_retries.remove_tree(folder / name, ignore_errors=True)
         now = datetime.now().isoformat(timespec="seconds")
         size = size_of(folder / VENV, folder / PYTHONS)
         own_environment.write_mark(folder, found["versions"], found["device"] or "cpu", size, now)
@@ -100,14 +98,11 @@ def clear(folder: Path, keep: tuple[str, ...] = ()) -> None:
 
 
 def _delete(path: Path) -> None:
-    """Deletes a file or a folder. On Windows a virus scanner may hold a file for a moment."""
-    remove = shutil.rmtree if path.is_dir() and not path.is_symlink() else os.unlink
-    for wait in WAITS if os.name == "nt" else ():
-        try:
-            return remove(path)
-        except PermissionError:
-            time.sleep(wait)
-    remove(path)
+    """Deletes a file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        file_retries.remove_tree(path)
+    else:
+        file_retries.remove(path)
 
 
 def python_request() -> str:
