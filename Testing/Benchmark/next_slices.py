@@ -2,8 +2,9 @@
 
 Each case begins with (1, 1, 1) slices; one after the other is added, filled from the truth, up to
 13 in all. Every round is a row of a JSONL file in --keep, so that the command can be broken off and
-started again. At the end (or with --table) it prints the mean IoU of each strategy by number of
-slices, and the number needed for 95 % of what even spacing reaches in the end.
+started again. At the end (or with --table, of the cases, strategies and seeds that are named) it
+prints the mean IoU of each strategy by number of slices, and the number needed for 95 % of what
+even spacing reaches in the end.
 """
 
 from __future__ import annotations
@@ -230,11 +231,18 @@ def main() -> int:
         prepare_threads()
         if options.quick:
             voxel_classifier.STEPS = QUICK_STEPS
-        for seed in options.seeds:
+        for seed in options.seeds or [0]:
             for name in options.cases:
                 for strategy in options.strategies:
                     _measure(name, strategy, seed, options, path)
-    print(table(read_rows(path), options.share))
+    rows = [
+        row
+        for row in read_rows(path)
+        if row["case"] in options.cases
+        and row["strategy"] in options.strategies
+        and row["seed"] in (options.seeds or [row["seed"]])
+    ]
+    print(table(rows, options.share))
     return 0
 
 
@@ -257,7 +265,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, required=True, help="folder of the JSONL file")
     parser.add_argument("--cases", nargs="+", default=list(CASES))
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--seeds", nargs="+", type=int, help="default 0; for the table all")
     parser.add_argument("--slices-per-round", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=LAST - FIRST + 1, help="at most, now")
     parser.add_argument("--last", type=int, default=LAST, help="number of slices at the end")

@@ -56,17 +56,19 @@ def local_data(tmp_path_factory, monkeypatch):
     """No test writes into the user's own folder of runs; engines inherit the variable."""
     folder = tmp_path_factory.getbasetemp() / "local-data" / str(next(NUMBERS))
     monkeypatch.setenv("SPARSESEGNET_DATA", str(folder))
+    monkeypatch.delenv("SPARSESEGNET_PYTHON", raising=False)
 
 
 @pytest.fixture(autouse=True)
 def engine(request, monkeypatch):
     """Clients start quick_engine and quick_doctor, unless the test is marked `full_engine`."""
-    if request.node.get_closest_marker("full_engine"):
-        return
     if request.node.path.parent.name in ("engine", "unit"):
         return  # they start none
+    # Before anything else: a test of the panel drops what is first imported while it runs.
     from SparseSegNetLib.client import diagnosis, engine_run
 
+    if request.node.get_closest_marker("full_engine"):
+        return
     monkeypatch.setattr(engine_run, "WORKER", "quick_engine")
     monkeypatch.setattr(diagnosis, "DOCTOR", "quick_doctor")
     monkeypatch.setenv("PYTHONPATH", quick_environment()["PYTHONPATH"])

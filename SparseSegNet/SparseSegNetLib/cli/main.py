@@ -15,6 +15,7 @@ from .arguments import (
     crossvalidate,
     densify,
     doctor,
+    environment,
     evaluate,
     export,
     model,
@@ -38,6 +39,7 @@ COMMANDS = (
     resume,
     export,
     doctor,
+    environment,
     networks,
     reproduce,
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 
-from ..client.processes import engine_environment
+from ..client.interpreter import chosen
+from ..client.processes import cannot_start, command_of, engine_environment
 from ..errors import EngineError
 from ..runfolder.exit_codes import DONE
 
@@ -20,19 +20,23 @@ def describe() -> list[dict]:
     Raises:
         EngineError: The process failed.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", DESCRIBE],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=engine_environment(),
-    )
+    interpreter = chosen()
+    try:
+        done = subprocess.run(
+            command_of(["-m", DESCRIBE], interpreter),
+            capture_output=True,
+            text=True,
+            check=False,
+            env=engine_environment(interpreter),
+        )
+    except OSError as error:
+        raise cannot_start(interpreter.python, error.strerror or str(error)) from error
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise EngineError(
             "torch",
             f"the engine cannot describe its networks: {last[0]}.",
-            "Check that torch is installed for this Python.",
+            "'sparsesegnet doctor' tells why.",
         )
     return json.loads(done.stdout)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from ..errors import EngineError
-from .processes import engine_environment, explain_end
+from .interpreter import Interpreter, chosen
+from .processes import cannot_start, command_of, engine_environment, explain_end
 from .transport import start
 
 DOCTOR = "SparseSegNetLib.engine.doctor"
@@ -18,26 +18,27 @@ PATIENCE = 180.0  # seconds; torch's first import can take a minute where a viru
 
 
 def examine(
-    device: str, folder: Path, python: str | None = None, patience: float = PATIENCE
+    device: str, folder: Path, interpreter: Interpreter | None = None, patience: float = PATIENCE
 ) -> dict:
     """Runs the doctor and waits for its report; never raises, a doctor that cannot run has failed.
 
     Args:
         device: The device to check, such as 'auto' or 'cpu'.
         folder: Where run folders are to lie.
-        python: The Python to run; this process's by default.
+        interpreter: The Python to run; the one that was chosen for the engine by default.
         patience: Seconds to wait for the report.
 
     Returns:
         The report of `engine.doctor.examine`: ok, device, and checks with name, state ('ok',
         'warning' or 'failed'), said and remedy.
     """
+    interpreter = interpreter or chosen()
     try:
         done = subprocess.run(
-            [python or sys.executable, "-m", DOCTOR, device, str(folder)],
+            command_of(["-m", DOCTOR, device, str(folder)], interpreter),
             capture_output=True,
             check=False,
-            env=engine_environment(),
+            env=engine_environment(interpreter),
             timeout=patience,
             stdin=subprocess.DEVNULL,
         )
@@ -47,7 +48,8 @@ def examine(
             "Restart the computer: a driver may hang. Or use --device cpu.",
         )
     except OSError as error:
-        return failed(f"Python cannot be started ({error})", "Install Slicer or Python again.")
+        problem = cannot_start(interpreter.python, error.strerror or str(error))
+        return failed(problem.cause, problem.remedy)
     return report_of(done.returncode, done.stdout, done.stderr, folder)
 
 
@@ -63,9 +65,11 @@ def report_of(code: int, stdout: bytes, stderr: bytes, folder: Path) -> dict:
     for line in reversed(stdout.decode("utf-8", "replace").splitlines()):
         if line.startswith("{"):
             try:
-                return json.loads(line)
+                found = json.loads(line)
             except ValueError:
                 break
+            if {"ok", "device", "checks"} <= found.keys():  # whatever program it was
+                return found
     last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["none"]
     problem = explain_end(code, f"'{last[0][:300]}'.", folder, "empty")
     return failed(problem.cause, "Install torch again, for this machine.")
@@ -80,6 +84,27 @@ def failed(problem: str, remedy: str) -> dict:
     }
 
 
+def refusal(report: dict, python: str) -> str | None:
+    """Reason why a Python cannot be used for the engine, as a sentence with its remedy.
+
+    Args:
+        report: Of the doctor that ran in it.
+        python: The program, for the message.
+
+    Returns:
+        The first failure; None if the engine can run in it.
+    """
+    first = next((c for c in report["checks"] if c["state"] == "failed"), None)
+    if report["ok"] or first is None:
+        return None
+    if report["device"] is None and first["name"] == "engine":
+        return (
+            f"{python} cannot be used: {first['said']} Choose the python program of an environment "
+            "with Python 3.11 or later, torch, safetensors, numpy, scipy and SimpleITK."
+        )
+    return f"{python} cannot be used: {first['name']}: {first['said']} {first['remedy']}".strip()
+
+
 class Diagnosis:
     """Runs the doctor without waiting; `poll` returns its report once it is there.
 
@@ -88,18 +113,26 @@ class Diagnosis:
     Args:
         device: The device to check.
         folder: Where run folders are to lie; the temporary folder by default.
+        interpreter: The Python to check; the one that was chosen for the engine by default.
 
     Attributes:
+        interpreter: The Python that is checked.
         report: The report (see `examine`), None while it is not there yet.
     """
 
-    def __init__(self, device: str = "auto", folder: Path | str | None = None):
+    def __init__(
+        self,
+        device: str = "auto",
+        folder: Path | str | None = None,
+        interpreter: Interpreter | None = None,
+    ):
+        self.interpreter = interpreter or chosen()
         self._folder = Path(folder or tempfile.gettempdir())
         self._stdout, self._stderr = b"", b""
         self._until = time.monotonic() + PATIENCE
         self.report: dict | None = None
         try:
-            self._transport = start(["-m", DOCTOR, device, str(self._folder)])
+            self._transport = start(["-m", DOCTOR, device, str(self._folder)], self.interpreter)
         except EngineError as error:
             self.report = failed(error.cause, error.remedy)
 

@@ -10,7 +10,8 @@ from contextlib import suppress
 from io import BufferedReader
 from typing import IO, Any, cast
 
-from .processes import cannot_start, engine_environment, kill_tree
+from .interpreter import Interpreter, this_python
+from .processes import cannot_start, command_of, engine_environment, kill_tree
 
 
 class PopenTransport:
@@ -18,13 +19,13 @@ class PopenTransport:
 
     Args:
         arguments: Python's arguments.
-        python: The Python to run; this process's by default.
+        interpreter: The Python to run; this process's by default.
 
     Raises:
         EngineError: The process cannot be started.
     """
 
-    def __init__(self, arguments: list[str], python: str | None = None):
+    def __init__(self, arguments: list[str], interpreter: Interpreter | None = None):
         # A process group of its own: Ctrl-C in the terminal reaches the client alone, which then
         # asks the engine to stop and keep its best result.
         group: dict[str, Any]
@@ -34,18 +35,18 @@ class PopenTransport:
             }
         else:
             group = {"start_new_session": True}
-        python = python or sys.executable
+        interpreter = interpreter or this_python()
         try:
             self._process = subprocess.Popen(
-                [python, "-u", *arguments],
+                command_of(arguments, interpreter),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=engine_environment(),
+                env=engine_environment(interpreter),
                 **group,
             )
         except OSError as error:
-            raise cannot_start(python, error.strerror or str(error)) from error
+            raise cannot_start(interpreter.python, error.strerror or str(error)) from error
         self._stdin = cast(IO[bytes], self._process.stdin)
         self._queue: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
         self._open = 2

@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import EngineError
+from .foreign import foreign_arguments, outside_slicer
+from .interpreter import OWN, THIS, Interpreter
 
 # Where SparseSegNetLib lies: the child must find the same one, installed or not.
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
@@ -18,15 +21,30 @@ PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 ACCESS_VIOLATION, DLL_NOT_FOUND, DLL_NOT_INITIALISED = 0xC0000005, 0xC0000135, 0xC0000142
 
 
-def engine_environment() -> dict[str, str]:
+def engine_environment(interpreter: Interpreter | None = None) -> dict[str, str]:
     """This process's environment variables, with those that the engine needs.
 
     Python finds no code in the current folder, which may hold a stranger's files: entries of
     PYTHONPATH that depend on it (empty or relative ones) are left out.
+
+    Args:
+        interpreter: The Python that gets them; this process's by default. Another one gets nothing
+            that points to this one's libraries, or to packages of the user outside of it.
     """
+    needed = {"PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"}
+    if interpreter is not None and interpreter.kind != THIS:
+        if interpreter.kind == OWN:
+            needed["PYTHONNOUSERSITE"] = "1"
+        return {**outside_slicer(os.environ), **needed}
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = os.pathsep.join([str(PACKAGE_PARENT), *filter(os.path.isabs, given)])
-    return {**os.environ, "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
+    return {**os.environ, **needed, "PYTHONPATH": path}
+
+
+def command_of(arguments: Sequence[str], interpreter: Interpreter) -> list[str]:
+    """The command that runs Python with these arguments, its output unbuffered."""
+    own = interpreter.kind == THIS
+    return [interpreter.python, "-u", *(arguments if own else foreign_arguments(arguments))]
 
 
 def kill_tree(pid: int) -> None:
@@ -47,6 +65,16 @@ def kill_tree(pid: int) -> None:
             os.killpg(group, signal.SIGKILL)
             return
         os.kill(pid, signal.SIGKILL)
+
+
+def kill_group(leader: int) -> None:
+    """Ends what is left of a process that leads a group of its own, be it gone already."""
+    if sys.platform == "win32":
+        kill_tree(leader)
+        return
+    with suppress(OSError):
+        if leader > 1 and leader != os.getpgid(0):  # 0 would be our own, 1 everything
+            os.killpg(leader, signal.SIGKILL)
 
 
 def cannot_start(python: str, reason: str) -> EngineError:

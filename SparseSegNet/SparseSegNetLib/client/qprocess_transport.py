@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 import qt
 
-from .processes import cannot_start, engine_environment, kill_tree
+from .interpreter import Interpreter, this_python
+from .processes import cannot_start, command_of, engine_environment, kill_tree
 
 START = 10_000  # milliseconds for the system to start a program
 GONE = 1_000  # milliseconds that a killed program may take to end; it takes few
@@ -19,21 +19,23 @@ class QProcessTransport:
 
     Args:
         arguments: Python's arguments.
-        python: The Python to run; this process's by default.
+        interpreter: The Python to run; this process's by default.
 
     Raises:
         EngineError: The process cannot be started.
     """
 
-    def __init__(self, arguments: list[str], python: str | None = None):
+    def __init__(self, arguments: list[str], interpreter: Interpreter | None = None):
+        interpreter = interpreter or this_python()
         environment = qt.QProcessEnvironment()
-        for name, value in engine_environment().items():
+        for name, value in engine_environment(interpreter).items():
             environment.insert(name, value)
         self._process = qt.QProcess()
         self._process.setProcessEnvironment(environment)
-        self._process.start(python or sys.executable, ["-u", *arguments])
+        program, *rest = command_of(arguments, interpreter)
+        self._process.start(program, rest)
         if not self._process.waitForStarted(START):
-            raise cannot_start(python or sys.executable, self._process.errorString())
+            raise cannot_start(interpreter.python, self._process.errorString())
         self._pid = int(self._process.processId())
         self._ended = False
 

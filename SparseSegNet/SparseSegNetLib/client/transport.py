@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from typing import Any, Protocol
+
+from .interpreter import Interpreter, chosen, in_slicer
 
 
 class Transport(Protocol):
@@ -23,19 +23,24 @@ class Transport(Protocol):
         """Ends the child, and the processes that it started, at once."""
 
 
-def start(arguments: list[str]) -> Transport:
+def start(arguments: list[str], interpreter: Interpreter | None = None) -> Transport:
     """Starts Python with these arguments: as a QProcess in Slicer, with pipes elsewhere.
 
     In Slicer Python's threads stand still while the event loop waits, so that pipes that are read
     by threads would run full.
 
+    Args:
+        arguments: Python's arguments.
+        interpreter: The Python; the one that was chosen for the engine by default.
+
     Raises:
         EngineError: The process cannot be started.
     """
-    if "qt" in sys.modules or importlib.util.find_spec("qt") is not None:
+    interpreter = interpreter or chosen()
+    if in_slicer():
         from .qprocess_transport import QProcessTransport
 
-        return QProcessTransport(arguments)
+        return QProcessTransport(arguments, interpreter)
     from .popen_transport import PopenTransport
 
-    return PopenTransport(arguments)
+    return PopenTransport(arguments, interpreter)

@@ -6,12 +6,16 @@ Every check stands alone: a failure is reported with its remedy, and the next ch
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +29,8 @@ if TYPE_CHECKING:
 
     from .trial.device_trial import DeviceTrial
 
-OLDEST = (3, 11)
+OLDEST, OLDEST_TORCH = (3, 11), (2, 4)
+PACKAGES, OPTIONAL = ("numpy", "scipy", "SimpleITK"), "SimpleITK"
 LITTLE_MEMORY, LITTLE_DISK = 2.0, 1.0  # GiB
 NEW_RUN = 20 * "n"  # stands for the name of a run
 EDGE = 32  # voxels of the convolution that is tried
@@ -41,13 +46,16 @@ def examine(device: str, folder: Path) -> dict:
     Returns:
         A report: ok (whether the engine can run), device, speed (the most voxels a second of a
         small convolution, forward and backward, that the device reached so far), and checks, each
-        with name, state ('ok', 'warning', 'failed'), said and remedy.
+        with name, state ('ok', 'warning', 'failed'), said and remedy; python, its program, and
+        versions of Python and packages.
     """
+    versions = {"python": platform.python_version()}
     found: dict = {
         "ok": True,
         "device": None,
         "speed": None,
         "python": sys.executable,
+        "versions": versions,
         "checks": [],
     }
 
@@ -68,8 +76,9 @@ def examine(device: str, folder: Path) -> dict:
         return said
 
     check("Python", _python)
-    check("safetensors", _safetensors)
-    if check("torch", _torch):
+    check("packages", lambda: _packages(versions))
+    check("safetensors", lambda: _safetensors(versions))
+    if check("torch", lambda: _torch(versions)):
         check("device", on_device)
         check("memory", lambda: _memory(found["device"] or "cpu"))
     check("disk", lambda: _disk(folder))
@@ -80,22 +89,45 @@ def examine(device: str, folder: Path) -> dict:
 def _python() -> tuple[str, str, str]:
     said = f"{platform.python_version()} on {platform.platform()}"
     if sys.version_info < OLDEST:
-        return "failed", said, "Python 3.11 or later is needed: Slicer 5.10 or later has it."
+        return "failed", said + ".", "Python 3.11 or later is needed: Slicer 5.10 or later has it."
     return "ok", said, ""
 
 
-def _safetensors() -> tuple[str, str, str]:
+def _packages(versions: dict[str, str]) -> tuple[str, str, str]:
+    lacking = []
+    for name in PACKAGES:
+        if importlib.util.find_spec(name) is None:
+            lacking.append(name)
+            continue
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    if not lacking:
+        return "ok", ", ".join(f"{name} {versions.get(name, '?')}" for name in PACKAGES), ""
+    names = " and ".join(lacking)
+    remedy = f"Install what is missing: '{sys.executable} -m pip install {' '.join(lacking)}'."
+    if lacking == [OPTIONAL]:
+        return "warning", f"{names} is missing: the correction of MR intensities needs it.", remedy
+    return "failed", f"{names} cannot be found.", remedy
+
+
+def _safetensors(versions: dict[str, str]) -> tuple[str, str, str]:
     import safetensors
     import safetensors.torch
 
+    versions["safetensors"] = safetensors.__version__
     return "ok", safetensors.__version__, ""
 
 
-def _torch() -> tuple[str, str, str]:
+def _torch(versions: dict[str, str]) -> tuple[str, str, str]:
     import torch
 
+    versions["torch"] = torch.__version__
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-    return "ok", f"{torch.__version__} ({built}) in {Path(torch.__file__).parent}", ""
+    said = f"{torch.__version__} ({built}) in {Path(torch.__file__).parent}"
+    numbers = re.match(r"(\d+)\.(\d+)", torch.__version__)
+    if numbers is not None and (int(numbers[1]), int(numbers[2])) < OLDEST_TORCH:
+        return "failed", said + ".", "torch {}.{} or later is needed.".format(*OLDEST_TORCH)
+    return "ok", said, ""
 
 
 def _tried(name: str) -> tuple[str, float, tuple[str, str, str]]:

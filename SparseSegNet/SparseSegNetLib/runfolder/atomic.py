@@ -18,15 +18,17 @@ PREFIX = ".writing-"
 
 
 @contextmanager
-def atomic_path(path: Path | str, suffix: str = "") -> Iterator[Path]:
+def atomic_path(path: Path | str, suffix: str = "", durable: bool = True) -> Iterator[Path]:
     """Context manager that writes a file whole or not at all.
 
-    On success the temporary file is flushed to the disk, then renamed to `path`. On any
+    On success the temporary file is renamed to `path`. On any
     exception it is removed and `path` is left as it was.
 
     Args:
         path: The file to write.
         suffix: Ending of the temporary name, for writers that go by the file's extension.
+        durable: Whether the content reaches the disk before its new name, which takes up to
+            seconds. Without, a machine that loses power may keep an empty file.
 
     Yields:
         A temporary path beside `path`, to write to.
@@ -41,9 +43,9 @@ def atomic_path(path: Path | str, suffix: str = "") -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        # Else a machine that loses power could find the new name with nothing behind it.
-        with opened(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with opened(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         replace(temporary, path)
     except BaseException:
         with suppress(OSError):  # the first error tells more
@@ -62,15 +64,20 @@ def write_json(path: Path | str, data: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def write_array(path: Path | str, array: np.ndarray) -> None:
+def write_array(path: Path | str, array: np.ndarray, durable: bool = True) -> None:
     """Writes one array as .npy, atomically.
+
+    Args:
+        path: The file.
+        array: The array.
+        durable: See `atomic_path`.
 
     Raises:
         OSError: It cannot be written whole.
     """
     array = np.ascontiguousarray(array)
     header = np.lib.format.header_data_from_array_1_0(array)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path, durable=durable) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         # np.save writes through a buffer of C's: on a full disk the last bytes get lost in silence.
         file.write(array.reshape(-1).view(np.uint8).data)

@@ -306,7 +306,8 @@ class RunFolder(Outputs):
         folder = self._input(number)
         # Slices first: to the engine a slice without its labels is an incomplete one.
         _write_slices(folder, slices)
-        write_array(folder / "labels.npy", np.ascontiguousarray(labels))
+        # The scene, which sends them at each stroke, holds them too.
+        write_array(folder / "labels.npy", np.ascontiguousarray(labels), durable=False)
 
     def check_new_labels(self, number: int, labels: np.ndarray) -> None:
         """Raises InputError if labels do not fit an input."""

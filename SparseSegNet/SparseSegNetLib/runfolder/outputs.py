@@ -106,13 +106,13 @@ class Outputs:
 
     def write_preview(self, number: int, labels: np.ndarray) -> None:
         """Writes a dense preview and removes the older previews of single slices."""
-        write_array(self._preview(number), labels)
+        write_array(self._preview(number), labels, durable=False)
         for path in (self.path / "preview").glob(f"{number}-*.npy"):
             remove(path)
 
     def write_preview_slice(self, number: int, item: AnnotatedSlice, labels: np.ndarray) -> None:
         """Writes the preview of one slice; labels are uint8 (two axes, in array order)."""
-        write_array(self._preview_slice(number, item), labels)
+        write_array(self._preview_slice(number, item), labels, durable=False)
 
     def _preview(self, number: int) -> Path:
         return self.path / "preview" / f"{number}.npy"
@@ -246,7 +246,7 @@ class Outputs:
 
     def write_profiles(self, number: int, profiles: SliceProfiles) -> None:
         """Writes the sums over the slices of input `number`, by which slices are suggested."""
-        write_array(self._profiles(number), profiles.array.astype(np.float32))
+        write_array(self._profiles(number), profiles.array.astype(np.float32), durable=False)
 
     def _profiles(self, number: int) -> Path:
         return self.path / "result" / f"{number}-profiles.npy"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import permutations
 
 import numpy as np
@@ -47,6 +49,22 @@ def alignViews(volumeNode) -> None:
         taken.setdefault(axis, normal)
         position = _matrix(node.GetSliceToRAS())[:3, 3]
         node.JumpSliceByOffsetting(*_centred(volumeNode, position))
+
+
+@contextmanager
+def sameSlices(volumeNode) -> Iterator[None]:
+    """Context after which every slice view shows the slice that it showed before.
+
+    Fitting a view to the volume moves it to the volume's middle.
+
+    Args:
+        volumeNode: The volume.
+    """
+    nodes = sliceNodes(volumeNode.GetScene())
+    positions = [_matrix(node.GetSliceToRAS())[:3, 3].copy() for node in nodes]
+    yield
+    for node, position in zip(nodes, positions, strict=True):
+        node.JumpSliceByOffsetting(*position)
 
 
 def shownPlane(sliceNode, volumeNode) -> AnnotatedSlice | None:

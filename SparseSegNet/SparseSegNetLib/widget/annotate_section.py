@@ -219,10 +219,14 @@ class AnnotateSection:
         self._updateButtons()
 
     def onAlign(self) -> None:
-        """Aligns the views with the volume's voxel planes."""
+        """Aligns the views with the volume's voxel planes, and fits it into them."""
         volume = None if self.panel.parameters is None else self.panel.parameters.volume
         if volume is not None and self.panel.session is not None:
             views.alignViews(volume)
+            manager = slicer.app.layoutManager()
+            if manager is not None:  # there is none without a main window
+                with views.sameSlices(volume):
+                    manager.resetSliceViews()
             self._viewsAt = 0.0
 
     def onMark(self) -> None:

@@ -15,6 +15,7 @@ from ..scene.annotation_session import AnnotationSession
 from ..scene.segmentations import segmentationsOf
 from .annotate_section import AnnotateSection
 from .data_section import DataSection
+from .engine_choice import EngineChoice
 from .learn_section import LearnSection
 from .model_section import ModelSection
 from .parameters import Parameters
@@ -70,6 +71,7 @@ class Panel:
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.torchCard = TorchCard(self)
+        self.engine = EngineChoice(self, self.torchCard)
         self.learn = LearnSection(self, self.controller)
         self.data, self.annotate = DataSection(self), AnnotateSection(self, self.controller)
         self.result = ResultSection(self, self.controller)
@@ -95,6 +97,7 @@ class Panel:
         self.model.leave()
         self.controller.endAll(QUIT_PATIENCE)
         self.torchCard.cleanup()
+        self.engine.cleanup()
         self._disconnect()
         self.annotate.exit()
         self.annotate.editor.cleanup()
@@ -108,6 +111,7 @@ class Panel:
         self.model.leave()
         self.controller.endAll(QUIT_PATIENCE)
         self.torchCard.cleanup()
+        self.engine.cleanup()
 
     def enter(self) -> None:
         """Prepares the panel when the module is shown."""
@@ -140,6 +144,7 @@ class Panel:
         """Processes the events of child processes and what was painted."""
         self.torchCard.tick()
         self.stored.tick()
+        self.engine.tick()
         if slicer.mrmlScene.IsBatchProcessing():
             return  # a scene is being opened or closed
         self._checkNodes()

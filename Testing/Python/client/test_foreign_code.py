@@ -10,7 +10,7 @@ from small_runs import run_folder
 
 from SparseSegNetLib.client import diagnosis, processes
 from SparseSegNetLib.client.engine_run import EngineRun
-from SparseSegNetLib.client.installation import Installation
+from SparseSegNetLib.client.installation import in_this_python
 
 NAMES = ("json", "argparse", "signal", "torch", "numpy", "safetensors", "SimpleITK", "tqdm", "pip")
 
@@ -77,7 +77,7 @@ def test_the_engine_of_a_client(scans, tmp_path):
 
 
 def test_an_installation(scans):
-    installation = Installation([["-m", "pip", "--version"]])
+    installation = in_this_python([["-m", "pip", "--version"]])
     while installation.poll() == "running":
         pass
     assert installation.poll() == "done" and any("pip" in line for line in installation.lines)

@@ -1,13 +1,17 @@
 """The transport that Slicer uses, with real Qt."""
 
+import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from phantom import iou
 from small_runs import run_folder
 
+from SparseSegNetLib.client import installation
 from SparseSegNetLib.client.engine_run import EngineRun, worker_arguments
+from SparseSegNetLib.client.interpreter import OTHER, Interpreter
 from SparseSegNetLib.errors import EngineError
 
 core = pytest.importorskip("PySide6.QtCore", reason="PySide6 is not installed")
@@ -73,4 +77,36 @@ def test_killed(transport, tmp_path):
 
 def test_what_cannot_be_started(transport, tmp_path):
     with pytest.raises(EngineError, match="cannot be started"):
-        transport(["-c", "pass"], python=str(tmp_path / "none"))
+        transport(["-c", "pass"], Interpreter(OTHER, str(tmp_path / "none")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found through /proc")
+def test_cancelling_an_installation_ends_what_a_launcher_started(transport, tmp_path, monkeypatch):
+    """Slicer's Python is started by a launcher: killing that leaves pip running."""
+    launcher = tmp_path / "PythonSlicer"
+    launcher.write_text(f'#!/bin/sh\n{sys.executable} "$@"\nexit $?\n')
+    launcher.chmod(0o755)
+    monkeypatch.setattr(
+        installation, "this_python", lambda: Interpreter(OTHER, str(launcher), "a launcher")
+    )
+    step = "import os, time; print('pip', os.getpid(), flush=True); time.sleep(60)"
+    run = installation.in_this_python([["-c", step]])
+    end = time.monotonic() + 30
+    while not run.said.startswith("pip") and time.monotonic() < end:
+        run.poll()
+        time.sleep(0.01)
+    pip = int(run.said.split()[1])
+    assert running(pip) and os.getpgid(pip) == run._pid != os.getpgid(0)
+    run.cancel()
+    while running(pip) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not running(pip) and not running(run._pid)
+
+
+def running(pid):
+    """True if the process lives, apart from one that only waits to be noticed."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] != "Z"

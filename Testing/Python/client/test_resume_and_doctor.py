@@ -16,6 +16,7 @@ from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slice
 from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.cli import main as cli
 from SparseSegNetLib.client import diagnosis as doctor
+from SparseSegNetLib.client.interpreter import OTHER, Interpreter
 from SparseSegNetLib.client.processes import engine_environment
 from SparseSegNetLib.engine.compute.problems import classify
 from SparseSegNetLib.engine.doctor import examine
@@ -112,6 +113,7 @@ class TestDoctor:
         assert found["ok"] and found["device"] == "cpu"
         assert {c["name"] for c in found["checks"]} == {
             "Python",
+            "packages",
             "torch",
             "safetensors",
             "device",
@@ -154,7 +156,7 @@ class TestDoctor:
         python = tmp_path / "python"
         python.write_text(f"#!/bin/sh\nkill -{int(signal.SIGSEGV)} $$\n")
         python.chmod(0o755)
-        found = doctor.examine("cpu", tmp_path, str(python))
+        found = doctor.examine("cpu", tmp_path, Interpreter(OTHER, str(python)))
         assert not found["ok"] and "crashed" in found["checks"][0]["said"]
 
     @pytest.mark.skipif(os.name == "nt", reason="a shell script stands for Python")
@@ -162,11 +164,11 @@ class TestDoctor:
         python = tmp_path / "python"
         python.write_text("#!/bin/sh\nexec sleep 30\n")
         python.chmod(0o755)
-        found = doctor.examine("cpu", tmp_path, str(python), patience=1.0)
+        found = doctor.examine("cpu", tmp_path, Interpreter(OTHER, str(python)), patience=1.0)
         assert not found["ok"] and "no answer" in found["checks"][0]["said"]
 
     def test_no_python(self, tmp_path):
-        found = doctor.examine("cpu", tmp_path, str(tmp_path / "none"))
+        found = doctor.examine("cpu", tmp_path, Interpreter(OTHER, str(tmp_path / "none")))
         assert not found["ok"] and "cannot be started" in found["checks"][0]["said"]
 
     def test_a_folder_that_cannot_be_written(self, tmp_path):

@@ -99,6 +99,8 @@ def test_every_control_says_what_it_does():
             "seedLabel",
             "runsLabel",
             "runsLimitLabel",
+            "engineLabel",
+            "installWhereLabel",
         )
         frames = ("SparseSegNet", "sectionsArea", "sectionsWidget", "runBar", "shownLabel")
         if not plain and widget.get("name") not in frames:

@@ -8,9 +8,10 @@ import pytest
 import slicer.util
 from scenes import addVolume, paintSlices
 
-from SparseSegNetLib.client import installation
+from SparseSegNetLib.client import installation, interpreter
 from SparseSegNetLib.client import torch_cleanup as torch_remains
-from SparseSegNetLib.client.installation import Installation, missing, steps
+from SparseSegNetLib.client.installation import in_this_python, steps
+from SparseSegNetLib.client.interpreter import missing
 
 pytestmark = pytest.mark.full_engine  # and the real doctor
 
@@ -21,6 +22,7 @@ def nothingIsInstalledOrRemoved(monkeypatch):
     assert sys.modules["SparseSegNetLib.client.installation"] is installation
     for name, harmless in (
         ("REMAINS", "this"),
+        ("ENVIRONMENT", "none"),
         ("TORCH", "none"),
         ("SAFETENSORS", "none"),
         ("LIGHT_THE_TORCH", "none"),
@@ -32,7 +34,7 @@ def nothingIsInstalledOrRemoved(monkeypatch):
 def lacking(monkeypatch):
     """A list of what is missing, which a test may change."""
     names = ["torch", "safetensors"]
-    monkeypatch.setattr(installation, "missing", lambda: list(names))
+    monkeypatch.setattr(interpreter, "missing", lambda: list(names))
     return names
 
 
@@ -97,15 +99,14 @@ def test_cancel_and_failure(lacking, makeUser, extension, monkeypatch):
     user = makeUser()
     install(monkeypatch, "import time; time.sleep(60)")
     user.click("installTorchButton")
-    user.until(lambda: user.panel.torchCard._installation._transport is not None, 5)
     transport = user.panel.torchCard._installation._transport
     user.click("cancelInstallButton")
     user.until(lambda: user.panel.torchCard.state != "installing", 5)
     assert "cancelled" in user.ui.torchLabel.text and not transport._running()
-    install(monkeypatch, "import sys; print('no space left on device'); sys.exit(1)")
+    install(monkeypatch, "import sys; print('No space left on device'); sys.exit(1)")
     user.click("installTorchButton")
     user.until(lambda: user.panel.torchCard.state == "broken", 10)
-    assert "no space left on device" in user.ui.torchLabel.text
+    assert "the disk is full. Free some space" in user.ui.torchLabel.text
     assert user.ui.installTorchButton.text == "Repair"
     user.picture("12-installation-failed")
 
@@ -170,10 +171,8 @@ def test_remains_are_taken_away(tmp_path):
 
 def test_an_installation_that_cannot_start(monkeypatch, slicerApplication):
     monkeypatch.setattr(sys, "executable", str(Path(sys.executable).with_name("none")))
-    run = Installation([["-c", "pass"]])
-    while run.poll() == "running":
-        pass
-    assert run.state == "failed" and "cannot be started" in run.lines[-1]
+    run = in_this_python([["-c", "pass"]])
+    assert run.poll() == "failed" and "cannot be started" in run.problem.cause
 
 
 def test_torch_was_never_loaded_here(user):

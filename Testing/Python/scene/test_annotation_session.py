@@ -19,6 +19,7 @@ from SparseSegNetLib.scene.views import (
     axisNames,
     jumpToSlice,
     jumpToVoxel,
+    sameSlices,
     shownPlane,
     visibleBox,
 )
@@ -277,6 +278,9 @@ def test_views(empty, scene):
     jumpToSlice(volume, K5)
     assert K5 in [shownPlane(v, volume) for v in views.values()]
     jumpToVoxel(volume, (5, 8, 9))
+    assert {shownPlane(v, volume) for v in views.values()} == {K5, J8, I9}
+    with sameSlices(volume):  # as fitting them to the volume moves them
+        jumpToVoxel(volume, (1, 2, 3))
     assert {shownPlane(v, volume) for v in views.values()} == {K5, J8, I9}
     across = next(v for v in views.values() if shownPlane(v, volume) == K5)
     matrix = vtk.vtkMatrix4x4()

@@ -15,8 +15,16 @@ from SparseSegNetLib.runfolder import exit_codes
 
 LIB = ROOT / "SparseSegNet" / "SparseSegNetLib"
 PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-# Where the code is a variable: codes that are passed on, and the table of known errors.
-PASSED_ON = {"failures.py", "segment_image.py", "engine_run.py", "worker.py", "problems.py"}
+# Where the code is a variable: codes that are passed on, and the tables of known errors.
+TABLES = {"KNOWN_ERRORS", "KNOWN"}
+PASSED_ON = {
+    "installation_failures.py",
+    "failures.py",
+    "segment_image.py",
+    "engine_run.py",
+    "worker.py",
+    "problems.py",
+}
 
 
 def constant(node):
@@ -24,10 +32,10 @@ def constant(node):
 
 
 def codes_of(path: Path) -> set[str]:
-    """The codes in a file: of EngineErrors, error events and the table KNOWN_ERRORS."""
+    """The codes in a file: of EngineErrors, error events and the tables."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "KNOWN_ERRORS":
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in TABLES:
             found |= {row.elts[1].value for row in node.value.elts}
         if not isinstance(node, ast.Call):
             continue
