@@ -1,8 +1,8 @@
 """The console calls of the documentation run, block by block, on a small volume.
 
-Training ends after three steps (`timeBudget=N` gets `maxSteps=3` beside it); one that a block leaves
-running is stopped. Nothing else is replaced. The names that the page takes for granted are given by
-the test.
+Training ends after three steps (`timeBudget=N` gets `maxSteps=3` beside it); one that a block
+leaves running is stopped. Nothing else is replaced. The names that the page takes for granted are
+given by the test.
 """
 
 import ast
