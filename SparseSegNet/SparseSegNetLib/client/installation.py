@@ -157,7 +157,7 @@ class Installation:
         elif kind == "failed":
             self._code = event.get("code", self._code)
             if "cause" in event:
-                self.problem = EngineError("installation", event["cause"], event["remedy"])
+                self.problem = EngineError(event["problem"], event["cause"], event["remedy"])
 
 
 def in_this_python(todo: Sequence[Sequence[str]]) -> Installation:

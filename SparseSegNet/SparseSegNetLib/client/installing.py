@@ -154,7 +154,7 @@ def whole(work: Callable[[], object]) -> int:
         report("failed", code=error.code)
         return FAILED
     except EngineError as error:
-        report("failed", cause=error.cause, remedy=error.remedy)
+        report("failed", problem=error.code, cause=error.cause, remedy=error.remedy)
         return FAILED
     except OSError as error:
         report("said", line=str(error))

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 from ..runfolder.presets import PRESETS
 from ..units import clock, duration
 from .curve_view import CurveView
+from .help_link import showLink
 from .parameters import TIMES
 from .run_controller import RunController
 from .run_store import resumable
@@ -116,11 +117,8 @@ class LearnSection:
                 None, (self.controller.message, self._status(state), *self.controller.warnings[-2:])
             )
         )
-        error = run.error if run is not None and state == "failed" else None
-        link = "" if error is None else error.link
-        words = _("More about this error")
-        ui.helpLabel.text = f'<a href="{link}">{words}</a>' if link else ""
-        ui.helpLabel.visible = bool(link)
+        failed = run is not None and state == "failed"
+        showLink(ui.helpLabel, run.error if failed else None)
 
     def _status(self, state: str) -> str:
         progress = self.controller.progress

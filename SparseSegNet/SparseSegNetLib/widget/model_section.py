@@ -17,6 +17,7 @@ from ..scene.scans import Scan, SceneScan, scansIn
 from ..scene.sequence_scans import scansOf
 from ..units import clock
 from .check_table import CheckRow, CheckTable
+from .help_link import showLink
 from .model_card import card
 from .model_queue import ModelQueue
 from .review_list import ReviewList
@@ -235,6 +236,8 @@ class ModelSection:
         failed = [e for e in batch if e.state in ("failed", "refused")]
         if failed:
             text = f"{text}\n{failed[-1].namedReason}".strip()
+        run = failed[-1].run if failed else None
+        showLink(ui.modelHelpLabel, None if run is None else run.error)
         ui.modelStatusLabel.text = text
         ui.modelStatusLabel.visible = bool(text)
 

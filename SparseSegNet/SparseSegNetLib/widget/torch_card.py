@@ -13,8 +13,9 @@ from ..client import interpreter as interpreters
 from ..client import own_environment
 from ..client.diagnosis import Diagnosis
 from ..client.interpreter import AUTO, OTHER, OWN, THIS, Interpreter
-from ..errors import InputError
+from ..errors import EngineError, InputError
 from ..units import clock, sentence, size
+from .help_link import showLink
 
 EXTENSION = "PyTorch"
 REMOVAL = "removal"
@@ -41,6 +42,7 @@ class TorchCard:
         self.interpreter = Interpreter(THIS, sys.executable)
         self.report: dict | None = None
         self.note = self._text = ""
+        self._problem: EngineError | None = None
         self._diagnosis: Diagnosis | None = None
         self._installation: installing.Installation | None = None
         self._doing = THIS
@@ -57,6 +59,7 @@ class TorchCard:
         if self.state in ("checking", "installing"):
             return
         self.interpreter, self.report, self.note = interpreters.chosen(), None, ""
+        self._problem = None
         lacking = interpreters.missing() if self.interpreter.kind == THIS else []
         if lacking:
             self.state = "missing"
@@ -97,6 +100,7 @@ class TorchCard:
         ui, busy = self.ui, self.state == "installing"
         ui.torchCard.visible = self.state in ("missing", "broken", "installing")
         ui.torchLabel.text = "\n".join(filter(None, (self._text, self.note)))
+        showLink(ui.torchHelpLabel, self._problem)
         ui.torchProgress.visible = ui.cancelInstallButton.visible = busy
         for widget in (ui.installTorchButton, ui.checkTorchButton, ui.otherPythonButton):
             widget.visible = not busy
@@ -191,7 +195,7 @@ class TorchCard:
 
     def _begin(self, doing: str, installation: installing.Installation) -> None:
         self._doing, self._installation = doing, installation
-        self.state, self.note = "installing", ""
+        self.state, self.note, self._problem = "installing", "", None
         self._follow(installation)
 
     def _installExtension(self) -> bool:
@@ -234,14 +238,16 @@ class TorchCard:
             if state == "cancelled"
             else sentence(str(installation.problem))
         )
+        problem = installation.problem if state == "failed" else None
         if self._doing == THIS:
+            self._problem = problem
             begun = state == "failed" or installation.step[0] > 1
             self.state, self._text = "broken" if begun else "missing", said
             self.update()
             return
         self.state = "unknown"  # another Python may be there, and work
         self.check()
-        self.note = said
+        self.note, self._problem = said, problem
         self.update()
 
     def _progress(self, installation: installing.Installation) -> str:

@@ -107,6 +107,7 @@ def test_cancel_and_failure(lacking, makeUser, extension, monkeypatch):
     user.click("installTorchButton")
     user.until(lambda: user.panel.torchCard.state == "broken", 10)
     assert "the disk is full. Free some space" in user.ui.torchLabel.text
+    assert "/errors/#disk-full" in user.ui.torchHelpLabel.text
     assert user.ui.installTorchButton.text == "Repair"
     user.picture("12-installation-failed")
 

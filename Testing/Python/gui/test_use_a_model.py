@@ -159,6 +159,8 @@ def test_a_model_on_scans_of_the_scene(user, model, monkeypatch):
     user.click("segmentButton")
     assert user.ui.cancelSegmentButton.enabled and not user.ui.segmentButton.enabled
     user.until(lambda: user.panel.model.queue.finished == 1)
+    user.turn()
+    assert "/errors/#out-of-memory" in user.ui.modelHelpLabel.text
     user.picture("25-model-running")
     user.until(lambda: not user.panel.model.queue.active)
     user.turn()
@@ -166,6 +168,7 @@ def test_a_model_on_scans_of_the_scene(user, model, monkeypatch):
     assert states == ["Failed", "Segmented", "", "Not segmented"]
     assert "1 of 3 scans segmented" in user.ui.modelStatusLabel.text
     assert "MR thick has a spacing" in user.ui.modelStatusLabel.text
+    assert not user.ui.modelHelpLabel.visible, "it says all"
     assert "accept=" not in user.ui.modelStatusLabel.text, "a choice of the panel's own"
     user.picture("26-model-refused")
     asked = []
