@@ -53,7 +53,12 @@ def main():
         item = folder.read_input(number)
         failing = os.environ.get("STAND_IN_FAILS")
         if failing and failing in item.name:
-            tell("error", code="out-of-memory", cause="there is not enough memory.", remedy="Crop it.")
+            tell(
+                "error",
+                code="out-of-memory",
+                cause="there is not enough memory.",
+                remedy="Crop it.",
+            )
             os._exit(5)
         labels, uncertainty = predict(item.image[0])
         np.copyto(labels, item.labels, where=item.labels != 255)

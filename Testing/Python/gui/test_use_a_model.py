@@ -158,9 +158,8 @@ def test_a_model_on_scans_of_the_scene(user, model, monkeypatch):
     monkeypatch.setenv("STAND_IN_FAILS", "MR 1")
     user.click("segmentButton")
     assert user.ui.cancelSegmentButton.enabled and not user.ui.segmentButton.enabled
-    user.until(lambda: user.panel.model.queue.finished == 1)
-    user.turn()
-    assert "/errors/#out-of-memory" in user.ui.modelHelpLabel.text
+    user.until(lambda: "/errors/#out-of-memory" in user.ui.modelHelpLabel.text)
+    assert user.panel.model.queue.finished == 1
     user.picture("25-model-running")
     user.until(lambda: not user.panel.model.queue.active)
     user.turn()
