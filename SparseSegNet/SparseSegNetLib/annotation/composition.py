@@ -39,11 +39,12 @@ def compose_labels(
     check_slices(slices, segments.shape)
     if segments.size and int(segments.max()) > MAX_SEGMENTS:
         raise InputError(f"{int(segments.max())} segments: at most {MAX_SEGMENTS} can be used.")
-    labels = np.where(segments > 0, segments, UNLABELLED).astype(np.uint8)
+    labels = segments.astype(np.uint8)
+    labels[segments == 0] = UNLABELLED
     for item in slices:
         plane = labels[item.selector()]
         plane[plane == UNLABELLED] = 0
-    if background is not None:
+    if background is not None and background.any():
         labels[background & (labels == UNLABELLED)] = 0
     return labels
 

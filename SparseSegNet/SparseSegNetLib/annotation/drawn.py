@@ -43,7 +43,7 @@ class Drawing:
 
     def segments(self) -> np.ndarray:
         """uint8 (k, j, i), n for the n-th segment, 0 for everything else."""
-        return np.where(self.numbers < UNLABELLED, self.numbers, 0).astype(np.uint8)
+        return _segments_alone(self.numbers)
 
 
 @dataclass
@@ -119,7 +119,7 @@ def label_array(
     else:
         stated = dict.fromkeys(slices, True)
     check_slices(stated or (), geometry.shape)
-    codes = np.full(geometry.shape, UNLABELLED, np.uint16)
+    codes: np.ndarray | None = None
     found: dict[AnnotatedSlice, bool] = {}
     warnings: list[str] = []
     oblique = False
@@ -131,12 +131,17 @@ def label_array(
         strokes += own.strokes
         oblique |= grid.order() is None
         carried = carry(own.codes, grid, UNLABELLED)
-        kept = (codes == UNLABELLED) | ((carried != UNLABELLED) & (carried > 0))
-        np.copyto(codes, carried, where=kept)
+        if codes is None:
+            codes = carried
+        else:
+            kept = (codes == UNLABELLED) | ((carried != UNLABELLED) & (carried > 0))
+            np.copyto(codes, carried, where=kept)
         for complete in (False, True):
             these = [s for s, c in own.slices.items() if c == complete]
             found.update(dict.fromkeys(carry_slices(these, grid), complete))
-    drawn = np.where(codes < UNLABELLED, codes, 0).astype(np.uint8)
+    if codes is None:
+        codes = np.full(geometry.shape, UNLABELLED, np.uint16)
+    drawn = _segments_alone(codes)
     background = codes == BACKGROUND_DRAWN
     if stated is None:
         finished = sorted(s for s, c in found.items() if c)
@@ -173,13 +178,21 @@ def label_array(
             f"labelled. If they are complete, {source.name_slices}."
         )
     labels[codes == NO_SEGMENT] = UNLABELLED
-    empty = [n for place, n in enumerate(source.segments, start=1) if not (drawn == place).any()]
+    counts = np.bincount(drawn[drawn > 0], minlength=len(source.segments) + 1)
+    empty = [n for place, n in enumerate(source.segments, start=1) if not counts[place]]
     if empty and len(empty) < len(source.segments):
         warnings.append(
             f"nothing is drawn of {', '.join(repr(n) for n in empty)} within the volume: "
             f"{'it stays' if len(empty) == 1 else 'they stay'} empty in the result."
         )
     return LabelArray(labels, listed, warnings, finished)
+
+
+def _segments_alone(numbers: np.ndarray) -> np.ndarray:
+    """uint8 (k, j, i), n for the n-th segment, 0 for everything else in `Drawing.numbers`."""
+    found = np.zeros(numbers.shape, np.uint8)
+    np.copyto(found, numbers, casting="unsafe", where=numbers < UNLABELLED)
+    return found
 
 
 @dataclass
@@ -259,7 +272,8 @@ class _Own:
         outside = _outside_warnings(drawing, drawn, found, grid, source)
         if detect:
             warnings += outside
-        codes = np.where(drawing.numbers == 0, UNLABELLED, drawing.numbers).astype(np.uint16)
+        codes = drawing.numbers.astype(np.uint16)
+        codes[codes == 0] = UNLABELLED
         for item in complete:
             plane = codes[item.selector()]
             plane[plane == UNLABELLED] = 0

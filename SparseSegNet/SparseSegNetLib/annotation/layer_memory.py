@@ -57,25 +57,18 @@ class LayerMemory:
         """
         if self._known is None or len(layers) != len(self._known):
             return None
-        boxes = []
+        boxes: list[Box] = []
         for known, layer in zip(self._known, layers, strict=True):
-            if layer.geometry != known.layer.geometry or layer.numbers != known.layer.numbers:
+            if layer.numbers != known.layer.numbers:
                 return None
             placed = _placed(layer, self.geometry)
             if placed is None or placed[0].dtype != known.copy.dtype:
                 return None
-            box = _difference(known.copy, placed[0])
-            if box is not None:
-                boxes.append(
-                    [
-                        (s.start + w.start, s.stop + w.start)
-                        for s, w in zip(box, known.where, strict=True)
-                    ]
-                )
+            boxes += _changed_boxes(known, *placed)
         if not boxes:
             return slice(0, 0), slice(0, 0), slice(0, 0)
         k, j, i = (
-            slice(min(b[axis][0] for b in boxes), max(b[axis][1] for b in boxes))
+            slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes))
             for axis in range(3)
         )
         return k, j, i
@@ -105,9 +98,12 @@ class LayerMemory:
         for known, layer in zip(self._known, layers, strict=True):
             placed = _placed(layer, self.geometry)
             assert placed is not None
-            part = _part(known.where, box)
-            if part is not None:
-                known.copy[part] = placed[0][part]
+            view, where = placed
+            part = _part(where, box)
+            if where != known.where:
+                known.where, known.copy = where, view.copy()
+            elif part is not None:
+                known.copy[part] = view[part]
             known.layer = layer
         return self.overlaps
 
@@ -203,6 +199,61 @@ def _within(layer: Layer, values: np.ndarray, where: Box, box: Box) -> Layer | N
         (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
     )
     return Layer(inside, unit, layer.numbers)
+
+
+def _changed_boxes(known: _Known, view: np.ndarray, where: Box) -> list[Box]:
+    """Boxes of the grid that hold all voxels in which a layer differs from its copy.
+
+    A layer grows when something is painted beside what it held; where it was not, it was empty.
+    """
+    if where == known.where:
+        found = [_difference(known.copy, view)]
+        return [_moved(box, where) for box in found if box is not None]
+    boxes = []
+    common = _common(known.where, where)
+    if common is not None:
+        first, second = (
+            array[_part(place, common) or ()]
+            for array, place in ((known.copy, known.where), (view, where))
+        )
+        if (box := _difference(first, second)) is not None:
+            boxes.append(_moved(box, common))
+    for array, place in ((known.copy, known.where), (view, where)):
+        for slab in _outside(place, common):
+            if (box := box_of(array[_part(place, slab) or ()] != 0)) is not None:
+                boxes.append(_moved(box, slab))
+    return boxes
+
+
+def _moved(box: Box, where: Box) -> Box:
+    """A box within an array, on the grid that the array lies on at `where`."""
+    k, j, i = (slice(b.start + w.start, b.stop + w.start) for b, w in zip(box, where, strict=True))
+    return k, j, i
+
+
+def _common(one: Box, other: Box) -> Box | None:
+    """The box that two boxes share; None if they share none."""
+    k, j, i = (
+        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+    )
+    return None if any(s.start >= s.stop for s in (k, j, i)) else (k, j, i)
+
+
+def _outside(where: Box, common: Box | None) -> list[Box]:
+    """Boxes that make up what lies in one box but not in another within it."""
+    if common is None:
+        return [where]
+    found: list[Box] = []
+    left = list(where)
+    for axis, inner in enumerate(common):
+        for low, high in ((left[axis].start, inner.start), (inner.stop, left[axis].stop)):
+            if low < high:
+                slab = left.copy()
+                slab[axis] = slice(low, high)
+                k, j, i = slab
+                found.append((k, j, i))
+        left[axis] = inner
+    return found
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> Box | None:

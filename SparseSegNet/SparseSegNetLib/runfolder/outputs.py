@@ -97,10 +97,12 @@ class Outputs:
 
     def check_labels(self, file: Path, labels: np.ndarray, remedy: str) -> None:
         """Raises InputError if an array (uint8) holds other values than labels."""
-        above = labels[(labels > len(self.segments)) & (labels != UNLABELLED)]
-        if above.size:
+        highest = int(labels.max(initial=0))  # of a dense result the only pass over the array
+        if highest == UNLABELLED:
+            highest = int(labels.max(initial=0, where=labels != UNLABELLED))
+        if highest > len(self.segments):
             raise InputError(
-                f"{file} is damaged: it holds the label {above.max()}, but the run "
+                f"{file} is damaged: it holds the label {highest}, but the run "
                 f"has {len(self.segments)} segments. {remedy}"
             )
 

@@ -14,7 +14,7 @@ import slicer
 import slicer.util
 from scenes import planeOf, training
 
-SHAPES = {"128^3": (128, 128, 128), "256^3": (256, 256, 256)}
+SHAPES = {"128^3": (128, 128, 128), "512x512x300": (300, 512, 512)}
 
 
 @pytest.mark.skipif(
