@@ -24,7 +24,7 @@ from ablation import volume_of
 from cases import SHARED, Case, data_is_there, densify, halved, load_case
 from compare import SHIFTS
 from next_slices_table import table
-from SparseSegNetLib.annotation.composition import keep_drawn, restrict_to_slices
+from SparseSegNetLib.annotation.composition import UNLABELLED, keep_drawn, restrict_to_slices
 from SparseSegNetLib.annotation.even_spacing import spread_slices
 from SparseSegNetLib.annotation.slices import (
     AXES,
@@ -129,7 +129,20 @@ def _by_engine(case: Case, options, seed: int) -> Prediction:
         profiles = run.read_profiles()
         if profiles is None:
             raise RuntimeError(f"the run of {case.name} has written no sums over slices")
-        return Prediction(run.read_result(), profiles)
+        return _with_absent_segments(run.read_result(), profiles, case)
+
+
+def _with_absent_segments(labels: np.ndarray, profiles: SliceProfiles, case: Case) -> Prediction:
+    """A prediction of the drawn segments alone, which a label image is read with, as one of all."""
+    values = np.unique(case.sparse[(case.sparse > 0) & (case.sparse != UNLABELLED)])
+    table = np.zeros(UNLABELLED + 1, np.uint8)
+    table[1 : len(values) + 1] = values
+    drawn, count = len(values), len(case.segments)
+    array = np.zeros((2 * count + 2, profiles.array.shape[1]), np.float32)
+    for block in range(2):
+        array[block * count + values - 1] = profiles.array[block * drawn : (block + 1) * drawn]
+    array[-2:] = profiles.array[-2:]
+    return Prediction(table[labels], SliceProfiles(array, profiles.shape))
 
 
 def next_slices(
