@@ -10,14 +10,14 @@ FEWEST = 20  # voxels of a bin that is shown
 
 def draw_reliability(box, score: dict | None) -> None:
     """Draw the diagrams before and after calibration; score: of the run, see runfolder.score."""
-    box.set_title("reliability, out of fold", fontsize=10, pad=6)
+    # The axis' own label would lie on that of the diagram beside it.
+    box.set_title("share that is right, out of fold", fontsize=10, pad=6)
     for side in ("top", "right"):
         box.spines[side].set_visible(False)
     box.set_xlim(0.3, 1)
     box.set_ylim(0.3, 1.02)
     box.set_aspect("equal")
     box.set_xlabel("probability of the likeliest class")
-    box.set_ylabel("share that is right")
     if score is None:
         box.text(0.65, 0.66, "no score", ha="center", color=FAINT)
         return
