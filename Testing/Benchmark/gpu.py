@@ -60,10 +60,7 @@ def doctor(options, folder: Path) -> None:
 def preview(options, folder: Path) -> None:
     """Seconds from the start of a run on 128^3 voxels to its first preview."""
     edge = 128 if options.scale == 1 else 64
-    run_folder, _ = live.prepared(folder / "preview", edge, 30.0)
-    run_folder.options = replace(run_folder.options, device=options.device)
-    run_folder.description["options"] = run_folder.options.to_json()
-    run_folder.save()
+    run_folder, _ = live.prepared(folder / "preview", edge, 30.0, options.device)
     begun, shown = time.monotonic(), []
     run = EngineRun(run_folder)
     run.observe(

@@ -42,7 +42,9 @@ def main() -> int:
     return 0
 
 
-def prepared(path: Path, edge: int, seconds: float) -> tuple[RunFolder, np.ndarray]:
+def prepared(
+    path: Path, edge: int, seconds: float, device: str = "auto"
+) -> tuple[RunFolder, np.ndarray]:
     """A noisy shell around a core, annotated in (2, 2, 1) slices."""
     shape = (edge,) * 3
     radius = np.sqrt(sum(((x - (edge - 1) / 2) / (0.4 * edge)) ** 2 for x in np.indices(shape)))
@@ -52,7 +54,8 @@ def prepared(path: Path, edge: int, seconds: float) -> tuple[RunFolder, np.ndarr
     grid = Geometry(shape, (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     item = RunInput(image.astype(np.int16)[None], restrict_to_slices(truth, slices), grid, slices)
     segments = [Segment.numbered(1, 0), Segment.numbered(2, 1)]
-    return RunFolder.create(path, [item], segments, Options(time_budget=seconds)), truth
+    options = Options(time_budget=seconds, device=device)
+    return RunFolder.create(path, [item], segments, options), truth
 
 
 def measure(run: EngineRun, folder: RunFolder, truth: np.ndarray, options) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .geometry import Geometry
 from .grid_map import GridMap
-from .layers import Layer, Overlaps, overlaps_of
+from .layers import Layer, Overlaps, merge_on, overlaps_of
 from .strokes import box_of
 
 Box = tuple[slice, slice, slice]
@@ -84,17 +84,7 @@ class LayerMemory:
             The overlaps; None if layers overlap for the first time, so that all must be read.
         """
         assert self._known is not None
-        before = [_within(k.layer, k.copy, k.where, box) for k in self._known]
-        now = []
-        for layer in layers:
-            placed = _placed(layer, self.geometry)
-            assert placed is not None
-            now.append(_within(layer, *placed, box))
-        if len(layers) > 1:
-            counted = self._recounted(before, now)
-            if counted is None:
-                return None
-            self.overlaps = counted
+        before = self._layers_within(box)
         for known, layer in zip(self._known, layers, strict=True):
             placed = _placed(layer, self.geometry)
             assert placed is not None
@@ -105,13 +95,21 @@ class LayerMemory:
             elif part is not None:
                 known.copy[part] = view[part]
             known.layer = layer
+        if len(layers) > 1:
+            counted = self._recounted(before, self._layers_within(box))
+            if counted is None:
+                return None
+            self.overlaps = counted
         return self.overlaps
 
-    def _recounted(self, before: list[Layer | None], now: list[Layer | None]) -> Overlaps | None:
-        old, new = (
-            overlaps_of([layer for layer in layers if layer is not None], len(self.overlaps.sizes))
-            for layers in (before, now)
-        )
+    def _layers_within(self, box: Box) -> list[Layer]:
+        """The copies' parts within a box, as layers of the box's grid."""
+        assert self._known is not None
+        parts = (_within(known, box) for known in self._known)
+        return [part for part in parts if part is not None]
+
+    def _recounted(self, before: list[Layer], now: list[Layer]) -> Overlaps | None:
+        old, new = (overlaps_of(layers, len(self.overlaps.sizes)) for layers in (before, now))
         if not self.overlaps.shared:
             return None if new.shared else self.overlaps
         shared = dict(self.overlaps.shared)
@@ -121,10 +119,8 @@ class LayerMemory:
         sizes = list(self.overlaps.sizes)
         for layers, sign in ((before, -1), (now, 1)):
             for layer in layers:
-                if layer is not None:
-                    for value, number in layer.numbers.items():
-                        count = int(np.count_nonzero(layer.values == value))
-                        sizes[number - 1] += sign * count
+                for value, number in layer.numbers.items():
+                    sizes[number - 1] += sign * int(np.count_nonzero(layer.values == value))
         left = {pair: count for pair, count in shared.items() if count}
         return Overlaps(sizes, left) if left else Overlaps([0] * len(sizes))
 
@@ -139,24 +135,7 @@ class LayerMemory:
         Returns:
             uint8 of the box's shape, n where the n-th segment covers, 0 where none does.
         """
-        assert self._known is not None
-        numbers = np.zeros([s.stop - s.start for s in box], np.uint8)
-        parts = []
-        for known in self._known:
-            part = _part(known.where, box)
-            if part is not None:
-                place = tuple(
-                    slice(p.start + w.start - b.start, p.stop + w.start - b.start)
-                    for p, w, b in zip(part, known.where, box, strict=True)
-                )
-                parts += [
-                    (n - 1, value, known.copy[part], place)
-                    for value, n in known.layer.numbers.items()
-                ]
-        rank = {n: place for place, n in enumerate(order)}
-        for n, value, values, place in sorted(parts, key=lambda each: rank[each[0]]):
-            np.copyto(numbers[place], np.uint8(n + 1), where=values == value)
-        return numbers
+        return merge_on(self._layers_within(box), order, _grid_of(box)).numbers
 
 
 def _placed(layer: Layer, geometry: Geometry) -> tuple[np.ndarray, Box] | None:
@@ -169,36 +148,32 @@ def _placed(layer: Layer, geometry: Geometry) -> tuple[np.ndarray, Box] | None:
 
 def _part(where: Box, box: Box) -> Box | None:
     """The part of an array at `where` that lies within a box; None if none does."""
-    ranges = [
-        slice(max(w.start, b.start) - w.start, min(w.stop, b.stop) - w.start)
-        for w, b in zip(where, box, strict=True)
-    ]
-    if any(r.start >= r.stop for r in ranges):
+    common = _common(where, box)
+    if common is None:
         return None
-    k, j, i = ranges
+    k, j, i = (
+        slice(c.start - w.start, c.stop - w.start) for c, w in zip(common, where, strict=True)
+    )
     return k, j, i
 
 
-def _within(layer: Layer, values: np.ndarray, where: Box, box: Box) -> Layer | None:
-    """The part of a layer within a box, as a layer of the box's grid."""
-    part = _part(where, box)
-    if part is None:
+def _within(known: _Known, box: Box) -> Layer | None:
+    """The part of a copy within a box, as a layer of the box's grid; None if there is none."""
+    common = _common(known.where, box)
+    part = _part(known.where, box)
+    if common is None or part is None:
         return None
-    size = [s.stop - s.start for s in box]
-    inside = np.zeros(size, values.dtype)
-    inside[
-        tuple(
-            slice(p.start + w.start - b.start, p.stop + w.start - b.start)
-            for p, w, b in zip(part, where, box, strict=True)
-        )
-    ] = values[part]
-    unit = Geometry(
-        (size[2], size[1], size[0]),
-        (1.0, 1.0, 1.0),
-        (0.0, 0.0, 0.0),
-        (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-    )
-    return Layer(inside, unit, layer.numbers)
+    grid = _grid_of(box)
+    inside = np.zeros(grid.shape, known.copy.dtype)
+    inside[_part(box, common) or ()] = known.copy[part]
+    return Layer(inside, grid, known.layer.numbers)
+
+
+def _grid_of(box: Box) -> Geometry:
+    """A grid with a box's voxels, wherever it lies."""
+    k, j, i = (s.stop - s.start for s in box)
+    axial = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    return Geometry((i, j, k), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), axial)
 
 
 def _changed_boxes(known: _Known, view: np.ndarray, where: Box) -> list[Box]:

@@ -118,11 +118,18 @@ def merge_layers(
             place = GridMap.between(grid, geometry).whole()
             if place is not None and place.lies_within(grid.shape, geometry.shape):
                 grid = geometry
-        merged.append(_merge(group, order, grid))
+        merged.append(merge_on(group, order, grid))
     return merged
 
 
-def _merge(layers: list[Layer], order: Sequence[int], grid: Geometry) -> Merged:
+def merge_on(layers: Sequence[Layer], order: Sequence[int], grid: Geometry) -> Merged:
+    """Merges layers on a grid whose voxels are theirs.
+
+    Args:
+        layers: The layers.
+        order: See `merge_layers`.
+        grid: The grid; what lies outside of it is left out.
+    """
     highest = max((n for layer in layers for n in layer.numbers.values()), default=0)
     numbers = np.zeros(grid.shape, np.min_scalar_type(highest))
     parts = []

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 from ..errors import EngineError
 from ..runfolder.protocol import LineBuffer
+from ..runfolder.requirements import SAFETENSORS, TORCH
 from .installation_failures import explain
 from .interpreter import this_python
 from .processes import kill_group
 from .transport import Transport, start
 
-TORCH, SAFETENSORS, LIGHT_THE_TORCH = "torch>=2.4", "safetensors>=0.4", "light-the-torch>=0.5"
+LIGHT_THE_TORCH = "light-the-torch>=0.5"
 REMAINS = "SparseSegNetLib.client.torch_cleanup"
 STEPS = "SparseSegNetLib.client.installing"
 ENVIRONMENT = "SparseSegNetLib.client.make_environment"

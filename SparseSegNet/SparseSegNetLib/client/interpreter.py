@@ -6,7 +6,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import re
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from pathlib import Path
 from ..errors import InputError
 from ..runfolder.atomic import write_json
 from ..runfolder.local_data import local_data_folder
+from ..runfolder.requirements import too_old
 from . import own_environment
 
 VARIABLE = "SPARSESEGNET_PYTHON"
 THIS, OWN, OTHER, AUTO = "this", "own", "other", "auto"
-OLDEST_TORCH = (2, 4)
 SETTING = "engine-python.json"
 
 
@@ -65,8 +64,7 @@ def missing() -> list[str]:
 
 def _too_old() -> bool:
     with suppress(importlib.metadata.PackageNotFoundError, TypeError):
-        numbers = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("torch"))
-        return numbers is not None and tuple(map(int, numbers.groups())) < OLDEST_TORCH
+        return too_old(importlib.metadata.version("torch"))
     return False  # it was not installed by pip: the doctor will tell
 
 

@@ -21,17 +21,19 @@ from pathlib import Path
 
 from ..errors import EngineError
 from ..runfolder import file_retries
+from ..runfolder.disk_size import size_of
 from ..runfolder.lock import NAME as LOCK
+from ..runfolder.requirements import SAFETENSORS, TORCH
 from . import own_environment
 from .diagnosis import examine
 from .foreign import HOME, outside_slicer
 from .installation_failures import explain
 from .installing import StepFailed, locked, pip_environment, report, run, whole
 from .interpreter import OWN, Interpreter
-from .own_environment import CACHE, MARK, PYTHONS, UV, VENV, python_in, size_of
+from .own_environment import CACHE, MARK, PYTHONS, UV, VENV, python_in
 from .pip_settings import NO_INDEX, for_uv
 
-REQUIREMENTS = ("torch>=2.4", "safetensors>=0.4", "numpy>=1.26", "scipy>=1.11", "SimpleITK>=2.3")
+REQUIREMENTS = (TORCH, SAFETENSORS, "numpy>=1.26", "scipy>=1.11", "SimpleITK>=2.3")
 PYTHON = "3.12"  # as Slicer's
 OLDEST_UV = (0, 8)
 OF_TORCH = "download.pytorch.org"

@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from ..errors import EngineError
 from ..runfolder.file_retries import remove
 from ..runfolder.path_length import DEEPEST, path_fault
+from ..runfolder.requirements import OLDEST_TORCH, too_old
 from .compute.problems import classify
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .trial.device_trial import DeviceTrial
 
-OLDEST, OLDEST_TORCH = (3, 11), (2, 4)
+OLDEST = (3, 11)
 PACKAGES, OPTIONAL = ("numpy", "scipy", "SimpleITK"), "SimpleITK"
 LITTLE_MEMORY, LITTLE_DISK = 2.0, 1.0  # GiB
 NEW_RUN = 20 * "n"  # stands for the name of a run
@@ -124,8 +124,7 @@ def _torch(versions: dict[str, str]) -> tuple[str, str, str]:
     versions["torch"] = torch.__version__
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     said = f"{torch.__version__} ({built}) in {Path(torch.__file__).parent}"
-    numbers = re.match(r"(\d+)\.(\d+)", torch.__version__)
-    if numbers is not None and (int(numbers[1]), int(numbers[2])) < OLDEST_TORCH:
+    if too_old(torch.__version__):
         return "failed", said + ".", "torch {}.{} or later is needed.".format(*OLDEST_TORCH)
     return "ok", said, ""
 

@@ -21,8 +21,8 @@ PREFIX = ".writing-"
 def atomic_path(path: Path | str, suffix: str = "", durable: bool = True) -> Iterator[Path]:
     """Context manager that writes a file whole or not at all.
 
-    On success the temporary file is renamed to `path`. On any
-    exception it is removed and `path` is left as it was.
+    On success the temporary file is renamed to `path`. On any exception it is removed and `path`
+    is left as it was.
 
     Args:
         path: The file to write.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EngineError, InputError
+from .disk_size import size_of
 from .file_retries import remove_tree, rename
 from .lock import FolderLock, in_use
 
@@ -68,22 +68,6 @@ def _written(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder; of files that vanish meanwhile, none."""
-    total, folders = 0, [str(folder)]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-    return total
 
 
 def may_go(runs: Sequence[StoredRun], most: float, shown: Collection[Path]) -> list[StoredRun]:

@@ -14,6 +14,7 @@ from ..runfolder.file_retries import remove, replace
 from .node_reference import NodeReference
 from .results import markResult
 from .scene_run import SceneRun
+from .shown_layers import setShown
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 RESULT_ENDING = ".seg.nrrd"
@@ -221,8 +222,7 @@ def writeNew(segmentationNode, path: Path) -> None:
 
 def hidden(segmentationNode):
     """The node, not shown in the views."""
-    segmentationNode.CreateDefaultDisplayNodes()
-    segmentationNode.GetDisplayNode().SetVisibility(False)
+    setShown(segmentationNode, False)
     return segmentationNode
 
 

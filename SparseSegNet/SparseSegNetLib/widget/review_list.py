@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..scene.node_reference import NodeReference
 from ..scene.prediction_start import annotationFrom
 from ..scene.scans import Scan, hidden
+from ..scene.shown_layers import setShown
 from .check_table import fitHeight
 from .model_queue import Entry
 from .slice_table import selectedRow
@@ -95,8 +96,7 @@ class ReviewList:
             return None
         if self._shown is not None and self._shown.alive and self._shown.get() is not result:
             hidden(self._shown.get())
-        result.CreateDefaultDisplayNodes()
-        result.GetDisplayNode().SetVisibility(True)
+        setShown(result, True)
         self._shown = NodeReference(result, "result")
         slicer.util.setSliceViewerLayers(background=volume, foreground=None, fit=True)
         self._say("")

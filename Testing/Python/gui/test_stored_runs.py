@@ -9,8 +9,9 @@ import slicer
 import slicer.util
 from scenes import addVolume, annotated
 
+from SparseSegNetLib.runfolder.disk_size import size_of
 from SparseSegNetLib.runfolder.lock import FolderLock
-from SparseSegNetLib.runfolder.stored_runs import may_go, size_of, stored_runs
+from SparseSegNetLib.runfolder.stored_runs import may_go, stored_runs
 
 MB = 1_000_000
 

@@ -12,8 +12,6 @@ from .timing import seconds_taken
 
 Result = TypeVar("Result")
 HOPELESS = 2.0  # times as slow as the fastest number format: not tried with the network
-
-
 _LIMITED: dict[str, list[str]] = {}  # by the device's type
 
 
