@@ -206,6 +206,7 @@ class NextSlice:
         if parameters is None or parameters.volume is None:
             return
         self._shown = item
+        self._source = self._findSource()  # a result may just have arrived
         views.showSlice(parameters.volume, item)
         self.annotate.chooseView(item)
         if self._source is not None:

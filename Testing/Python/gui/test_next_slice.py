@@ -27,7 +27,11 @@ def rows(user):
 def settled(user):
     """Suggestions for the present annotation and run are shown."""
     following = user.panel.annotate.next
-    user.until(lambda: following._madeOf and following._madeOf == following._state(), 20)
+    following._lookedAt = 0.0  # what the engine wrote last is looked for first
+    user.until(
+        lambda: following._lookedAt and following._madeOf and following._madeOf == following._state(),
+        20,
+    )
 
 
 def found(user):
