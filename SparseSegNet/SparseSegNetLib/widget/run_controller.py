@@ -105,7 +105,8 @@ class RunController:
                 "device": parameters.device,
                 "seed": parameters.seed,
                 "largestComponent": parameters.largestComponent,
-                "runFolder": self.panel.runs.new(parameters.volume.GetName() or "volume"),
+                "scanNames": parameters.scanNames,
+                "runFolder": self.panel.runs.new(parameters.runName),
             }
             if len(pairs) > 1:
                 run = train([(p.volume, p.segmentation) for p in pairs], **options)
