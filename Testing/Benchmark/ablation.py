@@ -32,7 +32,7 @@ from SparseSegNetLib.engine.plan import Fingerprint, Plan, Strength
 from SparseSegNetLib.engine.planning.auto_plan import levels, make_plan
 from SparseSegNetLib.engine.prediction.inference import finish
 from SparseSegNetLib.engine.priors.maker import PRIOR_NAMES, PriorMaker
-from SparseSegNetLib.engine.stacking import filters, smoothing, voxel_classifier
+from SparseSegNetLib.engine.stacking import filters, fold_weights, smoothing, voxel_classifier
 from SparseSegNetLib.engine.stacking import stacker as stacking
 from SparseSegNetLib.engine.stacking import voxel_features as features
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
@@ -104,18 +104,21 @@ STACKS = (
     StackVariant("without the distance to the slices", stacker=Nearsighted),
     StackVariant("at most 400 steps", ((voxel_classifier, "STEPS", (100, 400)),)),
     StackVariant("four folds, never one per slice", ((stacking, "LEAVE_ONE_OUT", 0),)),
-    StackVariant("fitted ensemble weights alone", ((stacking, "SHRINKAGE", 1.0),)),
-    StackVariant("default ensemble weights alone", ((stacking, "SHRINKAGE", 0.0),)),
+    StackVariant("fitted ensemble weights alone", ((fold_weights, "SHRINKAGE", 1.0),)),
+    StackVariant("default ensemble weights alone", ((fold_weights, "SHRINKAGE", 0.0),)),
     StackVariant(
-        "no shallow model in the ensemble",
-        ((stacking, "SHRINKAGE", 0.0), (stacking, "DEFAULT_WEIGHTS", (0.0, 0.25, 0.15, 0.6, 0.0))),
+        "no shallow models in the ensemble",
+        (
+            (fold_weights, "SHRINKAGE", 0.0),
+            (fold_weights, "DEFAULT_WEIGHTS", (0.0, 0.25, 0.15, 0.6, 0.0, 0.0)),
+        ),
     ),
     StackVariant(
         "shallow model alone",
         (
-            (stacking, "SHRINKAGE", 0.0),
+            (fold_weights, "SHRINKAGE", 0.0),
             # Not 0: classes that one fold alone shows are left to the priors' mean.
-            (stacking, "DEFAULT_WEIGHTS", (1e-6, 1e-6, 1e-6, 1e-6, 1.0)),
+            (fold_weights, "DEFAULT_WEIGHTS", (1e-6, 1e-6, 1e-6, 1e-6, 1.0, 1e-6)),
         ),
     ),
     StackVariant("not smoothed", ((smoothing, "ROUNDS", 0),)),

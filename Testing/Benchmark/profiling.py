@@ -30,6 +30,7 @@ from SparseSegNetLib.engine.priors import geodesic
 from SparseSegNetLib.engine.priors import maker as priors
 from SparseSegNetLib.engine.priors.propagation import Propagation
 from SparseSegNetLib.engine.priors.random_walk import RandomWalk
+from SparseSegNetLib.engine.stacking import fold_weights
 from SparseSegNetLib.engine.stacking import stacker as stacking
 from SparseSegNetLib.engine.stacking.voxel_classifier import ClassifierFitter, VoxelClassifier
 from SparseSegNetLib.engine.training.trainer import Trainer
@@ -46,10 +47,10 @@ STACK = (
     (RandomWalk, "probabilities", "random walks"),
     (geodesic, "probabilities", "geodesic distances"),
     (stacking, "voxel_features", "filters and position"),
-    (stacking, "log_distance_to", "distance to the slices"),
+    (stacking, "log_distance_to_annotation", "distance to the slices"),
     (ClassifierFitter, "fit", "fitting shallow models"),
     (VoxelClassifier, "probabilities", "shallow models predict"),
-    (stacking, "fit_ensemble_weights", "ensemble weights"),
+    (fold_weights, "fit_ensemble_weights", "ensemble weights"),
     (stacking, "weighted_mean", "ensemble"),
     (stacking, "smooth_probabilities", "smoothing"),
 )

@@ -14,9 +14,10 @@ from SparseSegNetLib.annotation.slices import AnnotatedSlice, array_axis
 from SparseSegNetLib.engine.data.preprocessing import Normalisation, working_volume
 from SparseSegNetLib.engine.plan import Fingerprint
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.stacking import fold_weights, voxel_classifier
 from SparseSegNetLib.engine.stacking import stacker as stacking
-from SparseSegNetLib.engine.stacking import voxel_classifier
 from SparseSegNetLib.engine.stacking.ensemble import fit_ensemble_weights, weighted_mean
+from SparseSegNetLib.engine.stacking.fold_weights import FoldWeights
 from SparseSegNetLib.engine.stacking.folds import complete_slices, labels_of, make_folds, planes_of
 from SparseSegNetLib.engine.training.held_out import hold_out, hold_out_fold
 from SparseSegNetLib.engine.training.report import by_steps
@@ -255,19 +256,15 @@ def test_weights_are_scored_on_voxels_that_they_were_not_fitted_on(monkeypatch):
     """Predictors that know nothing: weights fitted on few voxels look better there than they are,
     on the other folds' they do not."""
     fitted, crossed = [], []
-    monkeypatch.setattr(stacking, "SHRINKAGE", 1.0)
-    monkeypatch.setattr(stacking.Stacker, "default_weights", torch.zeros(12))
-    stacker = stacking.Stacker.__new__(stacking.Stacker)
-    stacker.in_slice, stacker.external = False, None
+    monkeypatch.setattr(fold_weights, "SHRINKAGE", 1.0)
+    fitter = FoldWeights(torch.zeros(12))
     for seed in range(60):
         generator = torch.Generator().manual_seed(seed)
         rows = [torch.rand((12, 2, 15), generator=generator) for _ in range(4)]
         rows = [r / r.sum(dim=1, keepdim=True) for r in rows]
         truths = [torch.randint(0, 2, (15,), generator=generator).to(torch.uint8) for _ in range(4)]
         own = fit_ensemble_weights(torch.cat(rows, dim=2), torch.cat(truths))
-        for r, t, w in zip(
-            rows, truths, stacker._weights_of_other_folds(rows, truths), strict=True
-        ):
+        for r, t, w in zip(rows, truths, fitter.of_other_folds(rows, truths), strict=True):
             fitted.append(float((weighted_mean(r, own).argmax(dim=0) == t).float().mean()))
             crossed.append(float((weighted_mean(r, w).argmax(dim=0) == t).float().mean()))
     error = np.std(crossed) / np.sqrt(len(crossed))
@@ -278,12 +275,12 @@ def test_weights_are_scored_on_voxels_that_they_were_not_fitted_on(monkeypatch):
 def test_the_stack_reports_the_score_of_weights_from_other_folds(monkeypatch):
     """Weights that are given to each fold decide its score, not those of the result."""
     _, volume = drawn(np.zeros(SHAPE, bool), spread_slices((1, 1, 1), SHAPE))
-    monkeypatch.setattr(stacking, "SHRINKAGE", 1.0)
+    monkeypatch.setattr(fold_weights, "SHRINKAGE", 1.0)
     honest = stacked(volume)
     # The interpolation alone, which is far off with slices this few.
     monkeypatch.setattr(
-        stacking.Stacker,
-        "_weights_of_other_folds",
+        FoldWeights,
+        "of_other_folds",
         lambda self, rows, truths: [torch.eye(rows[0].shape[0])[0] for _ in rows],
     )
     other = stacked(volume)

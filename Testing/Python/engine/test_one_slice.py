@@ -22,7 +22,7 @@ from SparseSegNetLib.runfolder.run_input import RunInput
 SHAPE = (22, 26, 30)
 MIDDLE = [AnnotatedSlice("k", 11), AnnotatedSlice("j", 13), AnnotatedSlice("i", 15)]
 SAID = "one annotated slice is very little"
-NAMES = [*PRIOR_NAMES, "shallow"]
+NAMES = [*PRIOR_NAMES, "with priors", "without priors"]
 
 pytestmark = pytest.mark.usefixtures("small_training")
 
@@ -137,7 +137,7 @@ class TestFolds:
 
 
 class TestWeights:
-    default = torch.tensor([0.0, 0.15, 0.1, 0.35, 0.4])
+    default = torch.tensor([0.0, 0.12, 0.08, 0.28, 0.32, 0.2])
 
     def rows(self, right):
         """Predictors that are right in so large a share of the voxels."""
@@ -150,22 +150,22 @@ class TestWeights:
         return torch.stack(found), truth.to(torch.uint8)
 
     def test_what_is_of_no_use_does_not_come_back(self):
-        weights = in_slice_weights(*self.rows((0.99, 0.99, 0.3, 0.3, 0.95)), self.default)
+        weights = in_slice_weights(*self.rows((0.99, 0.99, 0.3, 0.3, 0.95, 0.3)), self.default)
         assert weights.sum() == pytest.approx(1)
-        assert weights[4] > 0.9, "not half way to the default weight of 0.4"
+        assert weights[4] > 0.9, "not half way to the default weight of 0.32"
         assert weights[:2].tolist() == [0, 0], "no slice was held out to judge these by"
 
     def test_what_nothing_can_be_said_of_has_its_usual_weight(self):
-        rows, truth = self.rows((0.5,) * 5)
+        rows, truth = self.rows((0.5,) * 6)
         weights = in_slice_weights(rows[:, :, :0], truth[:0], self.default)
         assert with_propagated(weights, self.default).tolist() == pytest.approx(
             self.default.tolist()
         )
 
     def test_propagated_labels_are_trusted_as_the_other_priors_are(self):
-        weights = torch.tensor([0.0, 0.0, 0.05, 0.1, 0.85])
+        weights = torch.tensor([0.0, 0.0, 0.05, 0.1, 0.5, 0.35])
         assert with_propagated(weights, self.default)[1] == pytest.approx(0.05 / 1.05)
-        without = self.default * torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0])
+        without = self.default * torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
         assert with_propagated(weights, without)[1] == 0, "nothing was registered"
 
 

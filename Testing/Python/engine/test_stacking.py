@@ -18,8 +18,9 @@ from SparseSegNetLib.engine.priors.maker import PRIOR_NAMES, PriorMaker
 from SparseSegNetLib.engine.stacking import filters, fold_models
 from SparseSegNetLib.engine.stacking.ensemble import fit_ensemble_weights
 from SparseSegNetLib.engine.stacking.fold_models import FoldModels, settings_in_time
+from SparseSegNetLib.engine.stacking.fold_weights import SHRINKAGE
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
-from SparseSegNetLib.engine.stacking.stacker import SHRINKAGE, Stacker
+from SparseSegNetLib.engine.stacking.stacker import Stacker
 from SparseSegNetLib.engine.stacking.voxel_classifier import FEW_STEPS, ClassifierFitter
 from SparseSegNetLib.engine.training.held_out import hold_out_fold
 from SparseSegNetLib.engine.training.report import by_steps
@@ -155,7 +156,11 @@ class TestStack:
         priors = PriorMaker(volume, 3, None if registered else 0.0)
         assert (priors.propagation is not None) == registered
         usual = dict(
-            zip((*PRIOR_NAMES, "shallow"), Stacker(priors).default_weights.tolist(), strict=True)
+            zip(
+                (*PRIOR_NAMES, "with priors", "without priors"),
+                Stacker(priors).default_weights.tolist(),
+                strict=True,
+            )
         )
         assert sum(usual.values()) == pytest.approx(1.0)
         assert (usual["propagated"] > 0) == registered and usual["interpolated"] == 0
@@ -190,19 +195,29 @@ class TestStack:
                 asked.append(fold)
                 return torch.zeros(3, *features.shape[1:])
 
-        monkeypatch.setattr(
-            ClassifierFitter,
-            "fit",
-            lambda fitter, used, steps: [Model(numbers) for numbers in used],
-        )
+        def fit(fitter, used, steps, seen=None):
+            if seen is None:  # only timed
+                return []
+            own = len(stacker.features)
+            half = len(used) // 2
+            assert used[:half] == used[half:], "each with priors and without"
+            assert seen[:half].all() and seen[half:, :own].all() and not seen[half:, own:].any()
+            return [Model(numbers) for numbers in used]
+
+        monkeypatch.setattr(ClassifierFitter, "fit", fit)
         monkeypatch.setattr(FoldModels, "seconds_to_predict", lambda *arguments: 0.0)
         monkeypatch.setattr(fold_models, "settings_in_time", lambda *measured: (number, whole, 10))
         (model, *others), all_of_it = stacker._fit(folds, 0.0)
-        assert model.used == list(range(5)) and len(others) == number and all_of_it == whole
+        assert (
+            model.with_priors.used == list(range(5))
+            and len(others) == number
+            and all_of_it == whole
+        )
         looked, seen = stacker._out_of_fold(folds, others, whole)
         expected = list(range(5)) if number > 1 else [0, 2, 4]
-        assert asked == expected and list(map(id, looked)) == [id(folds[n]) for n in expected]
-        assert all(len(s) == len(f.priors) + 1 for s, f in zip(seen, looked, strict=True))
+        twice = [fold for fold in expected for _ in range(2)]
+        assert asked == twice and list(map(id, looked)) == [id(folds[n]) for n in expected]
+        assert all(len(s) == len(f.priors) + 2 for s, f in zip(seen, looked, strict=True))
 
     @pytest.mark.parametrize(
         ("seconds", "pace", "looking", "wished", "expected"),

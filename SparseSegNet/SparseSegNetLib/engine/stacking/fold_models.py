@@ -1,4 +1,9 @@
-"""Shallow models for stacking: one fitted on all folds, others that leave folds out."""
+"""Shallow models for stacking: fitted on all folds, or leaving folds out, with and without priors.
+
+A model that sees the priors leans on them, and misses with them what only one slice shows. Beside
+it one that sees image and position alone errs elsewhere, and knows all classes
+(docs/lab/blends.md).
+"""
 
 from __future__ import annotations
 
@@ -30,6 +35,9 @@ class FoldData:
         distance: float16 (k, j, i), to the other folds' slices.
         rows: Features (voxels, f) of the known voxels.
         truth: uint8 (voxels,), their labels.
+        single_rows: Features (voxels, f), without those of the priors, of voxels of classes that no
+            other fold shows, which are not in `labels`.
+        single_truth: uint8 (voxels,), their labels.
     """
 
     labels: torch.Tensor
@@ -39,6 +47,26 @@ class FoldData:
     distance: torch.Tensor
     rows: torch.Tensor
     truth: torch.Tensor
+    single_rows: torch.Tensor
+    single_truth: torch.Tensor
+
+
+@dataclass
+class ShallowModels:
+    """Two models fitted on the same slices.
+
+    Attributes:
+        with_priors: Sees all features.
+        without_priors: Sees those of image and position alone.
+    """
+
+    with_priors: VoxelClassifier
+    without_priors: VoxelClassifier
+
+    def probabilities(self, features: torch.Tensor) -> torch.Tensor:
+        """Predicts class probabilities float16 (2, classes, ...) from features (f, ...)."""
+        models = (self.with_priors, self.without_priors)
+        return torch.stack([model.probabilities(features).half() for model in models])
 
 
 class FoldModels:
@@ -46,6 +74,7 @@ class FoldModels:
 
     Args:
         folds: At least two.
+        priors: The first feature that comes from priors: all from it on do.
         classes: Labels with background.
         seed: Random seed.
         dtype: Of the matrix products, 'bfloat16' or 'float32'.
@@ -53,11 +82,24 @@ class FoldModels:
     """
 
     def __init__(
-        self, folds: list[FoldData], classes: int, seed: int, dtype: str, check: Callable[[], None]
+        self,
+        folds: list[FoldData],
+        priors: int,
+        classes: int,
+        seed: int,
+        dtype: str,
+        check: Callable[[], None],
     ):
-        self.folds = folds
+        self.folds, self._priors = folds, priors
+        single = [n for n, f in enumerate(folds) if len(f.single_truth)]
+        self._single = {n: len(folds) + at for at, n in enumerate(single)}  # their groups
         self._fitter = ClassifierFitter(
-            [f.rows for f in folds], [f.truth for f in folds], classes, seed, dtype, check
+            [f.rows for f in folds] + [folds[n].single_rows for n in single],
+            [f.truth for f in folds] + [folds[n].single_truth for n in single],
+            classes,
+            seed,
+            dtype,
+            check,
         )
 
     def fit(
@@ -66,8 +108,8 @@ class FoldModels:
         seconds_alone: float | None,
         begun: float,
         inputs: Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor],
-    ) -> tuple[list[VoxelClassifier], bool]:
-        """Fits a model on all folds, then those that leave folds out.
+    ) -> tuple[list[ShallowModels], bool]:
+        """Fits models on all folds, then those that leave folds out.
 
         Args:
             seconds: How long stacking may take; None for as long as it takes.
@@ -82,20 +124,21 @@ class FoldModels:
         """
         every = range(len(self.folds))
 
-        def fitted(models: int, steps: int) -> list[VoxelClassifier]:
-            return self._fitter.fit(
-                [
-                    every,
-                    *([n for n in every if n not in out] for out in left_out(len(every), models)),
-                ],
-                steps,
-            )
+        def fitted(models: int, steps: int) -> list[ShallowModels]:
+            kept = ([n for n in every if n not in out] for out in left_out(len(every), models))
+            used = [list(every), *kept]
+            all_known = [[*u, *(self._single[n] for n in u if n in self._single)] for u in used]
+            seen = torch.ones(2 * len(used), self._fitter.rows.shape[1])
+            seen[len(used) :, self._priors :] = 0
+            found = self._fitter.fit([*used, *all_known], steps, seen)
+            pairs = zip(found[: len(used)], found[len(used) :], strict=True)
+            return [ShallowModels(*pair) for pair in pairs]
 
         if seconds is None:
             return fitted(len(every), self._fitter.steps), True
         predicting = self.seconds_to_predict(fitted(1, 1)[0], inputs)
-        with fastest_threads(self._fitter, len(every) + 1) as most:
-            least = self._fitter.seconds_per_step(2)
+        with fastest_threads(self._fitter, 2 * (len(every) + 1)) as most:
+            least = self._fitter.seconds_per_step(2 * 2)
             pace = [least + (most - least) * n / (len(every) - 1) for n in every]
             models, whole, steps = settings_in_time(
                 seconds - (time.monotonic() - begun),
@@ -108,10 +151,10 @@ class FoldModels:
 
     def seconds_to_predict(
         self,
-        model: VoxelClassifier,
+        model: ShallowModels,
         inputs: Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor],
     ) -> float:
-        """Estimates the seconds that a model takes for a whole volume, from a part of it."""
+        """Estimates the seconds that models take for a whole volume, from a part of it."""
         fold = self.folds[0]
         planes = len(fold.distance)
         part = slice(math.ceil(planes / TIMED_SHARE))

@@ -14,7 +14,7 @@ from .ensemble import fit_ensemble_weights
 
 PROPAGATED = PRIOR_NAMES.index("propagated")
 SEEDED = [PRIOR_NAMES.index(name) for name in ("random walk", "geodesic")]
-JUDGED = [*SEEDED, len(PRIOR_NAMES)]  # these and the shallow model
+JUDGED = [*SEEDED, len(PRIOR_NAMES), len(PRIOR_NAMES) + 1]  # these and the shallow models
 
 
 def in_slice_weights(
@@ -26,12 +26,12 @@ def in_slice_weights(
     come back with its default weight, as it would with the arithmetic one.
 
     Args:
-        rows: Class probabilities (priors + 1, classes, voxels), out of fold.
+        rows: Class probabilities (priors + 2, classes, voxels), out of fold.
         truth: uint8 (voxels,); the weights are the default ones where there are none.
-        default: float32 (priors + 1,).
+        default: float32 (priors + 2,).
 
     Returns:
-        float32 (priors + 1,), which sum to 1.
+        float32 (priors + 2,), which sum to 1.
     """
     weights = torch.zeros_like(default)
     weights[JUDGED] = default[JUDGED]

@@ -25,9 +25,10 @@ from ..data.one_slice import only_slice
 from ..data.preprocessing import WorkingVolume
 from ..priors.maker import PRIOR_NAMES, PriorMaker
 from .annotation_distance import log_distance_to_annotation
-from .ensemble import disagreement, fit_ensemble_weights, weighted_mean, with_classes
-from .external_prior import UNJUDGED, ExternalPrior, external_weight, with_external
-from .fold_models import FoldData, FoldModels
+from .ensemble import disagreement, weighted_mean, with_classes
+from .external_prior import UNJUDGED, ExternalPrior
+from .fold_models import FoldData, FoldModels, ShallowModels
+from .fold_weights import FoldWeights, default_weights
 from .folds import (
     LEAVE_ONE_OUT,
     complete_slices,
@@ -37,25 +38,22 @@ from .folds import (
     scorable_voxels,
     shown_in,
 )
-from .in_slice import SEEDED, in_slice_weights, with_propagated
+from .in_slice import SEEDED
 from .out_of_fold import pooled
 from .prior_inputs import prior_of
 from .smoothing import smooth_probabilities
 from .stack import Stack
-from .voxel_classifier import VoxelClassifier
 from .voxel_features import feature_count, voxel_features
 
-# Folds have fewer slices, so their priors reach farther than those of the prediction and look worse
-# than these are: fitted ensemble weights are moved half way to the default ones.
-SHRINKAGE = 0.5
 # Priors that miss a class which one slice alone shows say background there, and the mean follows
 # them: it counts more (docs/lab/short-budgets.md).
 SHOWN_ONCE = 1.5
+SHOWN_ONCE_SHARE = 0.2  # of the model without priors in what is predicted of such a class
 # Times the seconds of one set of priors, until a shallow model is fitted on two folds and weighed.
 FEWEST_TIMES = 5
 # Memory used over that of the arrays that are kept, measured (docs/lab/memory.md).
 WORKSPACE = 1.4
-DEFAULT_WEIGHTS = (0.0, 0.15, 0.1, 0.35, 0.4)  # of PRIOR_NAMES and the shallow model
+MODELS = 2  # shallow ones
 
 
 class Stacker:
@@ -100,7 +98,7 @@ class Stacker:
     @staticmethod
     def bytes_per_voxel(channels: int, classes: int, external: bool = False) -> float:
         """Estimates the memory of stacking in bytes per voxel of the working volume."""
-        predictors = len(PRIOR_NAMES) + 1 + external
+        predictors = len(PRIOR_NAMES) + MODELS + external
         fold = 2 * predictors * classes + 4 * (channels + classes) + 8
         arrays = (
             (LEAVE_ONE_OUT + 1) * fold
@@ -134,7 +132,7 @@ class Stacker:
                 self._with_prior(self._mean_of_priors(priors), labels, slices),
                 in_slice=self.in_slice,
                 missing="annotation" if in_time else "time",
-                disagreement=disagreement(priors, self.default_weights[:-1]),
+                disagreement=disagreement(priors, self.default_weights[:-MODELS]),
             )
         shown = torch.unique(torch.cat([f.truth for f in folds])).tolist()
         prior_only = tuple(c for c in range(1, self.classes) if c not in shown)
@@ -147,16 +145,14 @@ class Stacker:
         scorable = [scorable[f.known] for f in folds]
         truths = [f.truth[s] for f, s in zip(folds, scorable, strict=True)]
         rows = [r[:, :, s] for r, s in zip(rows, scorable, strict=True)]
-        weights = self._ensemble_weights(rows, truths)
-        if self.in_slice:
-            default = self.default_weights.to(weights.device)
-            own = with_propagated(weights[: len(default)], default)
-            weights = own if self.external is None else with_external(own, float(weights[-1]))
+        fitter = FoldWeights(self.default_weights, self.in_slice, self.external is not None)
+        weights = fitter.of_prediction(fitter.fitted(rows, truths))
         ensemble, differing = weighted_mean(every, weights), disagreement(every, weights)
-        if prior_only:  # the shallow model was not fitted on them
+        if prior_only:  # the shallow model with priors was not fitted on them
             kept = SHOWN_ONCE * self._mean_of_priors(priors, float(weights[-1]))[list(prior_only)]
+            kept = torch.lerp(kept, shallow[-1, list(prior_only)].float(), SHOWN_ONCE_SHARE)
             ensemble = with_classes(ensemble, kept, prior_only)
-        weights = self._weights_of_other_folds(rows, truths)
+        weights = fitter.of_other_folds(rows, truths)
         # Without predictions of whole volumes a network has nothing to train on.
         training = (
             [
@@ -172,7 +168,7 @@ class Stacker:
                 for volume, f, s in zip(training, folds, scorable, strict=True)
             ]
             if whole and len(folds) > 1
-            else self._scored_rows(rows, truths, weights)
+            else fitter.scored(rows, truths, weights)
         )
         counts = shown_in(labels, self.volume, slices, self.classes)
         judged = sum(map(len, truths)) and not self.in_slice
@@ -188,51 +184,6 @@ class Stacker:
             disagreement=differing,
         )
 
-    def _ensemble_weights(
-        self, rows: list[torch.Tensor], truths: list[torch.Tensor]
-    ) -> torch.Tensor:
-        """Weights fitted on folds, half way to the default ones; these where nothing is scorable.
-
-        rows: per fold class probabilities (predictors, classes, voxels); truths: uint8 (voxels,).
-        """
-        if self.external is None:
-            return self._own_weights(rows, truths)
-        weights = self._own_weights([part[:-1] for part in rows], truths)
-        return with_external(weights, external_weight(rows, truths, weights))
-
-    def _own_weights(self, rows: list[torch.Tensor], truths: list[torch.Tensor]) -> torch.Tensor:
-        """The same of priors and shallow model alone."""
-        default = self.default_weights.to(rows[0].device)
-        if self.in_slice:
-            return in_slice_weights(torch.cat(rows, dim=2), torch.cat(truths), default)
-        if not sum(map(len, truths)):
-            return default
-        fitted = fit_ensemble_weights(torch.cat(rows, dim=2), torch.cat(truths))
-        return SHRINKAGE * fitted + (1 - SHRINKAGE) * default
-
-    def _weights_of_other_folds(
-        self, rows: list[torch.Tensor], truths: list[torch.Tensor]
-    ) -> list[torch.Tensor]:
-        """For each fold weights fitted on the others, so that they can be scored on it."""
-        if len(rows) == 1:
-            return [self._ensemble_weights(rows, truths)]
-        return [
-            self._ensemble_weights(rows[:n] + rows[n + 1 :], truths[:n] + truths[n + 1 :])
-            for n in range(len(rows))
-        ]
-
-    def _scored_rows(
-        self, rows: list[torch.Tensor], truths: list[torch.Tensor], weights: list[torch.Tensor]
-    ) -> list[torch.Tensor]:
-        """Ensembles of labelled voxels; of a single fold each half by the other's weights."""
-        if len(rows) > 1:
-            return [weighted_mean(r, w) for r, w in zip(rows, weights, strict=True)]
-        half = len(truths[0]) // 2
-        halves = [rows[0][:, :, :half], rows[0][:, :, half:]]
-        fitted = self._weights_of_other_folds(halves, [truths[0][:half], truths[0][half:]])
-        found = [weighted_mean(r, w) for r, w in zip(halves, fitted, strict=True)]
-        return [torch.cat(found, dim=1)]
-
     @cached_property
     def features(self) -> torch.Tensor:
         """float16 (f, k, j, i), computed when the shallow model first needs them."""
@@ -241,16 +192,12 @@ class Stacker:
 
     @property
     def default_weights(self) -> torch.Tensor:
-        """float32 (priors + 1,): weights of priors and shallow model before any is fitted."""
-        weights = torch.tensor(DEFAULT_WEIGHTS)
-        # Without registration interpolation stands in, without complete slices background.
-        if self.maker.propagation is None or not self.interpolates:
-            weights[PRIOR_NAMES.index("propagated")] = weights[PRIOR_NAMES.index("interpolated")]
-        return weights / weights.sum()
+        """float32 (priors + 2,): weights of priors and shallow models before any is fitted."""
+        return default_weights(self.maker.propagation is not None and self.interpolates)
 
     def _mean_of_priors(self, priors: torch.Tensor, share: float = UNJUDGED) -> torch.Tensor:
         """share: the weight of an external prior."""
-        weights = self.default_weights[:-1]
+        weights = self.default_weights[:-MODELS]
         mean = weighted_mean(priors, weights / weights.sum())
         if self.external is None:
             return mean
@@ -276,31 +223,44 @@ class Stacker:
             shown = labels_of(others, labels, self.volume)
             own = torch.where(shown == UNLABELLED, labels, UNLABELLED)
             # A class that no other fold shows no prior can know here; in the prediction it does.
-            own[~torch.isin(own, torch.unique(shown))] = UNLABELLED
+            single = (own != UNLABELLED) & ~torch.isin(own, torch.unique(shown))
+            single_truth, own = own[single], own.masked_fill(single, UNLABELLED)
             known = own != UNLABELLED
             if not bool(known.any()):
                 continue
             complete = sorted(item for other in others for item in other.slices)
             priors = self.maker.make(shown, complete).half()
             distance = self._distance(shown, complete)
-            rows = self._inputs(priors, distance)[:, known].T
+            inputs = self._inputs(priors, distance)
             found.append(
-                FoldData(own, list(part.slices), known, priors, distance, rows, own[known])
+                FoldData(
+                    own,
+                    list(part.slices),
+                    known,
+                    priors,
+                    distance,
+                    inputs[:, known].T,
+                    own[known],
+                    inputs[:, single].T,
+                    single_truth,
+                )
             )
         return found
 
-    def _fit(self, folds: list[FoldData], begun: float) -> tuple[list[VoxelClassifier], bool]:
+    def _fit(self, folds: list[FoldData], begun: float) -> tuple[list[ShallowModels], bool]:
         """See `FoldModels.fit`."""
-        share = len(folds) / (2 * len(folds) + 1)
-        models = FoldModels(folds, self.classes, self.seed, self.dtype, lambda: self.step(share))
+        share, own = len(folds) / (2 * len(folds) + 1), len(self.features)
+        models = FoldModels(
+            folds, own, self.classes, self.seed, self.dtype, lambda: self.step(share)
+        )
         return models.fit(self.seconds, self.seconds_alone, begun, self._inputs)
 
     def _out_of_fold(
-        self, folds: list[FoldData], models: list[VoxelClassifier], whole: bool
+        self, folds: list[FoldData], models: list[ShallowModels], whole: bool
     ) -> tuple[list[FoldData], list[torch.Tensor]]:
         """The folds that are predicted, and out-of-fold predictions for each.
 
-        float16 (priors + 1, classes, k, j, i), or (priors + 1, classes, voxels) of its known
+        float16 (priors + 2, classes, k, j, i), or (priors + 2, classes, voxels) of its known
         voxels if not `whole`.
         """
         predicting = {
@@ -318,8 +278,8 @@ class Stacker:
         return predicted, predictions
 
     def _every(self, priors: torch.Tensor, shallow: torch.Tensor, at: tuple = ()) -> torch.Tensor:
-        """float16 (predictors, classes, ...): priors, shallow model and an external prior."""
-        own = torch.cat((priors, shallow[None].half()))
+        """float16 (predictors, classes, ...): priors, shallow models and an external prior."""
+        own = torch.cat((priors, shallow))
         if self.external is None:
             return own
         others = weighted_mean(own, self.default_weights)

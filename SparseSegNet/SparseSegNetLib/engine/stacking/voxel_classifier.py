@@ -119,12 +119,19 @@ class ClassifierFitter:
         """Number of steps that suits the number of labelled voxels."""
         return min(max(STEPS[0], PASSES * len(self.labels) // BATCH), STEPS[1])
 
-    def fit(self, used: Sequence[Sequence[int]], steps: int) -> list[VoxelClassifier]:
+    def fit(
+        self,
+        used: Sequence[Sequence[int]],
+        steps: int,
+        seen: torch.Tensor | None = None,
+    ) -> list[VoxelClassifier]:
         """Fits several models at once.
 
         Args:
             used: For each model the numbers of the groups that it is fitted on.
             steps: Optimisation steps.
+            seen: float32 (models, f), 1 for the features that a model sees and 0 for those that it
+                is to ignore; None if each sees all.
         """
         random = torch.Generator(self.device).manual_seed(self.seed)
         parts = [torch.cat([self._groups[n] for n in numbers]) for numbers in used]
@@ -132,6 +139,7 @@ class ClassifierFitter:
         first = sizes.cumsum(dim=0) - sizes
         worth = torch.stack([balancing_weights(self.labels[p], self.classes, 0.5) for p in parts])
         layers = self._layers(len(parts), random)
+        seen = None if seen is None else seen[:, :, None].to(self.device)
         optimiser = AdamW([tensor for layer in layers for tensor in layer], RATE)
         for number in range(steps):
             if number % CHECKED == 0:
@@ -143,7 +151,7 @@ class ClassifierFitter:
                 x.shape[1:], generator=random, device=self.device, dtype=x.dtype
             )
             with self._cast:
-                logits = forward(layers, x)
+                logits = forward(_seeing(layers, seen), x)
             # Each model's own weighted mean, and their sum: none gets a gradient from another.
             counts = worth.gather(1, labels)
             if self._unknown is not None:
@@ -156,7 +164,7 @@ class ClassifierFitter:
             optimiser.step()
         return [
             VoxelClassifier(
-                [(w.detach()[n], b.detach()[n]) for w, b in layers],
+                [(w.detach()[n], b.detach()[n]) for w, b in _seeing(layers, seen)],
                 self.mean,
                 self.sd,
                 self._cast,
@@ -211,6 +219,14 @@ def forward(layers: list, x: torch.Tensor) -> torch.Tensor:
         if number + 1 < len(layers):
             x = x.relu()
     return x
+
+
+def _seeing(layers: list, seen: torch.Tensor | None) -> list:
+    """The layers of models whose first weights are 0 for features that they do not see."""
+    if seen is None:
+        return layers
+    (weight, bias), *others = layers
+    return [(weight * seen, bias), *others]
 
 
 @contextmanager

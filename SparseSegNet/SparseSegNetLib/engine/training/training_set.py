@@ -16,9 +16,9 @@ from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AnnotatedSlice
 from ..data.preprocessing import WorkingVolume
 from ..stacking.ensemble import fit_ensemble_weights
+from ..stacking.fold_weights import SHRINKAGE
 from ..stacking.prior_inputs import prior_of
 from ..stacking.stack import Stack
-from ..stacking.stacker import SHRINKAGE
 from .held_out import Split
 
 # Ensemble weight of the network beside its prior until one is fitted.
