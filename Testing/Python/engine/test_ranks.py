@@ -119,3 +119,115 @@ def test_the_gradient_is_that_of_all_patches(loss, dtype, close):
         assert abs(mine - one).max() <= close * largest
     for name, buffer in whole.network.named_buffers():
         assert abs(statistics[name] - buffer.numpy()).max() <= 1e-5, name
+
+
+def weights_of(trainer):
+    tensors = [*trainer.network.state_dict().values(), *trainer.average.state_dict().values()]
+    return torch.cat([t.double().flatten() for t in tensors]).numpy().copy()
+
+
+def followed(ranks):
+    """What a rank that follows has at the end: weights, labels, patches and the exit code."""
+    follower = Follower(ranks)
+    code = follower.follow()
+    trainer = follower._trainer
+    drawn = trainer.sampler.draw()[0].numpy().copy()
+    return weights_of(trainer), [v.labels.numpy().copy() for v in trainer.sampler.volumes], drawn, code
+
+
+@task
+def training_with_changed_labels(ranks):
+    if ranks.rank:
+        return followed(ranks)
+    trainer = small_trainer()
+    trainer.partners = Leader(ranks)
+    for fraction in (0.1, 0.2):
+        trainer.step(fraction)
+    labels = trainer.target.labels.clone()
+    labels[2, 2, 2:5] = 2
+    trainer.change_labels(0, labels, trainer.target.slices)
+    trainer.step(0.3)
+    trainer.move(torch.device("cpu"))  # as a pause does
+    trainer.step(0.4)
+    drawn = trainer.sampler.draw()[0].numpy().copy()
+    trainer.partners.end(7)
+    return weights_of(trainer), [labels.numpy().copy()], drawn, 7
+
+
+def test_changed_labels_and_weights_are_the_same_on_all_ranks():
+    (weights, labels, drawn, _), (others, seen, own, code) = together(training_with_changed_labels)
+    assert (weights == others).all() and (labels[0] == seen[0]).all() and code == 7
+    assert (drawn != own).any(), "each draws patches of its own"
+
+
+@task
+def training_that_diverges(ranks):
+    try:
+        if ranks.rank:
+            Follower(ranks).follow()
+        trainer = small_trainer()
+        trainer.partners = Leader(ranks)
+        trainer.step(0.1)
+        trainer.steps += 1
+        trainer.step(0.2)
+    except EngineError as error:
+        return error.code, error.cause
+    return None
+
+
+def test_a_rank_that_fails_says_why_and_all_name_it():
+    leader, follower = together(training_that_diverges)
+    for code, cause in (leader, follower):
+        assert code == "rank-lost" and "rank 1 failed: it is not at the same step" in cause
+
+
+class Notes:
+    """A rendezvous store of one process."""
+
+    def __init__(self):
+        self.held = {}
+
+    def set(self, key, value):
+        self.held[key] = value.encode()
+
+    def get(self, key):
+        return self.held[key]
+
+    def check(self, keys):
+        return all(key in self.held for key in keys)
+
+
+def test_who_gives_no_sign_of_life_is_named():
+    notes, first = Notes(), Ranks(0, 3)
+    others = [Ranks(1, 3), Ranks(2, 3)]
+    for ranks in (first, *others):
+        ranks._store = notes
+    beats, told = {}, []
+    for number in range(2 * LOST_AFTER):
+        for ranks in others[: 1 if number > 10 else 2]:
+            ranks.look({}, number)
+        told.append(first.look(beats, number))
+    assert told.index(2) == 10 + LOST_AFTER and set(told) == {None, 2}
+    assert not first.asked_to_end()
+    others[0].ask_to_end()
+    assert first.asked_to_end() and not others[0].asked_to_end()
+
+
+def test_without_torchrun_nothing_changes(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert Ranks.of_environment() is None and not ranks_module.summing()
+    trainer = small_trainer()
+    assert type(trainer.partners) is Alone and trainer.partners.network(trainer) is trainer.network
+    tensor = torch.ones(2)
+    assert ranks_module.total(tensor) is tensor
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert Ranks.of_environment() is None
+
+
+@pytest.mark.parametrize("rank,count", [("2", "2"), ("one", "2"), ("-1", "2"), ("0", "0")])
+def test_impossible_places_are_refused(monkeypatch, rank, count):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", count)
+    with pytest.raises(InputError, match="torchrun"):
+        Ranks.of_environment()

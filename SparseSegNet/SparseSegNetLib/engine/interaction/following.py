@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from contextlib import suppress
@@ -32,26 +33,23 @@ def follow() -> int:
         return DONE
     codes: list[int] = []
 
-    def say(error: EngineError) -> None:
-        print(
-            f"rank {ranks.rank} of {ranks.count}: {error.cause} {error.remedy}",
-            file=sys.stderr,
-            flush=True,
-        )
+    def say(text: str) -> None:
+        print(f"rank {ranks.rank} of {ranks.count}: {text}", file=sys.stderr, flush=True)
 
     def work() -> None:
         try:
             prepare_threads()
+            say(f"process {os.getpid()} on {socket.gethostname()}")
             ranks.join()
             ranks.watch(gone, lambda: None)
             codes.append(Follower(ranks).follow())
             ranks.leave()
         except EngineError as error:
-            say(error)
+            say(str(error))
             codes.append(exit_code(error.code))
 
     def gone(error: EngineError) -> None:
-        say(error)
+        say(str(error))
         os._exit(exit_code(error.code))
 
     def asked(number: int, frame: object) -> None:
