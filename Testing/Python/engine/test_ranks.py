@@ -39,31 +39,31 @@ def places(count):
     return [shared | {"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(count)]
 
 
-def _rank(place, name, arguments, results):
+def _rank(place, name, results):
     torch.set_num_threads(1)
     os.environ.update(place)
     ranks = Ranks.of_environment()
     ranks.join()
     try:
-        results.put((ranks.rank, TASKS[name](ranks, *arguments)))
+        results.put((ranks.rank, TASKS[name](ranks)))
     finally:
         ranks.leave()
 
 
-def together(function, *arguments, count=2):
-    """What each rank returns."""
+def together(function, count=2, alive=(0, 1)):
+    """What the ranks return that live on."""
     context = multiprocessing.get_context("fork" if FORK else "spawn")
     results = context.SimpleQueue()
     children = [
-        context.Process(target=_rank, args=(place, function.__name__, arguments, results))
+        context.Process(target=_rank, args=(place, function.__name__, results))
         for place in places(count)
     ]
     for child in children:
         child.start()
-    found = dict(results.get() for _ in children)
+    found = dict(results.get() for _ in alive)
     for child in children:
         child.join()
-    return [found[rank] for rank in range(count)]
+    return [found[rank] for rank in alive]
 
 
 def small_trainer(loss="auto", dtype=torch.float32):
@@ -86,39 +86,44 @@ def gradients(trainer):
     return [p.grad.numpy().copy() for p in trainer.network.parameters()]
 
 
+LOSSES = {
+    "Dice, squared": (torch.float64, 1e-9),
+    "Dice, all classes": (torch.float64, 1e-9),
+    "auto": (torch.float32, 1e-4),
+}
+
+
 @task
-def gradient_of_a_part(ranks, loss, dtype):
-    trainer = small_trainer(loss, dtype)
-    trainer.partners = Leader(ranks)
-    pixels, labels, unknown = batch_of(trainer, 2 * ranks.count, dtype)
-    part = slice(2 * ranks.rank, 2 * ranks.rank + 2)
-    trainer.sampler.batch = lambda size: (pixels[part], labels[part], unknown)
-    with ranks.summing(trainer.device):
-        found = gradients(trainer)
-    return found, {n: b.numpy().copy() for n, b in trainer.network.named_buffers()}
+def gradients_of_a_part(ranks):
+    found = {}
+    for loss, (dtype, _) in LOSSES.items():
+        trainer = small_trainer(loss, dtype)
+        trainer.partners = Leader(ranks)
+        pixels, labels, unknown = batch_of(trainer, 2 * ranks.count, dtype)
+        part = slice(2 * ranks.rank, 2 * ranks.rank + 2)
+        batch = pixels[part], labels[part], unknown
+        trainer.sampler.batch = lambda size, batch=batch: batch
+        with ranks.summing(trainer.device):
+            own = gradients(trainer)
+        found[loss] = own, {n: b.numpy().copy() for n, b in trainer.network.named_buffers()}
+    return found
 
 
-@pytest.mark.parametrize(
-    "loss,dtype,close",
-    [
-        ("Dice, squared", torch.float64, 1e-9),
-        ("Dice, all classes", torch.float64, 1e-9),
-        ("auto", torch.float32, 1e-4),
-    ],
-)
-def test_the_gradient_is_that_of_all_patches(loss, dtype, close):
+def test_the_gradient_is_that_of_all_patches():
     """Loss and batch statistics too, which are no means of the ranks' own."""
-    whole = small_trainer(loss, dtype)
-    batch = batch_of(whole, 4, dtype)
-    whole.sampler.batch = lambda size: batch
-    expected = gradients(whole)
-    (first, statistics), (second, _) = together(gradient_of_a_part, loss, dtype)
-    largest = max(abs(g).max() for g in expected)
-    for mine, other, one in zip(first, second, expected, strict=True):
-        assert (mine == other).all()
-        assert abs(mine - one).max() <= close * largest
-    for name, buffer in whole.network.named_buffers():
-        assert abs(statistics[name] - buffer.numpy()).max() <= 1e-5, name
+    first, second = together(gradients_of_a_part)
+    for loss, (dtype, close) in LOSSES.items():
+        whole = small_trainer(loss, dtype)
+        batch = batch_of(whole, 4, dtype)
+        whole.sampler.batch = lambda size, batch=batch: batch
+        expected = gradients(whole)
+        largest = max(abs(g).max() for g in expected)
+        (mine, statistics), (others, _) = first[loss], second[loss]
+        for own, other, one in zip(mine, others, expected, strict=True):
+            assert (own == other).all(), loss
+            assert abs(own - one).max() <= close * largest, loss
+        for name, buffer in whole.network.named_buffers():
+            assert abs(statistics[name] - buffer.numpy()).max() <= 1e-5, (loss, name)
 
 
 def weights_of(trainer):
@@ -132,7 +137,12 @@ def followed(ranks):
     code = follower.follow()
     trainer = follower._trainer
     drawn = trainer.sampler.draw()[0].numpy().copy()
-    return weights_of(trainer), [v.labels.numpy().copy() for v in trainer.sampler.volumes], drawn, code
+    return (
+        weights_of(trainer),
+        [v.labels.numpy().copy() for v in trainer.sampler.volumes],
+        drawn,
+        code,
+    )
 
 
 @task
@@ -179,6 +189,23 @@ def test_a_rank_that_fails_says_why_and_all_name_it():
     leader, follower = together(training_that_diverges)
     for code, cause in (leader, follower):
         assert code == "rank-lost" and "rank 1 failed: it is not at the same step" in cause
+
+
+@task
+def training_whose_leader_dies(ranks):
+    if ranks.rank == 0:
+        trainer = small_trainer()
+        trainer.partners = Leader(ranks)
+        trainer.step(0.1)
+        os._exit(9)
+    try:
+        return Follower(ranks).follow()
+    except EngineError as error:
+        return error.code, error.cause
+
+
+def test_a_lost_leader_is_named():
+    assert together(training_whose_leader_dies, alive=(1,)) == [("rank-lost", "rank 0 was lost.")]
 
 
 class Notes:

@@ -24,7 +24,7 @@ JOINING = timedelta(minutes=10)  # until all ranks have come
 WAITING = timedelta(days=30)  # a pause may last; who is lost is noticed otherwise
 BEAT = 1.0  # seconds between signs of life
 LOST_AFTER = 60  # signs of life that were due
-NOTICED_WITHIN = 5.0  # seconds that ranks have to say that they live
+NOTICED_WITHIN = 3.0  # seconds that ranks have to say that they live
 REMEDY = "Resume the run, with any number of ranks: it goes on from its last checkpoint."
 
 
@@ -166,7 +166,7 @@ class Ranks:
                 return rank
         return None
 
-    def watch(self, lost: Callable[[EngineError], None], asked: Callable[[], None]) -> None:
+    def watch(self, lost: Callable[[EngineError], None], asked: Callable[[], object]) -> None:
         """Watches the other ranks from now on, in a thread.
 
         Whoever waits inside of NCCL notices nothing by itself.
@@ -177,7 +177,7 @@ class Ranks:
         """
         threading.Thread(target=self._watch, args=(lost, asked), daemon=True).start()
 
-    def _watch(self, lost: Callable[[EngineError], None], asked: Callable[[], None]) -> None:
+    def _watch(self, lost: Callable[[EngineError], None], asked: Callable[[], object]) -> None:
         beats: dict[int, tuple[str | None, int]] = {}
         number, told = 0, False
         while not self._noticed.wait(BEAT):
@@ -222,7 +222,7 @@ class Ranks:
         return [rank for rank in range(self.count) if rank != self.rank]
 
     def _heard_of(self, rank: int) -> str | None:
-        """What a rank says after another was lost; None if it says nothing."""
+        """The note of a rank after another was lost; None if it says nothing."""
         try:
             assert self._store is not None
             self._store.wait([f"noticed/{rank}"], timedelta(seconds=NOTICED_WITHIN))

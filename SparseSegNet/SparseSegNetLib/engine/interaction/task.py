@@ -12,9 +12,9 @@ from ...runfolder.folder import RunFolder
 from ...runfolder.lock import FolderLock
 from ..compute.device import prepare_threads
 from ..stopping import Cancelled, Stopped
+from ..training.together import Alone
 from ..trial.choice import CPU, choose_devices
 from .callback import pause
-from ..training.together import Alone
 from .clock import Clock
 from .commands import Commands
 from .reporter import Reporter

@@ -54,8 +54,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Applies the module; see the class."""
-        shared = self.training and self.track_running_stats and summing()
-        return _shared(self, x) if shared else super().forward(x)
+        return _shared(self, x) if self.training and summing() else super().forward(x)
 
 
 class BatchNorm3d(nn.BatchNorm3d):
@@ -63,5 +62,4 @@ class BatchNorm3d(nn.BatchNorm3d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Applies the module; see the class."""
-        shared = self.training and self.track_running_stats and summing()
-        return _shared(self, x) if shared else super().forward(x)
+        return _shared(self, x) if self.training and summing() else super().forward(x)

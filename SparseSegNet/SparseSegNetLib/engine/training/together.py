@@ -8,6 +8,7 @@ statistics and gradient are those of all patches, and every rank has the same we
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import fields
@@ -80,12 +81,14 @@ class Together(Alone):
     def network(self, trainer: Trainer) -> torch.nn.Module:
         """The network whose gradient is averaged over the ranks."""
         if self._parallel is None:
-            # Batch statistics are the same on each rank as it is.
-            self._parallel = DistributedDataParallel(
-                trainer.network,
-                broadcast_buffers=False,
-                process_group=self.ranks.group(trainer.device),
-            )
+            with warnings.catch_warnings():
+                # Its new name came with torch 2.13.
+                warnings.simplefilter("ignore", FutureWarning)
+                self._parallel = DistributedDataParallel(
+                    trainer.network,
+                    broadcast_buffers=False,  # they are the same on each rank as it is
+                    process_group=self.ranks.group(trainer.device),
+                )
         return self._parallel
 
     def moved(self, device: torch.device) -> None:
@@ -94,7 +97,7 @@ class Together(Alone):
 
 
 class Leader(Together):
-    """What rank 0 does."""
+    """A training by several ranks, for rank 0, which leads it."""
 
     def __init__(self, ranks: Ranks):
         super().__init__(ranks)
@@ -157,7 +160,7 @@ class Leader(Together):
 
 
 class Follower(Together):
-    """What every other rank does."""
+    """A training by several ranks, for each of the others."""
 
     def __init__(self, ranks: Ranks):
         super().__init__(ranks)
@@ -231,7 +234,7 @@ class Follower(Together):
 
 
 def _what_counts(trainer: Trainer) -> list[Any]:
-    """What steps depend on beside the weights; each item is replaced where it changes."""
+    """All that steps depend on beside the weights; each item is replaced where it changes."""
     sampler = trainer.sampler
     tensors = [getattr(v, name) for v in sampler.volumes for name in TENSORS]
     favoured = sampler.favoured
