@@ -17,28 +17,31 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, mean, variance, eps, count):
-        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps))
-        ctx.count = count
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.eps, ctx.count = eps, count
         return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
 
     @staticmethod
     def backward(ctx, gradient):
-        x, weight, mean, inverse = ctx.saved_tensors
-        axes = [axis for axis in range(x.dim()) if axis != 1]
-        form = [-1 if axis == 1 else 1 for axis in range(x.dim())]
-        wide = gradient.to(weight.dtype)
-        normal = (x.to(weight.dtype) - mean.view(form)) * inverse.view(form)
-        of_bias, of_weight = wide.sum(axes), (wide * normal).sum(axes)
-        means = total(torch.stack((of_bias, of_weight))) / ctx.count
-        wide = wide - means[0].view(form) - normal * means[1].view(form)
-        of_x = (weight * inverse).view(form) * wide
-        return of_x.to(x.dtype), of_weight, of_bias, None, None, None, None
+        x, weight, mean, variance = ctx.saved_tensors
+        # As if mean and sd were constants; what they depend on comes after it.
+        of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, weight, mean, variance, None, None, False, ctx.eps, (True, True, True)
+        )
+        by_bias, by_weight = total(torch.stack((of_bias, of_weight))) / ctx.count
+        inverse = torch.rsqrt(variance + ctx.eps)
+        slope = -weight * inverse * inverse * by_weight
+        offset = -weight * inverse * by_bias - slope * mean
+        # x * slope + offset, by the kernel that is quick at it.
+        none, one = torch.zeros_like(mean), torch.ones_like(mean)
+        of_x = of_x + F.batch_norm(x, none, one, slope, offset, False, 0.0, 0.0)
+        return of_x, of_weight, of_bias, None, None, None, None
 
 
 def _shared(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: torch.Tensor) -> torch.Tensor:
-    axes = [axis for axis in range(x.dim()) if axis != 1]
-    own = torch.var_mean(x.detach().to(norm.weight.dtype), axes, correction=0)
-    variances, means = gathered(torch.stack(own)).unbind(dim=1)  # each rank has as many patches
+    # The running statistics tell the number format; they stay as they are.
+    own = torch.batch_norm_update_stats(x.detach(), norm.running_mean, norm.running_var, 0.0)
+    means, variances = gathered(torch.stack(own)).unbind(dim=1)  # each rank has as many patches
     mean = means.mean(dim=0)
     variance = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
     count = len(means) * x.numel() // x.shape[1]
