@@ -109,6 +109,8 @@ def measured(
         if together:
             environment |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        elif count > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = str(rank)
         children.append(
             subprocess.Popen(arguments, env=environment, text=True, stdout=subprocess.PIPE)
         )

@@ -103,6 +103,7 @@ class Ranks:
         if device.type != "cuda" or not dist.is_nccl_available():
             return None  # the default one, which is gloo
         if device.type not in self._groups:
+            torch.cuda.set_device(self.device("cuda"))
             self._groups[device.type] = dist.new_group(backend="nccl")
         return self._groups[device.type]
 

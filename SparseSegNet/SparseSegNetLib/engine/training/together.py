@@ -72,7 +72,7 @@ class Together(Alone):
                 yield
         except EngineError:
             raise
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:  # the others wait for this one, whatever it is
             raise self.ranks.lost(error) from error
 
     def begin(self, trainer: Trainer, fraction: float) -> None:
@@ -153,10 +153,11 @@ class Leader(Together):
 
     def end(self, code: int) -> None:
         """Has the others end, with the exit code of this process."""
-        if not self.ranks.broken:
-            with suppress(EngineError):  # they have gone before
-                self.ranks.message({"end": code})
-        self.ranks.leave()
+        if self.ranks.broken:
+            return
+        with suppress(EngineError):  # they have gone before
+            self.ranks.message({"end": code})
+            self.ranks.leave()
 
 
 class Follower(Together):
