@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError, InputError
-from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, DONE, exit_code
+from ..runfolder.exit_codes import CANCELLED, DONE, exit_code
 
 if TYPE_CHECKING:
     from .interaction.commands import Commands
@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> int:
         partners = partners_of(commands, emit)
     except BrokenPipeError:
         return CANCELLED
-    except EngineError as error:
+    except (EngineError, InputError) as error:
         return fail(error, emit)
     except Exception as error:
         return report(error, emit)
@@ -146,7 +146,10 @@ def partners_of(commands: Commands, emit: Callable[..., None]) -> Alone:
     ranks = Ranks.of_environment()
     if ranks is None:
         return Alone()
+    global BEGUN
+    waiting = time.monotonic()
     ranks.join()
+    BEGUN += time.monotonic() - waiting  # until the others came is no part of the time budget
     ranks.watch(
         lambda error: end_process(fail(error, emit)),
         lambda: commands.put({"command": "interrupt"}),
@@ -208,8 +211,7 @@ def carry_out(
                 emit("interrupted", cause=cause, remedy=remedy)
         return CANCELLED
     except InputError as error:
-        emit("error", code="input", cause=str(error), remedy="")
-        return BAD_INPUT
+        return fail(error, emit)
     except EngineError as error:
         traceback.print_exc()
         return fail(error, emit)
@@ -265,8 +267,10 @@ def resume_hint(folder) -> tuple[int, str, str]:
     )
 
 
-def fail(error: EngineError, emit: Callable[..., None]) -> int:
+def fail(error: EngineError | InputError, emit: Callable[..., None]) -> int:
     """Reports an error to the client; returns the exit code."""
+    if isinstance(error, InputError):
+        error = EngineError("input", str(error))
     with suppress(OSError):  # the client may have gone
         emit("error", code=error.code, cause=error.cause, remedy=error.remedy)
     return exit_code(error.code)

@@ -240,6 +240,19 @@ def test_who_gives_no_sign_of_life_is_named():
     assert first.asked_to_end() and not others[0].asked_to_end()
 
 
+def test_where_nobody_can_be_reached_it_ends(monkeypatch):
+    class Unreachable(Notes):
+        def set(self, key, value):
+            raise RuntimeError("no route to host")
+
+    monkeypatch.setattr(ranks_module, "LOST_AFTER", 0)
+    monkeypatch.setattr(ranks_module, "BEAT", 0.0)
+    ranks, said = Ranks(1, 2), []
+    ranks._store = Unreachable()
+    ranks._watch(said.append, lambda: None)
+    assert [error.code for error in said] == ["rank-lost"] and "no route" in said[0].cause
+
+
 def test_without_torchrun_nothing_changes(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)

@@ -188,8 +188,13 @@ class Ranks:
                 if not told and self.asked_to_end():
                     told = True
                     asked()
-            except (RuntimeError, ValueError):
-                # Rank 0 or torchrun, which keeps the notes, has gone: whoever waits notices too.
+            except (RuntimeError, ValueError) as error:
+                # Rank 0 or torchrun, which keeps the notes, has gone: whoever waits for others
+                # notices it, unless the network is gone too.
+                if not self._noticed.wait(LOST_AFTER * BEAT):
+                    lost(
+                        EngineError("rank-lost", f"the ranks are not connected ({error}).", REMEDY)
+                    )
                 return
             if gone is not None and not self._noticed.is_set():
                 lost(EngineError("rank-lost", f"rank {gone} gives no sign of life.", REMEDY))
@@ -209,7 +214,7 @@ class Ranks:
             self._store.set(f"noticed/{self.rank}", own)
         if own:
             return EngineError("rank-lost", f"rank {self.rank} failed: {own}.", REMEDY)
-        said = {rank: self._heard_of(rank) for rank in self._others}
+        said = self._heard_of_others()
         failed = [f"rank {rank} failed: {why}" for rank, why in said.items() if why]
         silent = [f"rank {rank} was lost" for rank, why in said.items() if why is None]
         return EngineError(
@@ -222,14 +227,16 @@ class Ranks:
     def _others(self) -> list[int]:
         return [rank for rank in range(self.count) if rank != self.rank]
 
-    def _heard_of(self, rank: int) -> str | None:
-        """The note of a rank after another was lost; None if it says nothing."""
+    def _heard_of_others(self) -> dict[int, str | None]:
+        """The note of each rank after one was lost; None of a rank that leaves none in time."""
+        assert self._store is not None
+        keys = [f"noticed/{rank}" for rank in self._others]
+        with suppress(RuntimeError):  # not all came in time
+            self._store.wait(keys, timedelta(seconds=NOTICED_WITHIN))
         try:
-            assert self._store is not None
-            self._store.wait([f"noticed/{rank}"], timedelta(seconds=NOTICED_WITHIN))
-            return self._said("noticed", rank)
-        except (RuntimeError, ValueError):
-            return None
+            return {rank: self._said("noticed", rank) for rank in self._others}
+        except RuntimeError:  # who keeps the notes is gone, and that is where rank 0 is
+            return {rank: None if 0 in (rank, self.rank) else "" for rank in self._others}
 
     def _said(self, what: str, rank: int) -> str | None:
         assert self._store is not None
