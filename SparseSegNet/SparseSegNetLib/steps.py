@@ -8,7 +8,7 @@ written after the last `yield` happens at once: work that is given up before has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ T = TypeVar("T")
 Work = Callable[[], Any]
 Steps = Generator[Work | None, Any, T]
 
-PIECE = 1 << 23  # bytes that one step goes over: some milliseconds
+PIECE = 1 << 22  # bytes that one step goes over: some milliseconds
 
 
 class Overtaken(Exception):
@@ -61,6 +61,15 @@ def unless(overtaken: Callable[[], bool], steps: Steps[T]) -> Steps[T]:
         if overtaken():
             steps.close()
             raise Overtaken
+
+
+def memory(shape: Sequence[int], dtype: np.dtype) -> Steps[np.ndarray]:
+    """An array of zeros to copy into, in steps.
+
+    A thread writes to it first: the operating system hands memory out at the first write to each
+    page of it, which takes several times longer than copying.
+    """
+    return (yield lambda: np.full(shape, 0, dtype))
 
 
 def pieces(array: np.ndarray) -> list[slice]:

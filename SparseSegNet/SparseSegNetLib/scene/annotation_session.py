@@ -65,6 +65,7 @@ class AnnotationSession:
         self._volume = NodeReference(volumeNode, "volume")
         self._node = NodeReference(segmentationNode, "segmentation")
         self.warning = ""
+        self._counted: tuple | None = None
         found = listedSlices(segmentationNode, self.grid)
         listed = None if found is None else found.slices
         if found is not None:
@@ -200,6 +201,21 @@ class AnnotationSession:
 
     def rows(self) -> list[Row]:
         """The annotated slices in order, with the voxels drawn in each."""
+        return self._shown()[0]
+
+    def share(self) -> float:
+        """The fraction of the volume's voxels that are labelled."""
+        return self._shown()[1]
+
+    def _shown(self) -> tuple[list[Row], float]:
+        """Rows and share, counted once for each state: the panel asks for them again and again."""
+        listed = tuple((s, s.prefilled, stated) for s, stated in self.slices.items())
+        state = self._watch.version, listed, self._open.count
+        if self._counted is None or self._counted[0] != state:
+            self._counted = state, self._rows(), self._share()
+        return list(self._counted[1]), self._counted[2]
+
+    def _rows(self) -> list[Row]:
         watch, rows = self._watch, []
         for item, stated in sorted(self.slices.items()):
             counts = np.bincount(
@@ -209,8 +225,7 @@ class AnnotationSession:
             rows.append(Row(item, stated, voxels))
         return rows
 
-    def share(self) -> float:
-        """The fraction of the volume's voxels that are labelled."""
+    def _share(self) -> float:
         labels = self._watch.labels
         drawn, count = labels, self._watch.count
         if self.predicted:

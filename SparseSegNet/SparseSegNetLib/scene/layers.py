@@ -15,7 +15,7 @@ from ..annotation.geometry import Geometry
 from ..annotation.grid_map import GridMap
 from ..annotation.layers import Layer
 from ..errors import InputError
-from ..steps import Overtaken, Steps, pieces
+from ..steps import Overtaken, Steps, memory, pieces
 from .volumes import FLIP, volumeGeometry
 
 
@@ -61,12 +61,13 @@ def copiedLayers(read: Callable[[], list[Layer]]) -> Steps[list[Layer]]:
         read: See `layersInSteps`.
     """
     copies = []
-    for n, layer in enumerate(read()):
-        copy = np.empty(layer.values.shape, layer.values.dtype)
+    for n in range(len(read())):
+        values = read()[n].values
+        copy = yield from memory(values.shape, values.dtype)
         for part in pieces(copy):
             copy[part] = read()[n].values[part]
             yield None
-        copies.append(replace(layer, values=copy))
+        copies.append(replace(read()[n], values=copy))
     read()  # refuses what changed after the last step
     return copies
 

@@ -44,6 +44,7 @@ class PaintObserver:
         ids: Segment IDs as of the last call of `look`.
         labels: uint8 (k, j, i), n where the n-th of `ids` covers, as of the last call of `look`,
             which changes it in place unless it was lent.
+        version: A number that rises with each change, and when it was read.
         count: Number of voxels that are not zero in `labels`.
         reordered: True if segments were added, removed or moved before the last call of `look`.
 
@@ -57,7 +58,7 @@ class PaintObserver:
         self.labels = np.zeros(0, np.uint8)
         self.count = 0
         self._dirtySince: float | None = None
-        self._version = 0  # rises with each change, and when it was read
+        self.version = 0
         self._lent = Lent()
         self._reader = SegmentReader()
         self.reordered = False
@@ -107,7 +108,7 @@ class PaintObserver:
             self._release()
             self._observe(now)
             self._dirtySince = time.monotonic()
-            self._version += 1
+            self.version += 1
 
     def watches(self, segmentationNode) -> bool:
         """True if this node is the one that is observed."""
@@ -134,8 +135,8 @@ class PaintObserver:
             Overtaken: The segmentation was changed, or read otherwise, between two steps.
         """
         self._followNode()
-        begun = self._version
-        return unless(lambda: self._version != begun, self._looking())
+        begun = self.version
+        return unless(lambda: self.version != begun, self._looking())
 
     def _looking(self) -> Steps[Change | None]:
         ids = orderedSegments(self._segmentation)
@@ -195,7 +196,7 @@ class PaintObserver:
     def _take(self, labels: np.ndarray, ids: list[str], grid: Geometry | None, drawn: int) -> None:
         """Accepts labels that were just read; what else reads them begins again."""
         self.labels, self.ids, self._grid, self.count = labels, ids, grid, drawn
-        self._version += 1
+        self.version += 1
         self._dirtySince = None
 
     def _changeOf(self, changed: np.ndarray, labels: np.ndarray, box: Box) -> Change:
@@ -273,7 +274,7 @@ class PaintObserver:
     @vtk.calldata_type(vtk.VTK_STRING)
     def _onEvent(self, caller, event, segmentId=None) -> None:
         self._dirtySince = time.monotonic()
-        self._version += 1
+        self.version += 1
 
 
 def _renumbered(labels: np.ndarray, ids: list[str], now: list[str]) -> np.ndarray:

@@ -16,7 +16,7 @@ from .layers import copiedLayers, layersInSteps, layersOf
 from .segmentations import mergedLayers, paintingOrder, refuseTooMany
 from .volumes import volumeGeometry
 
-MUCH = PIECE  # voxels that are read again at once
+MUCH = 2 * PIECE  # voxels that are read again at once
 
 
 @dataclass

@@ -72,10 +72,16 @@ class Layers:
         table[self.behind] = BACKGROUND_DRAWN
         note = overlap_note(self.names, overlaps.sizes, overlaps.shared)
         return Drawn(
-            [Drawing(table[part.numbers], part.geometry) for part in merged],
+            [Drawing(_looked_up(table, part.numbers), part.geometry) for part in merged],
             self.segments,
             [] if note is None else [note],
         )
+
+
+def _looked_up(table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """`table[numbers]`; several times faster, since no number is beyond the table."""
+    found = np.empty(numbers.shape, table.dtype)
+    return np.take(table, numbers, out=found, mode="clip")
 
 
 def drawnSegments(segmentationNode, volumeNode) -> Drawn:

@@ -10,7 +10,7 @@ import slicer.util
 
 from ..annotation.geometry import Geometry
 from ..errors import InputError
-from ..steps import Overtaken, Steps, finished, pieces
+from ..steps import Overtaken, Steps, finished, memory, pieces
 
 # MRML's frame is RAS, ours (and the files') is LPS: two signs, which is exact.
 FLIP = (-1.0, -1.0, 1.0)
@@ -86,8 +86,9 @@ def readVolume(volumeNodes: Sequence) -> Steps[np.ndarray]:
 def _copied(volumeNodes: Sequence) -> Steps[np.ndarray]:
     begun, found = _version(volumeNodes), _channels(volumeNodes)
     shape, dtype = found[0].shape, np.result_type(*found)
-    image = np.empty((len(found), *shape), dtype)
+    count = len(found)
     del found  # nothing of the scene is held between steps
+    image = yield from memory((count, *shape), dtype)
     for number, channel in enumerate(image):
         for part in pieces(channel):
             if _version(volumeNodes) != begun:

@@ -35,7 +35,12 @@ class BackgroundTask:
         except Exception as error:
             self.error = error
 
-    def poll(self) -> bool:
-        """Gives the thread some time; returns True once it has ended."""
-        self._thread.join(PATIENCE)
+    def poll(self, patience: float = PATIENCE) -> bool:
+        """Gives the thread some time; returns True once it has ended.
+
+        Args:
+            patience: Seconds that it waits for the thread at most; 0 where another task is waited
+                for at the same heartbeat.
+        """
+        self._thread.join(patience)
         return not self._thread.is_alive()

@@ -17,7 +17,7 @@ from ..scene import views
 from ..scene.next_slices import suggestionTask
 from ..scene.prediction_source import PredictionSource, sourceOf
 from ..suggestion.suggested_slice import SuggestedSlice
-from .background_task import BackgroundTask
+from .background_task import PATIENCE, BackgroundTask
 from .run_controller import RunController
 from .suggestion_table import SuggestionTable, sliceName
 
@@ -62,10 +62,11 @@ class NextSlice:
             self._lookedAt = now
             self._source = self._findSource()
             self.update()
-        if self._task is not None and self._task.poll():
+        busy = self.annotate.reading or self.controller.working
+        if self._task is not None and self._task.poll(0.0 if busy else PATIENCE):
             self._take(self._task)
         section = self.ui.annotateSection
-        if self._task is None and section.visible and not section.collapsed:
+        if self._task is None and not busy and section.visible and not section.collapsed:
             self._start()
 
     def _state(self) -> tuple:
