@@ -8,20 +8,16 @@ written after the last `yield` happens at once: work that is given up before has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
-
-import numpy as np
 
 T = TypeVar("T")
 Work = Callable[[], Any]
 Steps = Generator[Work | None, Any, T]
 
-PIECE = 1 << 22  # bytes that one step goes over: some milliseconds
-
 
 class Overtaken(Exception):
-    """What is worked on was changed between two steps: begin again."""
+    """The data was changed between two steps: begin again."""
 
 
 def finished(steps: Steps[T]) -> T:
@@ -61,19 +57,3 @@ def unless(overtaken: Callable[[], bool], steps: Steps[T]) -> Steps[T]:
         if overtaken():
             steps.close()
             raise Overtaken
-
-
-def memory(shape: Sequence[int], dtype: np.dtype) -> Steps[np.ndarray]:
-    """An array of zeros to copy into, in steps.
-
-    A thread writes to it first: the operating system hands memory out at the first write to each
-    page of it, which takes several times longer than copying.
-    """
-    return (yield lambda: np.full(shape, 0, dtype))
-
-
-def pieces(array: np.ndarray) -> list[slice]:
-    """Parts of an array along its first axis, of PIECE bytes or one index at least."""
-    count = len(array)
-    each = max(1, PIECE // max(1, array.nbytes // max(1, count)))
-    return [slice(first, min(count, first + each)) for first in range(0, count, each)]

@@ -8,11 +8,12 @@ from functools import partial
 
 import numpy as np
 
-from ..steps import PIECE, Steps, finished
+from ..steps import Steps, finished
 from .geometry import Geometry
 from .grid_map import GridMap
 from .layers import Layer, Overlaps, merge_on, overlaps_of
 from .lent import Lent
+from .pieces import PIECE
 from .strokes import box_of
 
 Box = tuple[slice, slice, slice]

@@ -111,7 +111,7 @@ def readAnnotation(
 
 @dataclass
 class _Read:
-    """What was read of a segmentation node."""
+    """Content of a segmentation node and of its attributes, without the node."""
 
     layers: Layers
     slices: list[AnnotatedSlice] | None

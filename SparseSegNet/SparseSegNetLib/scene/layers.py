@@ -14,8 +14,9 @@ from vtk.util.numpy_support import vtk_to_numpy
 from ..annotation.geometry import Geometry
 from ..annotation.grid_map import GridMap
 from ..annotation.layers import Layer
+from ..annotation.pieces import memory, pieces
 from ..errors import InputError
-from ..steps import Overtaken, Steps, memory, pieces
+from ..steps import Overtaken, Steps
 from .volumes import FLIP, volumeGeometry
 
 

@@ -173,7 +173,7 @@ class RunCase:
     def _buffered(
         self, run: EngineRun, read: Callable[[], np.ndarray | None]
     ) -> Steps[LayerBuffer | None]:
-        """What is read, in the memory of a layer; None if there is nothing to read."""
+        """Reads labels into the memory of a layer; None if there are none."""
         buffer = LayerBuffer(run.folder.shape(self.number))
 
         def filled() -> bool:

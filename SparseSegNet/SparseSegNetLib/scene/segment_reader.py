@@ -10,8 +10,9 @@ import numpy as np
 
 from ..annotation.layer_memory import Box, LayerMemory
 from ..annotation.layers import Layer, overlaps_of
+from ..annotation.pieces import PIECE
 from ..errors import InputError
-from ..steps import PIECE, Steps
+from ..steps import Steps
 from .layers import copiedLayers, layersInSteps, layersOf
 from .segmentations import mergedLayers, paintingOrder, refuseTooMany
 from .volumes import volumeGeometry

@@ -61,7 +61,7 @@ class Layers:
     grid: Geometry
 
     def drawn(self) -> Drawn:
-        """What is drawn, on the grids that it was drawn on; in any thread."""
+        """Merges the layers, on the grids that they were drawn on; in any thread."""
         overlaps = overlaps_of(self.layers, len(self.names))
         order = painting_order(self.names, overlaps.sizes, overlaps.shared)
         merged = merge_layers(self.layers, order, self.grid)

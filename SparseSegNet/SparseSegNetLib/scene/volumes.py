@@ -9,8 +9,9 @@ import numpy as np
 import slicer.util
 
 from ..annotation.geometry import Geometry
+from ..annotation.pieces import memory, pieces
 from ..errors import InputError
-from ..steps import Overtaken, Steps, finished, memory, pieces
+from ..steps import Overtaken, Steps, finished
 
 # MRML's frame is RAS, ours (and the files') is LPS: two signs, which is exact.
 FLIP = (-1.0, -1.0, 1.0)

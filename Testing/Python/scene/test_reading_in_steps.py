@@ -7,8 +7,7 @@ import pytest
 import slicer.util
 from test_segment_reader import SHAPE, balls, paint, whole
 
-from SparseSegNetLib import steps
-from SparseSegNetLib.annotation import layer_memory
+from SparseSegNetLib.annotation import layer_memory, pieces
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.runfolder.options import Options
@@ -23,7 +22,7 @@ from SparseSegNetLib.steps import Overtaken, finished
 @pytest.fixture
 def small(monkeypatch):
     """Steps of one plane each."""
-    monkeypatch.setattr(steps, "PIECE", 1)
+    monkeypatch.setattr(pieces, "PIECE", 1)
     monkeypatch.setattr(layer_memory, "PIECE", 1)
 
 
