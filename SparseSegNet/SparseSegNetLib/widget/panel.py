@@ -192,7 +192,6 @@ class Panel:
     def foldForRun(self) -> None:
         """Folds the sections that a run needs no more, so that the others fit on the screen."""
         self.ui.dataSection.collapsed = self.ui.learnSection.collapsed = True
-        self.update()
 
     @property
     def edited(self):

@@ -133,8 +133,11 @@ class RunController:
         self._reset(run, "preparing")
         self.panel.learn.curve.clear()
         run.observe(self._onEvent)
-        self.panel.parameters.runFolder = str(run.folder)
+        parameters, folder = self.panel.parameters, str(run.folder)
+        known, parameters.runFolder = parameters.runFolder, folder
         self.panel.foldForRun()
+        if known == folder:  # else the panel was updated when it changed
+            self.panel.update()
 
     def follow(self) -> None:
         """Processes the events of engines; called by the timer."""
