@@ -45,6 +45,7 @@ def train(
     largestComponent: bool = False,
     modality: str = "auto",
     matchHistograms: bool = False,
+    scanNames: bool = True,
     runFolder: Path | str | None = None,
     wait: bool = False,
 ) -> SceneRun:
@@ -79,6 +80,7 @@ def train(
         modality: 'ct' for Hounsfield units, 'other' where each volume has its own scale of
             intensities, 'auto' to tell by the values.
         matchHistograms: Matches the histogram of each volume to that of the training set.
+        scanNames: As for `densify`.
         runFolder: As for `densify`.
         wait: True returns when the run has ended, False at once.
 
@@ -104,6 +106,7 @@ def train(
         largest_component=largestComponent,
         modality=modality,
         match_histograms=matchHistograms,
+        scan_names=scanNames,
     )
     run = finished(training(pairs, options, slices=slices, names=names, runFolder=runFolder))
     if wait:

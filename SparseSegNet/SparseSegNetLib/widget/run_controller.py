@@ -270,8 +270,7 @@ class RunController:
         """Ends every engine; those that do not end by themselves are killed.
 
         Args:
-            patience: Seconds that an engine has to end by itself; the call waits twice as long at
-                most.
+            patience: Seconds an engine has to end by itself; the call waits at most twice that.
         """
         self.leave()
         end = time.monotonic() + 2 * patience

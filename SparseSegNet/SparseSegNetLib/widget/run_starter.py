@@ -54,12 +54,13 @@ class RunStarter:
             parameters.seed,
             largest_component=parameters.largestComponent,
             save_model=len(pairs) == 1,
+            scan_names=parameters.scanNames,
         )
         volumes = [parameters.volume, *parameters.channels]
-        segmentation = parameters.segmentation
+        segmentation, name = parameters.segmentation, parameters.runName
 
         def start() -> Steps[SceneRun]:
-            folder = self.panel.runs.new(volumes[0].GetName() or "volume")
+            folder = self.panel.runs.new(name)
             if len(pairs) > 1:
                 several = [(p.volume, p.segmentation) for p in pairs]
                 return training(several, options, runFolder=folder, known=lentLayers)
