@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 PATIENCE = 0.02  # seconds
+SAME = 0.005  # seconds after a wait: polled at the same heartbeat
 
 
 class BackgroundTask:
@@ -22,6 +24,8 @@ class BackgroundTask:
         error: The exception that it ended with, or None.
     """
 
+    _waited = 0.0  # when one of all tasks was waited for last
+
     def __init__(self, work: Callable[[], object]):
         self.result: object = None
         self.error: Exception | None = None
@@ -35,12 +39,9 @@ class BackgroundTask:
         except Exception as error:
             self.error = error
 
-    def poll(self, patience: float = PATIENCE) -> bool:
-        """Gives the thread some time; returns True once it has ended.
-
-        Args:
-            patience: Seconds that it waits for the thread at most; 0 where another task is waited
-                for at the same heartbeat.
-        """
-        self._thread.join(patience)
+    def poll(self) -> bool:
+        """Gives threads some time, once at a heartbeat; returns True once this one has ended."""
+        if self._thread.is_alive() and time.monotonic() - BackgroundTask._waited > SAME:
+            self._thread.join(PATIENCE)
+            BackgroundTask._waited = time.monotonic()
         return not self._thread.is_alive()

@@ -17,7 +17,7 @@ from ..scene import views
 from ..scene.next_slices import suggestionTask
 from ..scene.prediction_source import PredictionSource, sourceOf
 from ..suggestion.suggested_slice import SuggestedSlice
-from .background_task import PATIENCE, BackgroundTask
+from .background_task import BackgroundTask
 from .run_controller import RunController
 from .suggestion_table import SuggestionTable, sliceName
 
@@ -63,7 +63,7 @@ class NextSlice:
             self._source = self._findSource()
             self.update()
         busy = self.annotate.reading or self.controller.working
-        if self._task is not None and self._task.poll(0.0 if busy else PATIENCE):
+        if self._task is not None and self._task.poll():
             self._take(self._task)
         section = self.ui.annotateSection
         if self._task is None and not busy and section.visible and not section.collapsed:

@@ -310,7 +310,7 @@ def test_the_names_of_scans_are_not_stored_if_asked_so(user):
     user.ui.advancedGroup.collapsed = False
     user.ui.scanNamesCheck.checked = False
     user.until(lambda: user.panel.torchCard.state == "ready")
-    user.click("trainButton")
+    press(user, "trainButton")
     folder = user.panel.controller.run.folder
     assert "Mustermann" not in (folder / "run.json").read_text() + folder.name
     assert not user.ui.scanNamesCheck.enabled
