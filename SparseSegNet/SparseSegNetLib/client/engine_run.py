@@ -92,7 +92,7 @@ class EngineRun:
         self._reported: EngineError | None = None
         self._protocol_error = ""
         self._cancelling = self._interrupting = False
-        self._labels = LabelChanges(self)
+        self._labels = LabelChanges()
         self._kill_at: float | None = None
         self._trained = False
         self._pid: int | None = None
@@ -168,7 +168,7 @@ class EngineRun:
         self, labels: np.ndarray, slices: Iterable[AnnotatedSlice], number: int = 1
     ) -> Steps[None]:
         """Changes labels in steps (see `steps`), as `change_labels`; the array is kept."""
-        return self._labels.changing(labels, list(slices), number)
+        return self._labels.changing(self, labels, list(slices), number)
 
     @property
     def takes_labels(self) -> bool:
@@ -282,7 +282,7 @@ class EngineRun:
             self._pid = event["pid"]
             if kind == "ready":
                 self._log.append([])  # a log that is named anywhere is there, if empty
-                self._labels.send()
+                self._labels.send(self)
         elif kind == "plan":
             self.plan = event
         elif kind == "progress":

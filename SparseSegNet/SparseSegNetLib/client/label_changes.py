@@ -18,53 +18,52 @@ if TYPE_CHECKING:
 class LabelChanges:
     """Writes changed labels into the run folder, and tells the engine.
 
-    Until the engine owns the run folder they are kept.
-
-    Args:
-        run: The run.
+    Until the engine owns the run folder they are kept. The run is an argument of each method: a run
+    that nobody refers to must not be kept by what it owns.
 
     Attributes:
         sends: True once the engine owns the run folder.
     """
 
-    def __init__(self, run: EngineRun):
-        self._run, self.sends = run, False
+    def __init__(self):
+        self.sends = False
         self._unsent: dict[int, tuple[np.ndarray, list[AnnotatedSlice]]] = {}
 
     def changing(
-        self, labels: np.ndarray, slices: list[AnnotatedSlice], number: int
+        self, run: EngineRun, labels: np.ndarray, slices: list[AnnotatedSlice], number: int
     ) -> Steps[None]:
         """See `EngineRun.changing_labels`; nothing is written if it is given up."""
-        self._refuse_ended()
-        folder = self._run.folder
+        _refuse_ended(run)
+        folder = run.folder
         yield lambda: folder.check_new_labels(number, labels)
         if not self.sends:
-            self._refuse_ended()
+            _refuse_ended(run)
             self._unsent[number] = labels, slices
             return
         written: list[PreparedLabels] = []
         try:
             yield lambda: written.append(folder.prepare_labels(number, labels, slices))
-            self._refuse_ended()
+            _refuse_ended(run)
         except BaseException:
             for each in written:
                 each.drop()
             raise
         written[0].put()
-        self._run.send("labels-changed", input=number)
+        run.send("labels-changed", input=number)
 
-    def _refuse_ended(self) -> None:
-        if self._run.ended:
-            raise InputError(f"the labels of a run that is {self._run.state} cannot be changed.")
-
-    def send(self) -> None:
+    def send(self, run: EngineRun) -> None:
         """Sends what was changed before the engine owned the folder."""
         self.sends = True
         unsent, self._unsent = self._unsent, {}
         for number, (labels, slices) in unsent.items():
             try:
-                finished(self.changing(labels, slices, number))
+                finished(self.changing(run, labels, slices, number))
             except OSError as error:
-                self._run.warnings.append(
+                run.warnings.append(
                     f"the changed labels cannot be written: {error.strerror or error}."
                 )
+
+
+def _refuse_ended(run: EngineRun) -> None:
+    if run.ended:
+        raise InputError(f"the labels of a run that is {run.state} cannot be changed.")
