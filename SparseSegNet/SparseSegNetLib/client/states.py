@@ -4,6 +4,8 @@ from __future__ import annotations
 
 ENDED = ("done", "failed", "cancelled")
 _OF_PHASE = {
+    "connecting": "preparing",
+    "sending": "preparing",
     "correcting bias": "preparing",
     "probing": "preparing",
     "predicting": "finishing",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from ...errors import EngineError
+from ...runfolder.disk_size import disk_full
 
 # Parts of an error's text (in lower case), code, cause and remedy.
 KNOWN_ERRORS = (
@@ -80,15 +81,6 @@ def not_supported(error: BaseException) -> bool:
     return isinstance(error, (RuntimeError, NotImplementedError, TypeError)) and not out_of_memory(
         error
     )
-
-
-def disk_full(error: OSError) -> bool:
-    """True if a file could not be written since the disk, or a quota, is full."""
-    return error.errno in (
-        errno.ENOSPC,
-        errno.EFBIG,
-        getattr(errno, "EDQUOT", errno.ENOSPC),
-    ) or getattr(error, "winerror", None) in (39, 112)
 
 
 def path_too_long(error: OSError) -> bool:
