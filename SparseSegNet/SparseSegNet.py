@@ -84,6 +84,29 @@ def currentRun():
     return logic.currentRun()
 
 
+def useAnotherComputer(ssh, python="python3"):
+    """Has the next runs compute on another computer, as the panel's *Engine* does.
+
+    Nothing is checked: `sparsesegnet doctor --ssh` does that.
+
+    Args:
+        ssh: The command that logs in there without a question, such as "ssh me@gpu-box"; None for
+            this computer again.
+        python: The Python with torch over there.
+
+    Raises:
+        InputError: If the command cannot be read, or the choice cannot be stored.
+    """
+    from SparseSegNetLib.client import interpreter
+    from SparseSegNetLib.remote.ssh_command import words
+
+    if ssh is None:
+        interpreter.choose(interpreter.AUTO)
+    else:
+        words(ssh)
+        interpreter.choose(interpreter.SSH, python, ssh)
+
+
 class SparseSegNet(ScriptedLoadableModule):
     """The module's description, and registration of the sample."""
 

@@ -14,6 +14,8 @@ from ..runfolder.signals import Terminated
 from ..units import clock
 
 PHASES = {
+    "connecting": "connecting",
+    "sending": "sending the scan",
     "correcting bias": "correcting the bias field",
     "probing": "measuring speed",
     "comparing slices": "comparing slices",

@@ -184,8 +184,7 @@ class Connection:
         return EngineError(
             "connection-lost",
             f"the connection to {host(self._command)} was lost{damaged}{said}.",
-            "The engine there writes a checkpoint and ends. Resume the run once the connection "
-            "works again: it goes on from there.",
+            "Try again once the connection works.",
         )
 
     def kill(self) -> None:

@@ -98,6 +98,16 @@ class RunProxy:
                 ) from error
             except OSError as error:
                 raise self._cannot_write(error) from error
+            except EngineError as error:
+                if error.code == "connection-lost" and self._started:
+                    raise EngineError(
+                        "connection-lost",
+                        error.cause,
+                        "The engine there writes a checkpoint and ends. Resume the run once the "
+                        "connection works again: it goes on from there ('sparsesegnet resume "
+                        f'"{self._folder}"\' with the same --ssh).',
+                    ) from error
+                raise
             finally:
                 connection.close()
 

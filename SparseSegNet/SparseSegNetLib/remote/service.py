@@ -46,7 +46,7 @@ class Service:
         self._frames, self._runs = frames, root / "runs"
         self._worker: PopenTransport | None = None
         self._receiver: Receiver | None = None
-        self._gone = self._ending = self._cancelled = False
+        self._gone = self._ending = self._cancelled = self._arrived = False
         self._bye = threading.Event()
         self._commands = LineBuffer()
         answer(lambda number, frame: self._end_engine())
@@ -79,8 +79,8 @@ class Service:
             return CANCELLED
         self._frames.send("exit", code=code)
         # Everything has arrived when the proxy says so; a run that is over leaves nothing here.
-        done = self._bye.wait(TO_END) and not self._gone
-        if folder is not None and done and (code == DONE or self._cancelled):
+        self._bye.wait(TO_END)
+        if folder is not None and self._arrived and (code == DONE or self._cancelled):
             remove_tree(folder, ignore_errors=True)
         return DONE
 
@@ -134,6 +134,7 @@ class Service:
                 elif kind == "gone":
                     self._end_engine()
                 elif kind == "bye":
+                    self._arrived = True
                     self._bye.set()
                 elif kind in KINDS and self._receiver is not None:
                     self._receiver.handle(header, payload)

@@ -127,6 +127,10 @@ class LearnSection:
         phase = progress.get("phase")
         if state == "preparing":
             text = {
+                "connecting": _("Connecting"),
+                "sending": _("Sending the scan, {percent} %").format(
+                    percent=round(100 * progress.get("fraction", 0.0))
+                ),
                 "probing": _("Measuring this computer's speed"),
                 "comparing slices": _("Comparing the slices"),
                 "correcting bias": _("Correcting the bias field"),

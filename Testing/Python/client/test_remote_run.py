@@ -1,15 +1,139 @@
-"""Runs whose engine works on another computer: live, interrupted, resumed; real processes."""
+"""Runs whose engine works on another computer: live, cancelled, lost and resumed.
 
-from far_away import far  # noqa: F401
+Real processes; the SSH command is a program that runs the remote command on this computer.
+"""
+
+import json
+import os
+import signal
+
+import pytest
 from phantom import iou
-from small_runs import named, run_folder, training, until, watched, with_slice
+from small_runs import kill, named, run_folder, training, until, watched, with_slice
+
+from SparseSegNetLib.client.engine_run import EngineRun
+from SparseSegNetLib.remote.run_files import ENGINES, contents, steps_taken
+from SparseSegNetLib.runfolder.changes import Changes
+from SparseSegNetLib.runfolder.lock import in_use
+from SparseSegNetLib.runfolder.options import Options
 
 
 def test_a_run_is_like_one_at_home(tmp_path, far):
-    folder, truth = run_folder(tmp_path / "run", time_budget=60)
+    folder, truth = run_folder(tmp_path / "run", time_budget=60, save_model=True)
     run, events = watched(folder)
-    assert until(run, lambda: training(run)), (run.state, run.error, events)
+    assert until(run, lambda: training(run)), run.error
+    (there,) = far.runs
+    assert in_use(folder.path), "no other engine may work on it meanwhile"
+    # The client may kill what it takes for the engine.
+    assert {e["pid"] for e in events if "pid" in e} == {run._pid} and run._pid != os.getpid()
+    assert str(run._pid) not in (there / "lock").read_text()
+    assert str(run._pid) in (folder.path / "lock").read_text()
+    labels, slices = with_slice(folder, truth, "k", 9)
+    run.change_labels(labels, slices)
+    assert until(run, lambda: named(events, "labels")), run.error
+    run.preview()
+    assert until(run, lambda: named(events, "preview")), run.error
+    assert folder.read_preview().shape == truth.shape
     run.stop()
     assert run.wait(60) == "done", run.error
     assert iou(run.result(), truth) > 0.6
-    print(folder.log_path.read_text())
+    assert folder.model_path.is_file() and folder.read_score() is not None
+    assert not in_use(folder.path)
+    assert not there.exists(), "of a run that is over nothing stays there"
+    assert folder.log_path.is_file()
+
+
+def test_a_lost_connection_loses_no_step(tmp_path, far):
+    folder, truth = run_folder(tmp_path / "run", time_budget=60)
+    run, events = watched(folder)
+    assert until(run, lambda: training(run)), run.error
+    far.lose()
+    assert run.wait(30) == "failed" and run.error.code == "connection-lost"
+    assert "gpu-box" in run.error.cause and "Resume" in run.error.remedy
+    assert far.idle(), "the engine runs on unwatched"
+    (there,) = far.runs
+    steps = steps_taken(there)
+    assert steps >= run.progress["step"] and steps > steps_taken(folder.path)
+    labels, slices = with_slice(folder, truth, "k", 9)
+    options = Options.from_json({**folder.options.to_json(), "time_budget": 90.0})
+    again = EngineRun(folder, changes=Changes(options, labels, slices))
+    events.clear()
+    again.observe(events.append)
+    assert until(again, lambda: training(again)), again.error
+    assert named(events, "resumed")[0]["step"] == steps
+    assert (folder.read_labels() == labels).all() and steps_taken(folder.path) >= steps
+    again.stop()
+    assert again.wait(60) == "done", again.error
+    assert (again.result()[labels != 255] == labels[labels != 255]).all()
+
+
+def test_what_was_learnt_here_since_then_counts(tmp_path, far, monkeypatch):
+    """A run that was resumed on this computer goes on over there from where it stands."""
+    folder, _ = run_folder(tmp_path / "run", time_budget=60)
+    run, events = watched(folder)
+    assert until(run, lambda: training(run)), run.error
+    run.interrupt()
+    run.wait(30)
+    assert run.error.code == "interrupted"
+    assert str(folder.path) in run.error.remedy and str(far.data) not in run.error.remedy
+    (there,) = far.runs
+    assert steps_taken(there) == steps_taken(folder.path) > 0, "all has come back"
+    assert contents(there, ENGINES) == contents(folder.path, ENGINES)
+    with monkeypatch.context() as at_home:
+        at_home.delenv("SPARSESEGNET_SSH")
+        home, events = watched(folder)
+        assert until(home, lambda: named(events, "resumed") and training(home)), home.error
+        home.interrupt()
+        home.wait(30)
+    steps = steps_taken(folder.path)
+    assert steps > steps_taken(there)
+    again, events = watched(folder)
+    assert until(again, lambda: named(events, "resumed")), again.error
+    assert named(events, "resumed")[0]["step"] == steps
+    again.cancel()
+    assert again.state == "cancelled"
+
+
+def test_cancel_ends_both(tmp_path, far):
+    folder, _ = run_folder(tmp_path / "run", time_budget=60)
+    run, _ = watched(folder)
+    assert until(run, lambda: training(run)), run.error
+    run.cancel()
+    assert run.state == "cancelled" and far.idle()
+
+
+def test_the_client_dies(tmp_path, far):
+    """Its process, or all of Slicer: the engine there writes a checkpoint, which comes back."""
+    folder, _ = run_folder(tmp_path / "run", time_budget=60)
+    run, _ = watched(folder)
+    assert until(run, lambda: training(run)), run.error
+    run._transport.close_input()
+    assert run.wait(40) == "failed" and run.error.code == "interrupted"
+    assert far.idle() and steps_taken(folder.path) >= run.progress["step"]
+
+
+def test_this_side_is_killed(tmp_path, far):
+    folder, _ = run_folder(tmp_path / "run", time_budget=60)
+    run, _ = watched(folder)
+    assert until(run, lambda: training(run)), run.error
+    kill(run._pid)
+    assert run.wait(30) == "failed" and run.error.code == "killed"
+    assert far.idle() and steps_taken(far.runs[0]) >= run.progress["step"]
+
+
+def test_the_engine_there_is_killed(tmp_path, far):
+    folder, _ = run_folder(tmp_path / "run", time_budget=60)
+    run, _ = watched(folder)
+    assert until(run, lambda: training(run)), run.error
+    kill(json.loads((far.runs[0] / "lock").read_text())["pid"])
+    assert run.wait(30) == "failed" and run.error.code == "killed"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a program could answer")
+def test_a_signal_leaves_a_checkpoint(tmp_path, far):
+    folder, _ = run_folder(tmp_path / "run", time_budget=60)
+    run, _ = watched(folder)
+    assert until(run, lambda: training(run)), run.error
+    os.kill(run._pid, signal.SIGTERM)
+    assert run.wait(40) == "failed" and run.error.code == "interrupted"
+    assert steps_taken(folder.path) >= run.progress["step"]

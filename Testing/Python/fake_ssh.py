@@ -1,7 +1,8 @@
 """An SSH command without a network: ``python fake_ssh.py HOST COMMAND`` runs the command here.
 
 Bytes pass through this process, so that killing it is the loss of the connection. The environment
-over there is that of FAR_ENVIRONMENT, JSON, beside this one.
+over there is that of FAR_ENVIRONMENT, JSON, beside this one. FAR_PID names a file for the number of
+this process.
 """
 
 import json
@@ -22,6 +23,9 @@ def relay(read, write, close):
 
 
 def main():
+    if "FAR_PID" in os.environ:
+        with open(os.environ["FAR_PID"], "w", encoding="ascii") as file:
+            file.write(str(os.getpid()))
     environment = {**os.environ, **json.loads(os.environ.get("FAR_ENVIRONMENT", "{}"))}
     far = subprocess.Popen(
         sys.argv[2],
