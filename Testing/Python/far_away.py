@@ -59,12 +59,12 @@ def far_environment(data):
     return found | ({SERVER: os.environ[SERVER]} if SERVER in os.environ else {})
 
 
-def use(monkeypatch, command, python=sys.executable):
-    """Has runs use the engine over there."""
+def use(monkeypatch, command, python=None):
+    """Has runs use the engine over there. python: words of its shell; this Python by default."""
     from SparseSegNetLib.client import interpreter
 
     monkeypatch.setenv(interpreter.SSH_VARIABLE, command)
-    monkeypatch.setenv(interpreter.REMOTE_VARIABLE, quoted(python))
+    monkeypatch.setenv(interpreter.REMOTE_VARIABLE, python or quoted(sys.executable))
 
 
 @pytest.fixture
