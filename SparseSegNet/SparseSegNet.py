@@ -52,13 +52,7 @@ def resume(runFolder, volumeNode, segmentationNode, timeBudget=None, moreTime=0.
 
 
 def train(pairs, timeBudget=120.0, **options):
-    """Trains one model on several scans and segments all of them; returns the run at once.
-
-    Args:
-        pairs: For each scan (volume, segmentation), as for `densify`.
-        timeBudget: Seconds from start to result.
-        **options: See SparseSegNetLib.scene.training_set.train.
-    """
+    """Trains one model on several scans and segments them: see scene.training_set.train."""
     from SparseSegNetLib.scene import training_set
 
     return training_set.train(pairs, timeBudget, **options)
@@ -85,26 +79,10 @@ def currentRun():
 
 
 def useAnotherComputer(ssh, python="python3"):
-    """Has the next runs compute on another computer, as the panel's *Engine* does.
+    """Has the next runs compute on another computer: see scene.other_computer."""
+    from SparseSegNetLib.scene import other_computer
 
-    Nothing is checked: `sparsesegnet doctor --ssh` does that.
-
-    Args:
-        ssh: The command that logs in there without a question, such as "ssh me@gpu-box"; None for
-            this computer again.
-        python: The Python with torch over there.
-
-    Raises:
-        InputError: If the command cannot be read, or the choice cannot be stored.
-    """
-    from SparseSegNetLib.client import interpreter
-    from SparseSegNetLib.remote.ssh_command import words
-
-    if ssh is None:
-        interpreter.choose(interpreter.AUTO)
-    else:
-        words(ssh)
-        interpreter.choose(interpreter.SSH, python, ssh)
+    other_computer.useAnotherComputer(ssh, python)
 
 
 class SparseSegNet(ScriptedLoadableModule):

@@ -46,7 +46,7 @@ class Interpreter:
 
     @property
     def title(self) -> str:
-        """What a message calls it."""
+        """Its name in messages."""
         return f"{self.python} over '{self.ssh}'" if self.kind == SSH else self.python
 
 
@@ -125,7 +125,7 @@ def ssh_setting() -> str:
 
 
 def _stored() -> dict[str, str]:
-    """What was stored, without what is damaged."""
+    """The stored choice; empty where there is none, or where it is damaged."""
     try:
         found = json.loads((local_data_folder() / SETTING).read_text(encoding="utf-8"))
         about = {name: found.get(name, "") for name in ("use", "python", "ssh")}

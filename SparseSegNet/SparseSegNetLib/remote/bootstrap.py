@@ -8,6 +8,7 @@ it defines SETTINGS.
 # ruff: noqa: UP, SIM
 
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -76,9 +77,7 @@ def main():
         return
     say(out, ready=True)
     sys.path.insert(0, folder)
-    from SparseSegNetLib.remote.agent import main as serve
-
-    serve(given, out, data_folder)
+    importlib.import_module(SETTINGS["agent"]).main(given, out, data_folder)
 
 
 if SETTINGS:

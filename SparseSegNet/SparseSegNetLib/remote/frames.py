@@ -20,7 +20,7 @@ LENGTH = struct.Struct(">I")
 
 
 class FrameError(ValueError):
-    """What has come is no message, or is larger than any of ours."""
+    """Bytes that are no message, or one that is larger than any of ours."""
 
 
 class Frames:

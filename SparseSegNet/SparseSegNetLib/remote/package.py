@@ -11,6 +11,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 HERE_ONLY = ("widget", "scene", "files", "cli")  # parts that only Slicer or the command line need
 OLDEST = [3, 11]  # Python
+AGENT = f"{PACKAGE.name}.remote.agent"
 MARK = "SPARSESEGNET-REMOTE-1"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same files make the same archive
 # Understood by every shell: sh, csh, fish, cmd and PowerShell.
@@ -39,6 +40,7 @@ def first_line(code: bytes) -> bytes:
     """
     settings = {
         "mark": MARK,
+        "agent": AGENT,
         "oldest": OLDEST,
         "size": len(code),
         "sha256": hashlib.sha256(code).hexdigest(),

@@ -19,6 +19,9 @@ PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 TABLES = {"KNOWN_ERRORS", "KNOWN"}
 PASSED_ON = {
     "installation.py",
+    "proxy.py",
+    "service.py",
+    "ssh_faults.py",
     "installation_failures.py",
     "failures.py",
     "segment_image.py",
