@@ -16,6 +16,7 @@ from ..units import clock
 PHASES = {
     "connecting": "connecting",
     "sending": "sending the scan",
+    "receiving": "getting the result",
     "correcting bias": "correcting the bias field",
     "probing": "measuring speed",
     "comparing slices": "comparing slices",

@@ -9,6 +9,7 @@ _OF_PHASE = {
     "correcting bias": "preparing",
     "probing": "preparing",
     "predicting": "finishing",
+    "receiving": "finishing",
     "paused": "paused",
 }
 

@@ -36,6 +36,7 @@ class Connection:
 
     Attributes:
         frames: Messages to and from the agent.
+        host: Name of the other computer.
 
     Raises:
         EngineError: No connection comes about; the code says why.
@@ -44,6 +45,7 @@ class Connection:
 
     def __init__(self, command: str, python: str):
         self._command, self._python = command, python
+        self.host = host(command)
         self._printed: deque[str] = deque(maxlen=50)
         group: dict[str, Any] = {}
         if sys.platform == "win32":
@@ -103,7 +105,7 @@ class Connection:
         if version < OLDEST:
             raise EngineError(
                 "remote-python",
-                f"{host(self._command)} runs Python {'.'.join(map(str, version))} "
+                f"{self.host} runs Python {'.'.join(map(str, version))} "
                 f"({text_of(about, 'program', 200)}), and 3.11 or later is needed.",
                 "Name another Python there as remote Python (--remote-python).",
             )
@@ -116,12 +118,12 @@ class Connection:
         if disk_full(OSError(whole_of(answer, "number"), fault)):
             raise EngineError(
                 "remote-disk-full",
-                f"the disk of {host(self._command)}, or your quota on it, is full ({fault}).",
+                f"the disk of {self.host}, or your quota on it, is full ({fault}).",
                 "Free some space there, or have SPARSESEGNET_DATA name another folder there.",
             )
         raise EngineError(
             "remote",
-            f"the engine's code cannot be written on {host(self._command)}: {fault}.",
+            f"the engine's code cannot be written on {self.host}: {fault}.",
             "Allow writing there, or have SPARSESEGNET_DATA name another folder there.",
         )
 
@@ -167,7 +169,7 @@ class Connection:
     def _strange(self) -> EngineError:
         return EngineError(
             "remote",
-            f"{host(self._command)} answers with something else than our code.",
+            f"{self.host} answers with something else than our code.",
             "Does a login script there print text, or is the remote Python no Python?",
         )
 
@@ -183,7 +185,7 @@ class Connection:
         damaged = f": {reason}" if isinstance(reason, FrameError) else ""
         return EngineError(
             "connection-lost",
-            f"the connection to {host(self._command)} was lost{damaged}{said}.",
+            f"the connection to {self.host} was lost{damaged}{said}.",
             "Try again once the connection works.",
         )
 

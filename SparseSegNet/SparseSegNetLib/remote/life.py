@@ -23,7 +23,7 @@ class Life:
 
     def __init__(self, frames: Frames, lost: Callable[[], None]):
         self._frames, self._lost = frames, lost
-        self._heard = time.monotonic()
+        self._waiting_since: float | None = None
         threading.Thread(target=self._beat, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -34,7 +34,8 @@ class Life:
                 time.sleep(BEAT)
 
     def _watch(self) -> None:
-        while time.monotonic() - self._heard < SILENCE:
+        # Time in which nobody listens, as while a client takes no output, does not count.
+        while (since := self._waiting_since) is None or time.monotonic() - since < SILENCE:
             time.sleep(1.0)
         self._lost()
 
@@ -46,13 +47,14 @@ class Life:
             FrameError: Something else has come.
         """
         while True:
+            self._waiting_since = time.monotonic()
             try:
                 found = self._frames.receive()
             except OSError as error:
                 raise EOFError from error
+            self._waiting_since = None
             if found is None:
                 raise EOFError
-            self._heard = time.monotonic()
             if found[0]["kind"] != "beat":
                 return found
 

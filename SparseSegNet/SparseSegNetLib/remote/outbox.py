@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,14 @@ from .frames import Frames
 from .run_files import ENGINES, LARGE, Changed
 from .transfer import Sender
 
+SHARE = 0.1  # of the time, for checkpoints
+
 
 class Outbox:
     """Changed files of a run folder on their way back.
 
-    Checkpoints, which nobody waits for, go piece by piece while nothing else is to be sent.
+    Checkpoints, which nobody waits for, go piece by piece while nothing else is to be sent, and
+    take a tenth of the time at most: a slow line is free for previews.
 
     Args:
         frames: The connection.
@@ -25,6 +29,7 @@ class Outbox:
         self._sender = Sender(frames, root)
         self._waiting: dict[str, None] = {}
         self._sending: Iterator[int] | None = None
+        self._taken = self._again_at = 0.0  # seconds that the present file has taken
 
     def look(self) -> None:
         """Sends what has changed, apart from checkpoints, and tells what has gone."""
@@ -40,8 +45,10 @@ class Outbox:
 
     @property
     def waiting(self) -> bool:
-        """True while there is something to send."""
-        return self._sending is not None or bool(self._waiting)
+        """True while there is something that may be sent now."""
+        if self._sending is not None:
+            return True
+        return bool(self._waiting) and time.monotonic() >= self._again_at
 
     def some(self) -> None:
         """Sends one piece of what waits."""
@@ -51,11 +58,15 @@ class Outbox:
             path = next(iter(self._waiting))
             del self._waiting[path]
             self._sending = self._sender.pieces(path)
-        if next(self._sending, None) is None:
-            self._sending = None
+        begun = time.monotonic()
+        over = next(self._sending, None) is None
+        self._taken += time.monotonic() - begun
+        if over:
+            self._again_at = time.monotonic() + self._taken * (1 / SHARE - 1)
+            self._sending, self._taken = None, 0.0
 
     def rest(self) -> None:
         """Sends all that there is."""
         self.look()
-        while self.waiting:
+        while self._sending is not None or self._waiting:
             self.some()

@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn
 
 from ..errors import EngineError, InputError
@@ -57,7 +56,7 @@ def run_program(connection: Connection, module: str, arguments: list[str]) -> in
     """
     link = Link(connection)
     link.send("open")
-    there = [None if Path(given).is_dir() else given for given in arguments]
+    there = [None if os.path.isabs(a) and os.path.isdir(a) else a for a in arguments]
     link.send("start", arguments=["-m", module, *there])
     while True:
         header, payload = link.receive()

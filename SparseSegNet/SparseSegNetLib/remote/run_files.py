@@ -30,6 +30,7 @@ ALL = re.compile(
     r"|inputs/model\.safetensors|checkpoint/state-previous\.safetensors"
 )
 LARGE = re.compile(r"checkpoint/.*")  # sent when nothing else is waiting
+NEWEST, BEFORE = "state.safetensors", "state-previous.safetensors"
 READ_AT_ONCE = 1 << 20  # bytes
 
 
@@ -112,9 +113,9 @@ def contents(root: Path, accepted: re.Pattern[str]) -> dict[str, str]:
     return {path: digest(root / path) for path in sorted(listed(root, accepted))}
 
 
-def steps_taken(root: Path) -> int:
-    """Steps of a run folder's newest checkpoint; -1 without one."""
-    names = ("state.safetensors", "state-previous.safetensors")
-    state = next(readable_checkpoints([root / "checkpoint" / name for name in names]), None)
+def steps_taken(root: Path, *names: str) -> int:
+    """Steps of a run folder's newest checkpoint, or of these; -1 without one."""
+    paths = [root / "checkpoint" / name for name in names or (NEWEST, BEFORE)]
+    state = next(readable_checkpoints(paths), None)
     steps = -1 if state is None else state[1].get("steps")
     return steps if type(steps) is int else -1

@@ -21,15 +21,25 @@ from ..runfolder.folder import RunFolder
 from ..runfolder.lock import FolderLock
 from ..runfolder.protocol import LineBuffer, decode, encode
 from ..runfolder.signals import answer
+from .arrivals import Events, take_plan
 from .connection import Connection
 from .frames import FrameError, text_of, whole_of
 from .link import Link
-from .run_files import ALL, ENGINES, LABELS, Changed, PathError, contents, steps_taken
+from .run_files import (
+    ALL,
+    BEFORE,
+    ENGINES,
+    LABELS,
+    NEWEST,
+    Changed,
+    PathError,
+    contents,
+    steps_taken,
+)
 from .transfer import KINDS, Receiver, Sender
 
 LOOK_AGAIN = 0.1  # seconds, whether the lock has become free
 TELL = 0.5  # seconds between messages of how much was sent
-PLACES = ("cause", "remedy", "text")  # of an event, where the folder over there may be named
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,7 +74,8 @@ class RunProxy:
         self._changes, self._patience = options.changes, options.wait
         self._begun = time.monotonic()
         self._link: Link | None = None
-        self._there = self._created = ""
+        self._created = ""
+        self._events = Events("", "", "")
         self._commands = threading.Lock()
         self._early: list[tuple[bytes, str]] = []  # commands before the engine has begun
         self._started = False
@@ -128,14 +139,19 @@ class RunProxy:
             "files": contents(self._folder, ENGINES),
         }
         link.send("open", json.dumps(mine).encode(), run=self._name())
-        receiver = Receiver(self._folder, ENGINES, durable=True)
+        receiver = self._receiver()
         try:
             while (found := link.receive())[0]["kind"] != "opened":
                 if found[0]["kind"] in KINDS:
                     receiver.handle(*found)
         finally:
             receiver.close()
-        self._there = text_of(found[0], "folder")
+        here = str(self._folder)
+        self._events = Events(link.connection.host, text_of(found[0], "folder"), here)
+
+    def _receiver(self) -> Receiver:
+        taken = {"run.json": lambda data: take_plan(self._folder, data)}
+        return Receiver(self._folder, ENGINES, durable=True, taken=taken)
 
     def _name(self) -> str:
         """The run's name over there: the same for the same run, another one for a copy of it."""
@@ -144,7 +160,10 @@ class RunProxy:
 
     def _push(self, link: Link) -> None:
         """Sends what differs over there, and starts the engine."""
-        link.send("files", json.dumps(contents(self._folder, ALL)).encode())
+        mine = contents(self._folder, ALL)
+        if steps_taken(self._folder, NEWEST) >= 0:
+            mine.pop(f"checkpoint/{BEFORE}", None)  # needed where the newest is damaged
+        link.send("files", json.dumps(mine).encode())
         header, payload = link.receive()
         wanted = json.loads(payload) if header["kind"] == "wanted" else None
         if not isinstance(wanted, list):
@@ -169,35 +188,27 @@ class RunProxy:
 
     def _follow(self, link: Link) -> int:
         """Takes events and files until the engine has ended; returns its exit code."""
-        lines, receiver = LineBuffer(), Receiver(self._folder, ENGINES, durable=True)
+        lines, receiver, done, told = LineBuffer(), self._receiver(), False, 0.0
         try:
             while True:
                 header, payload = link.receive()
                 kind = header["kind"]
                 if kind == "out":
                     for line in lines.feed(payload):
-                        self._forward(line)
+                        line, name = self._events.at_home(line)
+                        done |= name == "done"
+                        with suppress(OSError):  # the client has gone: `_listen` notices
+                            self._print(line + b"\n")
                 elif kind in KINDS:
                     receiver.handle(header, payload)
+                    if done and time.monotonic() > told + TELL:
+                        told = time.monotonic()
+                        self._tell_phase("receiving")
                 elif kind == "exit":
                     link.send("bye")
                     return whole_of(header, "code", 1)
         finally:
             receiver.close()
-
-    def _forward(self, line: bytes) -> None:
-        """Passes a line of the engine on, with this process and this folder in its place."""
-        event = decode(line, "event")
-        if event is not None:
-            # A number over there may be anybody's process here, and the client may kill it.
-            if "pid" in event:
-                event["pid"] = os.getpid()
-            for place in PLACES:
-                if self._there and isinstance(event.get(place), str):
-                    event[place] = event[place].replace(self._there, str(self._folder))
-            line = json.dumps(event, ensure_ascii=True).encode()
-        with suppress(OSError):  # the client has gone: `_listen` notices
-            self._print(line + b"\n")
 
     def _tell_phase(self, phase: str, fraction: float = 0.0) -> None:
         seconds = time.monotonic() - self._begun

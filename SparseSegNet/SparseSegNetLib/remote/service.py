@@ -21,7 +21,7 @@ from ..runfolder.file_retries import remove, remove_tree
 from ..runfolder.lock import FolderLock, in_use
 from ..runfolder.protocol import LineBuffer, decode, encode
 from ..runfolder.signals import answer
-from ..runfolder.stored_runs import discard_runs, run_folders, sweep_discarded
+from ..runfolder.stored_runs import discard_runs, sweep_discarded
 from .frames import FrameError, Frames, text_of
 from .life import Life
 from .outbox import Outbox
@@ -31,6 +31,7 @@ from .transfer import KINDS, Receiver, Sender
 TO_END = 30.0  # seconds that the engine has to write its checkpoint
 FOR_AN_ORPHAN = 40.0  # seconds to wait for an engine whose connection was lost
 KEPT = 7 * 86400.0  # seconds that the folder of an interrupted run is kept
+CODE_KEPT = 30 * 86400.0
 NAME = re.compile(r"[a-z0-9-]{1,60}")
 
 
@@ -43,7 +44,7 @@ class Service:
     """
 
     def __init__(self, frames: Frames, root: Path):
-        self._frames, self._runs = frames, root / "runs"
+        self._frames, self._root, self._runs = frames, root, root / "runs"
         self._worker: PopenTransport | None = None
         self._receiver: Receiver | None = None
         self._gone = self._ending = self._cancelled = self._arrived = False
@@ -55,8 +56,9 @@ class Service:
     def serve(self) -> int:
         """Serves the job; returns an exit code for this process."""
         header, about = self._life.expect("open")
-        self._runs.mkdir(parents=True, exist_ok=True)
         try:
+            self._runs.mkdir(parents=True, exist_ok=True)
+            self._sweep()
             if header.get("run") is None:
                 folder = None
                 start, _ = self._life.expect("start")
@@ -87,12 +89,18 @@ class Service:
     def _folder(self, name: str) -> Path:
         if NAME.fullmatch(name) is None:
             raise InputError(f"{name[:80]!r} is no name of a run.")
-        old = [p for p in run_folders(self._runs) if _age(p) > KEPT and not in_use(p)]
-        discard_runs(old)
-        sweep_discarded(self._runs)
         folder = self._runs / name
         folder.mkdir(exist_ok=True)
         return folder
+
+    def _sweep(self) -> None:
+        """Deletes runs and code that nobody has used for long."""
+        runs = [p for p in self._runs.glob("run-*") if _age(p) > KEPT and not in_use(p)]
+        discard_runs(runs)
+        sweep_discarded(self._runs)
+        for code in (self._root / "code").glob("*"):
+            if _age(code) > CODE_KEPT:
+                remove_tree(code, ignore_errors=True)
 
     def _synchronise(self, folder: Path, payload: bytes) -> dict:
         """Makes both folders the same, the newer checkpoint first; returns the 'start' message."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from .run_files import place
 PIECE = 256 << 10  # bytes
 # A file that is held open cannot be replaced on Windows: all but the largest are read at once.
 READ_WHOLE = 256 << 20
+MOST_AT_ONCE = 8  # files that arrive at the same time
+MOST_TAKEN = 16 << 20  # bytes of a file that is not written as it is
 KINDS = ("file", "piece", "whole", "removed")
 
 
@@ -81,8 +84,7 @@ def _piece(file: BinaryIO, left: int) -> bytes:
 @dataclass
 class _Coming:
     path: str
-    target: Path
-    writing: AbstractContextManager[Path]
+    writing: AbstractContextManager[Path] | None  # None where its content is taken
     file: BinaryIO
     left: int
     checksum: Any
@@ -95,10 +97,18 @@ class Receiver:
         root: The run folder.
         accepted: The forms of paths that may come.
         durable: Whether content reaches the disk before its new name (see `atomic_path`).
+        taken: Files that are not written, by path, each with what takes its content.
     """
 
-    def __init__(self, root: Path, accepted: re.Pattern[str], durable: bool = False):
+    def __init__(
+        self,
+        root: Path,
+        accepted: re.Pattern[str],
+        durable: bool = False,
+        taken: Mapping[str, Callable[[bytes], None]] | None = None,
+    ):
         self._root, self._accepted, self._durable = root, accepted, durable
+        self._taken = taken or {}
         self._coming: dict[int, _Coming] = {}
 
     def handle(self, header: dict, payload: bytes) -> None:
@@ -111,7 +121,10 @@ class Receiver:
         """
         kind, number = header["kind"], whole_of(header, "number")
         if kind == "removed":
-            remove(place(self._root, text_of(header, "path"), self._accepted))
+            path = text_of(header, "path")
+            target = place(self._root, path, self._accepted)
+            if path not in self._taken:
+                remove(target)
         elif kind == "file":
             self._begin(number, text_of(header, "path"), whole_of(header, "length", -1))
         elif number not in self._coming:
@@ -132,10 +145,19 @@ class Receiver:
             raise FrameError(f"{path} without a length")
         for other in [n for n, c in self._coming.items() if c.path == path]:
             self._drop(other)  # a newer one comes instead
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writing = atomic_path(target, durable=self._durable)
-        file = writing.__enter__().open("wb")
-        self._coming[number] = _Coming(path, target, writing, file, length, hashlib.sha256())
+        if len(self._coming) >= MOST_AT_ONCE or number in self._coming:
+            raise FrameError("too many files at once")
+        writing: AbstractContextManager[Path] | None = None
+        file: BinaryIO
+        if path in self._taken:
+            if length > MOST_TAKEN:
+                raise FrameError(f"{path} of {length} bytes")
+            file = io.BytesIO()
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            writing = atomic_path(target, durable=self._durable)
+            file = writing.__enter__().open("wb")
+        self._coming[number] = _Coming(path, writing, file, length, hashlib.sha256())
 
     def _end(self, number: int, checksum: str) -> None:
         coming = self._coming[number]
@@ -143,13 +165,18 @@ class Receiver:
             self._drop(number)
             raise FrameError(f"{coming.path} has arrived incomplete or changed")
         del self._coming[number]
+        if isinstance(coming.file, io.BytesIO):
+            self._taken[coming.path](coming.file.getvalue())
         coming.file.close()
-        coming.writing.__exit__(None, None, None)
+        if coming.writing is not None:
+            coming.writing.__exit__(None, None, None)
 
     def _drop(self, number: int) -> None:
         coming = self._coming.pop(number)
         with suppress(OSError):
             coming.file.close()
+        if coming.writing is None:
+            return
         with suppress(FrameError):
             error = FrameError("dropped")
             coming.writing.__exit__(FrameError, error, None)
