@@ -36,12 +36,7 @@ def test_the_connection_is_lost(tmp_path, far_by_ssh):
     far_by_ssh.lose()
     assert run.wait(30) == "failed" and run.error.code == "connection-lost", run.error
     assert far_by_ssh.idle(), "the engine runs on unwatched"
-    steps = steps_taken(far_by_ssh.runs[0])
-    assert steps >= run.progress["step"]
-    again, events = watched(folder)
-    assert until(again, lambda: named(events, "resumed")), again.error
-    assert named(events, "resumed")[0]["step"] == steps
-    again.cancel()
+    assert steps_taken(far_by_ssh.runs[0]) >= run.progress["step"]
 
 
 def test_what_the_server_refuses(tmp_path, ssh_server):
