@@ -1,4 +1,4 @@
-"""What the engine over there tells and writes, made fit for this computer.
+"""Events and descriptions from the engine over there, made fit for this computer.
 
 The other computer is not trusted with more than the engine's results: in a description of a run
 from there the plan alone counts, and of an event's error code the link in the panel is made.
@@ -16,7 +16,7 @@ from ..runfolder.atomic import write_json
 from ..runfolder.forms import parse_json
 from ..runfolder.protocol import decode
 from ..runfolder.schema import check_run, read_run
-from .frames import FrameError
+from .frames import FrameError, printable
 
 PLACES = ("cause", "remedy", "text")  # of an event, where the folder over there may be named
 CODE = re.compile(r"[a-z-]{1,40}")
@@ -75,6 +75,7 @@ class Events:
         # A number over there may be anybody's process here, and the client may kill it.
         if "pid" in event:
             event["pid"] = os.getpid()
+        event.update({name: printable(t) for name, t in event.items() if isinstance(t, str)})
         for place in PLACES:
             if self.there and isinstance(event.get(place), str):
                 event[place] = event[place].replace(self.there, self.here)

@@ -114,7 +114,12 @@ def _unpacked(data: bytes, full: int) -> bytes:
 def text_of(header: dict, name: str, most: int = 2000) -> str:
     """A text in a header; empty where there is none, cut where it is long."""
     value = header.get(name)
-    return value[:most] if isinstance(value, str) else ""
+    return printable(value[:most]) if isinstance(value, str) else ""
+
+
+def printable(text: str) -> str:
+    """A text without what would control a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def whole_of(header: dict, name: str, otherwise: int = 0) -> int:

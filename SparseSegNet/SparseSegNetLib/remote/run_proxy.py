@@ -13,11 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import EngineError
+from ..errors import EngineError, InputError
 from ..runfolder.changes import Changes
 from ..runfolder.disk_size import disk_full
 from ..runfolder.exit_codes import CANCELLED
 from ..runfolder.folder import RunFolder
+from ..runfolder.forms import parse_json
 from ..runfolder.lock import FolderLock
 from ..runfolder.protocol import LineBuffer, decode, encode
 from ..runfolder.signals import answer
@@ -32,7 +33,6 @@ from .run_files import (
     LABELS,
     NEWEST,
     Changed,
-    PathError,
     contents,
     steps_taken,
 )
@@ -101,7 +101,9 @@ class RunProxy:
                     Changes.read(self._changes).apply(RunFolder.open(self._folder))
                 self._push(link)
                 return self._follow(link)
-            except (FrameError, PathError) as error:
+            except InputError:
+                raise
+            except ValueError as error:
                 raise EngineError(
                     "remote",
                     f"what comes from the other computer is refused: {error}.",
@@ -165,10 +167,10 @@ class RunProxy:
             mine.pop(f"checkpoint/{BEFORE}", None)  # needed where the newest is damaged
         link.send("files", json.dumps(mine).encode())
         header, payload = link.receive()
-        wanted = json.loads(payload) if header["kind"] == "wanted" else None
+        wanted = parse_json(payload) if header["kind"] == "wanted" else None
         if not isinstance(wanted, list):
             raise FrameError("no list of files")
-        paths = [p for p in wanted if isinstance(p, str) and ALL.fullmatch(p)]
+        paths = [path for path in mine if path in wanted]
         sender = Sender(link.frames, self._folder)
         whole = sum((self._folder / p).stat().st_size for p in paths)
         sent, told = 0, 0.0

@@ -58,6 +58,7 @@ class Service:
         header, about = self._life.expect("open")
         try:
             self._runs.mkdir(parents=True, exist_ok=True)
+            self._root.chmod(0o700)  # scans are nobody else's
             self._sweep()
             if header.get("run") is None:
                 folder = None
@@ -77,14 +78,15 @@ class Service:
             return CANCELLED
         threading.Thread(target=self._listen, daemon=True).start()
         code = self._follow(None if folder is None else Outbox(self._frames, folder))
-        if self._gone:
-            return CANCELLED
-        self._frames.send("exit", code=code)
-        # Everything has arrived when the proxy says so; a run that is over leaves nothing here.
-        self._bye.wait(TO_END)
-        if folder is not None and self._arrived and (code == DONE or self._cancelled):
+        if not self._gone:
+            with suppress(OSError, ValueError):
+                self._frames.send("exit", code=code)
+            self._bye.wait(TO_END)
+        # All has arrived when the proxy says so; a run that is over leaves nothing here.
+        over = self._cancelled or (code == DONE and self._arrived)
+        if folder is not None and over:
             remove_tree(folder, ignore_errors=True)
-        return DONE
+        return CANCELLED if self._gone and not self._arrived else DONE
 
     def _folder(self, name: str) -> Path:
         if NAME.fullmatch(name) is None:

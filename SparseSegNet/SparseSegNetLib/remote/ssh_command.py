@@ -49,8 +49,9 @@ def words(command: str) -> list[str]:
 
 
 def host(command: str) -> str:
-    """Name of the other computer for messages: the command's last word."""
-    return words(command)[-1]
+    """Name of the other computer for messages: a word with @, else the command's last one."""
+    found = words(command)
+    return next((word for word in found if "@" in word), found[-1])
 
 
 def full_command(command: str, remote: str) -> list[str]:

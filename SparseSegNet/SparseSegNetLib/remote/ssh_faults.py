@@ -7,7 +7,7 @@ import re
 from ..errors import EngineError
 from .ssh_command import host
 
-# What is printed, the error's code, cause and remedy. {host}, {command} and {python} are filled in.
+# What is printed, the error's code, cause and remedy. {host} and {command} are filled in.
 KNOWN = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -48,14 +48,12 @@ KNOWN = (
         "the disk of {host}, or your quota on it, is full.",
         "Free some space there, or have SPARSESEGNET_DATA name another folder there.",
     ),
-    (
-        r"not found|No such file|not recognized|cannot find|Unknown command",
-        "remote-python",
-        "{host} has no program '{python}'.",
-        "Name the Python there that has torch, with its full path, as remote Python "
-        "(--remote-python).",
-    ),
 )
+
+# A shell over there that has no such program; ssh itself ends with 255.
+CANNOT_RUN = (126, 127)
+NO_PROGRAM = re.compile(r"not found|No such file|not recognized|cannot find", re.IGNORECASE)
+SSH_FAILED = 255
 
 
 def no_answer(command: str, python: str, code: int | None, printed: str) -> EngineError:
@@ -67,16 +65,23 @@ def no_answer(command: str, python: str, code: int | None, printed: str) -> Engi
         code: Exit code of the SSH command; None if it was ended since nothing came.
         printed: What came on its error stream, and on its output before it ended.
     """
-    about = {"host": host(command), "command": command, "python": python}
-    for pattern, name, cause, remedy in KNOWN:
-        # The last two are said by the shell over there, all others by ssh, which ends with 255.
-        if re.search(pattern, printed, re.IGNORECASE):
-            return EngineError(name, cause.format(**about), remedy.format(**about))
+    there = host(command)
     last = next(filter(None, reversed([s.strip() for s in printed.splitlines()])), "nothing")
+    if code in CANNOT_RUN or (code != SSH_FAILED and NO_PROGRAM.search(printed)):
+        return EngineError(
+            "remote-python",
+            f"{there} cannot run '{python}' ({last[:200]}).",
+            "Name the Python there that has torch, with its full path, as remote Python "
+            "(--remote-python).",
+        )
+    for pattern, name, cause, remedy in KNOWN:
+        if re.search(pattern, printed, re.IGNORECASE):
+            about = {"host": there, "command": command}
+            return EngineError(name, cause.format(**about), remedy.format(**about))
     end = "gave no answer" if code is None else f"ended (exit code {code})"
     return EngineError(
         "ssh",
-        f"the SSH command for {about['host']} {end} before Python answered. It printed last: "
+        f"the SSH command for {there} {end} before Python answered. It printed last: "
         f"'{last[:300]}'.",
         f"Does '{command} {python} --version' work in a terminal, without a question?",
     )

@@ -77,6 +77,8 @@ def test_events_name_this_process_and_this_folder():
     hint = "'sparsesegnet resume \"/far/run-1\"' resumes."
     line, _ = EVENTS.at_home(encode("event", "interrupted", cause="it.", remedy=hint).rstrip())
     assert json.loads(line)["remedy"] == "'sparsesegnet resume \"/home/me/run\"' resumes."
+    line, _ = EVENTS.at_home(encode("event", "warning", text="\x1b]0;title\x07 is ö").rstrip())
+    assert json.loads(line)["text"] == " ]0;title  is ö", "nothing controls a terminal"
     assert EVENTS.at_home(b"Downloading: 3 %") == (b"Downloading: 3 %", "")
 
 

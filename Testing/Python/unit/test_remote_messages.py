@@ -186,6 +186,7 @@ def test_a_command_is_read_as_its_user_wrote_it(monkeypatch):
     monkeypatch.setattr(ssh_command.os, "name", "nt")
     line = r'"C:\Program Files\OpenSSH\ssh.exe" -i C:\keys\id me@box'
     assert read(line) == [r"C:\Program Files\OpenSSH\ssh.exe", "-i", r"C:\keys\id", "me@box"]
+    assert ssh_command.host("ssh me@box -p 22") == "me@box"
     for bad in ("", "  ", 'ssh "box'):
         with pytest.raises(InputError, match="SSH command"):
             read(bad)
@@ -204,20 +205,23 @@ def test_openssh_never_asks(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("printed", "code", "remedy"),
+    ("printed", "end", "code", "remedy"),
     [
-        ("Host key verification failed.", "ssh-host-key", "Connect once in a terminal"),
+        ("Host key verification failed.", 255, "ssh-host-key", "Connect once in a terminal"),
         ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
-         "ssh-host-key", "ssh-keygen -R"),
-        ("me@box: Permission denied (publickey,password).", "ssh-permission", "ssh-copy-id"),
-        ("ssh: connect to host box port 22: Connection refused", "ssh-refused", "port"),
-        ("ssh: Could not resolve hostname box: Name or service not known", "ssh-unreachable", ""),
-        ("ssh: connect to host box port 22: Connection timed out", "ssh-unreachable", "VPN"),
-        ("bash: line 1: python3: command not found", "remote-python", "--remote-python"),
-        ("'python3' is not recognized as an internal or external command", "remote-python", ""),
-        ("kex_exchange_identification: read", "ssh", "'ssh me@box python3 --version'"),
+         255, "ssh-host-key", "ssh-keygen -R"),
+        ("me@box: Permission denied (publickey,password).", 255, "ssh-permission", "ssh-copy-id"),
+        ("connect to host box port 22: Connection refused", 255, "ssh-refused", "port"),
+        ("Could not resolve hostname box: Name or service not known", 255, "ssh-unreachable", ""),
+        ("connect to host box port 22: Connection timed out", 255, "ssh-unreachable", "VPN"),
+        ("bash: line 1: python3: command not found", 127, "remote-python", "--remote-python"),
+        ("bash: /opt/python3: Permission denied", 126, "remote-python", "--remote-python"),
+        ("'python3' is not recognized as an internal or external command", 1, "remote-python", ""),
+        ("Identity file x not accessible: No such file\nConnection closed", 255, "ssh", ""),
+        ("kex_exchange_identification: read", 255, "ssh", "'ssh me@box python3 --version'"),
+        ("", None, "ssh", "'ssh me@box python3 --version'"),
     ],
 )  # fmt: skip
-def test_why_no_connection_comes_about(printed, code, remedy):
-    error = no_answer("ssh me@box", "python3", 255, f"Welcome\n{printed}\n")
+def test_why_no_connection_comes_about(printed, end, code, remedy):
+    error = no_answer("ssh me@box", "python3", end, f"Welcome\n{printed}\n")
     assert error.code == code and "me@box" in error.cause and remedy in error.remedy
