@@ -8,13 +8,17 @@ import os
 import signal
 import time
 
+import numpy as np
+import pytest
 from phantom import iou
+from safetensors.numpy import save_file
 from small_runs import kill, named, run_folder, training, until, watched, with_slice
 
 from SparseSegNetLib.client import engine_run
 from SparseSegNetLib.client.engine_run import EngineRun
 from SparseSegNetLib.remote.run_files import ENGINES, contents, steps_taken
 from SparseSegNetLib.runfolder.changes import Changes
+from SparseSegNetLib.runfolder.checkpoints import KEY, SCHEMA
 from SparseSegNetLib.runfolder.lock import in_use
 from SparseSegNetLib.runfolder.options import Options
 
@@ -68,34 +72,30 @@ def test_a_lost_connection_loses_no_step(tmp_path, far):
     assert (again.result()[labels != 255] == labels[labels != 255]).all()
 
 
-def test_what_was_learnt_here_since_then_counts(tmp_path, far, monkeypatch):
-    """A run that was resumed on this computer goes on over there from where it stands."""
-    folder, _ = run_folder(tmp_path / "run", time_budget=60)
-    run, events = watched(folder)
-    assert until(run, lambda: training(run)), run.error
-    if os.name == "nt":
-        run.interrupt()
-    else:
-        os.kill(run._pid, signal.SIGTERM)  # as a batch system does
-    run.wait(40)
-    assert run.error.code == "interrupted", run.error
-    assert str(folder.path) in run.error.remedy and str(far.data) not in run.error.remedy
-    (there,) = far.runs
-    assert steps_taken(there) == steps_taken(folder.path) > 0, "all has come back"
-    assert contents(there, ENGINES) == contents(folder.path, ENGINES)
-    with monkeypatch.context() as at_home:
-        at_home.delenv("SPARSESEGNET_SSH")
-        home, events = watched(folder)
-        assert until(home, lambda: named(events, "resumed") and training(home)), home.error
-        home.interrupt()
-        home.wait(30)
-    steps = steps_taken(folder.path)
-    assert steps > steps_taken(there)
-    again, events = watched(folder)
-    assert until(again, lambda: named(events, "resumed")), again.error
-    assert named(events, "resumed")[0]["step"] == steps
-    again.cancel()
-    assert again.state == "cancelled"
+def checkpoint(folder, steps):
+    """What tells of a checkpoint with so many steps, or none."""
+    path = folder / "checkpoint" / "state.safetensors"
+    path.unlink(missing_ok=True)
+    if steps >= 0:
+        about = {KEY: json.dumps({"schema": SCHEMA, "steps": steps})}
+        save_file({"x": np.full(1, steps)}, path, about)
+
+
+@pytest.mark.parametrize(("here", "there"), [(800, 500), (500, 800), (-1, 3), (3, -1)])
+def test_the_side_that_took_more_steps_counts(tmp_path, far, monkeypatch, here, there):
+    """A run that was resumed on this computer meanwhile, or went on there unseen."""
+    monkeypatch.setattr(engine_run, "WORKER", "stand_in_engine")
+    monkeypatch.setenv("STAND_IN_FAILS", "input")
+    folder, _ = run_folder(tmp_path / "run")
+    run, _ = watched(folder)
+    assert run.wait(60) == "failed" and "on gpu-box: there is not enough" in run.error.cause
+    (copy,) = far.runs
+    checkpoint(folder.path, here)
+    checkpoint(copy, there)
+    run, _ = watched(folder)
+    assert run.wait(60) == "failed" and run.error.code == "out-of-memory", run.error
+    assert steps_taken(folder.path) == steps_taken(copy) == max(here, there)
+    assert contents(folder.path, ENGINES) == contents(copy, ENGINES)
 
 
 def test_cancel_ends_both(tmp_path, far, monkeypatch):
@@ -108,14 +108,22 @@ def test_cancel_ends_both(tmp_path, far, monkeypatch):
     assert run.state == "cancelled" and not far.runs, "nothing stays there"
 
 
-def test_the_client_dies(tmp_path, far):
-    """Its process, or all of Slicer: the engine there writes a checkpoint, which comes back."""
+@pytest.mark.parametrize("way", ["dies", "signal"])
+def test_the_client_dies_or_the_system_asks(tmp_path, far, way):
+    """The engine there writes a checkpoint, which comes back."""
     folder, _ = run_folder(tmp_path / "run", time_budget=60)
     run, _ = watched(folder)
     assert until(run, lambda: training(run)), run.error
-    run._transport.close_input()
-    assert run.wait(40) == "failed" and run.error.code == "interrupted"
+    if way == "dies":
+        run._transport.close_input()
+    elif os.name == "nt":
+        run.interrupt()  # no signal there that a program could answer
+    else:
+        os.kill(run._pid, signal.SIGTERM)
+    assert run.wait(40) == "failed" and run.error.code == "interrupted", run.error
+    assert str(folder.path) in run.error.remedy and str(far.data) not in run.error.remedy
     assert far.idle() and steps_taken(folder.path) >= run.progress["step"]
+    assert contents(far.runs[0], ENGINES) == contents(folder.path, ENGINES)
 
 
 def test_this_side_is_killed(tmp_path, far):
