@@ -1,8 +1,8 @@
 """A Python that lacks something, as the other computer's: ``python odd_python.py -u -c CODE``.
 
 ODD in the environment says what: old (its version), no-torch, full-code and full-runs (the disk,
-while the code or a run is written), noise (a login prints), or hostile (it sends files to other
-places).
+while the code or a run is written), noise (a login prints), hostile (it sends files to other
+places), or hangs-up (the connection ends before the engine has begun).
 """
 
 import builtins
@@ -32,6 +32,8 @@ def hostile():
     frames = Frames(sys.stdin.buffer, out)
     while frames.receive()[0]["kind"] != "open":
         pass
+    if os.environ["ODD"] == "hangs-up":
+        return
     frames.send("file", number=1, path=os.environ["ODD_PATH"], length=4)
     frames.send("piece", b"evil", number=1)
     while frames.receive() is not None:
@@ -60,7 +62,7 @@ def main():
         builtins.__import__ = meddle
     elif odd == "noise":
         print("Welcome to gpu-box!\n42 updates are waiting.", flush=True)
-    elif odd == "hostile":
+    elif odd in ("hostile", "hangs-up"):
         return hostile()
     exec(sys.stdin.buffer.readline(), {"__name__": "__main__"})
 

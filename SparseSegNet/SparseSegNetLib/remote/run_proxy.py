@@ -39,6 +39,7 @@ from .run_files import (
 from .transfer import KINDS, Receiver, Sender
 
 LOOK_AGAIN = 0.1  # seconds, whether the lock has become free
+FOR_AN_ORPHAN = 40.0  # seconds to wait for a process of this run that is ending
 TELL = 0.5  # seconds between messages of how much was sent
 
 
@@ -71,7 +72,9 @@ class RunProxy:
         options = _parser().parse_args(arguments)
         self._connect, self._module, self._print = connect, module, tell
         self._folder: Path = options.folder
-        self._changes, self._patience = options.changes, options.wait
+        # One whose client died may still be getting a checkpoint.
+        patience = max(options.wait, FOR_AN_ORPHAN) if options.wait else 0.0
+        self._changes, self._patience = options.changes, patience
         self._begun = time.monotonic()
         self._link: Link | None = None
         self._created = ""

@@ -13,6 +13,7 @@ import pytest
 from SparseSegNetLib.errors import EngineError, InputError
 from SparseSegNetLib.remote import package, ssh_command
 from SparseSegNetLib.remote.frames import MOST_HEADER, MOST_PAYLOAD, FrameError, Frames
+from SparseSegNetLib.remote.outbox import Outbox
 from SparseSegNetLib.remote.run_files import ALL, ENGINES, Changed, PathError, place
 from SparseSegNetLib.remote.ssh_faults import no_answer
 from SparseSegNetLib.remote.transfer import PIECE, Receiver, Sender
@@ -151,6 +152,43 @@ def test_a_file_arrives_whole_or_not_at_all(tmp_path):
     assert target.read_bytes() == content
     transferred(here, there, "result/2.npy")  # it has gone meanwhile
     assert not (there / "result" / "2.npy").exists()
+
+
+def test_a_preview_overtakes_a_checkpoint(tmp_path):
+    for name in ("checkpoint", "preview"):
+        (tmp_path / name).mkdir()
+    stream = io.BytesIO()
+    outbox = Outbox(Frames(io.BytesIO(), stream), tmp_path)
+
+    def write(path, size):
+        (tmp_path / path).write_bytes(np.random.default_rng(0).bytes(size))
+        outbox.look()
+
+    write("checkpoint/state.safetensors", 3 * PIECE)
+    outbox.some()
+    write("preview/1.npy", 10)
+    while outbox.waiting:
+        outbox.some()
+    write("checkpoint/state.safetensors", 3 * PIECE + 1)
+    outbox._again_at = np.inf
+    assert not outbox.waiting, "a slow line has a rest from checkpoints"
+    outbox.rest()
+    (tmp_path / "preview" / "1.npy").unlink()
+    outbox.look()
+    state, preview = "checkpoint/state.safetensors", "preview/1.npy"
+    names, order = {}, []
+    for header, _ in received(stream.getvalue()):
+        path = header.get("path") or names[header["number"]]
+        names[header.get("number")] = path
+        order.append((header["kind"], path))
+    pieces = [("piece", state)]
+    assert order == [
+        *[("file", state), *pieces],
+        *[("file", preview), ("piece", preview), ("whole", preview)],
+        *[*pieces * 2, ("whole", state)],
+        *[("file", state), *pieces * 4, ("whole", state)],
+        ("removed", preview),
+    ]
 
 
 def test_what_has_changed_is_noticed_slices_before_labels(tmp_path):
