@@ -1,8 +1,8 @@
 """The first code that runs over there: it says which Python that is, and unpacks this package.
 
-The other computer gets this file as text, so that nothing of ours need be installed on it. It is in
-a Python as old as 3.4 may read, since it is what says that a Python is too old. The code before
-it defines SETTINGS.
+The other computer gets this file as text, so that nothing of ours need be installed on it. A Python
+as old as 3.4 can read it, since it is what says that one is too old. The code before it defines
+SETTINGS.
 """
 
 # ruff: noqa: UP, SIM

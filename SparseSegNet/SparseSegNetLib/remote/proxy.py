@@ -101,8 +101,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _tell(error: EngineError) -> None:
-    print(f"{error.cause} {error.remedy}".strip(), file=sys.stderr, flush=True)
-    with suppress(OSError):
+    with suppress(OSError):  # the client may have gone
+        print(f"{error.cause} {error.remedy}".strip(), file=sys.stderr, flush=True)
         _print(encode("event", "error", code=error.code, cause=error.cause, remedy=error.remedy))
 
 

@@ -67,6 +67,8 @@ class Service:
                 folder = self._folder(text_of(header, "run"))
                 start = self._synchronise(folder, about)
             where = str(folder or self._runs)
+            # Before the engine begins: all that it writes is a change.
+            outbox = None if folder is None else Outbox(self._frames, folder)
             self._worker = PopenTransport(
                 [where if a is None else str(a) for a in start["arguments"]]
             )
@@ -77,7 +79,7 @@ class Service:
             self._fault_of_disk(error)
             return CANCELLED
         threading.Thread(target=self._listen, daemon=True).start()
-        code = self._follow(None if folder is None else Outbox(self._frames, folder))
+        code = self._follow(outbox)
         if not self._gone:
             with suppress(OSError, ValueError):
                 self._frames.send("exit", code=code)
