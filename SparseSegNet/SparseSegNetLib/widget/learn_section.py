@@ -5,6 +5,8 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
+from ..client.interpreter import SSH
+from ..remote.ssh_command import host
 from ..runfolder.presets import PRESETS
 from ..units import clock, duration
 from .curve_view import CurveView
@@ -149,9 +151,14 @@ class LearnSection:
         }[state]
 
     def _idle(self) -> str:
-        if self.panel.torchCard.state == "ready":
-            return _("Ready. Device: {device}").format(device=self.panel.torchCard.device)
-        return ""
+        card = self.panel.torchCard
+        if card.state != "ready":
+            return ""
+        if card.interpreter.kind == SSH:
+            return _("Ready. Device: {device} on {host}, to which the scan is sent.").format(
+                device=card.device, host=host(card.interpreter.ssh)
+            )
+        return _("Ready. Device: {device}").format(device=card.device)
 
     def score(self) -> str:
         """The newest score as a text for the user, empty without one.

@@ -208,6 +208,7 @@ def test_another_computer_is_checked_before_it_is_used(user, far_nearby, monkeyp
     assert card.state == "ready" and card.device == "cpu" and "torch 2." in ui.engineInfoLabel.text
     assert interpreter.setting() == (SSH, f'"{sys.executable}"')
     assert ui.engineCombo.currentText == "gpu-box" and ui.sshFrame.visible
+    assert "cpu on gpu-box, to which the scan is sent" in ui.statusLabel.text
     user.picture("18-another-computer")
     choose(user, THIS)
     user.until(lambda: card.interpreter.kind == THIS and card.state == "ready")
