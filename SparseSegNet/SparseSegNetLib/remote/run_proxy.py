@@ -14,9 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import EngineError, InputError
+from ..runfolder.atomic import write_json
 from ..runfolder.changes import Changes
+from ..runfolder.checkpoints import ELSEWHERE
 from ..runfolder.disk_size import disk_full
 from ..runfolder.exit_codes import CANCELLED
+from ..runfolder.file_retries import remove
 from ..runfolder.folder import RunFolder
 from ..runfolder.forms import parse_json
 from ..runfolder.lock import FolderLock
@@ -186,6 +189,7 @@ class RunProxy:
                         self._tell_phase("sending", sent / max(whole, 1))
         with self._commands:
             self._labels = Changed(self._folder, LABELS)
+            write_json(self._folder / ELSEWHERE, {"host": link.connection.host})
             link.send("start", arguments=["-m", self._module, None, "--client"])
             self._started = True
             for line, name in self._early:
@@ -210,6 +214,7 @@ class RunProxy:
                         told = time.monotonic()
                         self._tell_phase("receiving")
                 elif kind == "exit":
+                    remove(self._folder / ELSEWHERE)  # all is here
                     link.send("bye")
                     return whole_of(header, "code", 1)
         finally:

@@ -18,6 +18,7 @@
                         <n>-profiles.npy float32: sums over slices, written while it trains too;
                         written.json: the SHA-256 of the file that the command line wrote
     log.txt             what the engine wrote to stderr
+    elsewhere.json      the other computer that may hold a newer checkpoint, if there is one
 
 A folder may be damaged, or come from somebody else: what is in it is checked against run.schema
 before it is used, and links are refused.

@@ -18,7 +18,7 @@ from SparseSegNetLib.client import engine_run
 from SparseSegNetLib.client.engine_run import EngineRun
 from SparseSegNetLib.remote.run_files import ENGINES, contents, steps_taken
 from SparseSegNetLib.runfolder.changes import Changes
-from SparseSegNetLib.runfolder.checkpoints import KEY, SCHEMA
+from SparseSegNetLib.runfolder.checkpoints import ELSEWHERE, KEY, SCHEMA
 from SparseSegNetLib.runfolder.lock import in_use
 from SparseSegNetLib.runfolder.options import Options
 
@@ -56,6 +56,7 @@ def test_a_lost_connection_loses_no_step(tmp_path, far):
     assert run.wait(30) == "failed" and run.error.code == "connection-lost"
     assert "gpu-box" in run.error.cause and "Resume" in run.error.remedy
     assert far.idle(), "the engine runs on unwatched"
+    assert (folder.path / ELSEWHERE).is_file(), "the panel offers to resume it"
     (there,) = far.runs
     steps = steps_taken(there)
     assert steps >= run.progress["step"] and steps > steps_taken(folder.path)
@@ -70,6 +71,7 @@ def test_a_lost_connection_loses_no_step(tmp_path, far):
     again.stop()
     assert again.wait(60) == "done", again.error
     assert (again.result()[labels != 255] == labels[labels != 255]).all()
+    assert not (folder.path / ELSEWHERE).exists()
 
 
 def checkpoint(folder, steps):
