@@ -21,8 +21,9 @@ def test_a_lost_connection_is_told_and_resumed(far, makeUser):
     user.until(lambda: user.ui.resumeButton.visible)
     assert far.idle()
     steps = steps_taken(far.runs[0])
-    events = []
+    events, lost = [], user.panel.controller.run
     user.click("resumeButton")
+    user.until(lambda: user.panel.controller.run not in (None, lost))
     user.panel.controller.run.observe(events.append)
     user.until(lambda: any(e["event"] == "resumed" for e in events))
     assert next(e["step"] for e in events if e["event"] == "resumed") == steps > 0
