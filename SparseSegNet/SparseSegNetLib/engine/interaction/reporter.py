@@ -8,6 +8,7 @@ import numpy as np
 
 from ...annotation.slices import AnnotatedSlice
 from ...runfolder.folder import RunFolder
+from ...runfolder.phases import Phase
 from ..compute import metrics
 from ..compute.problems import out_of_memory
 from ..training.report import Report
@@ -33,8 +34,8 @@ class Reporter:
 
     def __init__(self, emit: Callable[..., None], folder: RunFolder, clock: Clock, by_steps: bool):
         self.emit, self.folder, self.clock, self.by_steps = emit, folder, clock, by_steps
-        self.newest = Report(0, None, 0.0, "preparing")
-        self._last = -PROGRESS_EVERY
+        self.newest = Report(0, None, 0.0, Phase.PREPARING)
+        self._last, self._phase = -PROGRESS_EVERY, ""
         self._complained: set[str] = set()
 
     def warn(self, text: str) -> None:
@@ -61,11 +62,11 @@ class Reporter:
         return True
 
     def progress(self, phase: str, fraction: float = 0.0, now: bool = False) -> None:
-        """Reports the progress of a phase, at most four times a second unless `now`."""
+        """Reports the progress of a phase: at once if it is new or `now`, else 4 times a second."""
         seconds = self.clock.seconds
-        if not now and abs(seconds - self._last) < PROGRESS_EVERY:
+        if not now and phase == self._phase and abs(seconds - self._last) < PROGRESS_EVERY:
             return
-        self._last = seconds
+        self._last, self._phase = seconds, phase
         if self.by_steps:
             remaining = seconds / fraction * (1 - fraction) if fraction else None
         else:

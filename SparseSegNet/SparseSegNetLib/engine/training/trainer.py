@@ -13,6 +13,7 @@ import torch
 from ...annotation.composition import UNLABELLED
 from ...annotation.geometry import Triple
 from ...annotation.slices import AnnotatedSlice
+from ...runfolder.phases import Phase
 from ...runfolder.presets import times
 from ..compute import metrics
 from ..compute.boxes import halved
@@ -181,11 +182,8 @@ class Trainer:
         # The average forgets its beginning quickly while the weights still move fast.
         share = 1 - min(self.plan.ema, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.parameters()),
-                [p.detach() for p in self.network.parameters()],
-                share,
-            )
+            learnt = [p.detach() for p in self.network.parameters()]
+            torch._foreach_lerp_(list(self.average.parameters()), learnt, share)
             for mine, other in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 if mine.is_floating_point():
                     mine.lerp_(other, share)
@@ -206,7 +204,7 @@ class Trainer:
         while fraction < 1.0:
             recovered = self.step_or_shrink(fraction)
             fraction = done(self.steps)
-            phase = "held out" if self.training_set.holding_out else "all slices"
+            phase = Phase.HELD_OUT if self.training_set.holding_out else Phase.ALL_SLICES
             scores = self._score_if_due(fraction)
             if self.training_set.holding_out and fraction >= self.plan.held_out_share:
                 self.end_held_out()
