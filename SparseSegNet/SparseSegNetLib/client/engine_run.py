@@ -10,6 +10,7 @@ import numpy as np
 from ..annotation.slices import AnnotatedSlice
 from ..errors import EngineError, InputError
 from ..runfolder.changes import Changes
+from ..runfolder.disk_faults import written
 from ..runfolder.exit_codes import CANCELLED
 from ..runfolder.folder import RunFolder
 from ..runfolder.messages import ProtocolError, check_message
@@ -157,7 +158,7 @@ class EngineRun:
 
         Raises:
             InputError: They do not fit the run.
-            OSError: They cannot be written.
+            EngineError: They cannot be written.
         """
         if self.ended:
             raise InputError(f"the labels of a run that is {self.state} cannot be changed.")
@@ -165,7 +166,8 @@ class EngineRun:
         if not self._owner:
             self._unsent[number] = labels.copy(), list(slices)
             return
-        self.folder.write_labels(number, labels, list(slices))
+        with written("the changed labels", self.folder.path):
+            self.folder.write_labels(number, labels, list(slices))
         self._send("labels-changed", input=number)
 
     def _send_labels(self) -> None:
@@ -175,10 +177,8 @@ class EngineRun:
         for number, (labels, slices) in unsent.items():
             try:
                 self.change_labels(labels, slices, number)
-            except OSError as error:
-                self.warnings.append(
-                    f"the changed labels cannot be written: {error.strerror or error}."
-                )
+            except EngineError as error:
+                self.warnings.append(str(error))
 
     def preview(self, planes: Sequence[str] | None = None, number: int = 1) -> None:
         """Requests the newest prediction; a ``preview`` event tells when it is in the run folder.

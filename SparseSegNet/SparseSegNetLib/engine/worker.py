@@ -11,6 +11,7 @@ learnt, 4 no usable device, 5 internal.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, DONE, exit_code
 
@@ -114,6 +116,7 @@ def main(arguments: list[str]) -> int:
         return CANCELLED
     except Exception as error:
         return report(error, emit)
+    folder = None
     try:
         folder = RunFolder.open(options.run_folder)
         waiting = time.monotonic()
@@ -143,6 +146,8 @@ def main(arguments: list[str]) -> int:
                 emit("interrupted", cause=cause, remedy=remedy)
         return CANCELLED
     except InputError as error:
+        if folder is not None and not folder.path.is_dir():
+            return report(FileNotFoundError(errno.ENOENT, str(error)), emit, folder.path)
         emit("error", code="input", cause=str(error), remedy="")
         return BAD_INPUT
     except EngineError as error:
@@ -152,7 +157,7 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         return CANCELLED  # the client has gone
     except Exception as error:
-        return report(error, emit)
+        return report(error, emit, None if folder is None else folder.path)
 
 
 def acquire_lock(path, commands, patience: float):
@@ -200,12 +205,12 @@ def resume_hint(folder) -> tuple[str, str]:
     )
 
 
-def report(error: Exception, emit: Callable[..., None]) -> int:
+def report(error: Exception, emit: Callable[..., None], folder: Path | None = None) -> int:
     """Reports an unexpected error to the client; returns the exit code."""
     from .compute.problems import classify
 
     traceback.print_exc()
-    problem = classify(error)
+    problem = classify(error, folder)
     emit("error", code=problem.code, cause=problem.cause, remedy=problem.remedy)
     return exit_code(problem.code)
 

@@ -164,6 +164,7 @@ class SceneRun(RunOutcome):
         Raises:
             InputError: If segments were added, removed or moved, the volume's grid was changed,
                 or the annotation cannot be trained on.
+            EngineError: If the run folder cannot be written.
         """
         alone = len(self._cases) == 1
         given = slicesPerCase([slices] if alone else slices, len(self._cases))

@@ -198,19 +198,18 @@ class RunController:
                 self._changed.append(self.panel.parameters.segmentation)
 
     def _sendLabels(self) -> None:
-        if (
-            self._changedAt is None
-            or time.monotonic() - self._changedAt < CALM
-            or self.state in ENDED
-        ):
+        due = self._changedAt is not None and time.monotonic() - self._changedAt >= CALM
+        if not due or self.state in ENDED:
             return
         self._changedAt = None
-        changed, self._changed = self._changed, []
         try:
-            for node in changed:
+            for node in self._changed:
                 self.run.updateLabels(segmentationNode=node)
-        except (InputError, OSError) as error:
+            self._changed = []
+        except (InputError, EngineError) as error:
             self.showMessage(str(error))
+            if isinstance(error, EngineError):  # the disk's, which may be mended
+                self._changedAt = time.monotonic()
 
     def changeTime(self, seconds: float) -> None:
         """Changes the time budget of the run while it trains or is paused."""
