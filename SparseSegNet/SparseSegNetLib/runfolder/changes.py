@@ -16,7 +16,6 @@ import numpy as np
 from ..annotation.slices import AnnotatedSlice
 from ..errors import EngineError
 from .atomic import write_array
-from .disk_faults import disk_full
 from .folder import RunFolder
 from .options import Options
 
@@ -46,7 +45,7 @@ class Changes:
             return self._handed()
         except OSError as error:
             raise EngineError(
-                "disk-full" if disk_full(error) else "files",
+                "files",
                 "labels and options cannot be handed to the engine: the folder for temporary files "
                 f"cannot be written to ({error}).",
                 "Free some space on its disk, or name another folder in the environment variable "
