@@ -279,9 +279,10 @@ class Outputs:
         return profiles
 
     def append_metrics(self, record: dict) -> None:
-        """Appends one report to metrics.jsonl."""
-        with open_to_append(self.path / "metrics.jsonl") as file:
-            file.write((json.dumps(record, allow_nan=False) + "\n").encode("utf-8"))
+        """Appends one report to metrics.jsonl, on a line of its own even after one that was cut."""
+        path, line = self.path / "metrics.jsonl", json.dumps(record, allow_nan=False) + "\n"
+        with open_to_append(path) as file:
+            file.write((line if _ends_whole(path) else "\n" + line).encode("utf-8"))
 
     def read_metrics(self) -> list[dict]:
         """Reads all reports of metrics.jsonl.
@@ -334,6 +335,14 @@ def _written_at(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def _ends_whole(path: Path) -> bool:
+    """True unless a file's last line has no end, as a full disk or a crash may leave it."""
+    with suppress(OSError), path.open("rb") as file:  # there is none, or nothing in it
+        file.seek(-1, 2)
+        return file.read() == b"\n"
+    return True
 
 
 def _fingerprint(path: Path) -> str:
