@@ -11,7 +11,7 @@
                         state-previous.safetensors: all that training needs to resume
     metrics.jsonl       one JSON object per report
     preview/<n>.npy     the newest dense labels uint8 (k, j, i); <n>-k12.npy: a newer single
-                        slice, uint8 (two axes, in array order)
+                        slice, uint8 (two axes, in array order); a result removes them
     result/<n>.npy      labels uint8 (k, j, i), dense, or 255 outside the slices that were
                         asked for; <n>-uncertainty.npy uint8; <n>-disagreements.json;
                         <n>-score.json: how good it is expected to be;
