@@ -1,7 +1,8 @@
 """An engine that answers at once: thresholds instead of a network, and no torch.
 
 ``python -m stand_in_engine RUN --client``. In the environment: STAND_IN_FAILS, part of the name of
-inputs that it fails on; STAND_IN_WAITS, a file that it waits for before it ends.
+inputs that it fails on; STAND_IN_WAITS, a file that it waits for before it ends; STAND_IN_PREVIEWS,
+with which it shows a preview first.
 """
 
 import os
@@ -45,7 +46,11 @@ def main():
     tell("started", pid=os.getpid())
     tell("ready", pid=os.getpid(), device="cpu")
     about = {"step": 0, "loss": None, "seconds": 0.1, "fraction": 0.5}
-    tell("progress", phase="predicting", remaining=1.0, **about)
+    phase = "comparing slices" if "STAND_IN_PREVIEWS" in os.environ else "predicting"
+    tell("progress", phase=phase, remaining=1.0, **about)
+    if "STAND_IN_PREVIEWS" in os.environ:
+        folder.write_preview(1, predict(folder.read_input().image[0])[0])
+        tell("preview", input=1, step=0, seconds=0.1)
     held = os.environ.get("STAND_IN_WAITS")
     while held and not Path(held).exists():
         time.sleep(0.01)

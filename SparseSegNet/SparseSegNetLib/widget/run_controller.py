@@ -11,7 +11,7 @@ from ..annotation.slices import format_slices
 from ..client.states import ENDED
 from ..errors import EngineError, InputError
 from ..scene import logic
-from ..scene.scans import hidden
+from ..scene.scans import hidden, removed
 from ..scene.scene_run import SceneRun
 from ..scene.shown_layers import asPreview
 from ..scene.training_set import train
@@ -314,8 +314,8 @@ class RunController:
     def _removePreview(self) -> None:
         node = self.panel.parameters.preview
         self.panel.parameters.preview = None
-        if node is not None and node.GetScene() is not None:
-            node.GetScene().RemoveNode(node)
+        if node is not None:
+            removed(node)
 
     def cancel(self) -> None:
         """Cancels the run, without waiting for its end."""
