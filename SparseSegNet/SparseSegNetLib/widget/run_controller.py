@@ -52,7 +52,7 @@ class RunController:
         """Shows this run, of which no event has come yet, or none."""
         self.run, self.state, self.progress, self.metrics = run, state, {}, []
         self.warnings: list[str] = []
-        self.message = self.failure = self.device = self.score = ""
+        self.message = self.failure = self.device = self.score = self._unsent = ""
         self._changedAt: float | None = None
         self._changed: list = []  # segmentations
         self._previewDue, self._lookedAt = False, time.monotonic()
@@ -206,10 +206,11 @@ class RunController:
             for node in self._changed:
                 self.run.updateLabels(segmentationNode=node)
             self._changed = []
+            self.message = "" if self.message == self._unsent else self.message
         except (InputError, EngineError) as error:
             self.showMessage(str(error))
             if isinstance(error, EngineError):  # the disk's, which may be mended
-                self._changedAt = time.monotonic()
+                self._changedAt, self._unsent = time.monotonic(), self.message
 
     def changeTime(self, seconds: float) -> None:
         """Changes the time budget of the run while it trains or is paused."""
