@@ -35,9 +35,12 @@ def listen():
 
 def predict(image):
     """Shell (1) and core (2) of the phantom, and doubt where the noise is strong."""
-    labels = np.where(image > 130, 1, np.where(image > 80, 2, 0)).astype(np.uint8)
-    distance = np.minimum(abs(image - 130.0), abs(image - 80.0))
-    return labels, np.where(distance < 4, 200, 0).astype(np.uint8)
+    labels, uncertainty = np.empty(image.shape, np.uint8), np.empty(image.shape, np.uint8)
+    for plane, found, doubt in zip(image, labels, uncertainty, strict=True):  # it may be large
+        found[...] = np.where(plane > 130, 1, np.where(plane > 80, 2, 0))
+        distance = np.minimum(abs(plane - 130.0), abs(plane - 80.0))
+        doubt[...] = np.where(distance < 4, 200, 0)
+    return labels, uncertainty
 
 
 def main():
