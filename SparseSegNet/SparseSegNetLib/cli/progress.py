@@ -52,7 +52,8 @@ def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
     def show(event: dict) -> None:
         if event["event"] == "progress":
             if event["phase"] != Phase.PREDICTING and (remaining := event["remaining"]) is not None:
-                bar.n = 100 * event["seconds"] / max(1e-6, event["seconds"] + remaining)
+                done = event["seconds"] / max(1e-6, event["seconds"] + remaining)
+                bar.n = min(100.0, 100 * done)
             bar.set_description_str(PHASES.get(event["phase"], event["phase"]), refresh=False)
             bar.set_postfix_str(_postfix(event))
         elif event["event"] in ("warning", "oom-recovered", "silent"):

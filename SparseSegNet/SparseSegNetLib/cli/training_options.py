@@ -145,6 +145,12 @@ def add_records(command: argparse.ArgumentParser) -> None:
         help="keep the run folder (inputs, weights, curves, log) there",
     )
     command.add_argument(
+        "--no-scan-names",
+        action="store_true",
+        help="store no names of scans and files in run folder and model, which may be those of "
+        "patients, but numbers",
+    )
+    command.add_argument(
         "--metrics",
         type=Path,
         metavar="FILE.json",
@@ -200,6 +206,7 @@ def training_options(given: argparse.Namespace, **changes) -> Options:
             "n4": given.n4,
             "resample": _numbers("--resample", given.resample, float),
             "largest_component": getattr(given, "largest_component", False),
+            "scan_names": not getattr(given, "no_scan_names", False),
             **changes,
         }
     )

@@ -16,7 +16,7 @@
                         asked for; <n>-uncertainty.npy uint8; <n>-disagreements.json;
                         <n>-score.json: how good it is expected to be;
                         <n>-profiles.npy float32: sums over slices, written while it trains too;
-                        written.json: the file that the command line wrote, and its SHA-256
+                        written.json: the SHA-256 of the file that the command line wrote
     log.txt             what the engine wrote to stderr
 
 A folder may be damaged, or come from somebody else: what is in it is checked against run.schema
@@ -102,6 +102,7 @@ class RunFolder(Outputs):
             name: Shown to the user; the folder's name by default.
             output: The file that the command line will write the result to.
             source: The file of the image.
+                With `options.scan_names` False none of these three is stored.
             named_slices: The user named the annotated slices, so that they are not detected
                 again when the run is resumed.
             task: A name of TASKS.
@@ -113,6 +114,9 @@ class RunFolder(Outputs):
         """
         path = Path(path)
         check_path(path, DEEPEST)
+        if not options.scan_names:
+            name, output, source = "", None, None
+            inputs = [item.numbered(number) for number, item in enumerate(inputs, start=1)]
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"the run folder {path} exists already: name a new or empty folder.")
         if len(segments) > MAX_SEGMENTS:

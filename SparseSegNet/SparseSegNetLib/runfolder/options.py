@@ -39,6 +39,8 @@ class Options:
         match_histograms: Match the histogram of each volume to that of the training set, percentile
             by percentile (Nyul 2000; for MR of several scanners).
         save_model: Make a model of a single volume too, after its result, that predicts others.
+        scan_names: Store the names of scans, channels and files in the run folder, and so in the
+            model; False stores numbers instead, for names may be those of patients.
 
     Raises:
         InputError: A value is out of range or does not fit the network.
@@ -60,6 +62,7 @@ class Options:
     modality: str = "auto"
     match_histograms: bool = False
     save_model: bool = False
+    scan_names: bool = True
 
     def __post_init__(self):
         chosen = preset(self.network)

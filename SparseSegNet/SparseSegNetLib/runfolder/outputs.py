@@ -315,17 +315,13 @@ class Outputs:
     def remember_written(self, output: Path) -> None:
         """Stores the fingerprint of a file that this run wrote, so that it may be replaced."""
         with suppress(OSError):  # the file is there all the same; replacing it takes its name then
-            write_json(
-                self._written, {"output": str(output.absolute()), "sha256": _fingerprint(output)}
-            )
+            write_json(self._written, {"sha256": _fingerprint(output)})
 
     def wrote(self, output: Path) -> bool:
         """True if this run wrote the file and it has not changed since."""
         try:
             known = read_json(self._written, WRITTEN, "")
-            return Path(known["output"]) == output.absolute() and known["sha256"] == _fingerprint(
-                output
-            )
+            return known["sha256"] == _fingerprint(output)
         except (InputError, OSError):
             return False
 

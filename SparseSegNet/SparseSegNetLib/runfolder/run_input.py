@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -39,3 +39,8 @@ class RunInput:
     classes: tuple[int, ...] | None = None
     prior: np.ndarray | None = None
     prior_classes: tuple[int, ...] = ()
+
+    def numbered(self, number: int) -> RunInput:
+        """The same volume with numbers for the names of scan and channels; arrays are shared."""
+        channels = [f"channel {n}" for n in range(1, len(self.channels) + 1)]
+        return replace(self, name=f"scan {number}", channels=channels)

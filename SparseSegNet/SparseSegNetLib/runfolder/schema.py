@@ -67,7 +67,7 @@ RUN_1 = record(
     {"named_slices": flag(), "task": choice(*TASKS)},
 )
 RUN = record({"schema": whole(1), "output": optional(text()), "source": optional(text())})
-WRITTEN = record({"output": text(), "sha256": text()})
+WRITTEN = record({"sha256": text()})
 REMEDY = "Restore the run folder from a copy, or begin a new run."
 
 

@@ -41,6 +41,7 @@ def densify(
     resample: Sequence[float] | None = None,
     largestComponent: bool = False,
     prior=None,
+    scanNames: bool = True,
     runFolder: Path | str | None = None,
 ) -> SceneRun:
     """Trains on the annotated slices of a volume and segments the whole volume; returns at once.
@@ -73,6 +74,8 @@ def densify(
             components that contain annotated voxels.
         prior: Another tool's result on the volume, which counts as far as the annotation agrees
             with it: a segmentation node or volume nodes, see `priorOf`.
+        scanNames: Stores the names of volumes in the run folder and the model; False stores numbers
+            instead, for names may be those of patients.
         runFolder: Folder for inputs, weights and log; a temporary folder by default.
 
     Returns:
@@ -97,6 +100,7 @@ def densify(
         None if resample is None else tuple(resample),
         largest_component=largestComponent,
         save_model=True,
+        scan_names=scanNames,
     )
     geometry = volumeGeometry(volumes[0] if volumes else None)
     (slices,) = slicesPerCase([slices], 1)

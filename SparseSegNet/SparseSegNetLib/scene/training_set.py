@@ -43,6 +43,7 @@ def train(
     largestComponent: bool = False,
     modality: str = "auto",
     matchHistograms: bool = False,
+    scanNames: bool = True,
     runFolder: Path | str | None = None,
     wait: bool = False,
 ) -> SceneRun:
@@ -77,6 +78,7 @@ def train(
         modality: 'ct' for Hounsfield units, 'other' where each volume has its own scale of
             intensities, 'auto' to tell by the values.
         matchHistograms: Matches the histogram of each volume to that of the training set.
+        scanNames: As for `densify`.
         runFolder: As for `densify`.
         wait: True returns when the run has ended, False at once.
 
@@ -102,6 +104,7 @@ def train(
         largest_component=largestComponent,
         modality=modality,
         match_histograms=matchHistograms,
+        scan_names=scanNames,
     )
     found = _cases(pairs, slices, names)
     merged = merge_segments([(case.name, case.segments) for case in found])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import slicer
 
+from .table_height import heightForRows
+
 TAG = "SparseSegNet"
 EFFECTS = [
     "Paint",
@@ -18,6 +20,8 @@ EFFECTS = [
 ]
 
 COLUMNS = 5  # effects in a row: two rows beside a short list of segments
+LEAST_ROWS, MOST_ROWS = 2, 10  # of the list of segments; with more the user chooses its height
+UNLIMITED = 16777215  # Qt's largest height
 
 
 class Editor:
@@ -45,6 +49,9 @@ class Editor:
         for box in slicer.util.findChildren(widget, name="MaskingGroupBox"):
             if hasattr(box, "collapsed"):
                 box.collapsed = True  # what is rarely needed is folded
+        self._lists = slicer.util.findChildren(widget, name="SegmentsTableView")
+        for view in self._lists:
+            view.tableWidget().tabKeyNavigation = False  # Tab leaves it for the next widget
         widget.setSegmentationNodeSelectorVisible(False)
         widget.setSourceVolumeNodeSelectorVisible(False)
         widget.setSwitchToSegmentationsButtonVisible(False)
@@ -75,6 +82,7 @@ class Editor:
             self.widget.setSegmentationNode(segmentationNode)
         if self.widget.sourceVolumeNode() is not volumeNode:
             self.widget.setSourceVolumeNode(volumeNode)
+        self._fitSegments()
 
     def saveStateForUndo(self) -> None:
         """Saves the undo state; to be called before the program writes to the segmentation."""
@@ -112,6 +120,15 @@ class Editor:
         self.widget.setSegmentationNode(None)
         self.widget.setMRMLScene(None)
         self.node = None
+
+    def _fitSegments(self) -> None:
+        """Makes the list of segments as high as its rows; the editor's own height is for many."""
+        for view in self._lists:
+            table, rows = view.tableWidget(), max(LEAST_ROWS, view.segmentCount)
+            # The frame around it can be resized, so it would keep the height of an empty editor.
+            frame, around = view.parent(), view.sizeHint.height() - table.sizeHint.height()
+            fits = heightForRows(table, rows) + around
+            frame.maximumHeight = fits if rows <= MOST_ROWS else UNLIMITED
 
     def _onEffect(self, _name: str = "") -> None:
         self.widget.updateEffectList()

@@ -71,8 +71,8 @@ class LearnSection:
         ui.resumeButton.visible = (
             not active and ready and parameters is not None and resumable(parameters.runFolder)
         )
-        for widget in (ui.deviceCombo, ui.networkCombo, ui.seedSpin, ui.largestCheck):
-            widget.enabled = not active
+        for name in ("deviceCombo", "networkCombo", "seedSpin", "largestCheck", "scanNamesCheck"):
+            getattr(ui, name).enabled = not active
         self._showParameters(parameters)
         self._showProgress(run, state)
         # The rest of it is in the section Result: this row is always in sight.

@@ -30,6 +30,7 @@ class Parameters:
         network: 'auto', or a published network.
         seed: The random seed.
         largestComponent: True removes components without annotation except the largest.
+        scanNames: True stores the names of scans in run folders and models.
         livePreview: True shows predictions during training.
         followEdits: True updates training with new annotations.
         trainingSet: Segmentations of further scans to train on.
@@ -49,7 +50,13 @@ class Parameters:
     network: str = "auto"
     seed: Annotated[int, WithinRange(0, 999999)] = 0
     largestComponent: bool = False
+    scanNames: bool = True
     livePreview: bool = True
     followEdits: bool = True
     modelFile: str = ""
     runFolder: str = ""
+
+    @property
+    def runName(self) -> str:
+        """The name of a run on the volume, without the volume's own if names are not stored."""
+        return (self.volume.GetName() if self.scanNames else "") or "volume"

@@ -105,7 +105,8 @@ class RunController:
                 "device": parameters.device,
                 "seed": parameters.seed,
                 "largestComponent": parameters.largestComponent,
-                "runFolder": self.panel.runs.new(parameters.volume.GetName() or "volume"),
+                "scanNames": parameters.scanNames,
+                "runFolder": self.panel.runs.new(parameters.runName),
             }
             if len(pairs) > 1:
                 run = train([(p.volume, p.segmentation) for p in pairs], **options)
@@ -340,8 +341,7 @@ class RunController:
         """Ends every engine; those that do not end by themselves are killed.
 
         Args:
-            patience: Seconds that an engine has to end by itself; the call waits twice as long at
-                most.
+            patience: Seconds an engine has to end by itself; the call waits at most twice that.
         """
         self.leave()
         end = time.monotonic() + 2 * patience

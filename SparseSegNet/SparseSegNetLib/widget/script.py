@@ -23,6 +23,7 @@ def scriptOf(parameters, pairs: Sequence[AnnotatedPair], slices: Iterable[Annota
             ("network", parameters.network, "auto"),
             ("seed", parameters.seed, 0),
             ("largestComponent", parameters.largestComponent, False),
+            ("scanNames", parameters.scanNames, True),
         )
         if value != usual
     )

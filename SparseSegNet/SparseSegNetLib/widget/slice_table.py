@@ -7,8 +7,10 @@ from slicer.i18n import tr as _
 
 from ..annotation.slices import AnnotatedSlice
 from ..scene.views import axisNames
+from .table_height import heightForRows
 
 SWATCH = 12  # pixels
+LEAST_ROWS, MOST_ROWS = 3, 6  # that are seen at once
 
 
 class SliceTable:
@@ -66,6 +68,8 @@ class SliceTable:
                 self._table.setItem(number, column, cell)
         self._table.resizeColumnToContents(0)
         self._table.resizeColumnToContents(2)
+        seen = min(max(LEAST_ROWS, len(rows)), MOST_ROWS)
+        self._table.setFixedHeight(heightForRows(self._table, seen))
         if chosen in self._slices:
             self._table.selectRow(self._slices.index(chosen))
         self._filling = False

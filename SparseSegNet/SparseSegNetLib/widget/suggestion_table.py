@@ -10,8 +10,7 @@ from slicer.i18n import tr as _
 from ..annotation.slices import AnnotatedSlice
 from ..scene.views import axisNames
 from .slice_table import selectedRow
-
-FRAME = 2  # pixels
+from .table_height import heightForRows
 
 
 class SuggestionTable:
@@ -66,8 +65,7 @@ class SuggestionTable:
             return
         self._width = table.width
         table.resizeRowsToContents()
-        rows = sum(table.rowHeight(row) for row in range(table.rowCount))
-        table.setFixedHeight(rows + table.horizontalHeader().height + 2 * FRAME)
+        table.setFixedHeight(heightForRows(table, table.rowCount))
 
     def _onSelection(self) -> None:
         row = selectedRow(self._table)

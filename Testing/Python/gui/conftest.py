@@ -60,6 +60,8 @@ def useProperties(*names):
 def qtApplication():
     from PySide6 import QtWidgets
 
+    # PythonQt's other word for it, by which slicer.util finds widgets.
+    QtWidgets.QWidget.name = property(lambda widget: widget.objectName)
     if sys.version_info < (3, 12):
         # PySide6 6.12 gives back a reference too many to None, True or False with each property
         # that is set or read by true_property; from Python 3.12 on these are immortal.

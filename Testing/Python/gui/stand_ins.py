@@ -16,6 +16,8 @@ from PySide6.QtWidgets import (
     QFrame,
     QLabel,
     QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -178,6 +180,37 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
         )(node)
 
 
+class qMRMLSegmentsTableView(qMRMLWidget):
+    """A table of the segments' colours and names."""
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.objectName = "SegmentsTableView"
+        self._table = QTableWidget(0, 2)
+        self._table.setHorizontalHeaderLabels(["", "Name"])
+        self._table.verticalHeader().visible = False
+        self._table.horizontalHeader().stretchLastSection = True
+        layout = QVBoxLayout(self)
+        layout.contentsMargins = QMargins(0, 0, 0, 0)
+        layout.addWidget(self._table)
+
+    segmentCount = Property(int, lambda self: self._table.rowCount)
+
+    def tableWidget(self):
+        return self._table
+
+    def setSegmentationNode(self, node):
+        segmentation = None if node is None else node.GetSegmentation()
+        ids = [] if segmentation is None else segmentation.GetSegmentIDs()
+        self._table.rowCount = len(ids)
+        for row, segment in enumerate(map(segmentation.GetSegment, ids) if ids else ()):
+            colour = QTableWidgetItem("")
+            colour.setBackground(QColor.fromRgbF(*segment.GetColor()))
+            self._table.setItem(row, 0, colour)
+            self._table.setItem(row, 1, QTableWidgetItem(segment.GetName()))
+        self._table.resizeColumnToContents(0)
+
+
 class qMRMLSegmentEditorWidget(qMRMLWidget):
     """Looks a little like the editor, and keeps what it is told."""
 
@@ -191,6 +224,11 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         box = QFrame(self)
         box.frameShape = QFrame.StyledPanel
         inner = QVBoxLayout(box)
+        frame = QWidget(box)  # a ctkExpandableWidget in Slicer
+        self._segments = qMRMLSegmentsTableView(frame)
+        QVBoxLayout(frame).addWidget(self._segments)
+        frame.layout().contentsMargins = QMargins(0, 0, 0, 0)
+        inner.addWidget(frame)
         inner.addWidget(self._label)
         layout = QVBoxLayout(self)
         layout.contentsMargins = QMargins(0, 0, 0, 0)
@@ -270,23 +308,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._saved = self._segmentation
 
     def updateWidgetFromMRML(self):
-        segments = (
-            []
-            if self._segmentation is None
-            else [
-                self._segmentation.GetSegmentation().GetSegment(i)
-                for i in self._segmentation.GetSegmentation().GetSegmentIDs()
-            ]
-        )
+        self._segments.setSegmentationNode(self._segmentation)
         name = "" if self._segmentation is None else self._segmentation.GetName()
-        rows = "".join(
-            "<span style='color:rgb({},{},{})'>■</span> {}<br>".format(
-                *(round(255 * c) for c in s.GetColor()), s.GetName()
-            )
-            for s in segments
-        )
         self._label.text = (
-            f"<b>Segment Editor</b> · {name}<br>{rows}<small>{' · '.join(self._order)}</small>"
+            f"<b>Segment Editor</b> · {name}<br><small>{' · '.join(self._order)}</small>"
         )
 
 
@@ -398,6 +423,7 @@ CUSTOM = [
     ctkCollapsibleButton,
     ctkCollapsibleGroupBox,
     qMRMLSegmentEditorWidget,
+    qMRMLSegmentsTableView,
     qMRMLSegmentationShow3DButton,
 ]
 ALL = [

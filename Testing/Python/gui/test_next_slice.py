@@ -29,7 +29,9 @@ def settled(user):
     following = user.panel.annotate.next
     following._lookedAt = 0.0  # what the engine wrote last is looked for first
     user.until(
-        lambda: following._lookedAt and following._madeOf and following._madeOf == following._state(),
+        lambda: (
+            following._lookedAt and following._madeOf and following._madeOf == following._state()
+        ),
         20,
     )
 

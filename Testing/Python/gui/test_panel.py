@@ -299,3 +299,19 @@ def test_copy_as_python(user):
     user.ui.largestCheck.checked = True
     user.click("copyScriptButton")
     assert ", largestComponent=True, slices=" in QApplication.clipboard().text()
+    user.ui.scanNamesCheck.checked = False
+    user.click("copyScriptButton")
+    assert ", largestComponent=True, scanNames=False, slices=" in QApplication.clipboard().text()
+
+
+def test_the_names_of_scans_are_not_stored_if_asked_so(user):
+    annotated(user)
+    user.panel.parameters.volume.SetName("Mustermann")
+    user.ui.advancedGroup.collapsed = False
+    user.ui.scanNamesCheck.checked = False
+    user.until(lambda: user.panel.torchCard.state == "ready")
+    user.click("trainButton")
+    folder = user.panel.controller.run.folder
+    assert "Mustermann" not in (folder / "run.json").read_text() + folder.name
+    assert not user.ui.scanNamesCheck.enabled
+    user.click("cancelButton")

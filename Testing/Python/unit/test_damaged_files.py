@@ -148,8 +148,8 @@ class TestRunFolder:
         assert not folder.wrote(out)
         folder.remember_written(out)
         assert RunFolder.open(folder.path).wrote(out)
-        (tmp_path / "other.nrrd").write_bytes(b"result")
-        assert not folder.wrote(tmp_path / "other.nrrd")
+        out.rename(tmp_path / "moved.nrrd")
+        assert folder.wrote(tmp_path / "moved.nrrd")
         out.write_bytes(b"edited")
         assert not folder.wrote(out)
 
