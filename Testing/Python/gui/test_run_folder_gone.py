@@ -68,17 +68,17 @@ def test_labels_on_a_full_disk_are_sent_when_there_is_space(user, monkeypatch):
     truth = annotated(user, 120.0)
     events = []
     user.click("trainButton")
-    user.panel.controller.run.observe(events.append)
     user.until(lambda: training(user))
+    user.panel.controller.run.observe(events.append)
     full = [True]
-    write = RunFolder.write_labels
+    write = RunFolder.prepare_labels
 
     def writing(self, *arguments):
         if full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(self, *arguments)
+        return write(self, *arguments)
 
-    monkeypatch.setattr(RunFolder, "write_labels", writing)
+    monkeypatch.setattr(RunFolder, "prepare_labels", writing)
     stroke(user, truth, 12)
     folder = user.panel.controller.run.folder
     said = f"The changed labels cannot be written: the disk of the run folder {folder} is full."
