@@ -5,6 +5,7 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
+from ..runfolder.phases import Phase
 from ..runfolder.presets import PRESETS
 from ..units import clock, duration
 from .curve_view import CurveView
@@ -16,7 +17,6 @@ from .script import scriptOf
 from .what_now import whatNow
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
-OUT_OF_FOLD = "comparing slices"  # the engine's name of that phase
 
 
 class LearnSection:
@@ -130,9 +130,9 @@ class LearnSection:
             return _("Reading what is drawn, and writing it down for the engine")
         if state == "preparing":
             text = {
-                "probing": _("Measuring this computer's speed"),
-                "comparing slices": _("Comparing the slices"),
-                "correcting bias": _("Correcting the bias field"),
+                Phase.PROBING: _("Measuring this computer's speed"),
+                Phase.COMPARING_SLICES: _("Comparing the slices"),
+                Phase.CORRECTING_BIAS: _("Correcting the bias field"),
             }.get(phase, _("Starting"))
             return ". ".join(filter(None, (text + on, self.score())))
         if state == "training":
@@ -163,7 +163,7 @@ class LearnSection:
             return ""
         text = (
             _("Out-of-fold Dice {score}")
-            if scored[-1]["phase"] == OUT_OF_FOLD
+            if scored[-1]["phase"] == Phase.COMPARING_SLICES
             else _("Validation Dice {score}")
         )
         return text.format(score=f"{scored[-1]['held_out_dice']:.2f}")
