@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 from ..client.foreign import outside_slicer
 from ..client.processes import kill_tree
 from ..errors import EngineError
-from ..runfolder.disk_size import disk_full
+from ..runfolder.disk_faults import disk_full
 from .frames import FrameError, Frames, text_of, whole_of
 from .package import LOADER, MARK, OLDEST, archive, first_line
 from .ssh_command import full_command, host

@@ -17,12 +17,13 @@ from ..errors import EngineError, InputError
 from ..runfolder.atomic import write_json
 from ..runfolder.changes import Changes
 from ..runfolder.checkpoints import ELSEWHERE
-from ..runfolder.disk_size import disk_full
+from ..runfolder.disk_faults import disk_full
 from ..runfolder.exit_codes import CANCELLED
 from ..runfolder.file_retries import remove
 from ..runfolder.folder import RunFolder
 from ..runfolder.forms import parse_json
 from ..runfolder.lock import FolderLock
+from ..runfolder.phases import RemotePhase
 from ..runfolder.protocol import LineBuffer, decode, encode
 from ..runfolder.signals import answer
 from .arrivals import Events, take_plan
@@ -98,7 +99,7 @@ class RunProxy:
         threading.Thread(target=self._listen, daemon=True).start()
         self._created = RunFolder.open(self._folder).description.get("created", "")
         with self._lock():
-            self._tell_phase("connecting")
+            self._tell_phase(RemotePhase.CONNECTING)
             connection = self._connect()
             try:
                 link = self._link = Link(connection)
@@ -186,7 +187,7 @@ class RunProxy:
                     sent += count
                     if time.monotonic() > told + TELL:
                         told = time.monotonic()
-                        self._tell_phase("sending", sent / max(whole, 1))
+                        self._tell_phase(RemotePhase.SENDING, sent / max(whole, 1))
         with self._commands:
             self._labels = Changed(self._folder, LABELS)
             write_json(self._folder / ELSEWHERE, {"host": link.connection.host})
@@ -212,7 +213,7 @@ class RunProxy:
                     receiver.handle(header, payload)
                     if done and time.monotonic() > told + TELL:
                         told = time.monotonic()
-                        self._tell_phase("receiving")
+                        self._tell_phase(RemotePhase.RECEIVING)
                 elif kind == "exit":
                     remove(self._folder / ELSEWHERE)  # all is here
                     link.send("bye")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..client.popen_transport import PopenTransport
 from ..errors import EngineError, InputError
-from ..runfolder.disk_size import disk_full
+from ..runfolder.disk_faults import disk_full
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.file_retries import remove, remove_tree
 from ..runfolder.lock import FolderLock, in_use

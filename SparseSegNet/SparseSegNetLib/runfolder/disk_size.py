@@ -1,8 +1,7 @@
-"""Bytes that folders take on the disk, and the disk that is full."""
+"""Bytes that folders take on the disk."""
 
 from __future__ import annotations
 
-import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -28,12 +27,3 @@ def size_of(*folders: Path) -> int:
                         seen.add(key)
                     total += found.st_size
     return total
-
-
-def disk_full(error: OSError) -> bool:
-    """True if a file could not be written since the disk, or a quota, is full."""
-    return error.errno in (
-        errno.ENOSPC,
-        errno.EFBIG,
-        getattr(errno, "EDQUOT", errno.ENOSPC),
-    ) or getattr(error, "winerror", None) in (39, 112)
