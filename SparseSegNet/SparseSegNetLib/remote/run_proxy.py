@@ -17,7 +17,7 @@ from ..errors import EngineError, InputError
 from ..runfolder.atomic import write_json
 from ..runfolder.changes import Changes
 from ..runfolder.checkpoints import ELSEWHERE
-from ..runfolder.disk_faults import disk_full
+from ..runfolder.disk_faults import disk_fault
 from ..runfolder.exit_codes import CANCELLED
 from ..runfolder.file_retries import remove
 from ..runfolder.folder import RunFolder
@@ -117,7 +117,7 @@ class RunProxy:
                     "The run goes on from its last checkpoint when it is resumed.",
                 ) from error
             except OSError as error:
-                raise self._cannot_write(error) from error
+                raise disk_fault(error, self._folder) from error
             except EngineError as error:
                 if error.code == "connection-lost" and self._started:
                     raise EngineError(
@@ -273,17 +273,3 @@ class RunProxy:
             self._link.connection.kill()
         sys.stderr.flush()
         os._exit(CANCELLED)
-
-    def _cannot_write(self, error: OSError) -> EngineError:
-        name, said = error.filename or self._folder, error.strerror or str(error)
-        if disk_full(error):
-            return EngineError(
-                "disk-full",
-                f"the disk is full: {name} cannot be written.",
-                "Free some space; the run goes on from its last checkpoint when it is resumed.",
-            )
-        return EngineError(
-            "files",
-            f"{name} cannot be read or written: {said}.",
-            "Check its rights; the run goes on from its last checkpoint when it is resumed.",
-        )
