@@ -10,11 +10,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..client.engine_run import EngineRun
-from ..runfolder.phases import Phase
+from ..runfolder.phases import Phase, RemotePhase
 from ..runfolder.signals import Terminated
 from ..units import clock
 
 PHASES = {
+    RemotePhase.CONNECTING: "connecting",
+    RemotePhase.SENDING: "sending the scan",
+    RemotePhase.RECEIVING: "getting the result",
     Phase.PREPARING: "preparing",
     Phase.CORRECTING_BIAS: "correcting the bias field",
     Phase.PROBING: "measuring speed",

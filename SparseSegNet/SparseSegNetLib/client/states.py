@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from ..runfolder.phases import Phase
+from ..runfolder.phases import Phase, RemotePhase
 
 ENDED = ("done", "failed", "cancelled")
 _OF_PHASE: dict[str, str] = {
+    RemotePhase.CONNECTING: "preparing",
+    RemotePhase.SENDING: "preparing",
+    RemotePhase.RECEIVING: "finishing",
     Phase.PREPARING: "preparing",
     Phase.CORRECTING_BIAS: "preparing",
     Phase.PROBING: "preparing",

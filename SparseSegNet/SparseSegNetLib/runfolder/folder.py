@@ -17,7 +17,7 @@
                         <n>-score.json: how good it is expected to be;
                         <n>-profiles.npy float32: sums over slices, written while it trains too;
                         written.json: the SHA-256 of the file that the command line wrote
-    log.txt             what the engine wrote to stderr
+    log.txt             what the engine wrote to stderr; elsewhere.json: see checkpoints.ELSEWHERE
 
 A folder may be damaged, or come from somebody else: what is in it is checked against run.schema
 before it is used, and links are refused.

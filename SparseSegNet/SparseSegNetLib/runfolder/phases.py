@@ -16,3 +16,11 @@ class Phase(StrEnum):
     ALL_SLICES = "all slices"
     PREDICTING = "predicting"
     PAUSED = "paused"
+
+
+class RemotePhase(StrEnum):
+    """A phase of the process that stands for an engine on another computer."""
+
+    CONNECTING = "connecting"
+    SENDING = "sending"
+    RECEIVING = "receiving"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
-from ..runfolder.phases import Phase
+from ..client.interpreter import SSH
+from ..remote.ssh_command import host
+from ..runfolder.phases import Phase, RemotePhase
 from ..runfolder.presets import PRESETS
 from ..units import clock, duration
 from .curve_view import CurveView
@@ -130,6 +132,10 @@ class LearnSection:
             return _("Reading what is drawn, and writing it down for the engine")
         if state == "preparing":
             text = {
+                RemotePhase.CONNECTING: _("Connecting"),
+                RemotePhase.SENDING: _("Sending the scan, {percent} %").format(
+                    percent=round(100 * progress.get("fraction", 0.0))
+                ),
                 Phase.PROBING: _("Measuring this computer's speed"),
                 Phase.COMPARING_SLICES: _("Comparing the slices"),
                 Phase.CORRECTING_BIAS: _("Correcting the bias field"),
@@ -148,9 +154,14 @@ class LearnSection:
         }[state]
 
     def _idle(self) -> str:
-        if self.panel.torchCard.state == "ready":
-            return _("Ready. Device: {device}").format(device=self.panel.torchCard.device)
-        return ""
+        card = self.panel.torchCard
+        if card.state != "ready":
+            return ""
+        if card.interpreter.kind == SSH:
+            return _("Ready. Device: {device} on {host}, to which the scan is sent.").format(
+                device=card.device, host=host(card.interpreter.ssh)
+            )
+        return _("Ready. Device: {device}").format(device=card.device)
 
     def score(self) -> str:
         """The newest score as a text for the user, empty without one.

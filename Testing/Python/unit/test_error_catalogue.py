@@ -20,6 +20,9 @@ TABLES = {"KNOWN_ERRORS", "KNOWN"}
 PASSED_ON = {
     "disk_faults.py",
     "installation.py",
+    "proxy.py",
+    "service.py",
+    "ssh_faults.py",
     "installation_failures.py",
     "failures.py",
     "segment_image.py",
