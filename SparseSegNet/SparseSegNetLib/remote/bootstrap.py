@@ -5,8 +5,6 @@ as old as 3.4 can read it, since it is what says that one is too old. The code b
 SETTINGS.
 """
 
-# ruff: noqa: UP, SIM
-
 import hashlib
 import importlib
 import io
