@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ...runfolder.compatibility import ACCEPTABLE
-from ..training_options import add_repair
+from ..training_options import add_remote, add_repair
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -76,6 +76,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps …"
     )
+    add_remote(command)
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=_run)
 
