@@ -16,70 +16,58 @@ from SparseSegNetLib.engine.stacking.ensemble import (
     with_classes,
 )
 from SparseSegNetLib.engine.stacking.fold_weights import SHRINKAGE
-from SparseSegNetLib.engine.stacking.stacker import SHOWN_ONCE
+from SparseSegNetLib.engine.stacking.stacker import MODELS, SHOWN_ONCE, SHOWN_ONCE_SHARE
 
 POSSIBLE = 0.02  # probability from which a voxel counts for a class's own weights
 
 
-def pooled_weights(found, alone: float = 0.0, shrinkage: float = SHRINKAGE) -> torch.Tensor:
-    """Weights of all predictors, with `alone` as the default of the one without priors."""
-    rows, truth = torch.cat(found.rows, dim=2), torch.cat(found.truths)
-    default = found.default
-    if alone:
-        default = torch.cat((default * (1 - alone), torch.tensor([alone])))
-    else:
-        rows = rows[:-1]
+def pooled_weights(found, default: torch.Tensor, shrinkage: float = SHRINKAGE) -> torch.Tensor:
+    """Weights of the first predictors, as many as have default ones, of all classes together."""
+    rows, truth = torch.cat(found.rows, dim=2)[: len(default)], torch.cat(found.truths)
     return shrinkage * fit_ensemble_weights(rows, truth) + (1 - shrinkage) * default
 
 
-def moved(found, shrinkage: float, geometric: bool = False, alone: float = 0.2) -> torch.Tensor:
-    """Fitted weights moved otherwise to the default ones."""
-    rows, truth = torch.cat(found.rows, dim=2), torch.cat(found.truths)
-    default = torch.cat((found.default * (1 - alone), torch.tensor([alone])))
-    fitted = fit_ensemble_weights(rows, truth)
-    if geometric:
-        weights = default ** (1 - shrinkage) * fitted**shrinkage
-        weights = weights / weights.sum()
-    else:
-        weights = shrinkage * fitted + (1 - shrinkage) * default
-    return shown_once(found, weighted_mean(found.every, weights), 0.2)
-
-
-def shown_once(
-    found, ensemble: torch.Tensor, share: float = 0.0, how: str = "mean"
-) -> torch.Tensor:
-    """Classes that one slice alone shows, by priors and the model without priors."""
+def shown_once(found, ensemble: torch.Tensor, share: float) -> torch.Tensor:
+    """Classes that one slice alone shows: priors, and a share of the model without priors."""
     if not found.prior_only:
         return ensemble
-    chosen, priors = list(found.prior_only), found.default[:-1]
-    kept = SHOWN_ONCE * weighted_mean(found.every[:-2], priors / priors.sum())[chosen]
-    if share:
-        other = found.every[-1, chosen].float()
-        kept = (
-            (1 - share) * kept + share * other
-            if how == "mean"
-            else kept.clamp_min(1e-4) ** (1 - share) * other.clamp_min(1e-4) ** share
-        )
+    chosen, priors = list(found.prior_only), found.default[:-MODELS]
+    kept = SHOWN_ONCE * weighted_mean(found.every[:-MODELS], priors / priors.sum())[chosen]
+    kept = torch.lerp(kept, found.every[-1, chosen].float(), share)
     return with_classes(ensemble, kept, found.prior_only)
 
 
-def engine(found) -> torch.Tensor:
-    """As the engine blends."""
-    return shown_once(found, weighted_mean(found.every[:-1], pooled_weights(found)))
+def blend(
+    found,
+    alone: float | None = None,
+    share: float = SHOWN_ONCE_SHARE,
+    shrinkage: float = SHRINKAGE,
+) -> torch.Tensor:
+    """As the engine blends, with other constants.
+
+    Args:
+        found: The Predictions.
+        alone: Default weight of the model without priors; None for the engine's.
+        share: Of that model in classes that one slice alone shows.
+        shrinkage: How far fitted weights count.
+    """
+    default = found.default
+    if alone is not None:
+        others = default[:-1] / default[:-1].sum()
+        default = torch.cat((others * (1 - alone), torch.tensor([alone])))
+    weights = pooled_weights(found, default, shrinkage)
+    return shown_once(found, weighted_mean(found.every, weights), share)
 
 
-def once(found, share: float, how: str = "mean") -> torch.Tensor:
-    ensemble = weighted_mean(found.every[:-1], pooled_weights(found))
-    return shown_once(found, ensemble, share, how)
-
-
-def six(found, alone: float, share: float = 0.0, how: str = "mean") -> torch.Tensor:
-    """The model without priors is one predictor more."""
-    return shown_once(found, weighted_mean(found.every, pooled_weights(found, alone)), share, how)
+def one_shallow_model(found) -> torch.Tensor:
+    """Without the model that sees no priors."""
+    default = found.default[:-1] / found.default[:-1].sum()
+    weights = pooled_weights(found, default)
+    return shown_once(found, weighted_mean(found.every[:-1], weights), 0.0)
 
 
 def class_weights(rows: torch.Tensor, truth: torch.Tensor, number: int) -> torch.Tensor | None:
-    """Weights fitted on one class against all others, where it is possible."""
+    """Weights fitted on one class against all others, where it is possible; None without it."""
     own = rows[:, number]
     near = (truth == number) | (own.amax(dim=0) > POSSIBLE)
     own, true = own[:, near].float(), truth[near] == number
@@ -98,41 +86,36 @@ def class_weights(rows: torch.Tensor, truth: torch.Tensor, number: int) -> torch
     return weights
 
 
-def per_class(
-    found, slices: float, alone: float = 0.0, share: float = 0.0, shrinkage: float = SHRINKAGE
-) -> torch.Tensor:
-    """Weights per class, which count as `slices` slices' worth of the pooled ones."""
-    pooled = pooled_weights(found, alone, shrinkage)
-    count = len(pooled)
-    rows, truth = torch.cat([r[:count] for r in found.rows], dim=2), torch.cat(found.truths)
-    default = found.default
-    if alone:
-        default = torch.cat((default * (1 - alone), torch.tensor([alone])))
+def per_class(found, slices: float) -> torch.Tensor:
+    """Weights per class; the pooled ones count as `slices` slices that show it."""
+    pooled = pooled_weights(found, found.default)
+    rows, truth = torch.cat(found.rows, dim=2), torch.cat(found.truths)
     weights = pooled[:, None].repeat(1, rows.shape[1])
     for number in range(rows.shape[1]):
         own = class_weights(rows, truth, number)
         if own is not None:
-            own = shrinkage * own + (1 - shrinkage) * default
+            own = SHRINKAGE * own + (1 - SHRINKAGE) * found.default
             trust = found.shown[number] / (found.shown[number] + slices)
             weights[:, number] = trust * own + (1 - trust) * pooled
     total = torch.zeros(found.every.shape[1:])
-    for weight, part in zip(weights, found.every, strict=False):
+    for weight, part in zip(weights, found.every, strict=True):
         total += weight[:, None, None, None] * part.float()
-    total /= total.sum(dim=0)
-    return shown_once(found, total, share)
+    return shown_once(found, total / total.sum(dim=0), SHOWN_ONCE_SHARE)
 
 
-def only(found, numbers: tuple[int, ...]) -> torch.Tensor:
-    """Some predictors alone, by their default weights."""
-    return weighted_mean(found.every[list(numbers)], torch.full((len(numbers),), 1 / len(numbers)))
+def only(found, number: int) -> torch.Tensor:
+    """One predictor."""
+    return found.every[number].float()
 
 
 BLENDS: dict[str, Callable] = {
-    "engine": engine,
-    "six .2 once .2": partial(six, alone=0.2, share=0.2),
-    "six, fitted .35": partial(moved, shrinkage=0.35),
-    "per class 6": partial(per_class, slices=6, alone=0.2, share=0.2),
-    "per class 3": partial(per_class, slices=3, alone=0.2, share=0.2),
-    "per class 3, .35": partial(per_class, slices=3, alone=0.2, share=0.2, shrinkage=0.35),
-    "per class 6, .35": partial(per_class, slices=6, alone=0.2, share=0.2, shrinkage=0.35),
+    "engine": blend,
+    "one shallow model": one_shallow_model,
+    "weights per class": partial(per_class, slices=3),
+    "default weight .3": partial(blend, alone=0.3),
+    "share .4": partial(blend, share=0.4),
+    "fitted by .25": partial(blend, shrinkage=0.25),
+    "fitted by .75": partial(blend, shrinkage=0.75),
+    "with priors alone": partial(only, number=-2),
+    "without priors alone": partial(only, number=-1),
 }

@@ -27,19 +27,12 @@ from SparseSegNetLib.engine.compute.device import prepare_threads
 from SparseSegNetLib.engine.compute.metrics import overlap
 from SparseSegNetLib.engine.priors.maker import PriorMaker
 from SparseSegNetLib.engine.stacking import voxel_classifier
-from SparseSegNetLib.engine.stacking.folds import (
-    complete_slices,
-    labels_of,
-    make_folds,
-    scorable_voxels,
-    shown_in,
-)
+from SparseSegNetLib.engine.stacking.folds import complete_slices, scorable_voxels, shown_in
 from SparseSegNetLib.engine.stacking.smoothing import smooth_probabilities
 from SparseSegNetLib.engine.stacking.stacker import Stacker
-from SparseSegNetLib.engine.stacking.voxel_classifier import ClassifierFitter
 
 BUDGETS = ((1, 1, 1), (2, 2, 1), (5, 5, 3))
-SHIFTS = (0.0, 0.3, 0.6)  # places of the slices
+SHIFTS = (0.0, 0.3)  # places of the slices
 
 
 @dataclass
@@ -48,12 +41,12 @@ class Predictions:
 
     Attributes:
         rows: Per fold float16 (predictors, classes, voxels), out of fold: priors, the shallow
-            model, and one that sees no priors.
+            model, and the one that sees no priors.
         truths: Per fold uint8 (voxels,).
         every: float16 (predictors, classes, k, j, i), made with all labels.
-        default: float32 (predictors - 1,), the default weights; the last predictor has none.
+        default: float32 (predictors,), the default weights.
         shown: For each class the number of slices that show it.
-        prior_only: Classes that the shallow model was not fitted on.
+        prior_only: Classes that the shallow model with priors was not fitted on.
         image: float32 (channels, k, j, i), normalised.
         spacing: mm along (k, j, i).
         labels: uint8 (k, j, i), 255 = unlabelled.
@@ -82,35 +75,15 @@ def predicted(case) -> Predictions | None:
     folds = stacker._folds(labels, slices, 1.0)
     if len(folds) < 2:
         return None
-    (model, *others), _ = stacker._fit(folds, 0.0)
-    distance = stacker._distance(labels, slices)
-    shallow = model.probabilities(stacker._inputs(priors, distance)).half()
+    (models, *others), _ = stacker._fit(folds, 0.0)
+    shallow = models.probabilities(stacker._inputs(priors, stacker._distance(labels, slices)))
     folds, found = stacker._out_of_fold(folds, others, False)
     shown = torch.unique(torch.cat([f.truth for f in folds])).tolist()
-
-    parts = [labels_of([p], labels, volume) for p in make_folds(labels, volume, slices, None)]
-    parts = [p for p in parts if any(bool(((p == f.labels) & f.known).any()) for f in folds)]
-    features = stacker.features
-    fitter = ClassifierFitter(
-        [features[:, p != UNLABELLED].T for p in parts],
-        [p[p != UNLABELLED] for p in parts],
-        classes,
-    )
-    numbers = range(len(parts))
-    alone, *without = fitter.fit(
-        [numbers, *([m for m in numbers if m != n] for n in numbers)], fitter.steps
-    )
-    assert len(without) == len(folds)
     scorable = [scorable_voxels(labels, volume, slices)[f.known] for f in folds]
-    rows = [
-        torch.cat((r, m.probabilities(features[:, f.known])[None].half()))[:, :, s]
-        for r, m, f, s in zip(found, without, folds, scorable, strict=True)
-    ]
-    every = torch.cat((priors, shallow[None], alone.probabilities(features)[None].half()))
     return Predictions(
-        rows,
+        [rows[:, :, s] for rows, s in zip(found, scorable, strict=True)],
         [f.truth[s] for f, s in zip(folds, scorable, strict=True)],
-        every,
+        torch.cat((priors, shallow)),
         stacker.default_weights,
         shown_in(labels, volume, slices, classes)[0],
         tuple(c for c in range(1, classes) if c not in shown),
