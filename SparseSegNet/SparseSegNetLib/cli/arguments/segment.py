@@ -29,7 +29,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         metavar="IMAGE",
         help="an image file (the channels of one image joined by ';', in quotes), a folder of "
-        "DICOM files, or a list in CSV under the header image[,name]",
+        "DICOM files, or a list in CSV under the header image[,name]; or one OME-Zarr",
     )
     command.add_argument(
         "-o",
@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         type=Path,
         metavar="OUT",
         help="a file for one image (.seg.nrrd keeps names and colours); a folder for several, "
-        "which get NAME.seg.nrrd",
+        "which get NAME.seg.nrrd; an .ome.zarr is written tile by tile, for a volume of any size",
     )
     command.add_argument(
         "--format", metavar="ENDING", help="the format of results in a folder, such as .nii.gz"
@@ -60,8 +60,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "255 undecided",
     )
     command.add_argument(
-        "--resume", action="store_true", help="leave out images whose result is there already"
+        "--resume",
+        action="store_true",
+        help="leave out images whose result is there already; of an OME-Zarr, tiles",
     )
+    add_tiles(command)
     command.add_argument(
         "--series",
         metavar="WHICH",
@@ -78,6 +81,23 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=_run)
+
+
+def add_tiles(command: argparse.ArgumentParser) -> None:
+    """Adds the options of volumes that are worked on tile by tile."""
+    command.add_argument(
+        "--region",
+        metavar="K,J,I",
+        help="of an OME-Zarr only this box: first voxel and the one after the last along k, j and "
+        "i, counted from 0, such as 0:100,200:456,:",
+    )
+    command.add_argument(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="memory that a tile of an OME-Zarr may take, about (default: a quarter of what is "
+        "free, at most 4)",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
