@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs fuzz benchmark benchmark-ablation benchmark-accuracy benchmark-bits benchmark-busy benchmark-gpu benchmark-limits benchmark-live benchmark-memory benchmark-panel benchmark-profile benchmark-speed cases clean
+.PHONY: demo test lint docs fuzz benchmark benchmark-ablation benchmark-accuracy benchmark-bits benchmark-busy benchmark-gpu benchmark-limits benchmark-live benchmark-memory benchmark-panel benchmark-profile benchmark-speed benchmark-zarr cases clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -78,6 +78,9 @@ benchmark-panel: $(STAMP)
 
 benchmark-bits: $(STAMP)
 	$(BIN)/python Testing/Benchmark/same_bits.py $(ARGS)
+
+benchmark-zarr: $(STAMP)
+	$(BIN)/python Testing/Benchmark/zarr_volumes.py $(ARGS)
 
 benchmark-busy: $(STAMP)
 	$(BIN)/python Testing/Benchmark/busy.py

@@ -1,0 +1,147 @@
+"""`make benchmark-zarr`: memory and speed of `sparsesegnet segment` on volumes of any size.
+
+Stores of balls in noise are written chunk by chunk into a temporary folder (the largest holds a
+few chunks in its middle alone), a model is trained on a part of the smallest, and each volume is
+segmented by the command line in a process of its own, whose peak of resident memory is reported.
+Of each volume a fixed region is computed, since a CPU takes hours for all of a large one; the
+statistics are those of the whole volume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from SparseSegNetLib.annotation.geometry import Geometry
+from SparseSegNetLib.cli.main import main as command
+from SparseSegNetLib.files.writing import write_image
+
+CHUNK = 128
+BALL = 64  # voxels from the middle of a ball to that of the next
+CHILD = """
+import json, resource, sys, time
+from SparseSegNetLib.cli.main import main
+begun = time.monotonic()
+code = main(sys.argv[2:])
+# In kilobytes on Linux, in bytes on macOS.
+unit = 1 if sys.platform == "darwin" else 1024
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+with open(sys.argv[1], "w") as file:
+    json.dump({"code": code, "peak": peak, "seconds": time.monotonic() - begun}, file)
+"""
+# Edge of the volume, edge of what is stored in its middle, region that is computed.
+VOLUMES = [(512, 512, "128:384,128:384,128:384"), (1024, 1024, "384:640,384:640,384:640")]
+SPARSE = (4096, 512, "1920:2176,1920:2176,1920:2176")
+
+
+def phantom(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bright shells around dark cores in noise: image uint16 and truth uint8 (k, j, i)."""
+    at = np.indices(shape, dtype=np.float32)
+    radius = np.sqrt(sum(((x % BALL) - (BALL - 1) / 2) ** 2 for x in at)) / (0.42 * BALL)
+    truth = np.where(radius < 0.5, 2, np.where(radius < 1, 1, 0)).astype(np.uint8)
+    noise = np.random.default_rng(seed).integers(-12, 13, shape)
+    return (np.array([60, 160, 100])[truth] + noise).clip(0).astype(np.uint16), truth
+
+
+def make_store(path: Path, edge: int, stored: int) -> int:
+    """Writes a store; returns its bytes on the disk."""
+    group = zarr.open_group(str(path), mode="w", zarr_format=3)
+    array = group.create_array("0", shape=(edge,) * 3, chunks=(CHUNK,) * 3, dtype="u2")
+    steps = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+    group.attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [
+            {
+                "axes": [{"name": n, "type": "space", "unit": "micrometer"} for n in "zyx"],
+                "datasets": [{"path": "0", "coordinateTransformations": steps}],
+            }
+        ],
+    }
+    chunks = [phantom((CHUNK,) * 3, seed)[0] for seed in range(4)]
+    low = (edge - stored) // 2
+    for number, place in enumerate(np.ndindex(*(stored // CHUNK,) * 3)):
+        box = tuple(slice(low + p * CHUNK, low + (p + 1) * CHUNK) for p in place)
+        array[box] = chunks[number % len(chunks)]
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def train_model(folder: Path, steps: int) -> Path:
+    """Trains a model on a small part, whose slices are drawn."""
+    shape = (96, 96, 96)
+    image, truth = phantom(shape, 0)
+    labels = np.full(shape, 255, np.uint8)
+    for index in (16, 31, 56, 90):
+        labels[index], labels[:, index] = truth[index], truth[:, index]
+    directions = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
+    geometry = Geometry(shape, (1e-3,) * 3, (0.0, 0.0, 0.0), directions)
+    write_image(folder / "image.nrrd", image, geometry)
+    write_image(folder / "labels.nrrd", labels, geometry)
+    model = folder / "model.safetensors"
+    files = [str(folder / name) for name in ("image.nrrd", "labels.nrrd")]
+    options = ["-o", str(folder / "dense.nrrd"), "--save-model", str(model), "--device", "cpu"]
+    code = command(["densify", *files, *options, "--steps", str(steps), "--quiet"])
+    if code:
+        raise SystemExit(code)
+    return model
+
+
+def segmented(model: Path, store: Path, region: str, memory: float | None) -> dict:
+    """Segments a region in a process of its own: seconds and peak of resident memory."""
+    output, report = store.with_suffix(".out.ome.zarr"), store.with_suffix(".json")
+    words = ["segment", str(model), str(store), "-o", str(output), "--region", region]
+    words += ["--device", "cpu", "--quiet"]
+    words += [] if memory is None else ["--memory", str(memory)]
+    child = subprocess.run([sys.executable, "-c", CHILD, str(report), *words], check=True)
+    found = json.loads(report.read_text())
+    if found["code"]:
+        raise SystemExit(f"segment ended with {found['code']} ({child})")
+    labels = zarr.open_group(str(output))["labels/segmentation/0"]
+    ends = [tuple(map(int, part.split(":"))) for part in region.split(",")]
+    box = tuple(slice(a, b) for a, b in ends)
+    part = labels[box]
+    chunk = phantom((CHUNK,) * 3, 0)[1]
+    truth = np.tile(chunk, [-(-n // CHUNK) for n in part.shape])
+    truth = truth[tuple(slice(n) for n in part.shape)]
+    return {**found, "voxels": part.size, "right": float((part == truth).mean())}
+
+
+def main() -> int:
+    """Measures, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--memory", type=float, metavar="GB", help="of a tile, see segment")
+    parser.add_argument("--steps", type=int, default=60, metavar="N", help="of the training")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 4096])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = train_model(folder, options.steps)
+        print("| volume | stored | on disk | computed | s | voxels/s | peak RSS | right |")
+        print("|---|---|---|---|---|---|---|---|", flush=True)
+        for edge, stored, region in [*VOLUMES, SPARSE]:
+            if edge not in options.sizes:
+                continue
+            store = folder / f"{edge}.ome.zarr"
+            begun = time.monotonic()
+            size = make_store(store, edge, stored)
+            made = time.monotonic() - begun
+            row = segmented(model, store, region, options.memory)
+            print(
+                f"| {edge}³ uint16, {2 * edge**3 / 1e9:.1f} GB | {stored}³ (in {made:.0f} s) "
+                f"| {size / 1e9:.2f} GB | {row['voxels'] / 1e6:.1f} M | {row['seconds']:.0f} "
+                f"| {row['voxels'] / row['seconds']:,.0f} | {row['peak'] / 1e9:.2f} GB "
+                f"| {row['right']:.4f} |",
+                flush=True,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
