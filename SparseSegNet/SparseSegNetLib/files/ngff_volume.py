@@ -93,11 +93,16 @@ class NgffVolume(StoredVolume):
         whole, there = int(np.prod(counts)), len(self._stored(0))
         if there >= whole:
             return None
-        fill = self._array(0).fill_value
         return (
             f"{self.path.name}: {whole - there} of {whole} chunks are not stored; their voxels "
-            f"have the fill value, {0 if fill is None else fill}."
+            f"have the fill value, {self.fill}."
         )
+
+    @property
+    def fill(self) -> int | float:
+        """The value of voxels in chunks that are not stored."""
+        value = self._array(0).fill_value
+        return 0 if value is None else value.item()
 
     def present(self, level: int = 0) -> list[Triple]:
         """See StoredVolume."""

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ...runfolder.compatibility import ACCEPTABLE
+from ..tile_options import add_tiles
 from ..training_options import add_repair
 
 
@@ -81,23 +82,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=_run)
-
-
-def add_tiles(command: argparse.ArgumentParser) -> None:
-    """Adds the options of volumes that are worked on tile by tile."""
-    command.add_argument(
-        "--region",
-        metavar="K,J,I",
-        help="of an OME-Zarr only this box: first voxel and the one after the last along k, j and "
-        "i, counted from 0, such as 0:100,200:456,:",
-    )
-    command.add_argument(
-        "--memory",
-        type=float,
-        metavar="GB",
-        help="memory that a tile of an OME-Zarr may take, about (default: a quarter of what is "
-        "free, at most 4)",
-    )
 
 
 def _run(options: argparse.Namespace) -> int:
