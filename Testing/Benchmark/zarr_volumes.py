@@ -1,16 +1,18 @@
 """`make benchmark-zarr`: memory and speed of `sparsesegnet segment` on volumes of any size.
 
 Stores of balls in noise are written chunk by chunk into a temporary folder (the largest holds a
-few chunks in its middle alone), a model is trained on a part of the smallest, and each volume is
-segmented by the command line in a process of its own, whose peak of resident memory is reported.
-Of each volume a fixed region is computed, since a CPU takes hours for all of a large one; the
-statistics are those of the whole volume.
+few chunks in its middle alone), a model is trained on a small part, and each volume is segmented by
+the command line in a process of its own, whose peak of resident memory is reported. Of each volume
+256³ voxels are computed, since a CPU takes hours for all of a large one; the statistics are those
+of the whole volume.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,8 +40,11 @@ with open(sys.argv[1], "w") as file:
     json.dump({"code": code, "peak": peak, "seconds": time.monotonic() - begun}, file)
 """
 # Edge of the volume, edge of what is stored in its middle, region that is computed.
-VOLUMES = [(512, 512, "128:384,128:384,128:384"), (1024, 1024, "384:640,384:640,384:640")]
-SPARSE = (4096, 512, "1920:2176,1920:2176,1920:2176")
+VOLUMES = [
+    (512, 512, "256:512,256:512,256:512"),
+    (1024, 1024, "512:768,512:768,512:768"),
+    (4096, 512, "2048:2304,2048:2304,2048:2304"),
+]
 
 
 def phantom(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -99,10 +104,12 @@ def segmented(model: Path, store: Path, region: str, memory: float | None) -> di
     words = ["segment", str(model), str(store), "-o", str(output), "--region", region]
     words += ["--device", "cpu", "--quiet"]
     words += [] if memory is None else ["--memory", str(memory)]
-    child = subprocess.run([sys.executable, "-c", CHILD, str(report), *words], check=True)
-    found = json.loads(report.read_text())
-    if found["code"]:
-        raise SystemExit(f"segment ended with {found['code']} ({child})")
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, str(report), *words], capture_output=True, text=True
+    )
+    if child.returncode or (found := json.loads(report.read_text()))["code"]:
+        raise SystemExit(child.stderr)
+    found["tiles"] = int(re.findall(r"written: ([0-9]+) tiles", child.stderr)[0])
     labels = zarr.open_group(str(output))["labels/segmentation/0"]
     ends = [tuple(map(int, part.split(":"))) for part in region.split(",")]
     box = tuple(slice(a, b) for a, b in ends)
@@ -118,14 +125,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--memory", type=float, metavar="GB", help="of a tile, see segment")
     parser.add_argument("--steps", type=int, default=60, metavar="N", help="of the training")
+    parser.add_argument("--model", type=Path, help="a model that --keep-model left, to train none")
+    parser.add_argument("--keep-model", type=Path, metavar="FILE", help="copy the model there")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 4096])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = train_model(folder, options.steps)
-        print("| volume | stored | on disk | computed | s | voxels/s | peak RSS | right |")
-        print("|---|---|---|---|---|---|---|---|", flush=True)
-        for edge, stored, region in [*VOLUMES, SPARSE]:
+        model = options.model or train_model(folder, options.steps)
+        if options.keep_model:
+            shutil.copyfile(model, options.keep_model)
+        print("| volume | stored | on disk | computed | tiles | s | voxels/s | peak RSS | right |")
+        print("|---|---|---|---|---|---|---|---|---|", flush=True)
+        for edge, stored, region in VOLUMES:
             if edge not in options.sizes:
                 continue
             store = folder / f"{edge}.ome.zarr"
@@ -135,7 +146,8 @@ def main() -> int:
             row = segmented(model, store, region, options.memory)
             print(
                 f"| {edge}³ uint16, {2 * edge**3 / 1e9:.1f} GB | {stored}³ (in {made:.0f} s) "
-                f"| {size / 1e9:.2f} GB | {row['voxels'] / 1e6:.1f} M | {row['seconds']:.0f} "
+                f"| {size / 1e9:.2f} GB | {row['voxels'] / 1e6:.1f} M | {row['tiles']} "
+                f"| {row['seconds']:.0f} "
                 f"| {row['voxels'] / row['seconds']:,.0f} | {row['peak'] / 1e9:.2f} GB "
                 f"| {row['right']:.4f} |",
                 flush=True,

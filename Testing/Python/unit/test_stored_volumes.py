@@ -268,7 +268,7 @@ def test_labels_are_written_with_names_colours_and_coarser_levels(tmp_path, monk
     assert (volume.read((0, 0, 0), (3, 5, 6), 2)[0] == majority(coarse, (2, 2, 2))).all()
     ome = volume.attributes.get("ome", volume.attributes)
     assert ome["image-label"]["colors"][1] == {"label-value": 3, "rgba": [255, 0, 128, 255]}
-    assert ome["image-label"]["properties"][1] == {"label-value": 7, "name": "Core"}
+    assert ome["image-label"]["properties"][2] == {"label-value": 7, "name": "Core"}
     assert ngff_labels.segments_of(volume.attributes) == SEGMENTS
     listed = zarr.open_group(str(path / "labels"), mode="r").attrs
     assert dict(listed).get("ome", listed)["labels"] == ["segmentation"]
