@@ -14,6 +14,7 @@ from .cover import cover_slices, looks_solid
 from .drawn_messages import Source, outline_warning, solid_warning, strokes_message
 from .geometry import Geometry
 from .grid_map import GridMap
+from .label_counts import label_counts
 from .line_drawing import (
     count_lines,
     drawn_as_outlines,
@@ -178,7 +179,7 @@ def label_array(
             f"labelled. If they are complete, {source.name_slices}."
         )
     labels[codes == NO_SEGMENT] = UNLABELLED
-    counts = np.bincount(drawn[drawn > 0], minlength=len(source.segments) + 1)
+    counts = label_counts(drawn[drawn > 0])
     empty = [n for place, n in enumerate(source.segments, start=1) if not counts[place]]
     if empty and len(empty) < len(source.segments):
         warnings.append(

@@ -75,9 +75,19 @@ def write_array(path: Path | str, array: np.ndarray, durable: bool = True) -> No
     Raises:
         OSError: It cannot be written whole.
     """
+    with atomic_path(path, durable=durable) as temporary:
+        write_plain_array(temporary, array)
+
+
+def write_plain_array(path: Path, array: np.ndarray) -> None:
+    """Writes one array as .npy, not atomically: for a temporary file.
+
+    Raises:
+        OSError: It cannot be written whole.
+    """
     array = np.ascontiguousarray(array)
     header = np.lib.format.header_data_from_array_1_0(array)
-    with atomic_path(path, durable=durable) as temporary, temporary.open("wb") as file:
+    with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         # np.save writes through a buffer of C's: on a full disk the last bytes get lost in silence.
         file.write(array.reshape(-1).view(np.uint8).data)

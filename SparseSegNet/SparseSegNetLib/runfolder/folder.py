@@ -44,6 +44,7 @@ from .migration import migrated
 from .options import Options
 from .outputs import Outputs
 from .path_length import DEEPEST, check_path
+from .prepared_labels import PreparedLabels, write_slices
 from .prior_file import check_priors, read_prior, write_prior
 from .run_input import RunInput
 from .schema import (
@@ -134,7 +135,7 @@ class RunFolder(Outputs):
                 write_array(folder / "image.npy", np.ascontiguousarray(item.image))
                 write_array(folder / "labels.npy", np.ascontiguousarray(item.labels))
                 write_json(folder / "geometry.json", item.geometry.to_json())
-                _write_slices(folder, item.slices)
+                write_slices(folder, item.slices)
                 write_prior(folder, item)
             if model is not None:
                 shutil.copyfile(model, path / "inputs" / MODEL_NAME)
@@ -306,12 +307,18 @@ class RunFolder(Outputs):
         Raises:
             InputError: They do not fit the input.
         """
+        self.prepare_labels(number, labels, slices).put()
+
+    def prepare_labels(
+        self, number: int, labels: np.ndarray, slices: Sequence[AnnotatedSlice]
+    ) -> PreparedLabels:
+        """Writes labels beside those of an input, in any thread; `put` then replaces these.
+
+        Raises:
+            InputError: They do not fit the input.
+        """
         self.check_new_labels(number, labels)
-        folder = self._input(number)
-        # Slices first: to the engine a slice without its labels is an incomplete one.
-        _write_slices(folder, slices)
-        # The scene, which sends them at each stroke, holds them too.
-        write_array(folder / "labels.npy", np.ascontiguousarray(labels), durable=False)
+        return PreparedLabels(self._input(number), np.ascontiguousarray(labels), slices)
 
     def check_new_labels(self, number: int, labels: np.ndarray) -> None:
         """Raises InputError if labels do not fit an input."""
@@ -329,10 +336,6 @@ class RunFolder(Outputs):
                 f"the new labels hold the value {above.max()}, but the run knows "
                 f"{len(self.segments)} segments: begin a new run."
             )
-
-
-def _write_slices(folder: Path, slices: Sequence[AnnotatedSlice]) -> None:
-    write_json(folder / "slices.json", [s.to_json() for s in slices])
 
 
 def annotated_share(labels: np.ndarray) -> float:

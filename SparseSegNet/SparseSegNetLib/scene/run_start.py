@@ -13,6 +13,7 @@ from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
+from ..steps import Steps
 from .run_case import RunCase
 from .scene_run import SceneRun
 
@@ -27,8 +28,10 @@ def begin(
     cases: Sequence[RunCase],
     warnings: Sequence[str],
     **about,
-) -> SceneRun:
-    """Writes the run folder and starts the engine on it.
+) -> Steps[SceneRun]:
+    """Writes the run folder and starts the engine on it, in steps (see `steps`).
+
+    Given up before the engine is started, it leaves no folder behind.
 
     Args:
         runFolder: The folder; None for a temporary one, which goes with the run.
@@ -44,10 +47,13 @@ def begin(
         EngineError: If the engine cannot be started.
     """
     path = runFolder or tempfile.mkdtemp(prefix="sparsesegnet-")
+    made: list[RunFolder] = []
     try:
-        run = EngineRun(RunFolder.create(path, inputs, segments, options, **about))
-    except BaseException:
-        if runFolder is None:
+        yield lambda: made.append(RunFolder.create(path, inputs, segments, options, **about))
+        run = EngineRun(made[0])
+    except BaseException as error:
+        # A folder that could not be made may be somebody else's.
+        if runFolder is None or (made and isinstance(error, GeneratorExit)):
             remove_tree(path, ignore_errors=True)
         raise
     return SceneRun(run, cases, temporary=runFolder is None, warnings=warnings)

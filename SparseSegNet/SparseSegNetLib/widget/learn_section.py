@@ -56,7 +56,7 @@ class LearnSection:
     def update(self) -> None:
         """Shows parameters, run and buttons."""
         ui, parameters, run = self.ui, self.panel.parameters, self.controller.run
-        state = "" if run is None else self.controller.state
+        state = self.controller.state
         active = state in ("preparing", "training", "paused", "finishing")
         ready = self.panel.session is not None and self.panel.torchCard.state in (
             "ready",
@@ -64,9 +64,10 @@ class LearnSection:
             "unknown",
         )
         ui.trainButton.enabled = ready and not active
+        starting = self.controller.starting
         ui.pauseButton.enabled = state in ("training", "paused")
         ui.pauseButton.text = _("Resume") if state == "paused" else _("Pause")
-        ui.stopButton.enabled = state in ("preparing", "training", "paused")
+        ui.stopButton.enabled = state in ("preparing", "training", "paused") and not starting
         ui.cancelButton.enabled = active
         ui.resumeButton.visible = (
             not active and ready and parameters is not None and resumable(parameters.runFolder)
@@ -101,7 +102,7 @@ class LearnSection:
 
     def _showProgress(self, run, state: str) -> None:
         ui = self.ui
-        progress = {} if run is None else self.controller.progress
+        progress = self.controller.progress
         seconds, remaining = progress.get("seconds") or 0.0, progress.get("remaining")
         if state == "done":
             ui.progressBar.value = 1000
@@ -125,6 +126,8 @@ class LearnSection:
         where = self.controller.device or self.panel.torchCard.device
         on = f" ({where})" if where else ""
         phase = progress.get("phase")
+        if self.controller.starting:
+            return _("Reading what is drawn, and writing it down for the engine")
         if state == "preparing":
             text = {
                 "probing": _("Measuring this computer's speed"),

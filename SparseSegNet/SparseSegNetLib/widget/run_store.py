@@ -117,8 +117,10 @@ def resumable(path: str) -> bool:
 
 def finished(path: str) -> RunFolder | None:
     """The run folder at this path if it has a result, else None."""
-    folder = _opened(path)
-    return folder if folder is not None and folder.has_result() else None
+    # Asked at each update of the panel: mostly there is none, and the folder is not opened.
+    if not path or not (Path(path) / "result" / "1.npy").is_file():
+        return None
+    return _opened(path)
 
 
 def _opened(path: str) -> RunFolder | None:
