@@ -17,13 +17,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 import zarr
 
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.cli.main import main as command
+from SparseSegNetLib.engine.networks import build
+from SparseSegNetLib.engine.plan import Fingerprint
+from SparseSegNetLib.engine.planning.auto_plan import make_plan
+from SparseSegNetLib.engine.prediction.model import Model
 from SparseSegNetLib.files.writing import write_image
 
 CHUNK = 128
@@ -40,6 +46,7 @@ with open(sys.argv[1], "w") as file:
     json.dump({"code": code, "peak": peak, "seconds": time.monotonic() - begun}, file)
 """
 # Edge of the volume, edge of what is stored in its middle, region that is computed.
+NETWORK = "256:384,256:384,256:384"  # of the smallest, with a network, too
 VOLUMES = [
     (512, 512, "256:512,256:512,256:512"),
     (1024, 1024, "512:768,512:768,512:768"),
@@ -98,9 +105,28 @@ def train_model(folder: Path, steps: int) -> Path:
     return model
 
 
+def with_network(model: Path, folder: Path) -> Path:
+    """The model with an untrained network of the usual size, whose weight is next to nothing.
+
+    A short training keeps none where the shallow model alone is as good; time and memory do not
+    depend on what a network has learnt.
+    """
+    device = torch.device("cpu")
+    found = Model.load(model, device)
+    classes = found.classes
+    fingerprint = Fingerprint((96, 96, 96), found.spacing, 1, classes, 1, 3, 2)
+    found.plan = replace(make_plan(fingerprint, "cpu"), position=False, priors=False)
+    found.network = build(found.plan, 1, classes).eval()
+    found.network_share = 0.001
+    path = folder / "network.safetensors"
+    found.save(path)
+    return path
+
+
 def segmented(model: Path, store: Path, region: str, memory: float | None) -> dict:
     """Segments a region in a process of its own: seconds and peak of resident memory."""
-    output, report = store.with_suffix(".out.ome.zarr"), store.with_suffix(".json")
+    output = store.with_name(f"{model.stem}-{store.name}")
+    report = output.with_suffix(".json")
     words = ["segment", str(model), str(store), "-o", str(output), "--region", region]
     words += ["--device", "cpu", "--quiet"]
     words += [] if memory is None else ["--memory", str(memory)]
@@ -143,15 +169,19 @@ def main() -> int:
             begun = time.monotonic()
             size = make_store(store, edge, stored)
             made = time.monotonic() - begun
-            row = segmented(model, store, region, options.memory)
-            print(
-                f"| {edge}³ uint16, {2 * edge**3 / 1e9:.1f} GB | {stored}³ (in {made:.0f} s) "
-                f"| {size / 1e9:.2f} GB | {row['voxels'] / 1e6:.1f} M | {row['tiles']} "
-                f"| {row['seconds']:.0f} "
-                f"| {row['voxels'] / row['seconds']:,.0f} | {row['peak'] / 1e9:.2f} GB "
-                f"| {row['right']:.4f} |",
-                flush=True,
-            )
+            rows = [("", segmented(model, store, region, options.memory))]
+            if edge == VOLUMES[0][0]:
+                other = with_network(model, folder)
+                rows.append((", with a network", segmented(other, store, NETWORK, options.memory)))
+            for label, row in rows:
+                print(
+                    f"| {edge}³ uint16, {2 * edge**3 / 1e9:.1f} GB{label} "
+                    f"| {stored}³ (in {made:.0f} s) | {size / 1e9:.2f} GB "
+                    f"| {row['voxels'] / 1e6:.1f} M | {row['tiles']} | {row['seconds']:.0f} "
+                    f"| {row['voxels'] / row['seconds']:,.0f} | {row['peak'] / 1e9:.2f} GB "
+                    f"| {row['right']:.4f} |",
+                    flush=True,
+                )
     return 0
 
 

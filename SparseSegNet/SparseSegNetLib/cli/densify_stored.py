@@ -71,7 +71,7 @@ def densify_stored(options: argparse.Namespace) -> int:
     check_files(written, options.files, options.run_folder)
     device = prepare(options.device)
     region, annotation, note = _annotated(options, image)
-    for text in [*image.notes, *annotation.warnings, note]:
+    for text in filter(None, [*image.notes, image.missing_note(), *annotation.warnings, note]):
         say(f"note: {text}")
     outside = "the trained model" if options.everywhere else "background (--everywhere: the model)"
     ranges = ",".join(f"{a}:{b}" for a, b in zip(region.low, region.high, strict=True))

@@ -1,6 +1,7 @@
 """Volumes segmented tile by tile: the same labels as in memory, and tiles that can be resumed."""
 
 import pickle
+import shutil
 from dataclasses import replace
 from functools import cache
 
@@ -159,6 +160,32 @@ def test_goes_on_with_the_tiles_that_are_not_done(case, monkeypatch):
     with pytest.raises(EngineError, match="tiles that are done stay") as caught:
         again.compute(again.waiting[0])
     assert caught.value.code == "disk-full" and again.done.done == {0, 1, 2}
+    shutil.rmtree(work.store.path)  # as if it had ended before the store was made
+    assert make(model, resume=True).waiting == work.tiles
+
+
+def test_where_memory_runs_out_tiles_become_smaller_and_it_is_said(case, monkeypatch):
+    make, _ = case
+    said, real = [], tile_function.predict_tile
+    work = make(fitted("auto", False), tell=said.append)
+    before = tile_function.load_model(work.model, "cpu").plan.tile
+
+    def short(image, model, *arguments):
+        if model.plan.tile == before:
+            raise MemoryError
+        return real(image, model, *arguments)
+
+    monkeypatch.setattr(tile_function, "predict_tile", short)
+    work.compute(work.tiles[0])
+    assert said[-1].startswith("memory ran out: the network now works on tiles of")
+
+    def never(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(tile_function, "predict_tile", never)
+    with pytest.raises(EngineError, match="begin again with a smaller --memory") as caught:
+        work.compute(work.tiles[1])
+    assert caught.value.code == "out-of-memory" and work.done.done == {0}
 
 
 def test_another_process_needs_the_arguments_alone(case, tmp_path):
