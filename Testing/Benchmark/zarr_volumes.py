@@ -41,9 +41,10 @@ begun = time.monotonic()
 code = main(sys.argv[2:])
 # In kilobytes on Linux, in bytes on macOS.
 unit = 1 if sys.platform == "darwin" else 1024
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+used = resource.getrusage(resource.RUSAGE_SELF)
+found = {"code": code, "peak": used.ru_maxrss * unit, "seconds": time.monotonic() - begun}
 with open(sys.argv[1], "w") as file:
-    json.dump({"code": code, "peak": peak, "seconds": time.monotonic() - begun}, file)
+    json.dump({**found, "cpu": used.ru_utime + used.ru_stime}, file)
 """
 # Edge of the volume, edge of what is stored in its middle, region that is computed.
 NETWORK = "256:384,256:384,256:384"  # of the smallest, with a network, too
@@ -160,8 +161,10 @@ def main() -> int:
         model = options.model or train_model(folder, options.steps)
         if options.keep_model:
             shutil.copyfile(model, options.keep_model)
-        print("| volume | stored | on disk | computed | tiles | s | voxels/s | peak RSS | right |")
-        print("|---|---|---|---|---|---|---|---|---|", flush=True)
+        print(
+            "| volume | stored | on disk | computed | tiles | s | CPU s | voxels/CPU s | peak RSS | right |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
         for edge, stored, region in VOLUMES:
             if edge not in options.sizes:
                 continue
@@ -178,7 +181,8 @@ def main() -> int:
                     f"| {edge}³ uint16, {2 * edge**3 / 1e9:.1f} GB{label} "
                     f"| {stored}³ (in {made:.0f} s) | {size / 1e9:.2f} GB "
                     f"| {row['voxels'] / 1e6:.1f} M | {row['tiles']} | {row['seconds']:.0f} "
-                    f"| {row['voxels'] / row['seconds']:,.0f} | {row['peak'] / 1e9:.2f} GB "
+                    f"| {row['cpu']:.0f} | {row['voxels'] / row['cpu']:,.0f} "
+                    f"| {row['peak'] / 1e9:.2f} GB "
                     f"| {row['right']:.4f} |",
                     flush=True,
                 )
