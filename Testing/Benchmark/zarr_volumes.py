@@ -161,9 +161,8 @@ def main() -> int:
         model = options.model or train_model(folder, options.steps)
         if options.keep_model:
             shutil.copyfile(model, options.keep_model)
-        print(
-            "| volume | stored | on disk | computed | tiles | s | CPU s | voxels/CPU s | peak RSS | right |"
-        )
+        print("| volume | stored | on disk | computed | tiles | s | CPU s", end="")
+        print(" | voxels/CPU s | peak RSS | right |")
         print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
         for edge, stored, region in VOLUMES:
             if edge not in options.sizes:

@@ -12,7 +12,7 @@ from ..files.ngff_labels import LabelStore, chunk_of, open_label_store
 from ..files.ngff_volume import NgffVolume
 from ..files.stored_volume import StoredVolume
 from ..runfolder.compatibility import check_compatible
-from .done_file import DoneFile, digest
+from .done_file import DoneFile, beside, digest
 from .model_view import ModelView
 from .segment_tile import load_model, segment_tile, unwritten
 from .tile_list import Region, Tile, tiles_of
@@ -143,6 +143,8 @@ def begin(
     for note in filter(None, [*image.notes, image.missing_note(), *notes]):
         tell(note)
     begun = DoneFile.open(output) if resume else None
+    if begun is None and (output.exists() or beside(output).exists()):
+        raise InputError(f"the output {output} exists already: name another, or delete it.")
     task = {
         "model": digest(model_path),
         "image": str(image.path.absolute()),
@@ -167,7 +169,8 @@ def begin(
             version = image.version if isinstance(image, NgffVolume) else "0.5"
             segments = model.description.segments
             store = LabelStore.create(output, image.geometry, segments, version)
-            begun.done.clear()
+            if begun.done:  # of a store that is gone
+                begun = DoneFile.create(output, begun.task)
     except OSError as error:
         raise EngineError(
             "files",

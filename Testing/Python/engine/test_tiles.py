@@ -162,6 +162,9 @@ def test_goes_on_with_the_tiles_that_are_not_done(case, monkeypatch):
     assert caught.value.code == "disk-full" and again.done.done == {0, 1, 2}
     shutil.rmtree(work.store.path)  # as if it had ended before the store was made
     assert make(model, resume=True).waiting == work.tiles
+    assert make(model, resume=True).waiting == work.tiles, "what was noted is forgotten"
+    with pytest.raises(InputError, match="exists already"):
+        make(model)
 
 
 def test_where_memory_runs_out_tiles_become_smaller_and_it_is_said(case, monkeypatch):
