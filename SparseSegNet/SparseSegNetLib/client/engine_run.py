@@ -160,7 +160,7 @@ class EngineRun:
 
         Raises:
             InputError: They do not fit the run.
-            OSError: They cannot be written.
+            EngineError: They cannot be written.
         """
         finished(self.changing_labels(labels.copy(), slices, number))
 

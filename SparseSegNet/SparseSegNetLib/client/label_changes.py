@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..annotation.slices import AnnotatedSlice
-from ..errors import InputError
+from ..errors import EngineError, InputError
+from ..runfolder.disk_faults import written
 from ..runfolder.prepared_labels import PreparedLabels
 from ..steps import Steps, finished
 
 if TYPE_CHECKING:
     from .engine_run import EngineRun
+
+WHAT = "the changed labels"
 
 
 class LabelChanges:
@@ -40,15 +43,21 @@ class LabelChanges:
             _refuse_ended(run)
             self._unsent[number] = labels, slices
             return
-        written: list[PreparedLabels] = []
+        prepared: list[PreparedLabels] = []
+
+        def prepare() -> None:
+            with written(WHAT, folder.path):
+                prepared.append(folder.prepare_labels(number, labels, slices))
+
         try:
-            yield lambda: written.append(folder.prepare_labels(number, labels, slices))
+            yield prepare
             _refuse_ended(run)
         except BaseException:
-            for each in written:
+            for each in prepared:
                 each.drop()
             raise
-        written[0].put()
+        with written(WHAT, folder.path):
+            prepared[0].put()
         run.send("labels-changed", input=number)
 
     def send(self, run: EngineRun) -> None:
@@ -58,10 +67,8 @@ class LabelChanges:
         for number, (labels, slices) in unsent.items():
             try:
                 finished(self.changing(run, labels, slices, number))
-            except OSError as error:
-                run.warnings.append(
-                    f"the changed labels cannot be written: {error.strerror or error}."
-                )
+            except EngineError as error:
+                run.warnings.append(str(error))
 
 
 def _refuse_ended(run: EngineRun) -> None:

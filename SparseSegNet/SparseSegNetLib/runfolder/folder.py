@@ -11,13 +11,13 @@
                         state-previous.safetensors: all that training needs to resume
     metrics.jsonl       one JSON object per report
     preview/<n>.npy     the newest dense labels uint8 (k, j, i); <n>-k12.npy: a newer single
-                        slice, uint8 (two axes, in array order)
+                        slice, uint8 (two axes, in array order); a result removes them
     result/<n>.npy      labels uint8 (k, j, i), dense, or 255 outside the slices that were
                         asked for; <n>-uncertainty.npy uint8; <n>-disagreements.json;
                         <n>-score.json: how good it is expected to be;
                         <n>-profiles.npy float32: sums over slices, written while it trains too;
                         written.json: the SHA-256 of the file that the command line wrote
-    log.txt             what the engine wrote to stderr
+    log.txt             what the engine wrote to stderr; elsewhere.json: see checkpoints.ELSEWHERE
 
 A folder may be damaged, or come from somebody else: what is in it is checked against run.schema
 before it is used, and links are refused.
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError
 from .arrays import REAL, read_array
 from .atomic import sweep, write_array, write_json
+from .file_retries import remove_content, remove_tree
 from .links import refuse_link, refuse_links
 from .migration import migrated
 from .options import Options
@@ -127,6 +129,7 @@ class RunFolder(Outputs):
         for item in inputs:
             if (fault := item.geometry.fault()) is not None:
                 raise InputError(f"the volume cannot be used: {fault}.")
+        made = not path.exists()
         try:
             path.mkdir(exist_ok=True)
             for number, item in enumerate(inputs, start=1):
@@ -173,7 +176,11 @@ class RunFolder(Outputs):
             )
             check_run(path / "run.json", run.description)
             run.save()
-        except OSError as error:
+        except BaseException as error:
+            with suppress(OSError):  # the first error tells more
+                remove_tree(path) if made else remove_content(path)
+            if not isinstance(error, OSError):
+                raise
             raise InputError(
                 f"cannot write the run folder {path}: {error.strerror or error}. "
                 "Choose a folder you may write to, with enough free space."

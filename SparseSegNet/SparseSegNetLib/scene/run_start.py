@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..annotation.segments import Segment
 from ..client.engine_run import EngineRun
+from ..errors import InputError
 from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
@@ -46,7 +47,13 @@ def begin(
         InputError: If the folder cannot be written.
         EngineError: If the engine cannot be started.
     """
-    path = runFolder or tempfile.mkdtemp(prefix="sparsesegnet-")
+    try:
+        path = runFolder or tempfile.mkdtemp(prefix="sparsesegnet-")
+    except OSError as error:
+        raise InputError(
+            f"no temporary folder can be made for the run ({error}): free some space on its disk, "
+            "or name a run folder."
+        ) from error
     made: list[RunFolder] = []
     try:
         yield lambda: made.append(RunFolder.create(path, inputs, segments, options, **about))

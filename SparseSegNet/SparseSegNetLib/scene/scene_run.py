@@ -167,6 +167,7 @@ class SceneRun(RunOutcome):
         Raises:
             InputError: If segments were added, removed or moved, the volume's grid was changed,
                 or the annotation cannot be trained on.
+            EngineError: If the run folder cannot be written.
         """
         finished(self.updatingLabels(slices, segmentationNode))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ..client.states import ENDED
-from ..errors import InputError
+from ..errors import EngineError, InputError
 from ..scene.paint_observer import lentLayers
 from ..scene.scene_run import SceneRun
 from ..steps import Steps
@@ -28,6 +28,8 @@ class LabelSender:
         self._task = None
         self._changedAt: float | None = None
         self._changed: list = []  # segmentations
+        self._sending: list = []  # of which the task sends the labels
+        self._failed = False
 
     @property
     def busy(self) -> bool:
@@ -40,7 +42,7 @@ class LabelSender:
         if segmentation not in self._changed:
             self._changed.append(segmentation)
 
-    def tick(self, run: SceneRun, state: str) -> str:
+    def tick(self, run: SceneRun, state: str) -> str | None:
         """Goes on sending.
 
         Args:
@@ -48,25 +50,31 @@ class LabelSender:
             state: Its state.
 
         Returns:
-            A message for the user, or an empty text.
+            A message for the user, empty where an earlier one no longer holds; None without news.
         """
         if self._task is not None:
             return self._go(state)
         waiting = self._changedAt is None or time.monotonic() - self._changedAt < CALM
         if not waiting and run.takesLabels and state not in ENDED:
             self._changedAt = None
-            changed, self._changed = self._changed, []
-            self._task = SteppedTask(_sending(run, changed))
-        return ""
+            self._sending, self._changed = self._changed, []
+            self._task = SteppedTask(_sending(run, self._sending))
+        return None
 
-    def _go(self, state: str) -> str:
+    def _go(self, state: str) -> str | None:
         assert self._task is not None
         if not self._task.poll():
-            return ""
+            return None
         error, self._task = self._task.error, None
-        if error is None or state in ENDED:  # whose labels are not changed any more
-            return ""
-        if not isinstance(error, InputError | OSError):
+        if state in ENDED:  # whose labels are not changed any more
+            return None
+        mended, self._failed = self._failed and error is None, isinstance(error, EngineError)
+        if error is None:
+            return "" if mended else None
+        if self._failed:  # the disk's, which may be mended
+            for segmentation in self._sending:
+                self.changed(segmentation)
+        elif not isinstance(error, InputError):
             raise error
         return str(error)
 

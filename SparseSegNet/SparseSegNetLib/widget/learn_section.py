@@ -5,6 +5,9 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
+from ..client.interpreter import SSH
+from ..remote.ssh_command import host
+from ..runfolder.phases import Phase, RemotePhase
 from ..runfolder.presets import PRESETS
 from ..units import clock, duration
 from .curve_view import CurveView
@@ -16,7 +19,6 @@ from .script import scriptOf
 from .what_now import whatNow
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
-OUT_OF_FOLD = "comparing slices"  # the engine's name of that phase
 
 
 class LearnSection:
@@ -130,9 +132,13 @@ class LearnSection:
             return _("Reading what is drawn, and writing it down for the engine")
         if state == "preparing":
             text = {
-                "probing": _("Measuring this computer's speed"),
-                "comparing slices": _("Comparing the slices"),
-                "correcting bias": _("Correcting the bias field"),
+                RemotePhase.CONNECTING: _("Connecting"),
+                RemotePhase.SENDING: _("Sending the scan, {percent} %").format(
+                    percent=round(100 * progress.get("fraction", 0.0))
+                ),
+                Phase.PROBING: _("Measuring this computer's speed"),
+                Phase.COMPARING_SLICES: _("Comparing the slices"),
+                Phase.CORRECTING_BIAS: _("Correcting the bias field"),
             }.get(phase, _("Starting"))
             return ". ".join(filter(None, (text + on, self.score())))
         if state == "training":
@@ -148,9 +154,14 @@ class LearnSection:
         }[state]
 
     def _idle(self) -> str:
-        if self.panel.torchCard.state == "ready":
-            return _("Ready. Device: {device}").format(device=self.panel.torchCard.device)
-        return ""
+        card = self.panel.torchCard
+        if card.state != "ready":
+            return ""
+        if card.interpreter.kind == SSH:
+            return _("Ready. Device: {device} on {host}, to which the scan is sent.").format(
+                device=card.device, host=host(card.interpreter.ssh)
+            )
+        return _("Ready. Device: {device}").format(device=card.device)
 
     def score(self) -> str:
         """The newest score as a text for the user, empty without one.
@@ -163,7 +174,7 @@ class LearnSection:
             return ""
         text = (
             _("Out-of-fold Dice {score}")
-            if scored[-1]["phase"] == OUT_OF_FOLD
+            if scored[-1]["phase"] == Phase.COMPARING_SLICES
             else _("Validation Dice {score}")
         )
         return text.format(score=f"{scored[-1]['held_out_dice']:.2f}")

@@ -161,7 +161,7 @@ class RunController:
             self._done()
             return
         self._state = state
-        if text := self._labels.tick(run, state):
+        if (text := self._labels.tick(run, state)) is not None:
             self.showMessage(text)
         self._predictions.preview(run, state)
         if state in ENDED:

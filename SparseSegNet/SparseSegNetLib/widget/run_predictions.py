@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 
 from ..annotation.slices import format_slices
 from ..errors import InputError
-from ..scene.scans import hidden
+from ..scene.scans import hidden, removed
 from ..scene.scene_run import SceneRun
 from ..scene.shown_layers import asPreview
 from ..scene.views import shownPlanes
@@ -89,8 +89,8 @@ class RunPredictions:
             self._preview = None
         node = self.panel.parameters.preview
         self.panel.parameters.preview = None
-        if node is not None and node.GetScene() is not None:
-            node.GetScene().RemoveNode(node)
+        if node is not None:
+            removed(node)
 
     def results(self, run: SceneRun) -> tuple[str, str] | None:
         """Goes on making the results of a run that is done.
