@@ -25,12 +25,13 @@ ALLOWED = {
     "remote": set(),
     "cli": {"numpy", "tqdm"},
     "files": {"numpy", "SimpleITK"},
+    "tiles": {"numpy", "torch"},
     "engine": {"numpy", "scipy", "SimpleITK", *TORCH},
     "scene": {"numpy", "slicer", "vtk"},
     "widget": {"numpy", "slicer", "vtk", "qt", "ctk"},
 }
 # What the application, other extensions or an extra bring, asked for where it is used.
-THEIRS = {"scene": {"SampleData"}, "widget": {"PyTorchUtils"}, "files": {"pydicom"}}
+THEIRS = {"scene": {"SampleData"}, "widget": {"PyTorchUtils"}, "files": {"pydicom", "zarr"}}
 SOURCES = sorted(LIB.rglob("*.py"))
 
 
