@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from SparseSegNetLib.cli.densify import report
 from SparseSegNetLib.cli.progress import follow
+from SparseSegNetLib.cli.scores import report
 from SparseSegNetLib.client.engine_run import EngineRun
 from SparseSegNetLib.files.labels import Annotation
 from SparseSegNetLib.runfolder.folder import RunFolder

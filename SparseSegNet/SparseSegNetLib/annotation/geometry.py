@@ -83,6 +83,12 @@ class Geometry:
         )
         return x, y, z
 
+    def cropped(self, low: Triple, high: Triple) -> Geometry:
+        """The grid of the box [low, high) of array indices (k, j, i)."""
+        k, j, i = low
+        size = triple(b - a for a, b in zip(reversed(low), reversed(high), strict=True))
+        return replace(self, size=size, origin=self.position(i, j, k))
+
     def difference(self, other: Geometry, tolerance: float = TOLERANCE_VOXELS) -> str | None:
         """Difference between two grids, for a message with both values; None if they agree.
 

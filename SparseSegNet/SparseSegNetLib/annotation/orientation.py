@@ -84,6 +84,18 @@ class Turn:
         """The inverse of `array`, a view."""
         return self.inverse.array(array)
 
+    def shape(self, shape: Triple) -> Triple:
+        """Shape (k, j, i) of the turned array of one of that shape."""
+        return triple(shape[axis] for axis in self.order)
+
+    def box(self, low: Triple, high: Triple, shape: Triple) -> tuple[Triple, Triple]:
+        """The box [low, high) of an array of that shape (k, j, i), in the turned one."""
+        ends = [
+            (shape[axis] - high[axis], shape[axis] - low[axis]) if back else (low[axis], high[axis])
+            for axis, back in zip(self.order, self.reversed, strict=True)
+        ]
+        return triple(a for a, _ in ends), triple(b for _, b in ends)
+
     @property
     def inverse(self) -> Turn:
         """The turn that undoes this one."""

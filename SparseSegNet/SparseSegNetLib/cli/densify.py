@@ -19,22 +19,28 @@ from ..files.writing import (
     values_note,
     write_labels,
 )
+from ..files.zarr_library import is_zarr
 from ..runfolder.atomic import write_json
 from ..runfolder.compatibility import ACCEPTABLE, check_compatible
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.file_retries import remove_tree
-from ..runfolder.folder import RunFolder, annotated_share
+from ..runfolder.folder import RunFolder
 from ..runfolder.model_description import ModelDescription
 from .annotated_image import input_of, label_files, read_annotated, say_annotated
+from .densify_stored import densify_stored
 from .output_folder import check_files
 from .progress import follow, say, say_cancelled
-from .scores import lines_of_score
+from .scores import lines_of_score, report
 from .train import save_model
 from .training_options import training_options
 
 
 def densify(options: argparse.Namespace) -> int:
     """Runs the command with its parsed options; returns the exit code."""
+    if any(is_zarr(path) for path in (*options.files, options.output)):
+        return densify_stored(options)
+    if options.everywhere or options.level is not None or options.region is not None:
+        raise InputError("--region, --level and --everywhere are for volumes in OME-Zarr.")
     settings = training_options(options, save_model=options.save_model is not None)
     if options.start_from and settings.network != "auto":
         raise InputError(
@@ -124,26 +130,6 @@ def _train_and_write(
     for line in lines_of_score(folder):
         say(line)
     return DONE
-
-
-def report(run: EngineRun, annotation: Annotation) -> dict:
-    """Content of the --metrics file: everything that was measured without ground truth."""
-    held = run.summary["held_out"]
-    return {
-        "seconds": run.summary["seconds"],
-        "steps": run.summary["step"],
-        "annotated_share": annotated_share(annotation.labels),
-        "slices": [s.to_json() for s in annotation.slices],
-        "segments": [s.name for s in annotation.segments],
-        "held_out_slices": run.summary["held_out_slices"],
-        "held_out": None
-        if held is None
-        else [{"segment": s.name, **row} for s, row in zip(annotation.segments, held, strict=True)],
-        "score": run.folder.read_score(),
-        "warnings": run.warnings,
-        "options": run.folder.options.to_json(),
-        "plan": {k: v for k, v in run.plan.items() if k not in ("sparsesegnet", "event")},
-    }
 
 
 def check_start(path: Path, volume: Volume, annotation: Annotation) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..errors import EngineError, InputError
 from ..files.completeness import check_complete
 from ..files.headers import check_header
+from ..files.zarr_library import is_zarr
 from ..runfolder.exit_codes import CANCELLED, DONE, SOME_FAILED
 from ..runfolder.model_description import ModelDescription
 from ..runfolder.options import Options
@@ -20,6 +21,7 @@ from .output_folder import check_outputs, output_folder
 from .progress import say
 from .segment_image import segment_image
 from .segment_jobs import Job, jobs_of
+from .segment_stored import segment_stored
 
 # Codes of errors that every image would meet.
 OF_THE_MACHINE = (
@@ -50,6 +52,10 @@ class Outcome:
 
 def segment(options: argparse.Namespace) -> int:
     """Runs the command with its parsed options; returns the exit code."""
+    if any(is_zarr(path) for path in (*options.images, options.output)):
+        return segment_stored(options)
+    if options.region is not None or options.memory is not None:
+        raise InputError("--region and --memory are for volumes in OME-Zarr.")
     model = ModelDescription.read(options.model)
     settings = Options(device=options.device, largest_component=options.largest_component)
     jobs, folder = jobs_of(options.images, options.output, options.format, options.uncertainty)

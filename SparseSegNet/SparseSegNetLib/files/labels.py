@@ -91,6 +91,24 @@ def read_annotation(
     path, reading = Path(path), reading or Reading()
     notes: list[str] = []
     image = read_label_file(path, geometry, notes, reading.by_index)
+    return annotation_of(path, image, geometry, reading, notes)
+
+
+def annotation_of(
+    path: Path, image: sitk.Image, geometry: Geometry, reading: Reading, notes: list[str]
+) -> Annotation:
+    """The annotation in the content of a label file, see `read_annotation`.
+
+    Args:
+        path: The file, for messages.
+        image: Its content.
+        geometry: The image's grid.
+        reading: How to read it.
+        notes: Messages about the file so far.
+
+    Raises:
+        InputError: As `read_annotation`.
+    """
     check_slices(reading.slices or (), geometry.shape)
     if is_segmentation(image):
         content = read_segments(path, image)

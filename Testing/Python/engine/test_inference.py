@@ -10,7 +10,8 @@ from SparseSegNetLib.engine.data.preprocessing import WorkingVolume
 from SparseSegNetLib.engine.networks import build
 from SparseSegNetLib.engine.plan import Fingerprint, Plan
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
-from SparseSegNetLib.engine.prediction.inference import Predictor, finish, tile_starts
+from SparseSegNetLib.engine.prediction.inference import Predictor, finish
+from SparseSegNetLib.engine.prediction.tiling import tile_starts
 
 
 class Threshold(torch.nn.Module):

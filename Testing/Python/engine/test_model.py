@@ -46,15 +46,16 @@ def test_the_shallow_model_segments_a_new_volume():
 def test_it_predicts_in_slabs_as_in_one_piece(monkeypatch):
     model, (volume, _) = small_model(None), new_volume()
     whole = model.probabilities(volume)
-    assert len(slabs(volume)) == 1
+    assert len(slabs((0, 0, 0), volume.shape)) == 1
     monkeypatch.setattr(image_classifier, "SLAB", 3 * math.prod(volume.shape[1:]))
     monkeypatch.setattr(image_classifier, "LEAST_PLANES", 1)
-    assert len(slabs(volume)) == 7
+    assert len(slabs((0, 0, 0), volume.shape)) == 7
     assert (model.probabilities(volume) - whole).abs().max() < 0.02
     monkeypatch.setattr(image_classifier, "MARGIN", 0)
-    near = image_features(volume, 6, 9)
+    box = (6, 0, 0), (9, *volume.shape[1:])
+    near = image_features(volume, *box)
     monkeypatch.undo()
-    assert (near - image_features(volume, 6, 9)).abs().max() > 0.1, "the margin is needed"
+    assert (near - image_features(volume, *box)).abs().max() > 0.1, "the margin is needed"
 
 
 def test_progress_reaches_the_end_and_may_cancel():

@@ -20,7 +20,8 @@ from SparseSegNetLib.engine.data.sampling import Sampler
 from SparseSegNetLib.engine.networks import build
 from SparseSegNetLib.engine.plan import Fingerprint
 from SparseSegNetLib.engine.planning.recipes import RECIPES, published_plan
-from SparseSegNetLib.engine.prediction.inference import Predictor, within
+from SparseSegNetLib.engine.prediction.inference import Predictor
+from SparseSegNetLib.engine.prediction.tiling import within
 from SparseSegNetLib.engine.training.report import by_steps
 from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.runfolder.options import Options

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..tile_options import add_tiles
 from ..training_options import add_files, add_network, add_records, add_training
 
 
@@ -28,7 +29,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         type=Path,
         metavar="OUT",
         help="the dense segmentation: .seg.nrrd keeps names and colours; .nrrd, "
-        ".nii.gz, .mha … get a label image",
+        ".nii.gz, .mha … get a label image; .ome.zarr is for a volume in OME-Zarr",
     )
     command.add_argument(
         "--prior",
@@ -52,6 +53,20 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--save-model", type=Path, metavar="FILE.safetensors", help="write the trained model there"
     )
+    command.add_argument(
+        "--level",
+        type=int,
+        metavar="N",
+        help="of an OME-Zarr the level to work on, 0 for the finest (default: the finest that fits "
+        "memory)",
+    )
+    command.add_argument(
+        "--everywhere",
+        action="store_true",
+        help="of an OME-Zarr segment all, outside of the annotated region by the trained model; "
+        "without it there is background",
+    )
+    add_tiles(command)
     command.set_defaults(run=_run)
 
 

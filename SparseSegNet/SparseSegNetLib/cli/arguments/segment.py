@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ...runfolder.compatibility import ACCEPTABLE
+from ..tile_options import add_tiles
 from ..training_options import add_remote, add_repair
 
 
@@ -29,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         metavar="IMAGE",
         help="an image file (the channels of one image joined by ';', in quotes), a folder of "
-        "DICOM files, or a list in CSV under the header image[,name]",
+        "DICOM files, or a list in CSV under the header image[,name]; or one OME-Zarr",
     )
     command.add_argument(
         "-o",
@@ -38,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         type=Path,
         metavar="OUT",
         help="a file for one image (.seg.nrrd keeps names and colours); a folder for several, "
-        "which get NAME.seg.nrrd",
+        "which get NAME.seg.nrrd; an .ome.zarr is written tile by tile, for a volume of any size",
     )
     command.add_argument(
         "--format", metavar="ENDING", help="the format of results in a folder, such as .nii.gz"
@@ -60,8 +61,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "255 undecided",
     )
     command.add_argument(
-        "--resume", action="store_true", help="leave out images whose result is there already"
+        "--resume",
+        action="store_true",
+        help="leave out images whose result is there already; of an OME-Zarr, tiles",
     )
+    add_tiles(command)
     command.add_argument(
         "--series",
         metavar="WHICH",

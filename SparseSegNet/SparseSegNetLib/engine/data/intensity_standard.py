@@ -73,14 +73,20 @@ class IntensityStandard:
         """The normalisation of an image (c, k, j, i)."""
         return self.normalisation if self.modality == "ct" else Normalisation.measure(image)
 
-    def matched(self, image: np.ndarray) -> np.ndarray:
+    def matched(
+        self, image: np.ndarray, landmarks: Sequence[np.ndarray] | None = None
+    ) -> np.ndarray:
         """The image with its histogram matched to the training set's, where that is wanted.
 
         Args:
             image: float32 (c, k, j, i), normalised; changed in place.
+            landmarks: Per channel those of the volume that the image is a part of, see
+                `landmarks_of`; None if it is all.
         """
-        for channel, wanted in zip(image, self.landmarks, strict=False):
-            own = _landmarks(channel)
+        if not self.landmarks:
+            return image
+        measured = landmarks_of(image) if landmarks is None else landmarks
+        for channel, wanted, own in zip(image, self.landmarks, measured, strict=True):
             # Equal percentiles (a background of zeros) would make the map ambiguous.
             rising = np.concatenate(([True], np.diff(own) > 1e-6))
             channel[...] = np.interp(channel, own[rising], np.asarray(wanted)[rising])
@@ -120,6 +126,11 @@ def intensity_ranges(images: Sequence[np.ndarray]) -> list[tuple[float, float]]:
 def _sample(channel: np.ndarray) -> np.ndarray:
     step = max(1, round((channel.size / SAMPLE) ** (1 / 3)))
     return np.asarray(channel[::step, ::step, ::step], np.float64).ravel()
+
+
+def landmarks_of(image: np.ndarray) -> list[np.ndarray]:
+    """Per channel of a normalised image (c, k, j, i) its percentiles at `LANDMARKS`."""
+    return [_landmarks(channel) for channel in image]
 
 
 def _landmarks(channel: np.ndarray) -> np.ndarray:

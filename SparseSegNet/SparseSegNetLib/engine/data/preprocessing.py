@@ -90,6 +90,21 @@ def _within_classes(
     )
 
 
+@dataclass(frozen=True)
+class Part:
+    """The place of a box in a working grid that is too large to be held as a whole.
+
+    Attributes:
+        first: First voxel of the box, (k, j, i).
+        whole: Shape of the grid, (k, j, i).
+        usual: Along k, j and i the `usual_differences` of the whole image, float32 (c, 1, 1, 1).
+    """
+
+    first: Triple
+    whole: Triple
+    usual: tuple[torch.Tensor, ...] = ()
+
+
 @dataclass(eq=False)  # two volumes are the same only if they are one
 class WorkingVolume:
     """A volume on the working grid and on the device.
@@ -101,6 +116,7 @@ class WorkingVolume:
         full_shape: The original grid; equal to the working grid when nothing was resampled.
         slices: The annotated ones, on the working grid.
         unknown: Classes that the annotation does not tell from the background.
+        part: Of which grid the arrays are a box; None if they are all of it.
     """
 
     image: torch.Tensor
@@ -109,11 +125,17 @@ class WorkingVolume:
     full_shape: tuple[int, int, int]
     slices: list[AnnotatedSlice] = field(default_factory=list)
     unknown: tuple[int, ...] = ()
+    part: Part | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """The working grid (k, j, i)."""
-        return tuple(self.labels.shape)
+        return tuple(self.labels.shape) if self.part is None else self.part.whole
+
+    @property
+    def first(self) -> tuple[int, int, int]:
+        """The voxel of the working grid at which the arrays begin."""
+        return (0, 0, 0) if self.part is None else self.part.first
 
     def to(self, device: torch.device) -> WorkingVolume:
         """The volume on a device; itself if it is there."""

@@ -18,7 +18,8 @@ from ..compute.timing import seconds_taken
 from ..data.preprocessing import WorkingVolume
 from ..networks import build
 from ..plan import Fingerprint, Plan
-from ..prediction.inference import Predictor, plan_starts
+from ..prediction.inference import Predictor
+from ..prediction.tiling import plan_starts
 from ..training.trainer import Trainer
 from .auto_plan import make_plan
 from .recipes import published_plan

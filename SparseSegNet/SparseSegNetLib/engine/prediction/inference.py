@@ -9,59 +9,18 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
-from ...annotation.geometry import Triple
+from ...annotation.geometry import Triple, triple
 from ...annotation.slices import AnnotatedSlice, array_axis
 from ...runfolder.presets import times
 from ..compute.boxes import halved
 from ..compute.memory import retry_smaller
-from ..data.preprocessing import WorkingVolume, grid_positions
+from ..data.preprocessing import Part, WorkingVolume, grid_positions
 from ..plan import Plan
 from ..scoring.calibration import calibrated
+from .tiling import blending_weights, plan_starts, within
 
 Step = Callable[[float], None]
-
-
-def tile_starts(size: int, tile: int, overlap: float, period: int = 0) -> list[int]:
-    """First voxels of the tiles that cover an axis.
-
-    Args:
-        size: Voxels to cover.
-        tile: Voxels of a tile.
-        overlap: Share of a tile that it has in common with the next, at least.
-        period: Tiles start at multiples of it only, and the last may reach beyond the volume. With
-            the period of a network's poolings, valid convolutions give a voxel the same value in
-            whatever tile it lies, so that tiles meet without a seam (Ronneberger 2015, figure 2).
-    """
-    if tile >= size:
-        return [0]
-    step = max(1, int(tile * (1 - overlap)))
-    if period:
-        step = step // period * period or step
-    count = -(-(size - tile) // step) + 1
-    if period:
-        return [n * step for n in range(count)]
-    return [round(n * (size - tile) / (count - 1)) for n in range(count)]
-
-
-def plan_starts(plan: Plan, size: Sequence[int], tile: Sequence[int]) -> list[list[int]]:
-    """`tile_starts` along k, j and i, as a plan's network needs them.
-
-    Args:
-        plan: The plan.
-        size: Voxels to cover, (k, j, i).
-        tile: Output of the network for a tile, (k, j, i).
-    """
-    periods = plan.divisor if any(plan.margin) else (0, 0, 0)
-    return [tile_starts(n, t, plan.overlap, d) for n, t, d in zip(size, tile, periods, strict=True)]
-
-
-def blending_weights(tile: Triple, device: torch.device) -> torch.Tensor:
-    """A separable Gaussian bump (k, j, i), 1 in the middle, small but never 0 at the edge."""
-    weights = torch.ones((), device=device)
-    for n in tile:
-        x = (torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2) / (n / 8)
-        weights = weights[..., None] * torch.exp(-0.5 * x**2)
-    return weights.clamp_min(1e-3)  # as a whole, like MONAI's: tiles then give the same labels
+Box = tuple[Triple, Triple]  # first voxel and the one after the last, (k, j, i)
 
 
 class Predictor:
@@ -106,6 +65,46 @@ class Predictor:
         high = volume.shape if high is None else tuple(high)
         work = self._by_planes if self.plan.planar else self._tiled
         return self._recovering(work, volume, low, high, step)
+
+    def within_whole(
+        self,
+        volume: WorkingVolume,
+        low: Sequence[int],
+        high: Sequence[int],
+        step: Step | None = None,
+    ) -> torch.Tensor:
+        """Predicts the box [low, high) as it is in the prediction of the whole volume.
+
+        The tiles lie where they lie for the whole, so that the box has the same bits. The volume
+        has to hold `reach` of it.
+
+        Args:
+            volume: The working volume, or a part of it.
+            low: First voxel, (k, j, i).
+            high: Voxel after the last, (k, j, i).
+            step: As for `probabilities`.
+        """
+        work = self._by_planes if self.plan.planar else self._tiled
+        return work(volume, (0, 0, 0), volume.shape, step, (triple(low), triple(high)))
+
+    def reach(self, shape: Triple, low: Sequence[int], high: Sequence[int]) -> Box:
+        """The box of a volume of that shape (k, j, i) that `within_whole` looks at."""
+        plan, first, last = self.plan, list(low), list(high)
+        # Of slices along any axis, and of their tiles, each as the first of a tile's axes.
+        for axis in range(3) if plan.planar else [0]:
+            order = (axis, *(a for a in range(3) if a != axis))
+            size = [shape[a] for a in order]
+            tile = self._tile_for(size)
+            for a, t, margin, starts in zip(
+                order, tile, plan.margin, plan_starts(plan, size, tile), strict=True
+            ):
+                for start in starts:
+                    if start < high[a] and start + t > low[a]:
+                        seen = torch.arange(start - margin, start + t + margin)
+                        seen = within(seen, shape[a], plan.mirror)
+                        first[a] = min(first[a], int(seen.min()))
+                        last[a] = max(last[a], int(seen.max()) + 1)
+        return triple(first), triple(last)
 
     def _recovering(
         self, work: Callable[..., torch.Tensor], volume: WorkingVolume, *arguments
@@ -152,18 +151,24 @@ class Predictor:
         return found.select(axis + 1, item.index - low[axis])
 
     def _by_planes(
-        self, volume: WorkingVolume, low: Sequence[int], high: Sequence[int], step: Step | None
+        self,
+        volume: WorkingVolume,
+        low: Sequence[int],
+        high: Sequence[int],
+        step: Step | None,
+        wanted: Box | None = None,
     ) -> torch.Tensor:
         """Slice by slice, averaged over the axes along which slices are annotated."""
         across = sorted({array_axis(s.axis) for s in volume.slices}) or [0, 1, 2]
-        total = torch.zeros((self.classes, *(b - a for a, b in zip(low, high, strict=True))))
+        begin, end = wanted or (low, high)
+        total = torch.zeros((self.classes, *(b - a for a, b in zip(begin, end, strict=True))))
         for n, axis in enumerate(across):
 
             def part(share: float, n: int = n) -> None:
                 if step:
                     step((n + share) / len(across))
 
-            total += self._in_plane(volume, axis, low, high, part)
+            total += self._in_plane(volume, axis, low, high, part, wanted)
         return total / len(across)
 
     def _in_plane(
@@ -173,24 +178,35 @@ class Predictor:
         low: Sequence[int],
         high: Sequence[int],
         step: Step | None,
+        wanted: Box | None = None,
     ) -> torch.Tensor:
         order = (axis, *(a for a in range(3) if a != axis))
+
+        def moved(values: Sequence[int]) -> Triple:
+            return triple(values[a] for a in order)
+
+        part = volume.part
         turned = replace(
             volume,
             image=volume.image.permute(0, *(a + 1 for a in order)),
             labels=volume.labels.permute(order),
+            part=None if part is None else Part(moved(part.first), moved(part.whole)),
         )
-        found = self._tiled(turned, [low[a] for a in order], [high[a] for a in order], step)
+        box = None if wanted is None else (moved(wanted[0]), moved(wanted[1]))
+        found = self._tiled(turned, moved(low), moved(high), step, box)
         return found.permute(0, *(order.index(a) + 1 for a in range(3)))
 
     @torch.inference_mode()
     def _tiled(
-        self, volume: WorkingVolume, low: Sequence[int], high: Sequence[int], step: Step | None
+        self,
+        volume: WorkingVolume,
+        low: Sequence[int],
+        high: Sequence[int],
+        step: Step | None,
+        wanted: Box | None = None,
     ) -> torch.Tensor:
         plan = self.plan
-        if any(plan.margin):
-            # The network takes tiles of certain sizes only, and its statistics are the tile's.
-            tile = tuple(t - 2 * m for t, m in zip(plan.tile, plan.margin, strict=True))
+        if any(plan.margin) and wanted is None:
             # In step with the poolings of a prediction of the whole volume.
             outside = [a % d for a, d in zip(low, plan.divisor, strict=True)]
             if any(outside):
@@ -198,36 +214,51 @@ class Predictor:
                 found = self._tiled(volume, low, high, step)
                 return found[(slice(None), *(slice(o, None) for o in outside))]
         size = [b - a for a, b in zip(low, high, strict=True)]
-        if not any(plan.margin):
-            tile = tuple(
-                min(t, max(p, -(-n // d) * d))
-                for t, n, d, p in zip(
-                    plan.tile,
-                    size,
-                    plan.divisor,
-                    plan.patch if plan.mirror else plan.divisor,
-                    strict=True,
+        tile = self._tile_for(size)
+        begin, end = wanted or (low, high)
+        places = [
+            [a + s for s in starts]
+            for a, starts in zip(low, plan_starts(plan, size, tile), strict=True)
+        ]
+        alone = all(len(along) == 1 for along in places)
+        work = list(
+            product(
+                *(
+                    [s for s in along if s < b and s + t > a]
+                    for along, t, a, b in zip(places, tile, begin, end, strict=True)
                 )
             )
-        starts = list(product(*plan_starts(plan, size, tile)))
-        if len(starts) == 1:
-            if step:
-                step(0.0)
-            return self._tile(volume, low, tile)[:, : size[0], : size[1], : size[2]].cpu()
+        )
         weights = blending_weights(tile, volume.image.device)
-        total = torch.zeros((self.classes, *size))
-        norm = torch.zeros(size)
-        for n, start in enumerate(starts):
+        total = torch.zeros((self.classes, *(b - a for a, b in zip(begin, end, strict=True))))
+        norm = torch.zeros(total.shape[1:])
+        for n, at in enumerate(work):
             if step:
-                step(n / len(starts))
-            at = [a + s for a, s in zip(low, start, strict=True)]
-            found = (self._tile(volume, at, tile) * weights).cpu()
-            fit = [min(t, n - s) for t, n, s in zip(tile, size, start, strict=True)]
-            inside = tuple(slice(0, f) for f in fit)
-            box = tuple(slice(s, s + f) for s, f in zip(start, fit, strict=True))
+                step(n / len(work))
+            inside, box = [], []
+            for s, t, a, b in zip(at, tile, begin, end, strict=True):
+                first, last = max(s, a), min(s + t, b)
+                inside.append(slice(first - s, last - s))
+                box.append(slice(first - a, last - a))
+            found = self._tile(volume, at, tile)
+            if alone:  # nothing is blended
+                return found[(slice(None), *inside)].cpu()
+            found = (found * weights).cpu()
             total[(slice(None), *box)] += found[(slice(None), *inside)]
-            norm[box] += weights[inside].cpu()
+            norm[tuple(box)] += weights[tuple(inside)].cpu()
         return total.div_(norm)
+
+    def _tile_for(self, size: Sequence[int]) -> Triple:
+        """Output of the network for the tiles of a box of that size."""
+        plan = self.plan
+        if any(plan.margin):
+            # The network takes tiles of certain sizes only, and its statistics are the tile's.
+            return triple(t - 2 * m for t, m in zip(plan.tile, plan.margin, strict=True))
+        least = plan.patch if plan.mirror else plan.divisor
+        return triple(
+            min(t, max(p, -(-n // d) * d))
+            for t, n, d, p in zip(plan.tile, size, plan.divisor, least, strict=True)
+        )
 
     def _tile(self, volume: WorkingVolume, start: Sequence[int], tile: Triple) -> torch.Tensor:
         """Probabilities (classes, *tile) of the box of that size at `start`."""
@@ -240,9 +271,10 @@ class Predictor:
         for axis, index in enumerate(indices):
             first, last, n = int(start[axis]) - plan.margin[axis], len(index), volume.shape[axis]
             if first >= 0 and first + last <= n:
-                pixels = pixels.narrow(axis + 1, first, last)
+                pixels = pixels.narrow(axis + 1, first - volume.first[axis], last)
             else:
-                pixels = pixels.index_select(axis + 1, within(index, n, plan.mirror))
+                at = within(index, n, plan.mirror) - volume.first[axis]
+                pixels = pixels.index_select(axis + 1, at)
         pixels = pixels[None]
         if plan.position:
             pixels = torch.cat((pixels, grid_positions(indices, volume.shape)[None]), dim=1)
@@ -251,14 +283,6 @@ class Predictor:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = self.network(pixels)
         return logits[0].float().softmax(dim=0)
-
-
-def within(index: torch.Tensor, n: int, mirror: bool) -> torch.Tensor:
-    """Brings indices into 0..n-1: mirrored at the volume's faces (Cicek 2016), or clamped."""
-    if not mirror:
-        return index.clamp(0, n - 1)
-    index = index % (2 * n)
-    return torch.where(index < n, index, 2 * n - 1 - index)
 
 
 def finish(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,15 +31,22 @@ from ...runfolder.forms import (
     rows,
 )
 from ...runfolder.model_description import KEY, ModelDescription
+from ...runfolder.presets import times
+from ..compute.boxes import halved
 from ..compute.number_formats import candidate_formats, channels_last
 from ..compute.tensors_file import read_tensors, save_tensors
 from ..data.intensity_standard import IntensityStandard
 from ..data.preprocessing import WorkingVolume
 from ..networks import build
 from ..plan import Plan
-from ..stacking.image_classifier import ImageClassifier, feature_count, settings
+from ..stacking.image_classifier import (
+    ImageClassifier,
+    feature_count,
+    settings,
+    surroundings,
+)
 from ..stacking.voxel_classifier import VoxelClassifier
-from .inference import Predictor
+from .inference import Box, Predictor, Step
 from .plan_form import LARGEST_TILE, check_plan
 
 FORM = record(
@@ -85,6 +92,23 @@ class Model:
         return len(self.description.segments) + 1
 
     @property
+    def device(self) -> torch.device:
+        """The device that it computes on."""
+        if self.network is not None:
+            return next(self.network.parameters()).device
+        assert self.shallow is not None
+        return self.shallow.model.mean.device
+
+    def with_smaller_tiles(self) -> str | None:
+        """Halves the network's tiles; a message with their size, None if they cannot be smaller."""
+        if self.plan is None or any(self.plan.margin):
+            return None
+        if (tile := halved(self.plan.tile, self.plan.divisor)) is None:
+            return None
+        self.plan = replace(self.plan, tile=tile)
+        return f"tiles of {times(tile)} voxels"
+
+    @property
     def spacing(self) -> tuple[float, float, float]:
         """Spacing of its working grid, mm along k, j, i."""
         i, j, k = self.description.spacing
@@ -93,7 +117,7 @@ class Model:
     def probabilities(
         self,
         volume: WorkingVolume,
-        step: Callable[[float], None] = lambda share: None,
+        step: Step = lambda share: None,
         smaller: Callable[[Triple], None] = lambda tile: None,
     ) -> torch.Tensor:
         """Predicts class probabilities float32 (classes, k, j, i), on the CPU.
@@ -103,6 +127,61 @@ class Model:
             step: Called with the share done; it may raise to stop.
             smaller: Called with the new tile (k, j, i) where memory ran out.
         """
+
+        def by_network(predictor: Predictor, ready: WorkingVolume, step: Step) -> torch.Tensor:
+            return predictor.probabilities(ready, step=step)
+
+        return self._both(volume, (0, 0, 0), volume.shape, step, by_network, smaller)
+
+    def probabilities_of(
+        self,
+        volume: WorkingVolume,
+        low: Sequence[int],
+        high: Sequence[int],
+        step: Step = lambda share: None,
+    ) -> torch.Tensor:
+        """Predicts the box [low, high) as `probabilities` does as a part of the whole.
+
+        The network's tiles lie where they lie for the whole, so that its share is the same to the
+        last bit; the shallow model's features are float16 and may round otherwise.
+
+        Args:
+            volume: A part of the working volume that holds `reach` of the box.
+            low: First voxel, (k, j, i).
+            high: Voxel after the last, (k, j, i).
+            step: Called with the share done; it may raise to stop.
+
+        Returns:
+            float32 (classes, k, j, i), on the CPU.
+        """
+
+        def by_network(predictor: Predictor, ready: WorkingVolume, step: Step) -> torch.Tensor:
+            return predictor.within_whole(ready, low, high, step)
+
+        return self._both(volume, low, high, step, by_network)
+
+    def reach(self, shape: Triple, low: Sequence[int], high: Sequence[int]) -> Box:
+        """The box of a working grid of that shape (k, j, i) that `probabilities_of` looks at."""
+        boxes = []
+        if self.shallow is not None:
+            boxes.append(surroundings(shape, self.spacing, low, high))
+        if self.network is not None and self.plan is not None:
+            boxes.append(Predictor(self.network, self.classes, self.plan).reach(shape, low, high))
+        return (
+            triple(map(min, *(box[0] for box in boxes), low)),
+            triple(map(max, *(box[1] for box in boxes), high)),
+        )
+
+    def _both(
+        self,
+        volume: WorkingVolume,
+        low: Sequence[int],
+        high: Sequence[int],
+        step: Step,
+        by_network: Callable[[Predictor, WorkingVolume, Step], torch.Tensor],
+        smaller: Callable[[Triple], None] = lambda tile: None,
+    ) -> torch.Tensor:
+        """The ensemble of shallow model and network, of the box [low, high)."""
         volume = replace(
             volume,
             labels=torch.full_like(volume.labels, UNLABELLED),
@@ -112,13 +191,13 @@ class Model:
         half = 0.5 if both else 1.0
         found = None
         if self.shallow is not None:
-            found = self.shallow.probabilities(volume, lambda share: step(half * share))
+            found = self.shallow.probabilities(volume, lambda share: step(half * share), low, high)
         if self.network is None or (both and self.network_share == 0):
             assert found is not None
             return found
         assert self.plan is not None
         predictor = Predictor(self.network, self.classes, self.plan, smaller)
-        learnt = predictor.probabilities(volume, step=lambda share: step(1 - half + half * share))
+        learnt = by_network(predictor, volume, lambda share: step(1 - half + half * share))
         return learnt if found is None else torch.lerp(found, learnt, self.network_share)
 
     def save(self, path: Path) -> None:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import torch
 
 from ...annotation.composition import UNLABELLED
+from ...annotation.geometry import Triple, triple
 from ..data.preprocessing import WorkingVolume, grid_positions
 from . import filters
-from .smoothing import smooth_probabilities, usual_differences
+from .smoothing import ROUNDS, smooth_probabilities, usual_differences
 from .voxel_classifier import FEW_STEPS, ClassifierFitter, VoxelClassifier, fastest_threads
 from .voxel_features import waves_of
 
@@ -53,39 +54,67 @@ def settings(channels: int) -> dict:
 
 @torch.no_grad()
 def image_features(
-    volume: WorkingVolume, first: int, last: int, check: Callable[[], None] = NOTHING
+    volume: WorkingVolume,
+    low: Sequence[int],
+    high: Sequence[int],
+    check: Callable[[], None] = NOTHING,
 ) -> torch.Tensor:
-    """Computes the features of the planes `first` to `last` - 1 along k.
+    """Computes the features of the box [low, high).
 
     Args:
-        volume: The working volume.
-        first: First plane.
-        last: Plane after the last one.
+        volume: The working volume, or a part of it that holds `surroundings` of the box.
+        low: First voxel, (k, j, i).
+        high: Voxel after the last, (k, j, i).
         check: Called now and then; it may raise to stop.
 
     Returns:
-        float16 (f, planes, j, i).
+        float16 (f, k, j, i).
     """
     spacing = tuple(volume.spacing.tolist())
-    margin = math.ceil(MARGIN * min(spacing) / spacing[0])
-    low, high = max(0, first - margin), min(volume.shape[0], last + margin)
-    found = filters.responses(volume.image[:, low:high], spacing, torch.half, check)
-    found = found[:, first - low : last - low]
+    first, last = surroundings(volume.shape, spacing, low, high, 0)
+    found = filters.responses(_box(volume, first, last), spacing, torch.half, check)
+    inside = [slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True)]
+    found = found[(slice(None), *inside)]
     device = volume.image.device
-    planes = torch.arange(first, last, device=device)
-    at = grid_positions(
-        [planes, *(torch.arange(n, device=device) for n in volume.shape[1:])], volume.shape
-    )
+    indices = [torch.arange(a, b, device=device) for a, b in zip(low, high, strict=True)]
+    at = grid_positions(indices, volume.shape)
     return torch.cat((found, at.half(), *waves_of(at, (HALVES,) * 3)))
 
 
-def slabs(volume: WorkingVolume) -> list[tuple[int, int]]:
-    """First plane and plane after the last one of each slab of a volume."""
-    plane = math.prod(volume.shape[1:])
+def surroundings(
+    shape: Triple,
+    spacing: Sequence[float],
+    low: Sequence[int],
+    high: Sequence[int],
+    more: int = ROUNDS,
+) -> tuple[Triple, Triple]:
+    """The box of a grid that the prediction of the box [low, high) looks at.
+
+    Args:
+        shape: Of the grid, (k, j, i).
+        spacing: mm along k, j, i.
+        low: First voxel, (k, j, i).
+        high: Voxel after the last, (k, j, i).
+        more: Further voxels on each side; those of the smoothing by default.
+    """
+    margins = [more + math.ceil(MARGIN * min(spacing) / mm) for mm in spacing]
+    return (
+        triple(max(0, a - m) for a, m in zip(low, margins, strict=True)),
+        triple(min(n, b + m) for n, b, m in zip(shape, high, margins, strict=True)),
+    )
+
+
+def _box(volume: WorkingVolume, low: Sequence[int], high: Sequence[int]) -> torch.Tensor:
+    """The image (c, k, j, i) of the box [low, high) of the working grid."""
+    inside = [slice(a - f, b - f) for a, b, f in zip(low, high, volume.first, strict=True)]
+    return volume.image[(slice(None), *inside)]
+
+
+def slabs(low: Sequence[int], high: Sequence[int]) -> list[tuple[int, int]]:
+    """First plane along k and plane after the last one of each slab of the box [low, high)."""
+    plane = (high[1] - low[1]) * (high[2] - low[2])
     planes = max(1, SLAB // plane, min(LEAST_PLANES, LARGEST_SLAB // plane))
-    return [
-        (first, min(first + planes, volume.shape[0])) for first in range(0, volume.shape[0], planes)
-    ]
+    return [(first, min(first + planes, high[0])) for first in range(low[0], high[0], planes)]
 
 
 @dataclass
@@ -124,7 +153,7 @@ def labelled_rows(
     """
     random = torch.Generator().manual_seed(seed)
     flat, drawn = labels.flatten().cpu(), volume.labels.flatten().cpu() != UNLABELLED
-    plane, parts = math.prod(volume.shape[1:]), slabs(volume)
+    plane, parts = math.prod(volume.shape[1:]), slabs((0, 0, 0), volume.shape)
     if math.prod(volume.shape) > MOST_VOXELS:
         # Some slabs in which there are segments, evenly spread.
         shown = [(a, b) for a, b in parts if bool((flat[a * plane : b * plane] % UNLABELLED).any())]
@@ -150,7 +179,8 @@ def labelled_rows(
     for first, last in parts:
         inside = chosen[(chosen >= first * plane) & (chosen < last * plane)]
         if len(inside):
-            features = image_features(volume, first, last, check)
+            planes = (first, 0, 0), (last, *volume.shape[1:])
+            features = image_features(volume, *planes, check)
             rows.append(features.flatten(1)[:, (inside - first * plane).to(features.device)].T)
     device = volume.image.device
     return LabelledRows(torch.cat(rows), flat[chosen].to(device), chosen, drawn[chosen])
@@ -172,18 +202,25 @@ class ImageClassifier:
         self,
         volume: WorkingVolume,
         step: Callable[[float], None] = lambda share: None,
-        planes: tuple[int, int] | None = None,
+        low: Sequence[int] = (0, 0, 0),
+        high: Sequence[int] | None = None,
     ) -> torch.Tensor:
-        """Predicts class probabilities float32 (classes, k, j, i), on the CPU.
+        """Predicts class probabilities float32 (classes, k, j, i) of a box, on the CPU.
 
         Args:
-            volume: The working volume.
+            volume: The working volume, or a part of it that holds `surroundings` of the box.
             step: Called with the share done; it may raise to stop.
-            planes: First plane along k and the one after the last; None for all.
+            low: First voxel, (k, j, i).
+            high: Voxel after the last, (k, j, i); None for the end of the volume.
         """
-        low, high = planes or (0, volume.shape[0])
-        work = [(max(a, low), min(b, high)) for a, b in slabs(volume) if a < high and b > low]
-        spacing, usual = tuple(volume.spacing.tolist()), usual_differences(volume.image)
+        high = volume.shape if high is None else high
+        work = slabs(low, high)
+        spacing = tuple(volume.spacing.tolist())
+        usual = (
+            usual_differences(volume.image)
+            if volume.part is None
+            else [mean.to(volume.image.device) for mean in volume.part.usual]
+        )
         found = []
         for number, (first, last) in enumerate(work):
 
@@ -191,12 +228,16 @@ class ImageClassifier:
                 step(number / len(work))
 
             check()
-            # Smoothing looks a few planes farther than what is asked for.
-            wide = max(0, first - 2), min(volume.shape[0], last + 2)
+            # Smoothing looks a few voxels farther than what is asked for.
+            begin, end = (first, *low[1:]), (last, *high[1:])
+            wide = (
+                [max(0, a - ROUNDS) for a in begin],
+                [min(n, b + ROUNDS) for n, b in zip(volume.shape, end, strict=True)],
+            )
             raw = self.model.probabilities(image_features(volume, *wide, check))
-            image = volume.image[:, wide[0] : wide[1]]
-            smooth = smooth_probabilities(raw, image, spacing, usual)
-            found.append(smooth[:, first - wide[0] : last - wide[0]].cpu())
+            smooth = smooth_probabilities(raw, _box(volume, *wide), spacing, usual)
+            inside = [slice(a - w, b - w) for a, b, w in zip(begin, end, wide[0], strict=True)]
+            found.append(smooth[(slice(None), *inside)].cpu())
         return torch.cat(found, dim=1)
 
 

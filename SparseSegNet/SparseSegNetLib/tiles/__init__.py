@@ -1,0 +1,1 @@
+"""Volumes that are larger than memory, segmented tile by tile."""
