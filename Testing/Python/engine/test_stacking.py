@@ -1,5 +1,6 @@
 """Stacking: no slice is taught with a prior that saw it, and the blend keeps what is good."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,12 +17,14 @@ from SparseSegNetLib.engine.plan import Fingerprint
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.priors.maker import PRIOR_NAMES, PriorMaker
 from SparseSegNetLib.engine.stacking import filters, fold_models
+from SparseSegNetLib.engine.stacking import stacker as stacking
 from SparseSegNetLib.engine.stacking.ensemble import fit_ensemble_weights
 from SparseSegNetLib.engine.stacking.fold_models import FoldModels, settings_in_time
 from SparseSegNetLib.engine.stacking.fold_weights import SHRINKAGE
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
 from SparseSegNetLib.engine.stacking.stacker import Stacker
 from SparseSegNetLib.engine.stacking.voxel_classifier import FEW_STEPS, ClassifierFitter
+from SparseSegNetLib.engine.stacking.without_folds import probabilities_in_time
 from SparseSegNetLib.engine.training.held_out import hold_out_fold
 from SparseSegNetLib.engine.training.report import by_steps
 from SparseSegNetLib.engine.training.trainer import Trainer
@@ -354,3 +357,51 @@ class TestBlend:
             assert (volume.labels[mask] == UNLABELLED).all()
         trainer.train(by_steps(10))
         assert any(set(held) <= set(v.slices) for v in trainer.sampler.volumes)
+
+
+class TestWithoutFolds:
+    """Where the time suffices for one set of priors, but not for those of folds."""
+
+    @pytest.fixture
+    def short(self, monkeypatch):
+        truth = ellipsoid()
+        slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
+        volume = working(truth, slices)
+        monkeypatch.setattr(stacking, "FEWEST_TIMES", 1e9)
+
+        def stack(**features):
+            stacker = Stacker(PriorMaker(volume, 3), seconds=0.0, seconds_alone=60.0)
+            for name, value in features.items():
+                monkeypatch.setattr(stacker, name, value)
+            return stacker, stacker.stack(volume.labels, slices)
+
+        return stack
+
+    def test_a_model_without_priors_is_fitted_on_all_labels(self, short):
+        stacker, found = short()
+        assert found.folds == [] and found.missing == "time" and found.scores is None
+        _, priors = short(_model_without_folds=lambda *unused: None)
+        model = stacker._model_without_folds(stacker.volume.labels, time.monotonic() + 60.0)
+        assert torch.allclose(model.sum(dim=0), torch.ones(()), atol=1e-3)
+        with_model, alone = (prior_of(s.target, 3).argmax(dim=0) for s in (found, priors))
+        assert not torch.equal(with_model, alone)
+
+    def test_not_where_even_the_features_would_take_too_long(self, short):
+        stacker, _ = short(_seconds_for_features=lambda: 1e6)
+        assert "features" not in vars(stacker), "none were computed"
+
+    def test_not_where_the_steps_would_be_too_few(self, short):
+        stacker, _ = short()
+        assert stacker._model_without_folds(stacker.volume.labels, time.monotonic() - 1.0) is None
+        assert (
+            probabilities_in_time(
+                stacker.features,
+                stacker.volume.labels,
+                3,
+                0,
+                "float32",
+                time.monotonic() - 1.0,
+                lambda: None,
+            )
+            is None
+        )

@@ -21,13 +21,14 @@ import torch
 
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AnnotatedSlice
+from ..compute.timing import seconds_taken
 from ..data.one_slice import only_slice
 from ..data.preprocessing import WorkingVolume
 from ..priors.maker import PRIOR_NAMES, PriorMaker
 from .annotation_distance import log_distance_to_annotation
 from .ensemble import disagreement, weighted_mean, with_classes
 from .external_prior import UNJUDGED, ExternalPrior
-from .fold_models import FoldData, FoldModels, ShallowModels
+from .fold_models import TIMED_SHARE, FoldData, FoldModels, ShallowModels
 from .fold_weights import FoldWeights, default_weights
 from .folds import (
     LEAVE_ONE_OUT,
@@ -44,6 +45,13 @@ from .prior_inputs import prior_of
 from .smoothing import smooth_probabilities
 from .stack import Stack
 from .voxel_features import feature_count, voxel_features
+from .without_folds import (
+    FEWEST_PLANES,
+    SHARE,
+    TIME_SHARE,
+    WITH_PREDICTION,
+    probabilities_in_time,
+)
 
 # Priors that miss a class which one slice alone shows say background there, and the mean follows
 # them: it counts more (docs/lab/short-budgets.md).
@@ -127,9 +135,13 @@ class Stacker:
         in_time = self.seconds is None or FEWEST_TIMES * once <= self.seconds_alone
         folds = self._folds(labels, slices, once) if in_time else []
         if len(folds) < 2:
+            mean = self._mean_of_priors(priors)
+            if not in_time and not self.in_slice:
+                model = self._model_without_folds(labels, begun + TIME_SHARE * self.seconds_alone)
+                mean = mean if model is None else torch.lerp(mean, model, SHARE)
             return Stack(
                 [],
-                self._with_prior(self._mean_of_priors(priors), labels, slices),
+                self._with_prior(mean, labels, slices),
                 in_slice=self.in_slice,
                 missing="annotation" if in_time else "time",
                 disagreement=disagreement(priors, self.default_weights[:-MODELS]),
@@ -203,6 +215,31 @@ class Stacker:
             return mean
         beside = self.external.beside(mean)[0]
         return weighted_mean(torch.stack((mean, beside.float())), torch.tensor((1 - share, share)))
+
+    def _model_without_folds(self, labels: torch.Tensor, end: float) -> torch.Tensor | None:
+        """See `probabilities_in_time`; None also where even the features would take too long."""
+
+        def check() -> None:
+            self.step(0.5)
+
+        if time.monotonic() + WITH_PREDICTION * self._seconds_for_features() > end:
+            return None
+        return probabilities_in_time(
+            self.features, labels, self.classes, self.seed, self.dtype, end, check
+        )
+
+    def _seconds_for_features(self) -> float:
+        """Estimates the seconds that the features take, from some planes of the volume."""
+        planes = self.volume.shape[0]
+        few = min(planes, max(FEWEST_PLANES, planes // TIMED_SHARE))
+        part = replace(
+            self.volume, image=self.volume.image[:, :few], labels=self.volume.labels[:few]
+        )
+        seconds = seconds_taken(
+            lambda: voxel_features(part, self.maker.spacing, lambda: None, False),
+            self.volume.image.device,
+        )
+        return seconds * planes / few
 
     def _folds(
         self, labels: torch.Tensor, slices: list[AnnotatedSlice], once: float
