@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs fuzz benchmark benchmark-ablation benchmark-accuracy benchmark-bits benchmark-busy benchmark-gpu benchmark-limits benchmark-live benchmark-memory benchmark-panel benchmark-profile benchmark-speed benchmark-zarr cases clean
+.PHONY: demo test lint docs fuzz benchmark benchmark-ablation benchmark-accuracy benchmark-bits benchmark-busy benchmark-gpu benchmark-limits benchmark-live benchmark-memory benchmark-panel benchmark-profile benchmark-ranks benchmark-speed benchmark-zarr cases clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -63,6 +63,9 @@ benchmark-gpu: $(STAMP)
 
 benchmark-profile: $(STAMP)
 	$(BIN)/python Testing/Benchmark/profiling.py $(ARGS)
+
+benchmark-ranks: $(STAMP)
+	$(BIN)/python Testing/Benchmark/ranks.py $(ARGS)
 
 benchmark-limits: $(STAMP)
 	$(BIN)/python Testing/Benchmark/limits.py $(ARGS)

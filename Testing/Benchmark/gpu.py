@@ -3,9 +3,10 @@
 Sections, each in a process of its own, so that one that fails costs itself alone: the doctor; time
 to the first preview of 128^3 voxels; training and prediction against MONAI's pipeline; the share of
 the matrix peak that training reaches; the published networks at full size; IoU at 10, 30 and 120 s
-on the card and on the CPU; the 3D U-Net paper's Table 2 on the shipped sample. The report is
-printed, and kept in --output as it grows. --scale 0.1 takes a tenth of the time (a trial of the
-command, no result); what is not there (volumes, MONAI) is named and left out.
+on the card and on the CPU; the 3D U-Net paper's Table 2 on the shipped sample; training by ranks
+over NCCL, with one rank and with one per card. The report is printed, and kept in --output as it
+grows. --scale 0.1 takes a tenth of the time (a trial of the command, no result); what is not there
+(volumes, MONAI, NCCL) is named and left out.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from pathlib import Path
 
 import SimpleITK as sitk
 import torch
+import torch.distributed as dist
 
 import live
+import ranks
 import speed
 from cases import SHARED, densify, load_case
 from SparseSegNetLib.client.engine_run import EngineRun
@@ -158,6 +161,30 @@ def accuracy(options, folder: Path) -> None:
         print(f"| {seconds:g} | {' | '.join(cells)} |", flush=True)
 
 
+def several_ranks(options, folder: Path) -> None:
+    """Training by ranks over NCCL: one, and one per card."""
+    device = device_of(options)
+    if device.type != "cuda" or not dist.is_nccl_available():
+        print(f"Skipped: NCCL needs a card of NVIDIA's and a torch for it, and this is {device}.")
+        return
+    asked = argparse.Namespace(
+        device="cuda", dtype="float32", seconds=max(1.0, 8 * options.scale), threads=0
+    )
+    (alone,), (one,) = (ranks.measured(asked, 1, together, 32) for together in (False, True))
+    print(
+        f"{called(device)}, 32 patches, float32: alone {alone['steps']:.2f} steps per second, as "
+        f"one rank {one['steps']:.2f}; loss {alone['loss']:.4f} and {one['loss']:.4f}."
+    )
+    count = torch.cuda.device_count()
+    if count == 1:
+        print("Skipped: more ranks, since there is one card.")
+        return
+    _command(
+        *(HERE / "ranks.py", "--device", "cuda", "--count", str(count), "--turns", "1"),
+        *("--threads", "0", "--seconds", str(asked.seconds)),
+    )
+
+
 def table2(options, folder: Path) -> None:
     """Table 2 of the 3D U-Net paper on the shipped sample, in five minutes."""
     listed = folder / "cases.csv"
@@ -171,7 +198,7 @@ def table2(options, folder: Path) -> None:
     )
 
 
-SECTIONS = (doctor, preview, pipeline, matrix_peak, published, accuracy, table2)
+SECTIONS = (doctor, preview, pipeline, matrix_peak, published, accuracy, table2, several_ranks)
 
 
 def _command(*arguments: str | Path) -> None:

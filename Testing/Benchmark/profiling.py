@@ -32,6 +32,7 @@ from SparseSegNetLib.engine.priors.propagation import Propagation
 from SparseSegNetLib.engine.priors.random_walk import RandomWalk
 from SparseSegNetLib.engine.stacking import stacker as stacking
 from SparseSegNetLib.engine.stacking.voxel_classifier import ClassifierFitter, VoxelClassifier
+from SparseSegNetLib.engine.training import trainer as training
 from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.engine.trial.choice import choose_devices
 from speed import WARM_UP, prepared, rate
@@ -123,7 +124,7 @@ def steps_of(trainer: Trainer, count: int) -> None:
             (torch.Tensor, "backward", "backward"),
             (torch.nn.utils, "clip_grad_norm_", "norm of the gradients"),
             (trainer.optimiser, "step", "optimiser"),
-            (trainer, "_update_average", "averaged weights"),
+            (training, "update_average", "averaged weights"),
         ):
             watched.enter_context(clock.watching(*part))
         for _ in range(count):

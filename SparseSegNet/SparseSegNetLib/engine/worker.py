@@ -3,9 +3,11 @@
 Trains on a run folder and writes the result into it. Events go to stdout, one JSON object per line
 (runfolder.protocol); the log goes to stderr. With --client commands come from stdin in the same
 way, and its end is the client's; without, as in a batch system, stdin is never read. SIGTERM,
-SIGHUP, Ctrl-Break (and Ctrl-C without a client) write a checkpoint and end the process. Exit
-codes: 0 done, 2 bad input, 3 cancelled, ended by such a signal, or stopped before anything was
-learnt, 4 no usable device, 5 internal.
+SIGHUP, Ctrl-Break (and Ctrl-C without a client) write a checkpoint and end the process. Started by
+torchrun on several graphics cards or computers it trains on all of them: rank 0 does everything
+but the other ranks' gradients, and it alone sends events and writes the run folder. Exit codes: 0
+done, 2 bad input, 3 cancelled, ended by such a signal or with a lost rank, or stopped before
+anything was learnt, 4 no usable device, 5 internal.
 """
 
 from __future__ import annotations
@@ -18,8 +20,14 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, DONE, exit_code
+from ..errors import EngineError, InputError
+from ..runfolder.exit_codes import CANCELLED, DONE, exit_code
+
+if TYPE_CHECKING:
+    from .interaction.commands import Commands
+    from .training.together import Alone
 
 BEGUN = time.monotonic()  # before the heavy imports: they are part of the user's waiting
 
@@ -82,8 +90,12 @@ def main(arguments: list[str]) -> int:
     # Only events may reach the real stdout; a library that prints goes to the log.
     out, sys.stdout = sys.stdout.buffer, sys.stderr
     prepare_environment()
+    # Both are torchrun's, see compute.ranks.
+    if os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0":
+        from .interaction.following import follow
 
-    from ..errors import EngineError, InputError
+        return follow()
+
     from ..runfolder.protocol import encode
     from ..runfolder.signals import answer
     from .interaction.commands import Commands
@@ -102,18 +114,72 @@ def main(arguments: list[str]) -> int:
         answer(commands.interrupt, "SIGINT")
     try:
         emit("started", pid=os.getpid())  # a launcher in between has a pid of its own
-        from ..runfolder.changes import Changes
-        from ..runfolder.folder import RunFolder
-        from .compute.allocation import keep_freed_memory
-        from .job import Job  # torch comes along, or fails to
-        from .scoring_job import ScoringJob
-        from .segmentation_job import SegmentationJob
-        from .stopping import Cancelled
-        from .training_job import TrainingJob
+        # torch comes along, or fails to.
+        from . import job, scoring_job, segmentation_job, training_job  # noqa: F401
+
+        partners = partners_of(commands, emit)
     except BrokenPipeError:
         return CANCELLED
+    except (EngineError, InputError) as error:
+        return fail(error, emit)
     except Exception as error:
         return report(error, emit)
+    code = carry_out(options, commands, emit, partners)
+    partners.end(code)
+    return code
+
+
+def partners_of(commands: Commands, emit: Callable[..., None]) -> Alone:
+    """The other ranks that torchrun has started, once they have come.
+
+    Args:
+        commands: Get an interrupt when another rank is asked to end.
+        emit: Sends the event when another one gives no sign of life.
+
+    Raises:
+        EngineError: 'rank-lost'.
+        InputError: The environment tells of no possible ranks.
+    """
+    from .compute.ranks import Ranks
+    from .training.together import Alone, Leader
+
+    ranks = Ranks.of_environment()
+    if ranks is None:
+        return Alone()
+    global BEGUN
+    waiting = time.monotonic()
+    ranks.join()
+    BEGUN += time.monotonic() - waiting  # until the others came is no part of the time budget
+    ranks.watch(
+        lambda error: end_process(fail(error, emit)),
+        lambda: commands.put({"command": "interrupt"}),
+    )
+    return Leader(ranks)
+
+
+def carry_out(
+    options: argparse.Namespace, commands: Commands, emit: Callable[..., None], partners: Alone
+) -> int:
+    """Carries out a run, and reports how it ended.
+
+    Args:
+        options: The process's arguments.
+        commands: Of the client.
+        emit: Sends an event.
+        partners: The ranks that train, too.
+
+    Returns:
+        The exit code.
+    """
+    from ..runfolder.changes import Changes
+    from ..runfolder.folder import RunFolder
+    from .compute.allocation import keep_freed_memory
+    from .job import Job
+    from .scoring_job import ScoringJob
+    from .segmentation_job import SegmentationJob
+    from .stopping import Cancelled
+    from .training_job import TrainingJob
+
     try:
         folder = RunFolder.open(options.run_folder)
         waiting = time.monotonic()
@@ -130,6 +196,7 @@ def main(arguments: list[str]) -> int:
             }
             kind = kinds.get(folder.task, Job)
             job = kind(options.run_folder, commands, emit, BEGUN + time.monotonic() - waiting, lock)
+            job.partners = partners
             if job.options.network == "auto":  # the published ones' blocks differ in size
                 keep_freed_memory()
             job.run()
@@ -137,18 +204,17 @@ def main(arguments: list[str]) -> int:
     except Cancelled as reason:
         print(f"cancelled: {reason}", file=sys.stderr)
         if commands.interrupted:
-            cause, remedy = resume_hint(folder)
+            steps, cause, remedy = resume_hint(folder)
             print(f"{cause} {remedy}", file=sys.stderr)
             with suppress(OSError):
+                emit("paused", step=steps)
                 emit("interrupted", cause=cause, remedy=remedy)
         return CANCELLED
     except InputError as error:
-        emit("error", code="input", cause=str(error), remedy="")
-        return BAD_INPUT
+        return fail(error, emit)
     except EngineError as error:
         traceback.print_exc()
-        emit("error", code=error.code, cause=error.cause, remedy=error.remedy)
-        return exit_code(error.code)
+        return fail(error, emit)
     except BrokenPipeError:
         return CANCELLED  # the client has gone
     except Exception as error:
@@ -169,7 +235,6 @@ def acquire_lock(path, commands, patience: float):
     Raises:
         EngineError: 'locked'.
     """
-    from ..errors import EngineError
     from ..runfolder.lock import FolderLock
 
     end = time.monotonic() + patience
@@ -183,21 +248,32 @@ def acquire_lock(path, commands, patience: float):
     return None
 
 
-def resume_hint(folder) -> tuple[str, str]:
-    """Cause and remedy of a run that was interrupted."""
+def resume_hint(folder) -> tuple[int, str, str]:
+    """Steps of the checkpoint of a run that was interrupted, cause and remedy."""
     from ..runfolder.checkpoints import readable_checkpoints
 
     command = f"'sparsesegnet resume \"{folder.path}\"'"
     state = next(readable_checkpoints(folder.state_paths), None)
     if state is None:
         return (
+            0,
             "the training was interrupted before its first checkpoint.",
             f"{command} begins it again.",
         )
     return (
+        state[1]["steps"],
         f"the training was interrupted; its checkpoint is of step {state[1]['steps']}.",
         f"{command} resumes from its last checkpoint.",
     )
+
+
+def fail(error: EngineError | InputError, emit: Callable[..., None]) -> int:
+    """Reports an error to the client; returns the exit code."""
+    if isinstance(error, InputError):
+        error = EngineError("input", str(error))
+    with suppress(OSError):  # the client may have gone
+        emit("error", code=error.code, cause=error.cause, remedy=error.remedy)
+    return exit_code(error.code)
 
 
 def report(error: Exception, emit: Callable[..., None]) -> int:
@@ -205,9 +281,7 @@ def report(error: Exception, emit: Callable[..., None]) -> int:
     from .compute.problems import classify
 
     traceback.print_exc()
-    problem = classify(error)
-    emit("error", code=problem.code, cause=problem.cause, remedy=problem.remedy)
-    return exit_code(problem.code)
+    return fail(classify(error), emit)
 
 
 def end_process(code: int) -> None:

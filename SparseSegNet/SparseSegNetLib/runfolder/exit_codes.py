@@ -8,6 +8,7 @@ _OF_ERRORS = {
     "locked": BAD_INPUT,
     "cancelled": CANCELLED,
     "interrupted": CANCELLED,
+    "rank-lost": CANCELLED,
     "no-device": NO_DEVICE,
 }
 

@@ -21,6 +21,7 @@ from SparseSegNetLib.engine.planning import auto_plan, probe
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.planning.probe import choose_plan
 from SparseSegNetLib.engine.stacking import voxel_classifier
+from SparseSegNetLib.engine.training.averaged_weights import update_average
 from SparseSegNetLib.engine.training.trainer import Trainer
 from SparseSegNetLib.errors import EngineError
 from SparseSegNetLib.runfolder.options import Options
@@ -315,7 +316,7 @@ def test_a_step_waits_for_its_device_only_to_read_the_loss():
     before = dict(trainer.optimiser.state)
     measured = trainer._gradient()
     trainer.optimiser.step()
-    trainer._update_average()
+    update_average(trainer.average, trainer.network, 1, 0.99)
     assert measured.device.type == "meta" and measured.shape == (2,) and before
     with pytest.raises((NotImplementedError, RuntimeError)):
         trainer.step(0.2)

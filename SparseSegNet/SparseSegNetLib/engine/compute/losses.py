@@ -2,7 +2,7 @@
 
 The papers' Dice losses are published for dense labels; here each of their sums runs over the
 labelled voxels alone. All take logits float (n, c, k, j, i) and labels integer (n, k, j, i) with
-255 = unlabelled.
+255 = unlabelled. Where several ranks train together the sums are over the patches of all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from ...annotation.composition import UNLABELLED
+from .ranks import total
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -30,7 +31,7 @@ def masked_cross_entropy(
     Returns:
         The loss; 0 without a labelled voxel.
     """
-    total = F.cross_entropy(
+    wrong = F.cross_entropy(
         logits, labels.long(), weights, ignore_index=UNLABELLED, reduction="sum"
     )
     known = labels != UNLABELLED
@@ -38,7 +39,7 @@ def masked_cross_entropy(
         count = known.sum()
     else:
         count = weights[torch.where(known, labels, 0).long()].mul(known).sum()
-    return total / count.clamp_min(1e-6)
+    return total(wrong) / total(count).clamp_min(1e-6)
 
 
 def _labelled(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,8 +91,8 @@ def masked_dice_loss(
     """
     first = 0 if background else 1
     chance, truth = (t[:, first:] for t in _labelled(logits, labels))
-    size = truth.sum(dim=0)
-    dice = (2 * (chance * truth).sum(dim=0) + smooth) / (chance.sum(dim=0) + size + smooth)
+    size, both, predicted = _sums(truth, chance * truth, chance)
+    dice = (2 * both + smooth) / (predicted + size + smooth)
     return _mean_of_present(1 - dice, size)
 
 
@@ -105,8 +106,8 @@ def vnet_dice(chance: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         chance: Probabilities, float (voxels, ...).
         truth: One-hot labels, float (voxels, ...).
     """
-    total = (chance * chance).sum(dim=0) + (truth * truth).sum(dim=0)
-    return 2 * (chance * truth).sum(dim=0) / total.clamp_min(torch.finfo(total.dtype).tiny)
+    predicted, size, both = _sums(chance * chance, truth * truth, chance * truth)
+    return 2 * both / (predicted + size).clamp_min(torch.finfo(size.dtype).tiny)
 
 
 def vnet_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -116,7 +117,8 @@ def vnet_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     that are labelled in the batch.
     """
     chance, truth = (t[:, 1:] for t in _labelled(logits, labels))
-    return _mean_of_present(1 - vnet_dice(chance, truth), truth.sum(dim=0))
+    (size,) = _sums(truth)
+    return _mean_of_present(1 - vnet_dice(chance, truth), size)
 
 
 def fcn_dice_loss(
@@ -133,9 +135,14 @@ def fcn_dice_loss(
         weights: (c,) w_l; None for 1, as published.
     """
     chance, truth = _labelled(logits, labels)
-    total = chance.sum(dim=0) + truth.sum(dim=0)
-    each = -2 * (chance * truth).sum(dim=0) / total.clamp_min(torch.finfo(total.dtype).tiny)
+    predicted, size, both = _sums(chance, truth, chance * truth)
+    each = -2 * both / (predicted + size).clamp_min(torch.finfo(size.dtype).tiny)
     return (each if weights is None else weights.to(each) * each).mean()
+
+
+def _sums(*values: torch.Tensor) -> list[torch.Tensor]:
+    """The sum of each over the first axis, and over all ranks."""
+    return [total(v.sum(dim=0)) for v in values]
 
 
 def _mean_of_present(values: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
@@ -191,6 +198,7 @@ def balancing_weights(labels: torch.Tensor, classes: int, power: float) -> torch
     count = torch.zeros(256, device=labels.device).index_add_(
         0, flat, torch.ones(flat.shape, device=labels.device)
     )[:classes]
+    count = total(count)
     weights = torch.where(count > 0, count.clamp_min(1) ** -power, torch.zeros_like(count))
     return weights * (count.sum() / (weights * count).sum().clamp_min(1e-12))
 

@@ -72,7 +72,17 @@ class Sampler:
             voxels: Boolean (k, j, i).
             number: Of the volume that is meant; None for all, which are on one grid.
         """
-        self._favoured, self._favoured_left = (voxels.flatten(), number), FAVOURED_PATCHES
+        self.favoured = voxels.flatten(), number, FAVOURED_PATCHES
+
+    @property
+    def favoured(self) -> tuple[torch.Tensor, int | None, int] | None:
+        """Favoured voxels, flat, their volume's number, and for how many patches; None if none."""
+        return None if self._favoured is None else (*self._favoured, self._favoured_left)
+
+    @favoured.setter
+    def favoured(self, value: tuple[torch.Tensor, int | None, int] | None) -> None:
+        self._favoured = None if value is None else value[:2]
+        self._favoured_left = 0 if value is None else value[2]
         self._find_favoured()
 
     def _find_favoured(self) -> None:

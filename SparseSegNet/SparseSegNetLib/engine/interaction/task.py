@@ -12,6 +12,7 @@ from ...runfolder.folder import RunFolder
 from ...runfolder.lock import FolderLock
 from ..compute.device import prepare_threads
 from ..stopping import Cancelled, Stopped
+from ..training.together import Alone
 from ..trial.choice import CPU, choose_devices
 from .callback import pause
 from .clock import Clock
@@ -34,6 +35,7 @@ class Task(ABC):
         ensemble_device: Of priors and shallow model; mostly the same.
         apart: Whether these may be two.
         classes: Labels with background.
+        partners: The ranks that train, too.
     """
 
     device: torch.device
@@ -47,6 +49,7 @@ class Task(ABC):
         self.clock = Clock(self.options.time_budget, begun)
         self.reporter = Reporter(emit, self.folder, self.clock, self.options.max_steps > 0)
         self.classes = len(self.folder.segments) + 1
+        self.partners = Alone()
 
     def run(self) -> None:
         """Does the work.

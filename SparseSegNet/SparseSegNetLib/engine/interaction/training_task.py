@@ -131,6 +131,7 @@ class TrainingTask(Task):
     def _train(self, began: float) -> None:
         """Trains until time or steps are used up. began: the clock's seconds when it began."""
         trainer, clock = self.trainer, self.clock
+        trainer.partners = self.partners
         done = TrainingProgress(trainer, self.options, clock, began)
 
         def save() -> None:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .shared_norm import BatchNorm2d, BatchNorm3d
+
 
 class Conv3d(nn.Conv3d):
     """A 3D convolution whose weights' gradient can be trusted.
@@ -29,7 +31,8 @@ class Conv3d(nn.Conv3d):
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: Conv3d}
 TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+BATCH_NORMS = {2: BatchNorm2d, 3: BatchNorm3d}
+TILE_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 POOLS = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
@@ -50,7 +53,7 @@ def make_norm(kind: str, channels: int, dims: int = 3) -> nn.Module | None:
     if kind == "batch":
         return BATCH_NORMS[dims](channels, momentum=0.05)
     if kind == "tile":
-        return BATCH_NORMS[dims](channels, track_running_stats=False)
+        return TILE_NORMS[dims](channels, track_running_stats=False)
     if kind == "instance" and dims == 3:
         return nn.InstanceNorm3d(channels, affine=True)
     raise ValueError(f"norm '{kind}': expected 'batch', 'tile', 'instance' or 'none'")

@@ -27,7 +27,7 @@ class ReceptiveField:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        ours = isinstance(module, (Join, EnlargeLike, *CONVOLVING))
+        ours = isinstance(module, (Join, EnlargeLike, nn.BatchNorm2d, nn.BatchNorm3d, *CONVOLVING))
         return ours or super().is_leaf_module(module, name)
 
 

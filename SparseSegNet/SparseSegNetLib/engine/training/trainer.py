@@ -28,8 +28,10 @@ from ..plan import Plan
 from ..prediction.inference import Predictor
 from ..stacking.prior_inputs import with_empty_prior
 from ..stacking.stack import Stack
+from .averaged_weights import update_average
 from .held_out import Split
 from .report import Report
+from .together import Alone
 from .training_set import DEFAULT_NETWORK_SHARE, TrainingSet
 from .validation import score_held_out
 
@@ -55,6 +57,7 @@ class Trainer:
         network_share: Ensemble weight of the network beside its prior.
         steps: Steps taken.
         losses: Of the last steps.
+        partners: The ranks that take each step, too.
         best: The best mean Dice on held-out slices and the averaged weights then, or None.
         on_smaller: Called with a message when memory ran out while predicting.
     """
@@ -88,7 +91,8 @@ class Trainer:
             self.training_set.training_volumes(), classes, plan, torch.Generator().manual_seed(seed)
         )
         self.optimiser = make_optimiser(plan, self.network)
-        self._weigh_classes()
+        self.weigh_classes()
+        self.partners = Alone()
         self.rate = 1.0  # lowered after a step that was not finite
         self.steps = self.scorings = 0
         self.losses: deque[float] = deque(maxlen=20)
@@ -105,10 +109,13 @@ class Trainer:
         """The held-out voxels, or None."""
         return self.training_set.split
 
-    def _weigh_classes(self) -> None:
-        known = torch.cat([v.labels[v.labels != UNLABELLED] for v in self.training_set.volumes])
-        self._class_weights = balancing_weights(known, self.classes, 1.0)
-        self.loss = make_loss(self.plan.loss, self._class_weights)
+    def weigh_classes(self, weights: torch.Tensor | None = None) -> None:
+        """Uses these class weights (classes,) in the loss; None for those of the labels."""
+        if weights is None:
+            known = torch.cat([v.labels[v.labels != UNLABELLED] for v in self.training_set.volumes])
+            weights = balancing_weights(known, self.classes, 1.0)
+        self.class_weights = weights
+        self.loss = make_loss(self.plan.loss, weights)
 
     def change_labels(
         self, number: int, labels: torch.Tensor, slices: list[AnnotatedSlice]
@@ -120,14 +127,14 @@ class Trainer:
         news = self.training_set.change(number, labels, slices)
         self.sampler.set_volumes(self.training_set.training_volumes())
         self.sampler.favour(news, None if self.training_set.stack is not None else number)
-        self._weigh_classes()
+        self.weigh_classes()
         self.best = None
 
     def add_volume(self, volume: WorkingVolume) -> None:
         """Trains on one more volume from now on."""
         self.training_set.add(volume)
         self.sampler.set_volumes(self.training_set.training_volumes())
-        self._weigh_classes()
+        self.weigh_classes()
 
     def replace_stack(self, stack: Stack) -> None:
         """Continues with a new ensemble of priors and shallow model."""
@@ -136,7 +143,7 @@ class Trainer:
             network.leave_to_prior(stack.prior_only)
         if stack.folds:
             self.sampler.set_volumes(self.training_set.training_volumes())
-        self._weigh_classes()
+        self.weigh_classes()
         self.best = None
 
     def step(self, fraction: float) -> float | None:
@@ -146,16 +153,17 @@ class Trainer:
             The loss; None when it or its gradient was not finite: then the step is not taken, the
             weights go back to their average and the learning rate is halved.
         """
-        measured = self._gradient()
+        with self.partners.step(self, fraction):
+            # It waits for the device, the only time in a step.
+            value, size = self._gradient().tolist()
         self.steps += 1
-        value, size = measured.tolist()  # waits for the device, the only time in a step
         if not (math.isfinite(value) and math.isfinite(size)):
             self._recover()
             return None
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.learning_rate * self.rate * self._schedule(fraction)
         self.optimiser.step()
-        self._update_average()
+        update_average(self.average, self.network, self.steps, self.plan.ema)
         return value
 
     def _gradient(self) -> torch.Tensor:
@@ -164,7 +172,7 @@ class Trainer:
         pixels, labels, unknown = self.sampler.batch(self.plan.batch)
         pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.network(pixels)
+            logits = self.partners.network(self)(pixels)
         loss = self.loss(merge_unknown(logits, unknown), labels)
         self.optimiser.zero_grad()
         loss.backward()
@@ -176,19 +184,6 @@ class Trainer:
         if drop is None:
             return schedule(fraction)
         return 0.1 ** (self.steps // drop) if drop else 1.0
-
-    def _update_average(self) -> None:
-        # The average forgets its beginning quickly while the weights still move fast.
-        share = 1 - min(self.plan.ema, (1 + self.steps) / (10 + self.steps))
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.parameters()),
-                [p.detach() for p in self.network.parameters()],
-                share,
-            )
-            for mine, other in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                if mine.is_floating_point():
-                    mine.lerp_(other, share)
 
     def train(
         self, done: Callable[[int], float], report: Callable[[Report], None] = lambda report: None
@@ -299,12 +294,12 @@ class Trainer:
         move_optimiser(self.optimiser, before, list(self.network.parameters()), device)
         self.training_set.move(device)
         self.sampler.move(self.training_set.training_volumes(), device)
-        self._class_weights = self._class_weights.to(device)
-        self.loss = make_loss(self.plan.loss, self._class_weights)
+        self.weigh_classes(self.class_weights.to(device))
         if self.best is not None:
             self.best = self.best[0], {n: t.to(device) for n, t in self.best[1].items()}
         release(self.device)
         self.device = device
+        self.partners.moved(device)
 
     def _keep_if_best(self, scores: list[dict]) -> None:
         value = metrics.mean(row["dice"] for row in scores) or 0.0
