@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from ..annotation.geometry import Triple, triple
 from ..engine.compute.allocation import free_memory
 from ..engine.stacking import filters
@@ -40,6 +42,11 @@ def tile_memory(view: ModelView, size: Triple) -> float:
         # Responses with their margins, the features that are cut out of them, and both at once.
         found += slab * 2 * (2 * filters.count(channels) + feature_count(channels))
     return found
+
+
+def free_on(device: str) -> float:
+    """Free bytes of a device, by its name."""
+    return float(free_memory(torch.device(device)))
 
 
 def tile_size(view: ModelView, chunk: Triple, memory: float | None = None) -> Triple:
