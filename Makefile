@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs fuzz benchmark benchmark-ablation benchmark-accuracy benchmark-bits benchmark-busy benchmark-gpu benchmark-limits benchmark-live benchmark-memory benchmark-panel benchmark-profile benchmark-ranks benchmark-speed benchmark-zarr cases clean
+.PHONY: demo test lint docs fuzz benchmark benchmark-ablation benchmark-accuracy benchmark-bits benchmark-busy benchmark-faults benchmark-gpu benchmark-limits benchmark-live benchmark-memory benchmark-panel benchmark-profile benchmark-ranks benchmark-speed benchmark-zarr cases clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -87,6 +87,10 @@ benchmark-zarr: $(STAMP)
 
 benchmark-busy: $(STAMP)
 	$(BIN)/python Testing/Benchmark/busy.py
+
+benchmark-faults: $(STAMP)
+	RUNS=200 $(BIN)/python -m pytest -q -s Testing/Python/gui/test_many_runs.py
+	$(BIN)/python Testing/Benchmark/faults.py $(ARGS)
 
 # The stamp keeps `make` from asking pip each time; it is remade when a requirement changes.
 $(STAMP): pyproject.toml requirements-dev.txt requirements-lint.txt

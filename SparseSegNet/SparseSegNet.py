@@ -52,13 +52,7 @@ def resume(runFolder, volumeNode, segmentationNode, timeBudget=None, moreTime=0.
 
 
 def train(pairs, timeBudget=120.0, **options):
-    """Trains one model on several scans and segments all of them; returns the run at once.
-
-    Args:
-        pairs: For each scan (volume, segmentation), as for `densify`.
-        timeBudget: Seconds from start to result.
-        **options: See SparseSegNetLib.scene.training_set.train.
-    """
+    """Trains one model on several scans and segments them: see scene.training_set.train."""
     from SparseSegNetLib.scene import training_set
 
     return training_set.train(pairs, timeBudget, **options)
@@ -82,6 +76,13 @@ def currentRun():
     from SparseSegNetLib.scene import logic
 
     return logic.currentRun()
+
+
+def useAnotherComputer(ssh, python="python3"):
+    """Has the next runs compute on another computer: see scene.other_computer."""
+    from SparseSegNetLib.scene import other_computer
+
+    other_computer.useAnotherComputer(ssh, python)
 
 
 class SparseSegNet(ScriptedLoadableModule):

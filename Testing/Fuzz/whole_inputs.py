@@ -69,9 +69,9 @@ def run_folder(folder: Path) -> None:
         source=folder.parent / "image.nrrd",
     )
     dense = np.zeros(SHAPE, np.uint8)
+    run.write_result(1, dense, dense)
     run.write_preview(1, dense)
     run.write_preview_slice(1, SLICES[0], dense[2])
-    run.write_result(1, dense, dense)
     run.write_disagreements(
         1, [{"voxels": 5, "inside": 1, "drawn": 1, "model": 2, "voxel": [2, 3, 4]}]
     )

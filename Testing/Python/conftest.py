@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from far_away import far, far_nearby  # noqa: F401
+from local_sshd import far_by_ssh, ssh_server  # noqa: F401
 from quick_engine import SERVER
 
 HERE = Path(__file__).parent
@@ -56,7 +58,8 @@ def local_data(tmp_path_factory, monkeypatch):
     """No test writes into the user's own folder of runs; engines inherit the variable."""
     folder = tmp_path_factory.getbasetemp() / "local-data" / str(next(NUMBERS))
     monkeypatch.setenv("SPARSESEGNET_DATA", str(folder))
-    monkeypatch.delenv("SPARSESEGNET_PYTHON", raising=False)
+    for name in ("PYTHON", "SSH", "REMOTE_PYTHON"):
+        monkeypatch.delenv(f"SPARSESEGNET_{name}", raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -37,8 +37,11 @@ def engine():
 
 
 if __name__ == "__main__":
+    import injected_faults
+
     if (path := os.environ.get(SERVER)) is None:
         worker = engine()
+        injected_faults.install()
         worker.end_process(worker.main(sys.argv[1:]))
     import engine_server
 
@@ -49,6 +52,7 @@ if __name__ == "__main__":
 
         def run(arguments):
             worker.BEGUN = time.monotonic()
+            injected_faults.install()
             return worker.main(arguments)
 
         engine_server.serve(path, run)

@@ -1,7 +1,8 @@
 """An engine that answers at once: thresholds instead of a network, and no torch.
 
 ``python -m stand_in_engine RUN --client``. In the environment: STAND_IN_FAILS, part of the name of
-inputs that it fails on; STAND_IN_WAITS, a file that it waits for before it ends.
+inputs that it fails on; STAND_IN_WAITS, a file that it waits for before it ends; STAND_IN_PREVIEWS,
+with which it shows a preview first.
 """
 
 import os
@@ -34,9 +35,12 @@ def listen():
 
 def predict(image):
     """Shell (1) and core (2) of the phantom, and doubt where the noise is strong."""
-    labels = np.where(image > 130, 1, np.where(image > 80, 2, 0)).astype(np.uint8)
-    distance = np.minimum(abs(image - 130.0), abs(image - 80.0))
-    return labels, np.where(distance < 4, 200, 0).astype(np.uint8)
+    labels, uncertainty = np.empty(image.shape, np.uint8), np.empty(image.shape, np.uint8)
+    for plane, found, doubt in zip(image, labels, uncertainty, strict=True):  # it may be large
+        found[...] = np.where(plane > 130, 1, np.where(plane > 80, 2, 0))
+        distance = np.minimum(abs(plane - 130.0), abs(plane - 80.0))
+        doubt[...] = np.where(distance < 4, 200, 0)
+    return labels, uncertainty
 
 
 def main():
@@ -45,7 +49,11 @@ def main():
     tell("started", pid=os.getpid())
     tell("ready", pid=os.getpid(), device="cpu")
     about = {"step": 0, "loss": None, "seconds": 0.1, "fraction": 0.5}
-    tell("progress", phase="predicting", remaining=1.0, **about)
+    phase = "comparing slices" if "STAND_IN_PREVIEWS" in os.environ else "predicting"
+    tell("progress", phase=phase, remaining=1.0, **about)
+    if "STAND_IN_PREVIEWS" in os.environ:
+        folder.write_preview(1, predict(folder.read_input().image[0])[0])
+        tell("preview", input=1, step=0, seconds=0.1)
     held = os.environ.get("STAND_IN_WAITS")
     while held and not Path(held).exists():
         time.sleep(0.01)

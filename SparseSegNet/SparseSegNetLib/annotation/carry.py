@@ -138,7 +138,7 @@ def _votes(
     # The last of each voxel's entries has the most votes; of equal ones the highest label.
     order = np.lexsort((value, total, where))
     where, value = where[order], value[order]
-    last = np.append(where[1:] != where[:-1], True)
+    last = np.append(where[1:] != where[:-1], True)[: where.size]  # none lies in the other grid
     points, votes = where[last], value[last]
     for lost in set(value.tolist()) - set(votes.tolist()) - {0}:
         votes[np.isin(points, where[value == lost])] = lost

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..errors import InputError
+from .label_counts import label_counts
 from .slices import AnnotatedSlice, check_slices
 
 UNLABELLED = 255
@@ -79,7 +80,7 @@ def check_trainable(labels: np.ndarray, names: list[str] | None = None) -> None:
         InputError: No voxel or only one class is labelled.
     """
     # Mostly few voxels are labelled, and np.unique sorts all that it gets.
-    present = np.flatnonzero(np.bincount(labels[labels != UNLABELLED], minlength=1))
+    present = np.flatnonzero(label_counts(labels[labels != UNLABELLED]))
     if present.size == 0:
         raise InputError(
             "no voxel is labelled: annotate at least one slice "

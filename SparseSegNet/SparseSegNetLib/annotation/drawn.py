@@ -14,6 +14,7 @@ from .cover import cover_slices, looks_solid
 from .drawn_messages import Source, outline_warning, solid_warning, strokes_message
 from .geometry import Geometry
 from .grid_map import GridMap
+from .label_counts import label_counts
 from .line_drawing import (
     count_lines,
     drawn_as_outlines,
@@ -139,20 +140,21 @@ def label_array(
         for complete in (False, True):
             these = [s for s, c in own.slices.items() if c == complete]
             found.update(dict.fromkeys(carry_slices(these, grid), complete))
+        del own, carried  # of a large volume each is gigabytes
     if codes is None:
         codes = np.full(geometry.shape, UNLABELLED, np.uint16)
     drawn = _segments_alone(codes)
-    background = codes == BACKGROUND_DRAWN
+    background, unknown = codes == BACKGROUND_DRAWN, codes == NO_SEGMENT
+    beside = codes == 0  # background of complete slices
+    del codes
     if stated is None:
         finished = sorted(s for s, c in found.items() if c)
         labels = compose_labels(drawn, finished, background)
-        labels[codes == 0] = 0
+        labels[beside] = 0
         listed = sorted(found) if found or not oblique else cover_slices(labels != UNLABELLED)
         incomplete = sorted(set(listed) - set(finished))
     else:
-        own_background = background.copy()
-        if corrected is not None:
-            own_background &= ~corrected
+        own_background = background if corrected is None else background & ~corrected
         open_ = [s for s, marked in stated.items() if not marked]
         incomplete = slices_with_strokes(open_, drawn, own_background)
         looked_at = [s for s in open_ if s not in incomplete]
@@ -177,8 +179,9 @@ def label_array(
             f"'{source.name}' ({format_slices(incomplete)}): there only what is drawn is "
             f"labelled. If they are complete, {source.name_slices}."
         )
-    labels[codes == NO_SEGMENT] = UNLABELLED
-    counts = np.bincount(drawn[drawn > 0], minlength=len(source.segments) + 1)
+    labels[unknown] = UNLABELLED
+    del background, beside, unknown
+    counts = label_counts(drawn[drawn > 0])
     empty = [n for place, n in enumerate(source.segments, start=1) if not counts[place]]
     if empty and len(empty) < len(source.segments):
         warnings.append(

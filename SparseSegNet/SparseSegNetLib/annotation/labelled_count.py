@@ -9,7 +9,9 @@ import numpy as np
 from .slices import AnnotatedSlice, clear_crossing
 
 
-def count_labelled(drawn: np.ndarray, slices: Iterable[AnnotatedSlice]) -> int:
+def count_labelled(
+    drawn: np.ndarray, slices: Iterable[AnnotatedSlice], known: int | None = None
+) -> int:
     """Counts the voxels that are drawn or lie in an annotated slice.
 
     Each slice is counted without the lines in which it crosses the ones before it.
@@ -17,8 +19,9 @@ def count_labelled(drawn: np.ndarray, slices: Iterable[AnnotatedSlice]) -> int:
     Args:
         drawn: (k, j, i), not zero where something is drawn.
         slices: The annotated slices, each once.
+        known: Number of drawn voxels; they are counted without it.
     """
-    count = int(np.count_nonzero(drawn))
+    count = int(np.count_nonzero(drawn)) if known is None else known
     before: list[AnnotatedSlice] = []
     for item in slices:
         free = drawn[item.selector()] == 0

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from ..steps import Steps, finished
 from .geometry import Geometry
 from .grid_map import GridMap
 from .layers import Layer, Overlaps, merge_on, overlaps_of
+from .lent import Lent
+from .pieces import PIECE
 from .strokes import box_of
 
 Box = tuple[slice, slice, slice]
+Comparison = Callable[[np.ndarray, np.ndarray], Box | None]
 WORD = 8  # bytes that are compared at once
 
 
@@ -21,21 +26,23 @@ class _Known:
     """A layer as it was, with its place on the grid."""
 
     layer: Layer
-    where: Box
+    where: Box  # holds the layer's
     copy: np.ndarray  # on the grid's axes, within `where`
+    whole: bool  # True if no voxel of the layer lies outside the grid
 
 
 class LayerMemory:
     """Copies of layers whose voxels are the grid's, to find and merge what changes in them.
 
     Args:
-        layers: The layers, all of them on voxels of the grid.
+        layers: The layers, all of them on voxels of the grid. They are kept: give copies.
         overlaps: Their overlaps, as `overlaps_of` counts them.
         geometry: The grid.
     """
 
     def __init__(self, layers: Sequence[Layer], overlaps: Overlaps, geometry: Geometry):
         self.geometry, self.overlaps = geometry, overlaps
+        self._lent = Lent()
         self._known: list[_Known] | None = []
         for layer in layers:
             placed = _placed(layer, geometry)
@@ -43,28 +50,55 @@ class LayerMemory:
                 self._known = None
                 return
             view, where = placed
-            self._known.append(_Known(layer, where, view.copy()))
+            whole = view.size == layer.values.size
+            self._known.append(_Known(layer, where, np.ascontiguousarray(view), whole))
+
+    def lend(self) -> list[Layer] | None:
+        """The layers as they were read last, which stay as they are as long as they are held.
+
+        None where a layer is not all within the grid, or none of its voxels are the grid's.
+        """
+        if self._known is None or not all(known.whole for known in self._known):
+            return None
+        return [
+            Layer(self._lent.view(k.copy), _grid_of(k.where, self.geometry), k.layer.numbers)
+            for k in self._known
+        ]
 
     def changed(self, layers: Sequence[Layer]) -> Box | None:
-        """Finds what changed in layers since they were copied.
+        """Finds what changed at once, see `comparing`."""
+        return finished(self.comparing(lambda: layers))
+
+    def comparing(self, read: Callable[[], Sequence[Layer]]) -> Steps[Box | None]:
+        """Finds what changed in layers since they were copied, piece by piece.
 
         Args:
-            layers: The layers as they are now.
+            read: Returns the layers as they are now; it is called in each step.
 
         Returns:
             The smallest box (k, j, i) of the grid that holds all changed voxels, of size 0 if
             nothing did; None if the layers are others, so that all must be read.
         """
-        if self._known is None or len(layers) != len(self._known):
+        if self._known is None or len(read()) != len(self._known):
             return None
         boxes: list[Box] = []
-        for known, layer in zip(self._known, layers, strict=True):
+        for n, known in enumerate(self._known):
+            layer = read()[n]
             if layer.numbers != known.layer.numbers:
                 return None
             placed = _placed(layer, self.geometry)
             if placed is None or placed[0].dtype != known.copy.dtype:
                 return None
-            boxes += _changed_boxes(known, *placed)
+            where = _union(known.where, placed[1])
+            for part in _comparisons(known.where, placed[1]):
+                now = _placed(read()[n], self.geometry)
+                assert now is not None
+                if (box := part(known.copy, now[0])) is not None:
+                    boxes.append(box)
+                yield None
+            if where != known.where or self._lent.holds(known.copy):  # which stays as it is
+                known.copy = yield partial(_grown, known.copy, known.where, where)
+                known.where = where
         if not boxes:
             return slice(0, 0), slice(0, 0), slice(0, 0)
         k, j, i = (
@@ -89,12 +123,13 @@ class LayerMemory:
             placed = _placed(layer, self.geometry)
             assert placed is not None
             view, where = placed
-            part = _part(where, box)
-            if where != known.where:
-                known.where, known.copy = where, view.copy()
-            elif part is not None:
-                known.copy[part] = view[part]
-            known.layer = layer
+            if self._lent.holds(known.copy):
+                known.copy = known.copy.copy()
+            if (part := _part(known.where, box)) is not None:
+                known.copy[part] = 0
+            if (common := _common(where, box)) is not None:
+                known.copy[_part(known.where, common) or ()] = view[_part(where, common) or ()]
+            known.layer, known.whole = layer, view.size == layer.values.size
         if len(layers) > 1:
             counted = self._recounted(before, self._layers_within(box))
             if counted is None:
@@ -105,7 +140,7 @@ class LayerMemory:
     def _layers_within(self, box: Box) -> list[Layer]:
         """The copies' parts within a box, as layers of the box's grid."""
         assert self._known is not None
-        parts = (_within(known, box) for known in self._known)
+        parts = (_within(known, box, self.geometry) for known in self._known)
         return [part for part in parts if part is not None]
 
     def _recounted(self, before: list[Layer], now: list[Layer]) -> Overlaps | None:
@@ -135,7 +170,7 @@ class LayerMemory:
         Returns:
             uint8 of the box's shape, n where the n-th segment covers, 0 where none does.
         """
-        return merge_on(self._layers_within(box), order, _grid_of(box)).numbers
+        return merge_on(self._layers_within(box), order, _grid_of(box, self.geometry)).numbers
 
 
 def _placed(layer: Layer, geometry: Geometry) -> tuple[np.ndarray, Box] | None:
@@ -157,47 +192,71 @@ def _part(where: Box, box: Box) -> Box | None:
     return k, j, i
 
 
-def _within(known: _Known, box: Box) -> Layer | None:
+def _within(known: _Known, box: Box, geometry: Geometry) -> Layer | None:
     """The part of a copy within a box, as a layer of the box's grid; None if there is none."""
     common = _common(known.where, box)
     part = _part(known.where, box)
     if common is None or part is None:
         return None
-    grid = _grid_of(box)
+    grid = _grid_of(box, geometry)
     inside = np.zeros(grid.shape, known.copy.dtype)
     inside[_part(box, common) or ()] = known.copy[part]
     return Layer(inside, grid, known.layer.numbers)
 
 
-def _grid_of(box: Box) -> Geometry:
-    """A grid with a box's voxels, wherever it lies."""
-    k, j, i = (s.stop - s.start for s in box)
-    axial = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-    return Geometry((i, j, k), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), axial)
+def _grid_of(box: Box, geometry: Geometry) -> Geometry:
+    """The part of a grid within a box."""
+    k, j, i = box
+    size = (i.stop - i.start, j.stop - j.start, k.stop - k.start)
+    origin = geometry.position(i.start, j.start, k.start)
+    return Geometry(size, geometry.spacing, origin, geometry.directions)
 
 
-def _changed_boxes(known: _Known, view: np.ndarray, where: Box) -> list[Box]:
-    """Boxes of the grid that hold all voxels in which a layer differs from its copy.
+def _grown(copy: np.ndarray, where: Box, larger: Box) -> np.ndarray:
+    """A copy of an array at `where`, with zeros where a larger box holds more."""
+    grown = np.zeros([s.stop - s.start for s in larger], copy.dtype)
+    grown[_part(larger, where) or ()] = copy
+    return grown
 
-    A layer grows when something is painted beside what it held; where it was not, it was empty.
+
+def _union(one: Box, other: Box) -> Box:
+    k, j, i = (
+        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+    )
+    return k, j, i
+
+
+def _comparisons(known: Box, now: Box) -> list[Comparison]:
+    """Functions that compare a part each of a copy at `known` with a layer at `now`.
+
+    They return the box of the grid that holds all voxels in which these differ. A layer grows when
+    something is painted beside what it held; where it was not, it was empty.
     """
-    if where == known.where:
-        found = [_difference(known.copy, view)]
-        return [_moved(box, where) for box in found if box is not None]
-    boxes = []
-    common = _common(known.where, where)
+
+    def differing(part: Box, copy: np.ndarray, view: np.ndarray) -> Box | None:
+        box = _difference(copy[_part(known, part) or ()], view[_part(now, part) or ()])
+        return None if box is None else _moved(box, part)
+
+    def filled(part: Box, gone: bool, copy: np.ndarray, view: np.ndarray) -> Box | None:
+        array, where = (copy, known) if gone else (view, now)
+        box = box_of(array[_part(where, part) or ()] != 0)
+        return None if box is None else _moved(box, part)
+
+    common = _common(known, now)
+    found: list[Comparison] = []
     if common is not None:
-        first, second = (
-            array[_part(place, common) or ()]
-            for array, place in ((known.copy, known.where), (view, where))
-        )
-        if (box := _difference(first, second)) is not None:
-            boxes.append(_moved(box, common))
-    for array, place in ((known.copy, known.where), (view, where)):
-        for slab in _outside(place, common):
-            if (box := box_of(array[_part(place, slab) or ()] != 0)) is not None:
-                boxes.append(_moved(box, slab))
-    return boxes
+        found += [partial(differing, part) for part in _split(common)]
+    for where, gone in ((known, True), (now, False)):
+        for slab in _outside(where, common):
+            found += [partial(filled, part, gone) for part in _split(slab)]
+    return found
+
+
+def _split(box: Box) -> list[Box]:
+    """Parts of a box along its first axis, of PIECE voxels or one plane at least."""
+    k, j, i = box
+    each = max(1, PIECE // max(1, (j.stop - j.start) * (i.stop - i.start)))
+    return [(slice(n, min(k.stop, n + each)), j, i) for n in range(k.start, k.stop, each)]
 
 
 def _moved(box: Box, where: Box) -> Box:

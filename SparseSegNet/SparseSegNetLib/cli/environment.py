@@ -15,6 +15,7 @@ from ..client import own_environment
 from ..client.diagnosis import examine, refusal
 from ..client.installation import Installation
 from ..errors import EngineError, InputError
+from ..remote.ssh_command import words
 from ..runfolder.exit_codes import DONE
 from ..units import clock, size
 
@@ -30,6 +31,9 @@ def environment(options: argparse.Namespace) -> int:
         _follow(installing.removal_of_own_environment())
         if interpreters.setting()[0] == interpreters.OWN:
             interpreters.choose(interpreters.AUTO)
+    elif options.over is not None:
+        words(options.over)
+        _choose_checked(interpreters.SSH, options.there, options.over)
     elif options.python is not None:
         _choose(options.python)
     shown = status()
@@ -48,8 +52,9 @@ def status() -> dict:
     return {
         "python": here.python,
         "kind": here.kind,
+        "ssh": here.ssh,
         "reason": here.reason,
-        "chosen": path if kind == interpreters.OTHER else kind,
+        "chosen": path if kind == interpreters.OTHER else interpreters.ssh_setting() or kind,
         "own": {
             "folder": str(folder),
             "remains": own_environment.remains(folder),
@@ -64,16 +69,17 @@ def _choose(given: str) -> None:
             raise InputError("the engine has no environment of its own yet: make it with --make.")
         interpreters.choose(given)
         return
-    path = interpreters.python_at(given)
-    print(f"checking {path} ...", file=sys.stderr, flush=True)
-    report = examine(
-        "auto",
-        Path(tempfile.gettempdir()),
-        interpreters.Interpreter(interpreters.OTHER, path),
-    )
-    if (problem := refusal(report, path)) is not None:
+    _choose_checked(interpreters.OTHER, interpreters.python_at(given))
+
+
+def _choose_checked(kind: str, python: str, ssh: str = "") -> None:
+    """Chooses a Python once the doctor has run in it."""
+    candidate = interpreters.Interpreter(kind, python, ssh=ssh)
+    print(f"checking {candidate.title} ...", file=sys.stderr, flush=True)
+    report = examine("auto", Path(tempfile.gettempdir()), candidate)
+    if (problem := refusal(report, candidate.title)) is not None:
         raise InputError(problem)
-    interpreters.choose(interpreters.OTHER, path)
+    interpreters.choose(kind, python, ssh)
 
 
 def _follow(installation: Installation) -> None:
@@ -111,7 +117,8 @@ def progress(installation: Installation) -> str:
 
 
 def _print(shown: dict) -> None:
-    print(f"The engine runs in {shown['python']}.\n{shown['reason']}")
+    where = f" over '{shown['ssh']}'" if shown["ssh"] else ""
+    print(f"The engine runs in {shown['python']}{where}.\n{shown['reason']}")
     own = shown["own"]
     if "versions" in own:
         versions = own["versions"]

@@ -26,6 +26,7 @@ from .arguments import (
     suggest,
     train,
 )
+from .training_options import use_remote
 
 # In the order of the help.
 COMMANDS = (
@@ -80,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         options = parser().parse_args(arguments)
+        use_remote(options)
         return options.run(options)
     except InputError as error:
         return _fail(BAD_INPUT, str(error))

@@ -10,17 +10,22 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..client.engine_run import EngineRun
+from ..runfolder.phases import Phase, RemotePhase
 from ..runfolder.signals import Terminated
 from ..units import clock
 
 PHASES = {
-    "correcting bias": "correcting the bias field",
-    "probing": "measuring speed",
-    "comparing slices": "comparing slices",
-    "paused": "paused",
-    "held out": "training",
-    "all slices": "training, all",
-    "predicting": "predicting",
+    RemotePhase.CONNECTING: "connecting",
+    RemotePhase.SENDING: "sending the scan",
+    RemotePhase.RECEIVING: "getting the result",
+    Phase.PREPARING: "preparing",
+    Phase.CORRECTING_BIAS: "correcting the bias field",
+    Phase.PROBING: "measuring speed",
+    Phase.COMPARING_SLICES: "comparing slices",
+    Phase.PAUSED: "paused",
+    Phase.HELD_OUT: "training",
+    Phase.ALL_SLICES: "training, all",
+    Phase.PREDICTING: "predicting",
 }
 
 
@@ -49,7 +54,7 @@ def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
 
     def show(event: dict) -> None:
         if event["event"] == "progress":
-            if event["phase"] != "predicting" and (remaining := event["remaining"]) is not None:
+            if event["phase"] != Phase.PREDICTING and (remaining := event["remaining"]) is not None:
                 done = event["seconds"] / max(1e-6, event["seconds"] + remaining)
                 bar.n = min(100.0, 100 * done)
             bar.set_description_str(PHASES.get(event["phase"], event["phase"]), refresh=False)

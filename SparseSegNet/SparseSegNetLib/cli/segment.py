@@ -21,7 +21,12 @@ from .segment_image import segment_image
 from .segment_jobs import Job, jobs_of
 from .segment_stored import segment_stored
 
-OF_THE_MACHINE = ("no-device", "no-python")  # codes of errors that every image would meet
+# Codes of errors that every image would meet.
+OF_THE_MACHINE = (
+    *("no-device", "no-python"),
+    *("ssh", "ssh-missing", "ssh-host-key", "ssh-permission", "ssh-refused", "ssh-unreachable"),
+    *("remote-python", "remote-packages", "remote-disk-full"),
+)
 
 
 def segment(options: argparse.Namespace) -> int:

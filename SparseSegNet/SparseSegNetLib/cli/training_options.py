@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 
 from ..annotation.composition import UNLABELLED
+from ..client.interpreter import use_ssh
 from ..errors import InputError
+from ..remote.ssh_command import words
 from ..runfolder.options import Options
 from ..runfolder.presets import PRESETS, preset
 
@@ -59,7 +61,37 @@ def add_computing(command: argparse.ArgumentParser, time_budget: float) -> None:
         metavar="MM",
         help="the spacing to work at: mm along i, j and k (1,1,1.5), or one number for all",
     )
+    add_remote(command)
     command.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_remote(command: argparse.ArgumentParser) -> None:
+    """Adds the options by which the engine works on another computer."""
+    command.add_argument(
+        "--ssh",
+        metavar="COMMAND",
+        help="compute on another computer, which this command logs in to without a question, such "
+        "as 'ssh me@gpu-box' (default: on this one)",
+    )
+    command.add_argument(
+        "--remote-python",
+        metavar="PATH",
+        help="the Python with torch on that computer (default python3)",
+    )
+
+
+def use_remote(given: argparse.Namespace) -> None:
+    """Has this process use the engine on the computer that `add_remote`'s options name, if any.
+
+    Raises:
+        InputError: The SSH command cannot be read, or is missing beside --remote-python.
+    """
+    command, python = getattr(given, "ssh", None), getattr(given, "remote_python", None)
+    if command is not None:
+        words(command)
+        use_ssh(command, python)
+    elif python is not None:
+        raise InputError("--remote-python needs --ssh, which names the computer that it is on.")
 
 
 def add_files(command: argparse.ArgumentParser) -> None:

@@ -68,6 +68,8 @@ def report_of(code: int, stdout: bytes, stderr: bytes, folder: Path) -> dict:
                 found = json.loads(line)
             except ValueError:
                 break
+            if found.get("event") == "error":  # the process that stands for one elsewhere
+                return failed(str(found.get("cause")), str(found.get("remedy")), "connection")
             if {"ok", "device", "checks"} <= found.keys():  # whatever program it was
                 return found
     last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["none"]
@@ -75,12 +77,12 @@ def report_of(code: int, stdout: bytes, stderr: bytes, folder: Path) -> dict:
     return failed(problem.cause, "Install torch again, for this machine.")
 
 
-def failed(problem: str, remedy: str) -> dict:
+def failed(problem: str, remedy: str, name: str = "engine") -> dict:
     """Report with a single failed check."""
     return {
         "ok": False,
         "device": None,
-        "checks": [{"name": "engine", "state": "failed", "said": problem, "remedy": remedy}],
+        "checks": [{"name": name, "state": "failed", "said": problem, "remedy": remedy}],
     }
 
 

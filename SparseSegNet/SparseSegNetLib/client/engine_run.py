@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -14,8 +15,10 @@ from ..runfolder.exit_codes import CANCELLED
 from ..runfolder.folder import RunFolder
 from ..runfolder.messages import ProtocolError, check_message
 from ..runfolder.protocol import LineBuffer, decode, encode
+from ..steps import Steps, finished
 from .engine_log import EngineLog
 from .failures import SILENCE, protocol_error, protocol_warning, reported_error, silence
+from .label_changes import LabelChanges
 from .processes import explain_end, interrupted_end, kill_tree
 from .states import ENDED, state_of_phase
 from .transport import start
@@ -51,7 +54,8 @@ class EngineRun:
     Args:
         folder: The run folder.
         transport: Runs the engine; None starts one that fits this process.
-        changes: Labels and options to resume with; the engine writes them once it owns the folder.
+        changes: Labels and options to resume with, or the folder that they were handed in; the
+            engine writes them once it owns the run folder.
         patience: Seconds that the engine waits for another one on this folder to end.
 
     Attributes:
@@ -69,7 +73,7 @@ class EngineRun:
         self,
         folder: RunFolder,
         transport=None,
-        changes: Changes | None = None,
+        changes: Changes | tempfile.TemporaryDirectory[str] | None = None,
         patience: float = 0.0,
     ):
         self.folder = folder
@@ -88,13 +92,12 @@ class EngineRun:
         self._reported: EngineError | None = None
         self._protocol_error = ""
         self._cancelling = self._interrupting = False
-        self._unsent: dict[int, tuple[np.ndarray, list[AnnotatedSlice]]] = {}
-        self._owner = False  # whether the engine holds the folder's lock
+        self._labels = LabelChanges()
         self._kill_at: float | None = None
         self._trained = False
         self._pid: int | None = None
         self._last_heard = time.monotonic()
-        self._changes = None if changes is None else changes.handed()
+        self._changes = changes.handed() if isinstance(changes, Changes) else changes
         changes_folder = None if self._changes is None else self._changes.name
         try:
             self._transport = transport or start(worker_arguments(folder, changes_folder, patience))
@@ -129,19 +132,19 @@ class EngineRun:
 
     def stop(self) -> None:
         """Ends training now and keeps the best result so far: predicts, and ends as done."""
-        self._send("stop")
+        self.send("stop")
 
     def pause(self) -> None:
         """Pauses the training until `resume`: frees the GPU's memory and stops the clock."""
-        self._send("pause")
+        self.send("pause")
 
     def resume(self) -> None:
         """Resumes after `pause`."""
-        self._send("resume")
+        self.send("resume")
 
     def set_time_budget(self, seconds: float) -> None:
         """Changes the time budget of the whole run while it trains."""
-        self._send("set", time_budget=float(seconds))
+        self.send("set", time_budget=float(seconds))
 
     def change_labels(
         self, labels: np.ndarray, slices: Iterable[AnnotatedSlice], number: int = 1
@@ -157,28 +160,20 @@ class EngineRun:
 
         Raises:
             InputError: They do not fit the run.
-            OSError: They cannot be written.
+            EngineError: They cannot be written.
         """
-        if self.ended:
-            raise InputError(f"the labels of a run that is {self.state} cannot be changed.")
-        self.folder.check_new_labels(number, labels)
-        if not self._owner:
-            self._unsent[number] = labels.copy(), list(slices)
-            return
-        self.folder.write_labels(number, labels, list(slices))
-        self._send("labels-changed", input=number)
+        finished(self.changing_labels(labels.copy(), slices, number))
 
-    def _send_labels(self) -> None:
-        """Writes labels that were changed before the engine owned the folder."""
-        self._owner = True
-        unsent, self._unsent = self._unsent, {}
-        for number, (labels, slices) in unsent.items():
-            try:
-                self.change_labels(labels, slices, number)
-            except OSError as error:
-                self.warnings.append(
-                    f"the changed labels cannot be written: {error.strerror or error}."
-                )
+    def changing_labels(
+        self, labels: np.ndarray, slices: Iterable[AnnotatedSlice], number: int = 1
+    ) -> Steps[None]:
+        """Changes labels in steps (see `steps`), as `change_labels`; the array is kept."""
+        return self._labels.changing(self, labels, list(slices), number)
+
+    @property
+    def takes_labels(self) -> bool:
+        """True once the engine owns the run folder, so that changed labels are sent at once."""
+        return self._labels.sends
 
     def preview(self, planes: Sequence[str] | None = None, number: int = 1) -> None:
         """Requests the newest prediction; a ``preview`` event tells when it is in the run folder.
@@ -187,7 +182,7 @@ class EngineRun:
             planes: The wanted slices, such as ['k:10', 'i:5,7']; None for the whole volume.
             number: Of the input, from 1.
         """
-        self._send("preview", input=number, **({} if planes is None else {"planes": list(planes)}))
+        self.send("preview", input=number, **({} if planes is None else {"planes": list(planes)}))
 
     def cancel(self, patience: float = 3.0) -> None:
         """Cancels the run and waits for its end; kills the engine after `patience` seconds."""
@@ -203,7 +198,7 @@ class EngineRun:
             return
         self._cancelling = True
         self._kill_at = time.monotonic() + patience
-        self._send("cancel")
+        self.send("cancel")
         self._transport.close_input()
 
     def interrupt(self, patience: float = 10.0) -> None:
@@ -216,7 +211,7 @@ class EngineRun:
             return
         self._interrupting = True
         self._kill_at = time.monotonic() + patience
-        self._send("interrupt")
+        self.send("interrupt")
 
     def kill(self) -> None:
         """Kills the engine, and what it or a launcher before it has started."""
@@ -237,7 +232,8 @@ class EngineRun:
             raise InputError(f"the run has no result: it is {self.state}.")
         return self.folder.read_result(number)
 
-    def _send(self, command: str, **data) -> None:
+    def send(self, command: str, **data) -> None:
+        """Sends a command of the protocol to the engine; nothing happens once the run has ended."""
         if not self.ended:
             self._transport.send(encode("command", command, **data))
 
@@ -286,7 +282,7 @@ class EngineRun:
             self._pid = event["pid"]
             if kind == "ready":
                 self._log.append([])  # a log that is named anywhere is there, if empty
-                self._send_labels()
+                self._labels.send(self)
         elif kind == "plan":
             self.plan = event
         elif kind == "progress":

@@ -12,7 +12,7 @@ SILENCE = 15.0  # seconds without an event from the engine until the user is war
 def reported_error(event: dict, log: Path) -> EngineError:
     """The error that an ``error`` event reports; `log` is named where it can help."""
     remedy = event.get("remedy", "")
-    if event["code"] not in ("input", "locked"):
+    if event["code"] not in ("input", "locked") and log.is_file():
         remedy = f"{remedy} The log is {log}.".strip()
     return EngineError(event["code"], event["cause"], remedy)
 

@@ -1,4 +1,7 @@
-"""The Python that the engine runs in: this one, the engine's own environment, or a chosen one."""
+"""The Python that the engine runs in: this one, its own environment, another one, or one elsewhere.
+
+Elsewhere means on another computer, over an SSH command.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from ..runfolder.requirements import too_old
 from . import own_environment
 
 VARIABLE = "SPARSESEGNET_PYTHON"
-THIS, OWN, OTHER, AUTO = "this", "own", "other", "auto"
+SSH_VARIABLE, REMOTE_VARIABLE = "SPARSESEGNET_SSH", "SPARSESEGNET_REMOTE_PYTHON"
+REMOTE_PYTHON = "python3"
+THIS, OWN, OTHER, SSH, AUTO = "this", "own", "other", "ssh", "auto"
 SETTING = "engine-python.json"
 
 
@@ -28,14 +33,21 @@ class Interpreter:
 
     Attributes:
         kind: 'this' (the one that runs here: in Slicer Slicer's), 'own' (the engine's own
-            environment) or 'other' (one that the user named).
-        python: The program.
+            environment), 'other' (one that the user named) or 'ssh' (on another computer).
+        python: The program; for 'ssh' what starts Python there.
         reason: Why it is this one, as a sentence.
+        ssh: The SSH command, for 'ssh'.
     """
 
     kind: str
     python: str
     reason: str = ""
+    ssh: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return f"{self.python} over '{self.ssh}'" if self.kind == SSH else self.python
 
 
 def this_python(reason: str = "") -> Interpreter:
@@ -71,19 +83,23 @@ def _too_old() -> bool:
 def chosen() -> Interpreter:
     """The Python for the engine.
 
-    SPARSESEGNET_PYTHON names one for everybody. Else, in Slicer, it is the one that was chosen
+    SPARSESEGNET_SSH (with SPARSESEGNET_REMOTE_PYTHON) or SPARSESEGNET_PYTHON name one for
+    everybody. Else, in Slicer, it is the one that was chosen
     (see `choose`), then Slicer's if torch is installed there, then the engine's own environment.
     Elsewhere this Python comes first where torch is installed, since whoever installed us there,
     with pip or conda, means that one.
     """
+    if command := os.environ.get(SSH_VARIABLE, "").strip():
+        python = os.environ.get(REMOTE_VARIABLE, "").strip() or REMOTE_PYTHON
+        return Interpreter(SSH, python, f"The variable {SSH_VARIABLE} names it.", command)
     if named := os.environ.get(VARIABLE, "").strip():
         return Interpreter(OTHER, named, f"The environment variable {VARIABLE} names it.")
     kind, path = setting()
     lacking = missing()
     if not lacking and not in_slicer():
         return this_python("torch is installed in it.")
-    if kind == OTHER:
-        return Interpreter(OTHER, path, "You chose it.")
+    if kind in (OTHER, SSH):
+        return Interpreter(kind, path, "You chose it.", ssh_setting() if kind == SSH else "")
     whole = own_environment.described() is not None
     own = str(own_environment.python_in(own_environment.place()))
     if kind == OWN and whole:
@@ -99,22 +115,37 @@ def chosen() -> Interpreter:
 
 def setting() -> tuple[str, str]:
     """The user's choice: its kind ('auto' where there is none) and the path of another Python."""
+    found = _stored()
+    return found.get("use", AUTO), found.get("python", "")
+
+
+def ssh_setting() -> str:
+    """The SSH command that the user chose last; '' without one."""
+    return _stored().get("ssh", "")
+
+
+def _stored() -> dict[str, str]:
+    """The stored choice; empty where there is none, or where it is damaged."""
     try:
         found = json.loads((local_data_folder() / SETTING).read_text(encoding="utf-8"))
-        kind, path = found.get("use"), found.get("python", "")
+        about = {name: found.get(name, "") for name in ("use", "python", "ssh")}
     except (OSError, ValueError, AttributeError):
-        return AUTO, ""
-    if kind not in (THIS, OWN, OTHER) or not isinstance(path, str) or (kind == OTHER and not path):
-        return AUTO, ""
-    return kind, path
+        return {}
+    if not all(isinstance(value, str) for value in about.values()):
+        return {}
+    needed = {THIS: (), OWN: (), OTHER: ("python",), SSH: ("python", "ssh")}
+    if about["use"] not in needed or not all(about[name] for name in needed[about["use"]]):
+        return {}
+    return about
 
 
-def choose(kind: str, python: str = "") -> None:
+def choose(kind: str, python: str = "", ssh: str = "") -> None:
     """Stores the choice, for all versions of Slicer of this user.
 
     Args:
-        kind: 'this', 'own', 'other', or 'auto' for whichever works.
-        python: The program, for 'other'.
+        kind: 'this', 'own', 'other', 'ssh', or 'auto' for whichever works.
+        python: The program, for 'other' and 'ssh'.
+        ssh: The SSH command, for 'ssh'.
 
     Raises:
         InputError: It cannot be stored.
@@ -125,12 +156,24 @@ def choose(kind: str, python: str = "") -> None:
         if kind == AUTO:
             path.unlink(missing_ok=True)
             return
-        write_json(path, {"use": kind, "python": python})
+        write_json(path, {"use": kind, "python": python, "ssh": ssh})
     except OSError as error:
         raise InputError(
             f"the choice of Python cannot be stored in {path} ({error.strerror or error}): allow "
             f"writing there, or name the Python in {VARIABLE}."
         ) from error
+
+
+def use_ssh(command: str, python: str | None = None) -> None:
+    """Has this process, and those that it starts, use an engine over an SSH command.
+
+    Args:
+        command: Such as 'ssh me@gpu-box'.
+        python: What starts Python there; python3 by default.
+    """
+    os.environ[SSH_VARIABLE] = command
+    if python:
+        os.environ[REMOTE_VARIABLE] = python
 
 
 def python_at(path: str | Path) -> str:

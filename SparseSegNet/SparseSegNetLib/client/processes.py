@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ..errors import EngineError
 from .foreign import foreign_arguments, outside_slicer
-from .interpreter import OWN, THIS, Interpreter
+from .interpreter import OWN, SSH, THIS, Interpreter
 
+PROXY = "SparseSegNetLib.remote.proxy"
 # Where SparseSegNetLib lies: the child must find the same one, installed or not.
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +33,7 @@ def engine_environment(interpreter: Interpreter | None = None) -> dict[str, str]
             that points to this one's libraries, or to packages of the user outside of it.
     """
     needed = {"PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"}
-    if interpreter is not None and interpreter.kind != THIS:
+    if interpreter is not None and interpreter.kind not in (THIS, SSH):
         if interpreter.kind == OWN:
             needed["PYTHONNOUSERSITE"] = "1"
         return {**outside_slicer(os.environ), **needed}
@@ -42,7 +43,13 @@ def engine_environment(interpreter: Interpreter | None = None) -> dict[str, str]
 
 
 def command_of(arguments: Sequence[str], interpreter: Interpreter) -> list[str]:
-    """The command that runs Python with these arguments, its output unbuffered."""
+    """The command that runs Python with these arguments, its output unbuffered.
+
+    For an engine on another computer it is a process of this Python that stands for it.
+    """
+    if interpreter.kind == SSH:
+        there = ["--ssh", interpreter.ssh, "--python", interpreter.python]
+        return [sys.executable, "-u", "-m", PROXY, *there, *arguments]
     own = interpreter.kind == THIS
     return [interpreter.python, "-u", *(arguments if own else foreign_arguments(arguments))]
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from ..runfolder.phases import Phase, RemotePhase
+
 ENDED = ("done", "failed", "cancelled")
-_OF_PHASE = {
-    "correcting bias": "preparing",
-    "probing": "preparing",
-    "predicting": "finishing",
-    "paused": "paused",
+_OF_PHASE: dict[str, str] = {
+    RemotePhase.CONNECTING: "preparing",
+    RemotePhase.SENDING: "preparing",
+    RemotePhase.RECEIVING: "finishing",
+    Phase.PREPARING: "preparing",
+    Phase.CORRECTING_BIAS: "preparing",
+    Phase.PROBING: "preparing",
+    Phase.PREDICTING: "finishing",
+    Phase.PAUSED: "paused",
 }
 
 
@@ -19,6 +25,6 @@ def state_of_phase(phase: str, trained: bool) -> str:
         trained: Whether training has begun: slices are compared before it, and again where labels
             have changed.
     """
-    if phase == "comparing slices":
+    if phase == Phase.COMPARING_SLICES:
         return "training" if trained else "preparing"
     return _OF_PHASE.get(phase, "training")

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from ..runfolder.phases import Phase
 from ..runfolder.presets import times
 from .compute.memory import retry_smaller
 from .data.inputs import Inputs
@@ -42,7 +43,7 @@ class Job(TrainingTask):
         """Prepares, trains and predicts."""
         self.inputs = Inputs(self.folder)
         try:
-            self.inputs.prepare(self.options.n4, lambda: self.check("correcting bias"))
+            self.inputs.prepare(self.options.n4, lambda: self.check(Phase.CORRECTING_BIAS))
         except Stopped:
             raise Cancelled("stopped before the first training step") from None
         self.planner = Planner(
@@ -50,7 +51,7 @@ class Job(TrainingTask):
             self.options,
             self.classes,
             lambda: self.clock.left,
-            lambda: self.check("probing"),
+            lambda: self.check(Phase.PROBING),
             self.reporter.warn,
         )
         self.ensemble = EnsembleStage(
@@ -91,7 +92,7 @@ class Job(TrainingTask):
             plan, volume = known, self.inputs.volume(first, known.shape, self.device)
         else:
             if not self.options.max_steps:
-                self.reporter.progress("probing", now=True)
+                self.reporter.progress(Phase.PROBING, now=True)
             plan, volume = self.planner.plan(self.device)
         volumes = [
             volume,
@@ -130,7 +131,7 @@ class Job(TrainingTask):
                 volume.shape,
                 math.prod(volume.shape),
                 self.device,
-                lambda share: self.check("predicting", share),
+                lambda share: self.check(Phase.PREDICTING, share),
             )
         except Stopped:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from .interaction.ensemble_stage import PHASE
+from ..runfolder.phases import Phase
 from .job import Job
 from .stopping import Cancelled, Stopped
 
@@ -26,7 +26,7 @@ class ScoringJob(Job):
                 else "it takes two slices, or regions with borders, that show the same segment"
             )
             raise InputError(f"no score can be given: {why}.")
-        self.reporter.progress(PHASE, 1.0, now=True)
+        self.reporter.progress(Phase.COMPARING_SLICES, 1.0, now=True)
         self.emit(
             "done",
             seconds=round(self.clock.seconds, 2),

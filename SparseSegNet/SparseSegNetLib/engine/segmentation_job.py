@@ -7,6 +7,7 @@ import math
 import torch
 
 from ..errors import InputError
+from ..runfolder.phases import Phase
 from ..runfolder.presets import times
 from .compute.allocation import free_memory
 from .compute.boxes import working_shape
@@ -39,7 +40,7 @@ class SegmentationJob(Task):
         try:
             self.inputs.prepare(
                 self.model.n4,
-                lambda: self.check("correcting bias"),
+                lambda: self.check(Phase.CORRECTING_BIAS),
                 lambda images: self.model.intensities,
             )
             for number in range(len(self.inputs.items)):
@@ -88,7 +89,7 @@ class SegmentationJob(Task):
             )
 
         def step(share: float) -> None:
-            self.check("predicting", (number + share) / count)
+            self.check(Phase.PREDICTING, (number + share) / count)
 
         def attempt() -> tuple[torch.Tensor, torch.Tensor]:
             volume = self.inputs.volume(number, grid(), self.device)
@@ -109,7 +110,7 @@ class SegmentationJob(Task):
             most[0] = math.prod(grid()) / 2
             return f"a working grid of {times(grid())} voxels"
 
-        self.reporter.progress("predicting", number / count, now=True)
+        self.reporter.progress(Phase.PREDICTING, number / count, now=True)
         labels, uncertainty = retry_smaller(
             attempt, smaller, self.reporter.recovered, self.device, "predicting"
         )

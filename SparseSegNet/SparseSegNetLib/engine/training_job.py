@@ -11,12 +11,13 @@ import torch
 from ..annotation.composition import UNLABELLED, restrict_to_slices
 from ..annotation.geometry import Triple
 from ..annotation.orientation import orientation_of
+from ..runfolder.phases import Phase
 from ..runfolder.presets import times
 from .compute.memory import retry_smaller
 from .data.inputs import Inputs
 from .data.intensity_standard import IntensityStandard
 from .data.preprocessing import WorkingVolume
-from .interaction.ensemble_stage import PHASE, WORTH_TRAINING, EnsembleStage
+from .interaction.ensemble_stage import WORTH_TRAINING, EnsembleStage
 from .interaction.export import write_result
 from .interaction.model_export import ONE_VOLUME, describe_model
 from .interaction.propagation_stage import PropagatedSet, propagate
@@ -51,7 +52,7 @@ class TrainingJob(TrainingTask):
         try:
             self.inputs.prepare(
                 options.n4,
-                lambda: self.check("correcting bias"),
+                lambda: self.check(Phase.CORRECTING_BIAS),
                 lambda images: IntensityStandard.measure(
                     images, options.modality, options.match_histograms
                 ),
@@ -63,7 +64,7 @@ class TrainingJob(TrainingTask):
             options,
             self.classes,
             lambda: self.clock.left,
-            lambda: self.check("probing"),
+            lambda: self.check(Phase.PROBING),
             self.reporter.warn,
         )
         self.ensemble = EnsembleStage(
@@ -120,7 +121,7 @@ class TrainingJob(TrainingTask):
                 self._unless_cancelled,
             )
             if self.known.scores is not None:
-                report = Report(0, None, 0.0, PHASE, self.known.scores)
+                report = Report(0, None, 0.0, Phase.COMPARING_SLICES, self.known.scores)
                 self.reporter.scores(report)
         holding_out = options.hold_out and held_volume(volumes, options.seed) is not None
         plan = known or self._planned(shape, draft, holding_out)

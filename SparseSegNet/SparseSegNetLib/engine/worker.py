@@ -13,6 +13,7 @@ anything was learnt, 4 no usable device, 5 internal.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError, InputError
@@ -180,6 +182,7 @@ def carry_out(
     from .stopping import Cancelled
     from .training_job import TrainingJob
 
+    folder = None
     try:
         folder = RunFolder.open(options.run_folder)
         waiting = time.monotonic()
@@ -211,6 +214,8 @@ def carry_out(
                 emit("interrupted", cause=cause, remedy=remedy)
         return CANCELLED
     except InputError as error:
+        if folder is not None and not folder.path.is_dir():
+            return report(FileNotFoundError(errno.ENOENT, str(error)), emit, folder.path)
         return fail(error, emit)
     except EngineError as error:
         traceback.print_exc()
@@ -218,7 +223,7 @@ def carry_out(
     except BrokenPipeError:
         return CANCELLED  # the client has gone
     except Exception as error:
-        return report(error, emit)
+        return report(error, emit, None if folder is None else folder.path)
 
 
 def acquire_lock(path, commands, patience: float):
@@ -276,12 +281,12 @@ def fail(error: EngineError | InputError, emit: Callable[..., None]) -> int:
     return exit_code(error.code)
 
 
-def report(error: Exception, emit: Callable[..., None]) -> int:
+def report(error: Exception, emit: Callable[..., None], folder: Path | None = None) -> int:
     """Reports an unexpected error to the client; returns the exit code."""
     from .compute.problems import classify
 
     traceback.print_exc()
-    return fail(classify(error), emit)
+    return fail(classify(error, folder), emit)
 
 
 def end_process(code: int) -> None:

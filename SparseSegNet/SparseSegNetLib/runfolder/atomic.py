@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .file_retries import opened, remove, replace
+from .links import open_to_append
 
 PREFIX = ".writing-"
 
@@ -75,12 +76,41 @@ def write_array(path: Path | str, array: np.ndarray, durable: bool = True) -> No
     Raises:
         OSError: It cannot be written whole.
     """
+    with atomic_path(path, durable=durable) as temporary:
+        write_plain_array(temporary, array)
+
+
+def write_plain_array(path: Path, array: np.ndarray) -> None:
+    """Writes one array as .npy, not atomically: for a temporary file.
+
+    Raises:
+        OSError: It cannot be written whole.
+    """
     array = np.ascontiguousarray(array)
     header = np.lib.format.header_data_from_array_1_0(array)
-    with atomic_path(path, durable=durable) as temporary, temporary.open("wb") as file:
+    with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         # np.save writes through a buffer of C's: on a full disk the last bytes get lost in silence.
         file.write(array.reshape(-1).view(np.uint8).data)
+
+
+def append_line(path: Path, text: str) -> None:
+    """Appends a line of UTF-8, on its own even after one that a full disk or a crash cut off.
+
+    Raises:
+        InputError: A link lies in the place of the file.
+        OSError: It cannot be written.
+    """
+    with open_to_append(path) as file:
+        begin = "" if _ends_whole(path) else "\n"
+        file.write(f"{begin}{text}\n".encode())
+
+
+def _ends_whole(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as file:  # seeking fails where nothing is in it
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+    return True
 
 
 def sweep(folder: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..annotation.slices import AnnotatedSlice
+from ..errors import EngineError
 from .atomic import write_array
 from .folder import RunFolder
 from .options import Options
@@ -38,8 +39,20 @@ class Changes:
         """Writes the changes to a temporary folder, which `read` takes.
 
         Raises:
-            OSError: The folder cannot be written.
+            EngineError: The folder cannot be written.
         """
+        try:
+            return self._handed()
+        except OSError as error:
+            raise EngineError(
+                "files",
+                "labels and options cannot be handed to the engine: the folder for temporary files "
+                f"cannot be written to ({error}).",
+                "Free some space on its disk, or name another folder in the environment variable "
+                "TMPDIR (TEMP on Windows).",
+            ) from error
+
+    def _handed(self) -> tempfile.TemporaryDirectory[str]:
         folder = tempfile.TemporaryDirectory(
             prefix="sparsesegnet-changes-", ignore_cleanup_errors=True
         )

@@ -9,6 +9,8 @@ from .tensors_header import read_metadata
 
 SCHEMA = 1
 KEY = "sparsesegnet-state"
+# In a run folder whose engine on another computer was lost: a newer checkpoint may be there.
+ELSEWHERE = "elsewhere.json"
 
 
 def readable_checkpoints(paths: Sequence[Path]) -> Iterator[tuple[Path, dict]]:

@@ -95,6 +95,12 @@ def remove_tree(path: Path | str, ignore_errors: bool = False) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def remove_content(path: Path) -> None:
+    """Deletes all that is in a folder."""
+    for part in path.iterdir():
+        remove_tree(part) if part.is_dir() else remove(part)
+
+
 def opened(path: Path, mode: Literal["rb", "rb+"]) -> BinaryIO:
     """Opens an existing file, as `open` does."""
     return cast(BinaryIO, retried(lambda: path.open(mode), path))

@@ -11,13 +11,13 @@
                         state-previous.safetensors: all that training needs to resume
     metrics.jsonl       one JSON object per report
     preview/<n>.npy     the newest dense labels uint8 (k, j, i); <n>-k12.npy: a newer single
-                        slice, uint8 (two axes, in array order)
+                        slice, uint8 (two axes, in array order); a result removes them
     result/<n>.npy      labels uint8 (k, j, i), dense, or 255 outside the slices that were
                         asked for; <n>-uncertainty.npy uint8; <n>-disagreements.json;
                         <n>-score.json: how good it is expected to be;
                         <n>-profiles.npy float32: sums over slices, written while it trains too;
                         written.json: the SHA-256 of the file that the command line wrote
-    log.txt             what the engine wrote to stderr
+    log.txt             what the engine wrote to stderr; elsewhere.json: see checkpoints.ELSEWHERE
 
 A folder may be damaged, or come from somebody else: what is in it is checked against run.schema
 before it is used, and links are refused.
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,11 +40,13 @@ from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError
 from .arrays import REAL, read_array
 from .atomic import sweep, write_array, write_json
+from .file_retries import remove_content, remove_tree
 from .links import refuse_link, refuse_links
 from .migration import migrated
 from .options import Options
 from .outputs import Outputs
 from .path_length import DEEPEST, check_path
+from .prepared_labels import PreparedLabels, write_slices
 from .prior_file import check_priors, read_prior, write_prior
 from .run_input import RunInput
 from .schema import (
@@ -126,6 +129,7 @@ class RunFolder(Outputs):
         for item in inputs:
             if (fault := item.geometry.fault()) is not None:
                 raise InputError(f"the volume cannot be used: {fault}.")
+        made = not path.exists()
         try:
             path.mkdir(exist_ok=True)
             for number, item in enumerate(inputs, start=1):
@@ -134,7 +138,7 @@ class RunFolder(Outputs):
                 write_array(folder / "image.npy", np.ascontiguousarray(item.image))
                 write_array(folder / "labels.npy", np.ascontiguousarray(item.labels))
                 write_json(folder / "geometry.json", item.geometry.to_json())
-                _write_slices(folder, item.slices)
+                write_slices(folder, item.slices)
                 write_prior(folder, item)
             if model is not None:
                 shutil.copyfile(model, path / "inputs" / MODEL_NAME)
@@ -172,7 +176,11 @@ class RunFolder(Outputs):
             )
             check_run(path / "run.json", run.description)
             run.save()
-        except OSError as error:
+        except BaseException as error:
+            with suppress(OSError):  # the first error tells more
+                remove_tree(path) if made else remove_content(path)
+            if not isinstance(error, OSError):
+                raise
             raise InputError(
                 f"cannot write the run folder {path}: {error.strerror or error}. "
                 "Choose a folder you may write to, with enough free space."
@@ -306,12 +314,18 @@ class RunFolder(Outputs):
         Raises:
             InputError: They do not fit the input.
         """
+        self.prepare_labels(number, labels, slices).put()
+
+    def prepare_labels(
+        self, number: int, labels: np.ndarray, slices: Sequence[AnnotatedSlice]
+    ) -> PreparedLabels:
+        """Writes labels beside those of an input, in any thread; `put` then replaces these.
+
+        Raises:
+            InputError: They do not fit the input.
+        """
         self.check_new_labels(number, labels)
-        folder = self._input(number)
-        # Slices first: to the engine a slice without its labels is an incomplete one.
-        _write_slices(folder, slices)
-        # The scene, which sends them at each stroke, holds them too.
-        write_array(folder / "labels.npy", np.ascontiguousarray(labels), durable=False)
+        return PreparedLabels(self._input(number), np.ascontiguousarray(labels), slices)
 
     def check_new_labels(self, number: int, labels: np.ndarray) -> None:
         """Raises InputError if labels do not fit an input."""
@@ -329,10 +343,6 @@ class RunFolder(Outputs):
                 f"the new labels hold the value {above.max()}, but the run knows "
                 f"{len(self.segments)} segments: begin a new run."
             )
-
-
-def _write_slices(folder: Path, slices: Sequence[AnnotatedSlice]) -> None:
-    write_json(folder / "slices.json", [s.to_json() for s in slices])
 
 
 def annotated_share(labels: np.ndarray) -> float:

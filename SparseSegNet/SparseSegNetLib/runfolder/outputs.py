@@ -16,10 +16,9 @@ from ..annotation.slices import AnnotatedSlice, array_axis, check_slices
 from ..errors import InputError
 from ..suggestion.slice_profiles import SliceProfiles, profiles_shape
 from .arrays import read_array
-from .atomic import write_array, write_json
+from .atomic import append_line, write_array, write_json
 from .file_retries import remove, retried
 from .forms import read_json, rows
-from .links import open_to_append
 from .schema import WRITTEN, parse_report, region, report
 from .score import score_form
 
@@ -57,9 +56,18 @@ class Outputs:
             self.notes.append(text)
 
     def write_result(self, number: int, labels: np.ndarray, uncertainty: np.ndarray) -> None:
-        """Writes the dense labels and the uncertainty of input `number`, both uint8 (k, j, i)."""
+        """Writes the result of input `number` and removes the previews before it.
+
+        Args:
+            number: Of the input, from 1.
+            labels: Dense, uint8 (k, j, i).
+            uncertainty: uint8 (k, j, i).
+        """
         write_array(self.path / "result" / f"{number}-uncertainty.npy", uncertainty)
         write_array(self._result(number), labels)
+        for path in (self._preview(number), *self._slice_previews(number)):
+            with suppress(OSError):  # the result is there
+                remove(path)
 
     def has_result(self, number: int = 1) -> bool:
         """True if input `number` has a result."""
@@ -109,7 +117,7 @@ class Outputs:
     def write_preview(self, number: int, labels: np.ndarray) -> None:
         """Writes a dense preview and removes the older previews of single slices."""
         write_array(self._preview(number), labels, durable=False)
-        for path in (self.path / "preview").glob(f"{number}-*.npy"):
+        for path in self._slice_previews(number):
             remove(path)
 
     def write_preview_slice(self, number: int, item: AnnotatedSlice, labels: np.ndarray) -> None:
@@ -118,6 +126,9 @@ class Outputs:
 
     def _preview(self, number: int) -> Path:
         return self.path / "preview" / f"{number}.npy"
+
+    def _slice_previews(self, number: int) -> list[Path]:
+        return sorted((self.path / "preview").glob(f"{number}-[ijk]*.npy"))
 
     def _preview_slice(self, number: int, item: AnnotatedSlice) -> Path:
         return self.path / "preview" / f"{number}-{item.axis}{item.index}.npy"
@@ -132,7 +143,7 @@ class Outputs:
         labels = self._shown(self._preview(number), shape)
         if labels is None:
             return None
-        for path in sorted((self.path / "preview").glob(f"{number}-[ijk]*.npy")):
+        for path in self._slice_previews(number):
             about = path.stem.partition("-")[2]
             with suppress(ValueError):  # a file that is not a slice's preview
                 item = AnnotatedSlice(about[0], int(about[1:]))
@@ -162,7 +173,7 @@ class Outputs:
         return any(file.is_file() for file in files)
 
     def read_prediction(self, number: int, item: AnnotatedSlice) -> np.ndarray | None:
-        """Reads the newest prediction of one slice, from a preview or from the result.
+        """Reads the newest prediction of one slice: a preview, if there is one, or the result.
 
         Returns:
             Labels uint8 (two axes, in array order), 255 where nothing is predicted; None if there
@@ -171,13 +182,9 @@ class Outputs:
         Raises:
             InputError: The result is the newest, and damaged.
         """
-        previews = (self._preview(number), self._preview_slice(number, item))
-        if _written_at(self._result(number)) < max(map(_written_at, previews)):
-            found = self.read_preview_slice(number, item)
-            if found is not None or not self.has_result(number):
-                return found
-        elif not self.has_result(number):
-            return None
+        found = self.read_preview_slice(number, item)
+        if found is not None or not self.has_result(number):
+            return found
         labels = read_array(self._result(number), self.shape(number), AGAIN, mapped=True)
         plane = np.array(labels[item.selector()])
         self.check_labels(self._result(number), plane, AGAIN)
@@ -280,8 +287,7 @@ class Outputs:
 
     def append_metrics(self, record: dict) -> None:
         """Appends one report to metrics.jsonl."""
-        with open_to_append(self.path / "metrics.jsonl") as file:
-            file.write((json.dumps(record, allow_nan=False) + "\n").encode("utf-8"))
+        append_line(self.path / "metrics.jsonl", json.dumps(record, allow_nan=False))
 
     def read_metrics(self) -> list[dict]:
         """Reads all reports of metrics.jsonl.

@@ -6,7 +6,7 @@ The panel drives it; it does not depend on Qt.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from ..annotation.labelled_count import count_labelled
 from ..annotation.slices import AXES, AnnotatedSlice, check_slices, clear_crossing, clear_voxels
 from ..annotation.strokes import painted_slices
 from ..errors import InputError
+from ..steps import Steps, finished
+from .annotation_changes import PaintChanges, Row
 from .annotation_snapshot import Snapshot
 from .corrected_voxels import correctedVoxels
 from .node_reference import NodeReference
-from .paint_observer import Change, PaintObserver
+from .paint_change import Change
+from .paint_observer import PaintObserver
 from .prediction_start import startedFromPrediction
 from .slice_list import listedSlices, listSlices
 from .take_over import takeOver, undoTakeOver
@@ -32,38 +35,6 @@ SOLID = (
     "brush (3D sphere brush off) in views that are aligned with the volume, or mark complete "
     "slices by hand."
 )
-
-
-@dataclass
-class PaintChanges:
-    """Changes of the annotation between two calls of `AnnotationSession.look`.
-
-    Attributes:
-        changed: True if labels or slices changed.
-        added: Slices that are annotated now.
-        dropped: Slices that are annotated no longer.
-        warning: A warning for the user, or empty.
-    """
-
-    changed: bool = False
-    added: list[AnnotatedSlice] = field(default_factory=list)
-    dropped: list[AnnotatedSlice] = field(default_factory=list)
-    warning: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One annotated slice as the panel lists it.
-
-    Attributes:
-        slice: The slice.
-        stated: True if the user marked it as complete, False if it was detected from painting.
-        voxels: Number of drawn voxels per segment ID.
-    """
-
-    slice: AnnotatedSlice
-    stated: bool
-    voxels: dict[str, int]
 
 
 class AnnotationSession:
@@ -94,6 +65,7 @@ class AnnotationSession:
         self._volume = NodeReference(volumeNode, "volume")
         self._node = NodeReference(segmentationNode, "segmentation")
         self.warning = ""
+        self._counted: tuple | None = None
         found = listedSlices(segmentationNode, self.grid)
         listed = None if found is None else found.slices
         if found is not None:
@@ -155,9 +127,17 @@ class AnnotationSession:
         Returns:
             The changes of labels and slices.
         """
+        return finished(self.looking(shown))
+
+    def looking(self, shown: Collection[AnnotatedSlice] = ()) -> Steps[PaintChanges]:
+        """Reads in steps what was painted, as `look` does at once.
+
+        Raises:
+            Overtaken: Something was painted between two steps.
+        """
         if not self.fits():
             return PaintChanges()  # labels of another grid: the slices do not belong to them
-        change = self._watch.look()
+        change = yield from self._watch.looking()
         if change is None:
             self.revision += self._watch.reordered
             return PaintChanges(changed=self._watch.reordered)
@@ -221,6 +201,21 @@ class AnnotationSession:
 
     def rows(self) -> list[Row]:
         """The annotated slices in order, with the voxels drawn in each."""
+        return self._shown()[0]
+
+    def share(self) -> float:
+        """The fraction of the volume's voxels that are labelled."""
+        return self._shown()[1]
+
+    def _shown(self) -> tuple[list[Row], float]:
+        """Rows and share, counted once for each state: the panel asks for them again and again."""
+        listed = tuple((s, s.prefilled, stated) for s, stated in self.slices.items())
+        state = self._watch.version, listed, self._open.count
+        if self._counted is None or self._counted[0] != state:
+            self._counted = state, self._rows(), self._share()
+        return list(self._counted[1]), self._counted[2]
+
+    def _rows(self) -> list[Row]:
         watch, rows = self._watch, []
         for item, stated in sorted(self.slices.items()):
             counts = np.bincount(
@@ -230,19 +225,19 @@ class AnnotationSession:
             rows.append(Row(item, stated, voxels))
         return rows
 
-    def share(self) -> float:
-        """The fraction of the volume's voxels that are labelled."""
+    def _share(self) -> float:
         labels = self._watch.labels
-        drawn = np.broadcast_to(np.uint8(0), labels.shape) if self.predicted else labels
+        drawn, count = labels, self._watch.count
+        if self.predicted:
+            drawn, count = np.broadcast_to(np.uint8(0), labels.shape), 0
         waiting = 0 if self.predicted else self._open.count
-        return (count_labelled(drawn, self.slices) - waiting) / max(1, labels.size)
+        return (count_labelled(drawn, self.slices, count) - waiting) / max(1, labels.size)
 
     def snapshot(self) -> Snapshot:
         """The annotation as it is now, to be used in another thread."""
-        labels, ids = self._labels
         return Snapshot(
-            labels.copy(),
-            ids,
+            self._watch.lendLabels(),
+            self._watch.ids,
             self._watch.background(),
             dict(self.slices),
             self._taken() if self._open.slices else np.zeros(0, np.int64),

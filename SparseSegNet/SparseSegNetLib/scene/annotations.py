@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -13,12 +14,12 @@ from ..annotation.drawn_messages import Source
 from ..annotation.segments import Segment
 from ..annotation.slices import AnnotatedSlice, format_slices, in_slices, parse_slices
 from ..errors import InputError
-from .corrected_voxels import correctedVoxels
+from ..steps import Steps, finished
+from .corrected_voxels import CorrectedVoxels, correctedVoxels
 from .prediction_start import startedFromPrediction
-from .segmentations import drawnSegments
+from .segmentations import KnownLayers, Layers, readLayers
 from .slice_list import SliceList, listedSlices
 from .taken_over import TakenOver, heldVoxels, unconfirmed
-from .volumes import volumeGeometry
 
 NAME_SLICES = "mark them as complete in the list, or name them (slices='k:10,20 i:5')"
 MARK_BACKGROUND = (
@@ -73,58 +74,98 @@ def annotationOf(
     Raises:
         InputError: If nodes, slices or labels cannot be used.
     """
-    drawn = drawnSegments(segmentationNode, volumeNode)
-    geometry = volumeGeometry(volumeNode)
-    warnings = list(drawn.warnings)
-    chosen: Mapping[AnnotatedSlice, bool] | list[AnnotatedSlice] | None = slices
-    listed = listedSlices(segmentationNode, geometry)
-    if slices is None and listed is not None:
-        chosen = listed.slices
-        warnings.append(listed.warning)
-    known = correctedVoxels(segmentationNode, geometry)
-    warnings.append(known.warning)
-    corrected = None
-    if known.voxels.size:
-        corrected = np.zeros(geometry.shape, bool)
-        corrected.ravel()[known.voxels] = True
-    open_ = unconfirmed(segmentationNode, geometry)
-    noStrokes = corrected
-    if open_:
-        noStrokes = np.zeros(geometry.shape, bool) if corrected is None else corrected.copy()
-        for voxels in (v for entry in open_ for v in entry.voxels.values()):
-            noStrokes.ravel()[voxels] = True
-    found = label_array(
-        drawn.drawings,
-        geometry,
-        chosen,
-        Source(
-            segmentationNode.GetName() or "",
-            [s.name for s in drawn.segments],
-            NAME_SLICES,
-            MARK_BACKGROUND,
-        ),
-        noStrokes,
+    return finished(readAnnotation(segmentationNode, volumeNode, slices, trainable))
+
+
+def readAnnotation(
+    segmentationNode,
+    volumeNode,
+    slices: list[AnnotatedSlice] | None,
+    trainable: bool = True,
+    known: KnownLayers = None,
+) -> Steps[NodeAnnotation]:
+    """The annotation of a segmentation node in steps (see `steps`), as `annotationOf`.
+
+    It is that of the moment at which the last of it was read; what is made of it needs no nodes.
+
+    Args:
+        segmentationNode: The segmentation.
+        volumeNode: The volume whose grid is used.
+        slices: As for `annotationOf`.
+        trainable: As for `annotationOf`.
+        known: See `segmentations.readLayers`.
+    """
+    layers = yield from readLayers(segmentationNode, volumeNode, known)
+    grid = layers.grid
+    made = _Read(
+        layers,
+        slices,
+        listedSlices(segmentationNode, grid),
+        correctedVoxels(segmentationNode, grid),
+        unconfirmed(segmentationNode, grid),
+        startedFromPrediction(segmentationNode),
     )
-    warnings = [*filter(None, warnings), *found.warnings]
-    labels = found.labels
-    if open_:
-        ids = [s.id for s in drawn.segments]
-        open_ = [entry for entry in open_ if entry.held(labels, ids).size]  # not undone
-        waiting = _waiting(open_, found, ids)
-        labels.ravel()[waiting] = UNLABELLED
-        warnings += _unconfirmed(segmentationNode, open_, waiting)
-    if startedFromPrediction(segmentationNode):
-        labels = restrict_to_slices(labels, found.slices)
-        if corrected is not None:
-            np.copyto(labels, found.labels, where=corrected)
-    try:
-        if trainable:
-            check_trainable(labels, [s.name for s in drawn.segments])
-    except InputError as error:
-        # Slices that were lost to another grid may be the cause.
-        raise InputError(" ".join([str(error), *warnings])) from error
-    slices = _marked(found.slices, listed, open_)
-    return NodeAnnotation(labels, drawn.segments, slices, warnings, found.complete)
+    del layers  # lent: whoever paints on meanwhile would copy them
+    return (yield partial(made.annotation, trainable))
+
+
+@dataclass
+class _Read:
+    """Content of a segmentation node and of its attributes, without the node."""
+
+    layers: Layers
+    slices: list[AnnotatedSlice] | None
+    listed: SliceList | None
+    known: CorrectedVoxels
+    unconfirmed: list[TakenOver]
+    predicted: bool
+
+    def annotation(self, trainable: bool) -> NodeAnnotation:
+        """Labels, segments, slices and warnings, see `annotationOf`."""
+        drawn, geometry, name = self.layers.drawn(), self.layers.grid, self.layers.name
+        warnings = list(drawn.warnings)
+        chosen: Mapping[AnnotatedSlice, bool] | list[AnnotatedSlice] | None = self.slices
+        if self.slices is None and self.listed is not None:
+            chosen = self.listed.slices
+            warnings.append(self.listed.warning)
+        warnings.append(self.known.warning)
+        corrected = None
+        if self.known.voxels.size:
+            corrected = np.zeros(geometry.shape, bool)
+            corrected.ravel()[self.known.voxels] = True
+        noStrokes = corrected
+        if self.unconfirmed:
+            noStrokes = np.zeros(geometry.shape, bool) if corrected is None else corrected.copy()
+            for voxels in (v for entry in self.unconfirmed for v in entry.voxels.values()):
+                noStrokes.ravel()[voxels] = True
+        names = [s.name for s in drawn.segments]
+        found = label_array(
+            drawn.drawings,
+            geometry,
+            chosen,
+            Source(name, names, NAME_SLICES, MARK_BACKGROUND),
+            noStrokes,
+        )
+        warnings = [*filter(None, warnings), *found.warnings]
+        labels, open_ = found.labels, self.unconfirmed
+        if open_:
+            ids = [s.id for s in drawn.segments]
+            open_ = [entry for entry in open_ if entry.held(labels, ids).size]  # not undone
+            waiting = _waiting(open_, found, ids)
+            labels.ravel()[waiting] = UNLABELLED
+            warnings += _unconfirmed(name, open_, waiting)
+        if self.predicted:
+            labels = restrict_to_slices(labels, found.slices)
+            if corrected is not None:
+                np.copyto(labels, found.labels, where=corrected)
+        try:
+            if trainable:
+                check_trainable(labels, names)
+        except InputError as error:
+            # Slices that were lost to another grid may be the cause.
+            raise InputError(" ".join([str(error), *warnings])) from error
+        slices = _marked(found.slices, self.listed, open_)
+        return NodeAnnotation(labels, drawn.segments, slices, warnings, found.complete)
 
 
 def _marked(
@@ -145,12 +186,12 @@ def _waiting(open_: list[TakenOver], found: LabelArray, ids: list[str]) -> np.nd
     return held[~in_slices(held, found.complete, found.labels.shape)]
 
 
-def _unconfirmed(segmentationNode, open_: list[TakenOver], waiting: np.ndarray) -> list[str]:
+def _unconfirmed(name: str, open_: list[TakenOver], waiting: np.ndarray) -> list[str]:
     if not waiting.size:
         return []
     slices = format_slices({item for entry in open_ for item in entry.slices})
     return [
-        f"{waiting.size} voxels of '{segmentationNode.GetName()}' were taken over from a "
+        f"{waiting.size} voxels of '{name}' were taken over from a "
         f"prediction ({slices}) and do not count before these slices are corrected or marked as "
         "complete."
     ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import slicer
@@ -13,7 +14,9 @@ from vtk.util.numpy_support import vtk_to_numpy
 from ..annotation.geometry import Geometry
 from ..annotation.grid_map import GridMap
 from ..annotation.layers import Layer
+from ..annotation.pieces import memory, pieces
 from ..errors import InputError
+from ..steps import Overtaken, Steps
 from .volumes import FLIP, volumeGeometry
 
 
@@ -29,9 +32,72 @@ def layersOf(segmentation, ids: Sequence[str], volumeNode) -> list[Layer]:
         InputError: If segments cannot be converted to binary labelmaps, or two share a layer and
             its label value.
     """
+    return _layers(_withLabelmaps(segmentation, ids, volumeNode), ids)
+
+
+def layersInSteps(segmentation, ids: Sequence[str], volumeNode) -> Callable[[], list[Layer]]:
+    """A function that reads layers as `layersOf` does, for work in steps.
+
+    Between two steps Slicer may give a layer other memory: call the function in each step and keep
+    nothing of what it returns. It raises Overtaken once the segmentation has changed.
+    """
+    source = _withLabelmaps(segmentation, ids, volumeNode)
+    if source is not segmentation:
+        found = _layers(source, ids)
+        return lambda: found  # a copy, which nobody changes
+    begun = _version(source, ids)
+
+    def read() -> list[Layer]:
+        if _version(source, ids) != begun:
+            raise Overtaken
+        return _layers(source, ids)
+
+    return read
+
+
+def copiedLayers(read: Callable[[], list[Layer]]) -> Steps[list[Layer]]:
+    """Copies layers piece by piece, see `steps`.
+
+    Args:
+        read: See `layersInSteps`.
+    """
+    copies = []
+    for n in range(len(read())):
+        values = read()[n].values
+        copy = yield from memory(values.shape, values.dtype)
+        for part in pieces(copy):
+            copy[part] = read()[n].values[part]
+            yield None
+        copies.append(replace(read()[n], values=copy))
+    read()  # refuses what changed after the last step
+    return copies
+
+
+def _version(segmentation, ids: Sequence[str]) -> tuple:
+    """Differs once segments or their voxels were changed."""
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    found = [segmentation.GetMTime()]
+    for segmentId in ids:
+        segment = segmentation.GetSegment(segmentId)
+        layer = None if segment is None else segment.GetRepresentation(name)
+        if layer is None:
+            return ()
+        scalars = layer.GetPointData().GetScalars()
+        times = (segment.GetMTime(), layer.GetMTime(), 0 if scalars is None else scalars.GetMTime())
+        found += times
+    return tuple(found)
+
+
+def _withLabelmaps(segmentation, ids: Sequence[str], volumeNode):
+    """The segmentation, or a copy with binary labelmaps if it has others."""
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     if any(segmentation.GetSegment(i).GetRepresentation(name) is None for i in ids):
-        segmentation = _converted(segmentation, name, volumeNode)
+        return _converted(segmentation, name, volumeNode)
+    return segmentation
+
+
+def _layers(segmentation, ids: Sequence[str]) -> list[Layer]:
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     found: dict = {}
     for number, segmentId in enumerate(ids, start=1):
         segment = segmentation.GetSegment(segmentId)

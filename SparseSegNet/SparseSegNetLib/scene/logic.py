@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..annotation.slices import AnnotatedSlice
@@ -13,12 +14,13 @@ from ..runfolder.changes import Changes
 from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
-from .annotations import annotationOf, slicesPerCase
+from ..steps import Steps, finished
+from .annotations import readAnnotation, slicesPerCase
 from .prior_nodes import priorOf
 from .run_case import RunCase
 from .run_start import begin, currentRun, newest
 from .scene_run import SceneRun
-from .volumes import channelNames, volumeArray, volumeGeometry
+from .volumes import channelNames, readVolume, refuseChanged, volumeGeometry
 
 __all__ = ["currentRun", "densify", "resume"]
 
@@ -102,37 +104,65 @@ def densify(
         save_model=True,
         scan_names=scanNames,
     )
+    return finished(
+        densification(
+            volumes, segmentationNode, options, slices=slices, prior=prior, runFolder=runFolder
+        )
+    )
+
+
+def densification(
+    volumes: Sequence,
+    segmentationNode,
+    options: Options,
+    *,
+    slices: Sequence[AnnotatedSlice] | str | None = None,
+    prior=None,
+    runFolder: Path | str | None = None,
+    known=None,
+) -> Steps[SceneRun]:
+    """Starts a run as `densify` does, in steps (see `steps`).
+
+    Args:
+        volumes: Scalar volumes on one grid (channels).
+        segmentationNode: The segmentation.
+        options: The options of the run.
+        slices: As for `densify`.
+        prior: As for `densify`.
+        runFolder: As for `densify`.
+        known: See `segmentations.readLayers`.
+    """
     geometry = volumeGeometry(volumes[0] if volumes else None)
     (slices,) = slicesPerCase([slices], 1)
-    annotation = annotationOf(segmentationNode, volumes[0], slices)
-    image = volumeArray(volumes)  # before any folder is made: it may refuse
-    known = None if prior is None else priorOf(prior, volumes[0], annotation.segments)
+    annotation = yield from readAnnotation(segmentationNode, volumes[0], slices, known=known)
+    image = yield from readVolume(volumes)  # before any folder is made: it may refuse
+    refuseChanged(volumes[0], geometry)
+    found = None if prior is None else priorOf(prior, volumes[0], annotation.segments)
     case = RunCase(
         1, volumes[0], segmentationNode, geometry, [s.id for s in annotation.segments], slices
     )
-    return newest(
-        begin(
-            runFolder,
-            [
-                RunInput(
-                    image,
-                    annotation.labels,
-                    geometry,
-                    annotation.slices,
-                    channelNames(volumes),
-                    name=volumes[0].GetName() or "",
-                    prior=None if known is None else known.probabilities,
-                    prior_classes=() if known is None else known.classes,
-                )
-            ],
-            annotation.segments,
-            options,
-            [case],
-            [*annotation.warnings, *([] if known is None else known.notes)],
-            name=volumes[0].GetName() or "",
-            named_slices=slices is not None,
-        )
+    run = yield from begin(
+        runFolder,
+        [
+            RunInput(
+                image,
+                annotation.labels,
+                geometry,
+                annotation.slices,
+                channelNames(volumes),
+                name=volumes[0].GetName() or "",
+                prior=None if found is None else found.probabilities,
+                prior_classes=() if found is None else found.classes,
+            )
+        ],
+        annotation.segments,
+        options,
+        [case],
+        [*annotation.warnings, *([] if found is None else found.notes)],
+        name=volumes[0].GetName() or "",
+        named_slices=slices is not None,
     )
+    return newest(run)
 
 
 def resume(
@@ -170,6 +200,32 @@ def resume(
             used.
         EngineError: If the engine cannot be started.
     """
+    return finished(
+        resumption(runFolder, volumeNode, segmentationNode, timeBudget, moreTime, slices=slices)
+    )
+
+
+def resumption(
+    runFolder: Path | str,
+    volumeNode,
+    segmentationNode,
+    timeBudget: float | None = None,
+    moreTime: float = 0.0,
+    *,
+    slices: Sequence[AnnotatedSlice] | str | None = None,
+    known=None,
+) -> Steps[SceneRun]:
+    """Resumes a run as `resume` does, in steps (see `steps`).
+
+    Args:
+        runFolder: As for `resume`.
+        volumeNode: As for `resume`.
+        segmentationNode: As for `resume`.
+        timeBudget: As for `resume`.
+        moreTime: As for `resume`.
+        slices: As for `resume`.
+        known: See `segmentations.readLayers`.
+    """
     folder = RunFolder.open(runFolder)
     if folder.task != "densify":
         raise InputError(
@@ -177,7 +233,8 @@ def resume(
             f"with 'sparsesegnet resume \"{folder.path}\"'."
         )
     geometry = volumeGeometry(volumeNode)
-    if (other := folder.read_input(mapped=True).geometry.difference(geometry)) is not None:
+    stored = yield partial(folder.read_input, mapped=True)
+    if (other := stored.geometry.difference(geometry)) is not None:
         raise InputError(
             f"the run {folder.path} was begun with another volume than "
             f"'{volumeNode.GetName()}': {other}."
@@ -185,7 +242,7 @@ def resume(
     if slices is None and folder.named_slices:
         slices = folder.read_slices()
     (slices,) = slicesPerCase([slices], 1)
-    annotation = annotationOf(segmentationNode, volumeNode, slices)
+    annotation = yield from readAnnotation(segmentationNode, volumeNode, slices, known=known)
     if [s.id for s in annotation.segments] != [s.id for s in folder.segments]:
         raise InputError(
             f"the segments of '{segmentationNode.GetName()}' have changed since "
@@ -195,11 +252,8 @@ def resume(
         timeBudget = secondsTaken(folder) + moreTime
     if timeBudget is not None:
         folder.options = replace(folder.options, time_budget=timeBudget, max_steps=0)
-    run = EngineRun(
-        folder,
-        changes=Changes(folder.options, annotation.labels, annotation.slices),
-        patience=ENDING,
-    )
+    changes = yield Changes(folder.options, annotation.labels, annotation.slices).handed
+    run = EngineRun(folder, changes=changes, patience=ENDING)
     ids = [s.id for s in annotation.segments]
     case = RunCase(1, volumeNode, segmentationNode, geometry, ids, slices)
     return newest(SceneRun(run, [case], temporary=False, warnings=annotation.warnings))

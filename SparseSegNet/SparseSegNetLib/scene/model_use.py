@@ -13,6 +13,7 @@ from ..runfolder.folder import RunFolder
 from ..runfolder.model_description import ModelDescription
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
+from ..steps import finished
 from .run_case import RunCase
 from .run_start import begin
 from .scene_run import SceneRun
@@ -61,24 +62,26 @@ def segment(
     order, notes = check_compatible(about, name, image, geometry, channels, accept)
     if order != sorted(order):
         image, channels = image[order], [channels[place] for place in order]
-    run = begin(
-        runFolder,
-        [
-            RunInput(
-                image,
-                np.full(geometry.shape, UNLABELLED, np.uint8),
-                geometry,
-                channels=channels,
-                name=name,
-            )
-        ],
-        about.segments,
-        Options(device=device),
-        [RunCase(1, volumes[0], None, geometry)],
-        notes,
-        name=name,
-        task="segment",
-        model=file,
+    run = finished(
+        begin(
+            runFolder,
+            [
+                RunInput(
+                    image,
+                    np.full(geometry.shape, UNLABELLED, np.uint8),
+                    geometry,
+                    channels=channels,
+                    name=name,
+                )
+            ],
+            about.segments,
+            Options(device=device),
+            [RunCase(1, volumes[0], None, geometry)],
+            notes,
+            name=name,
+            task="segment",
+            model=file,
+        )
     )
     if wait:
         run.wait()

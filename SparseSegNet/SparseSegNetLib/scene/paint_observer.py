@@ -6,7 +6,6 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import slicer
@@ -15,11 +14,16 @@ import vtk
 from ..annotation.carry import carry, carry_slices
 from ..annotation.geometry import Geometry
 from ..annotation.grid_map import GridMap
+from ..annotation.layer_memory import Box
+from ..annotation.layers import Layer
+from ..annotation.lent import Lent
 from ..annotation.slices import AnnotatedSlice
 from ..annotation.strokes import box_of, painted_slices
 from ..errors import InputError
+from ..steps import Steps, finished, unless
 from .layers import layersOf
 from .node_reference import NodeReference
+from .paint_change import Change
 from .segment_reader import Reread, SegmentReader
 from .segmentations import isBackground, mergedSegments, orderedSegments
 from .volumes import volumeGeometry
@@ -27,41 +31,6 @@ from .volumes import volumeGeometry
 COARSER = 1.5  # voxels of the volume along one of the segmentation's
 
 _watches: weakref.WeakSet[PaintObserver] = weakref.WeakSet()
-
-
-@dataclass
-class Change:
-    """The change between two calls of `PaintObserver.look`, cropped to its bounding box.
-
-    Attributes:
-        offset: First voxel (k, j, i) of the box.
-        changed: Boolean (k, j, i) of the box, all voxels that changed.
-        added: Boolean (k, j, i) of the box, changed voxels that a segment other than Background
-            covers now.
-    """
-
-    offset: tuple[int, int, int]
-    changed: np.ndarray
-    added: np.ndarray
-
-    def without(self, voxels: np.ndarray, shape: tuple[int, int, int]) -> Change | None:
-        """The change without some voxels; None when there are no others.
-
-        Args:
-            voxels: Flat indices into an array (k, j, i) of the volume's shape.
-            shape: The volume's shape.
-        """
-        if not voxels.size:
-            return self
-        place = np.stack(np.unravel_index(voxels, shape), axis=1) - self.offset
-        place = place[((place >= 0) & (place < self.changed.shape)).all(axis=1)]
-        left = self.changed.copy()
-        left[tuple(place.T)] = False
-        box = box_of(left)
-        if box is None:
-            return None
-        k, j, i = (s.start + o for s, o in zip(box, self.offset, strict=True))
-        return Change((k, j, i), left[box], (self.added & left)[box])
 
 
 class PaintObserver:
@@ -74,7 +43,9 @@ class PaintObserver:
     Attributes:
         ids: Segment IDs as of the last call of `look`.
         labels: uint8 (k, j, i), n where the n-th of `ids` covers, as of the last call of `look`,
-            which changes it in place.
+            which changes it in place unless it was lent.
+        version: A number that rises with each change, and when it was read.
+        count: Number of voxels that are not zero in `labels`.
         reordered: True if segments were added, removed or moved before the last call of `look`.
 
     Raises:
@@ -85,7 +56,10 @@ class PaintObserver:
         self._node, self._volume = NodeReference(segmentationNode, "segmentation"), volumeNode
         self.ids: list[str] = []
         self.labels = np.zeros(0, np.uint8)
+        self.count = 0
         self._dirtySince: float | None = None
+        self.version = 0
+        self._lent = Lent()
         self._reader = SegmentReader()
         self.reordered = False
         self._observe(segmentationNode.GetSegmentation())
@@ -134,10 +108,15 @@ class PaintObserver:
             self._release()
             self._observe(now)
             self._dirtySince = time.monotonic()
+            self.version += 1
 
     def watches(self, segmentationNode) -> bool:
         """True if this node is the one that is observed."""
         return bool(self._tags) and self._node.alive and self._node.get() is segmentationNode
+
+    def observes(self, segmentationNode, volumeNode) -> bool:
+        """True if it watches this node on the grid of this volume."""
+        return self._volume is volumeNode and self.watches(segmentationNode)
 
     def background(self) -> np.ndarray:
         """Boolean mask over the numbers of `labels`, from 0: True for Background segments."""
@@ -145,39 +124,87 @@ class PaintObserver:
 
     def look(self) -> Change | None:
         """Reads the labels as they are now; returns their change, None without one."""
+        return finished(self.looking())
+
+    def looking(self) -> Steps[Change | None]:
+        """Reads the labels in steps, as `look` does at once.
+
+        Before the last step nothing is known of a change.
+
+        Raises:
+            Overtaken: The segmentation was changed, or read otherwise, between two steps.
+        """
         self._followNode()
-        before, old, grid = self.labels, self.ids, self._grid
+        begun = self.version
+        return unless(lambda: self.version != begun, self._looking())
+
+    def _looking(self) -> Steps[Change | None]:
         ids = orderedSegments(self._segmentation)
-        part = self._reader.reread(self._segmentation, ids, self._volume)
-        if part is not None:
-            return self._takePart(part)
-        self._read()
-        self.reordered = old != self.ids
-        before = self._renumbered(before, old)
-        if not _same(grid, self._grid):
-            return None  # the same voxels at other places are no painting
-        different = before != self.labels
-        return self._changeOf(different, self.labels, (0, 0, 0))
+        source = self._segmentation, ids, self._volume
+        box = yield from self._reader.comparing(*source)
+        if box is not None:
+            if self._lent.holds(self.labels):
+                self.labels = yield self.labels.copy
+            part = self._reader.reread(*source, box)
+            if part is not None:
+                return self._takePart(part)
+        before, old, grid, now = self.labels, self.ids, self._grid, _gridOf(self._volume)
+        labels = yield from self._reader.reading(*source)
+
+        def compared() -> tuple[np.ndarray, Box | None, int]:
+            drawn = int(np.count_nonzero(labels))
+            if not _same(grid, now):  # the same voxels at other places are no painting
+                return np.zeros((0, 0, 0), bool), None, drawn
+            different = _renumbered(before, old, ids) != labels
+            return different, box_of(different), drawn
+
+        different, box, drawn = yield compared
+        self._take(labels, ids, now, drawn)
+        self.reordered = old != ids
+        return None if box is None else self._changeOf(different[box], labels[box], box)
+
+    def lend(self) -> list[Layer] | None:
+        """The layers as they were read last, None if they have changed since.
+
+        See `LayerMemory.lend`.
+        """
+        if self.dirtySince is not None:
+            return None
+        return self._reader.lend(self.ids)
+
+    def lendLabels(self) -> np.ndarray:
+        """The labels as of the last call of `look`, which do not change while they are held."""
+        return self._lent.view(self.labels)
 
     def _takePart(self, part: Reread) -> Change | None:
-        self._dirtySince, self.reordered = None, False
-        different = self.labels[part.box] != part.labels
-        self.labels[part.box] = part.labels
-        k, j, i = (s.start for s in part.box)
-        return self._changeOf(different, part.labels, (k, j, i))
-
-    def _changeOf(
-        self, different: np.ndarray, labels: np.ndarray, offset: tuple[int, int, int]
-    ) -> Change | None:
-        """The change of a part of the labels, whose first voxel is `offset`."""
+        old = self.labels[part.box]
+        different = old != part.labels
         box = box_of(different)
+        drawn = self.count + int(np.count_nonzero(part.labels)) - int(np.count_nonzero(old))
+        if self._lent.holds(self.labels):
+            self.labels = self.labels.copy()
+        self.labels[part.box] = part.labels
+        self._take(self.labels, self.ids, self._grid, drawn)
+        self.reordered = False
         if box is None:
             return None
+        k, j, i = (
+            slice(b.start + p.start, b.stop + p.start) for b, p in zip(box, part.box, strict=True)
+        )
+        return self._changeOf(different[box], part.labels[box], (k, j, i))
+
+    def _take(self, labels: np.ndarray, ids: list[str], grid: Geometry | None, drawn: int) -> None:
+        """Accepts labels that were just read; what else reads them begins again."""
+        self.labels, self.ids, self._grid, self.count = labels, ids, grid, drawn
+        self.version += 1
+        self._dirtySince = None
+
+    def _changeOf(self, changed: np.ndarray, labels: np.ndarray, box: Box) -> Change:
+        """The change in a box, with the labels there."""
         drawn = ~self.background()
         drawn[0] = False
-        changed = different[box]
-        k, j, i = (s.start + o for s, o in zip(box, offset, strict=True))
-        return Change((k, j, i), changed, changed & drawn[labels[box]])
+        k, j, i = (s.start for s in box)
+        return Change((k, j, i), changed, changed & drawn[labels])
 
     def takeIn(self, before: np.ndarray, ids: list[str], dirtySince: float | None) -> None:
         """Accepts the changes since `before` as not painted: the next `look` does not report them.
@@ -193,8 +220,9 @@ class PaintObserver:
         self._followNode()
         self._read()
         if _same(grid, self._grid) and before.shape == seen.shape:
-            seen, before = self._renumbered(seen, old), self._renumbered(before, ids)
+            seen, before = _renumbered(seen, old, self.ids), _renumbered(before, ids, self.ids)
             self.labels = np.where(before != self.labels, self.labels, seen)
+            self.count = int(np.count_nonzero(self.labels))
             self._reader.forget()  # what it has read is not all in these labels
         self._dirtySince = dirtySince
 
@@ -238,29 +266,29 @@ class PaintObserver:
                 return layer.geometry
         return None
 
-    def _renumbered(self, labels: np.ndarray, ids: list[str]) -> np.ndarray:
-        """Labels renumbered to the present segments.
-
-        A segment that was added, removed or moved is not painting.
-        """
-        if ids == self.ids:
-            return labels
-        table = np.zeros(len(ids) + 1, np.uint8)
-        for number, segmentId in enumerate(ids, start=1):
-            if segmentId in self.ids:
-                table[number] = self.ids.index(segmentId) + 1
-        return table[labels]
-
     def _read(self) -> None:
-        self._dirtySince = None
-        self._grid = _gridOf(self._volume)
-        ids = orderedSegments(self._segmentation)
-        self.labels = self._reader.read(self._segmentation, ids, self._volume)
-        self.ids = ids
+        ids, grid = orderedSegments(self._segmentation), _gridOf(self._volume)
+        labels = finished(self._reader.reading(self._segmentation, ids, self._volume))
+        self._take(labels, ids, grid, int(np.count_nonzero(labels)))
 
     @vtk.calldata_type(vtk.VTK_STRING)
     def _onEvent(self, caller, event, segmentId=None) -> None:
         self._dirtySince = time.monotonic()
+        self.version += 1
+
+
+def _renumbered(labels: np.ndarray, ids: list[str], now: list[str]) -> np.ndarray:
+    """Labels of segments renumbered to the present ones.
+
+    A segment that was added, removed or moved is not painting.
+    """
+    if ids == now:
+        return labels
+    table = np.zeros(len(ids) + 1, np.uint8)
+    for number, segmentId in enumerate(ids, start=1):
+        if segmentId in now:
+            table[number] = now.index(segmentId) + 1
+    return table[labels]
 
 
 def _gridOf(volumeNode) -> Geometry | None:
@@ -272,6 +300,14 @@ def _gridOf(volumeNode) -> Geometry | None:
 
 def _same(one: Geometry | None, other: Geometry | None) -> bool:
     return one is not None and other is not None and one.difference(other) is None
+
+
+def lentLayers(segmentationNode, volumeNode, ids: list[str]) -> list[Layer] | None:
+    """The layers that a session has read already, see `PaintObserver.lend`; None without one."""
+    for watch in list(_watches):
+        if watch.observes(segmentationNode, volumeNode) and watch.ids == ids:
+            return watch.lend()
+    return None
 
 
 @contextmanager

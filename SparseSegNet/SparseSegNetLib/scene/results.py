@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import slicer.util
 import vtk
-from vtk.util.numpy_support import numpy_to_vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 from ..annotation.segments import Segment
 from .volumes import volumeGeometry
@@ -15,18 +16,48 @@ from .volumes import volumeGeometry
 HEAT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 
 
+class LayerBuffer:
+    """The memory of a layer, to be filled in any thread before it becomes part of a node, once.
+
+    Args:
+        shape: Of the labels, (k, j, i).
+
+    Attributes:
+        labels: uint8 (k, j, i), to be filled.
+        scalars: The same memory as vtkDataArray.
+    """
+
+    def __init__(self, shape: Sequence[int]):
+        self.scalars = vtk.vtkUnsignedCharArray()
+        self.scalars.SetNumberOfTuples(math.prod(shape))
+        self.labels = vtk_to_numpy(self.scalars).reshape(shape)
+
+    @classmethod
+    def of(cls, labels: np.ndarray) -> LayerBuffer:
+        """A copy of labels (k, j, i)."""
+        buffer = cls(labels.shape)
+        buffer.labels[...] = labels
+        return buffer
+
+
 RESULT = "SparseSegNet.Result"  # the attribute of results, with the number of the run's input
 
 
 def createResultNode(
-    labels: np.ndarray, segmentIds: Sequence[str], source, volumeNode, name: str, number: int = 1
+    labels: np.ndarray | LayerBuffer,
+    segmentIds: Sequence[str],
+    source,
+    volumeNode,
+    name: str,
+    number: int = 1,
 ):
     """Creates a segmentation node with the segments of another one and dense content.
 
     In the subject hierarchy it is put beside the volume.
 
     Args:
-        labels: uint8 (k, j, i) on the volume's grid, n = the n-th of `segmentIds`.
+        labels: uint8 (k, j, i) on the volume's grid, n = the n-th of `segmentIds`; a buffer
+            becomes the segmentation's own.
         segmentIds: IDs of segments of the source.
         source: The source of names, colours, terminology and other tags: a segmentation node, or
             annotation.segments.Segment values.
@@ -98,12 +129,15 @@ def putBeside(node, volumeNode) -> None:
         hierarchy.SetItemParent(own, parent)
 
 
-def updateResultNode(node, labels: np.ndarray, segmentIds: Sequence[str], volumeNode) -> None:
+def updateResultNode(
+    node, labels: np.ndarray | LayerBuffer, segmentIds: Sequence[str], volumeNode
+) -> None:
     """Replaces the content of all segments at once, as one shared layer.
 
     Args:
         node: The segmentation node.
-        labels: uint8 (k, j, i) on the volume's grid, n = the n-th of `segmentIds`.
+        labels: uint8 (k, j, i) on the volume's grid, n = the n-th of `segmentIds`; a buffer
+            becomes the segmentation's own.
         segmentIds: IDs of the node's segments.
         volumeNode: The volume whose grid is used.
 
@@ -112,18 +146,17 @@ def updateResultNode(node, labels: np.ndarray, segmentIds: Sequence[str], volume
         RuntimeError: If Slicer does not accept the labels.
     """
     shape = volumeGeometry(volumeNode).shape
-    if labels.shape != shape:
-        raise ValueError(f"labels of shape {labels.shape} for a volume of shape {shape} (k, j, i)")
+    found = labels.shape if isinstance(labels, np.ndarray) else labels.labels.shape
+    if found != shape:
+        raise ValueError(f"labels of shape {found} for a volume of shape {shape} (k, j, i)")
+    buffer = LayerBuffer.of(labels) if isinstance(labels, np.ndarray) else labels
     image = slicer.vtkOrientedImageData()
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
     image.SetExtent(volumeNode.GetImageData().GetExtent())
     image.SetImageToWorldMatrix(matrix)
-    # A deep copy: the segmentation keeps this buffer as its own.
-    scalars = numpy_to_vtk(
-        np.ascontiguousarray(labels, np.uint8).ravel(), deep=True, array_type=vtk.VTK_UNSIGNED_CHAR
-    )
-    image.GetPointData().SetScalars(scalars)
+    # The segmentation keeps this buffer as its own.
+    image.GetPointData().SetScalars(buffer.scalars)
     order = vtk.vtkStringArray()
     for segmentId in segmentIds:
         order.InsertNextValue(segmentId)

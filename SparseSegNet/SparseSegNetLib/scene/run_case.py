@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,11 +12,13 @@ from ..annotation.slices import AnnotatedSlice
 from ..client.engine_run import EngineRun
 from ..errors import InputError
 from ..runfolder.folder import RunFolder
+from ..steps import Steps, finished
 from ..suggestion.suggested_slice import SuggestedSlice
-from .annotations import NodeAnnotation, annotationOf
+from .annotations import NodeAnnotation, readAnnotation
 from .next_slices import suggestedFor
 from .node_reference import NodeReference
-from .results import createResultNode, createUncertaintyNode, updateResultNode
+from .results import LayerBuffer, createResultNode, createUncertaintyNode, updateResultNode
+from .segmentations import KnownLayers
 from .volumes import volumeGeometry
 
 
@@ -87,20 +89,32 @@ class RunCase:
             InputError: If segments were added, removed or moved, the volume's grid was changed,
                 or the annotation cannot be trained on.
         """
+        return finished(self.readAnnotation(slices, alone))
+
+    def readAnnotation(
+        self, slices: list[AnnotatedSlice] | None, alone: bool, known: KnownLayers = None
+    ) -> Steps[NodeAnnotation | None]:
+        """The present annotation in steps (see `steps`), as `annotation`.
+
+        Args:
+            slices: As for `annotation`.
+            alone: As for `annotation`.
+            known: See `segmentations.readLayers`.
+        """
         if self._segmentation is None or not self._ids:
             return None
         if slices is not None:
             self.slices = slices
         volume, source = self._volume.get(), self._segmentation.get()
         self._checkGrid(volume)
-        found = annotationOf(source, volume, self.slices, trainable=alone)
+        found = yield from readAnnotation(source, volume, self.slices, alone, known)
         if [s.id for s in found.segments] != self._ids:
             raise InputError(
                 f"segments of '{source.GetName()}' were added, removed or moved "
                 "since the run began: begin a new one."
             )
-        if self._merged is not None:
-            found.labels = renumbered(found.labels, self._merged)
+        if (merged := self._merged) is not None:
+            found.labels = yield lambda: renumbered(found.labels, merged)
         return found
 
     def suggestions(self, folder: RunFolder, count: int) -> list[SuggestedSlice]:
@@ -120,32 +134,55 @@ class RunCase:
 
     def showPreview(self, run: EngineRun):
         """Shows the newest prediction in a node, which each call updates; None without one."""
-        labels = run.folder.read_preview(self.number)
-        if labels is None:
+        return finished(self.showingPreview(run))
+
+    def showingPreview(self, run: EngineRun) -> Steps:
+        """Shows the newest prediction in steps (see `steps`), as `showPreview`."""
+        buffer = yield from self._buffered(run, lambda: run.folder.read_preview(self.number))
+        if buffer is None:
             return None
         volume = self._volume.get()
         self._checkGrid(volume)
         if self._preview is None or not self._preview.alive:
-            node = self._resultNode(run, labels, volume, f"{self._name} preview")
+            node = self._resultNode(run, buffer, volume, f"{self._name} preview")
             self._preview = NodeReference(node, "preview")
         else:
             ids = [s.id for s in run.folder.segments]
-            updateResultNode(self._preview.get(), labels, ids, volume)
+            updateResultNode(self._preview.get(), buffer, ids, volume)
         return self._preview.get()
 
     def result(self, run: EngineRun):
         """The dense segmentation as a new node, created at the first call."""
+        return finished(self.makingResult(run))
+
+    def makingResult(self, run: EngineRun) -> Steps:
+        """Makes the dense segmentation in steps (see `steps`), as `result`."""
         kept = f"The result is kept in {run.folder.path} as long as this run object lives."
+        if self._result is None:
+            buffer = yield from self._buffered(run, lambda: run.result(self.number))
         if self._result is not None:
             return self._result.get(kept)
-        labels = run.result(self.number)
         volume = self._volume.get(kept)
         if self._segmentation is not None and self._merged is None:
             self._segmentation.get(kept)
         self._checkGrid(volume, kept)
-        node = self._resultNode(run, labels, volume, self._resultName)
+        node = self._resultNode(run, buffer, volume, self._resultName)
         self._result = NodeReference(node, "result")
         return node
+
+    def _buffered(
+        self, run: EngineRun, read: Callable[[], np.ndarray | None]
+    ) -> Steps[LayerBuffer | None]:
+        """Reads labels into the memory of a layer; None if there are none."""
+        buffer = LayerBuffer(run.folder.shape(self.number))
+
+        def filled() -> bool:
+            labels = read()
+            if labels is not None:
+                buffer.labels[...] = labels
+            return labels is not None
+
+        return buffer if (yield filled) else None
 
     def uncertainty(self, run: EngineRun):
         """The model's uncertainty as a scalar volume node, created at the first call."""
@@ -165,7 +202,7 @@ class RunCase:
                 f"{difference} (then against now). {kept}".strip()
             )
 
-    def _resultNode(self, run: EngineRun, labels: np.ndarray, volume, name: str):
+    def _resultNode(self, run: EngineRun, labels: LayerBuffer, volume, name: str):
         segments = run.folder.segments
         ids = [s.id for s in segments]
         if self._segmentation is None or self._merged is not None:

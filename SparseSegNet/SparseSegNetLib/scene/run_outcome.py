@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..client.engine_run import EngineRun
 from ..runfolder.score import score_lines
+from ..steps import Steps
 from .run_case import RunCase
 
 
@@ -38,6 +39,10 @@ class RunOutcome:
     def resultOf(self, volumeNode):
         """The dense segmentation of one of the volumes, see `result`."""
         return self._case(volumeNode).result(self._run)
+
+    def makingResult(self, volumeNode) -> Steps:
+        """Makes the dense segmentation of a volume in steps (see `steps`), see `result`."""
+        return self._case(volumeNode).makingResult(self._run)
 
     @property
     def uncertainty(self):

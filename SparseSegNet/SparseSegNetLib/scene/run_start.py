@@ -9,10 +9,12 @@ from pathlib import Path
 
 from ..annotation.segments import Segment
 from ..client.engine_run import EngineRun
+from ..errors import InputError
 from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
+from ..steps import Steps
 from .run_case import RunCase
 from .scene_run import SceneRun
 
@@ -27,8 +29,10 @@ def begin(
     cases: Sequence[RunCase],
     warnings: Sequence[str],
     **about,
-) -> SceneRun:
-    """Writes the run folder and starts the engine on it.
+) -> Steps[SceneRun]:
+    """Writes the run folder and starts the engine on it, in steps (see `steps`).
+
+    Given up before the engine is started, it leaves no folder behind.
 
     Args:
         runFolder: The folder; None for a temporary one, which goes with the run.
@@ -43,11 +47,20 @@ def begin(
         InputError: If the folder cannot be written.
         EngineError: If the engine cannot be started.
     """
-    path = runFolder or tempfile.mkdtemp(prefix="sparsesegnet-")
     try:
-        run = EngineRun(RunFolder.create(path, inputs, segments, options, **about))
-    except BaseException:
-        if runFolder is None:
+        path = runFolder or tempfile.mkdtemp(prefix="sparsesegnet-")
+    except OSError as error:
+        raise InputError(
+            f"no temporary folder can be made for the run ({error}): free some space on its disk, "
+            "or name a run folder."
+        ) from error
+    made: list[RunFolder] = []
+    try:
+        yield lambda: made.append(RunFolder.create(path, inputs, segments, options, **about))
+        run = EngineRun(made[0])
+    except BaseException as error:
+        # A folder that could not be made may be somebody else's.
+        if runFolder is None or (made and isinstance(error, GeneratorExit)):
             remove_tree(path, ignore_errors=True)
         raise
     return SceneRun(run, cases, temporary=runFolder is None, warnings=warnings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ..annotation.slices import AnnotatedSlice
@@ -12,11 +13,13 @@ from ..client.engine_run import EngineRun
 from ..errors import InputError
 from ..runfolder.atomic import atomic_path
 from ..runfolder.file_retries import remove_tree
+from ..steps import Steps, finished
 from ..suggestion.suggested_slice import SuggestedSlice
-from .annotations import slicesPerCase
+from .annotations import NodeAnnotation, slicesPerCase
 from .corrections import takeCorrections
 from .run_case import RunCase
 from .run_outcome import RunOutcome
+from .segmentations import KnownLayers
 
 # Keeps runs alive that nobody refers to: in the console the result of a call is easily not
 # assigned, and a run that is garbage-collected ends its engine.
@@ -164,21 +167,42 @@ class SceneRun(RunOutcome):
         Raises:
             InputError: If segments were added, removed or moved, the volume's grid was changed,
                 or the annotation cannot be trained on.
+            EngineError: If the run folder cannot be written.
+        """
+        finished(self.updatingLabels(slices, segmentationNode))
+
+    def updatingLabels(
+        self, slices: Sequence | str | None = None, segmentationNode=None, known: KnownLayers = None
+    ) -> Steps[None]:
+        """Sends the present annotation in steps (see `steps`), as `updateLabels`.
+
+        Args:
+            slices: As for `updateLabels`.
+            segmentationNode: As for `updateLabels`.
+            known: See `segmentations.readLayers`.
         """
         alone = len(self._cases) == 1
         given = slicesPerCase([slices] if alone else slices, len(self._cases))
-        found = [
-            (case.number, annotation)
-            for case, named in zip(self._cases, given, strict=True)
-            if segmentationNode in (None, case.segmentationNode)
-            and (annotation := case.annotation(named, alone)) is not None
-        ]
+        found = []
+        for case, named in zip(self._cases, given, strict=True):
+            if segmentationNode in (None, case.segmentationNode):
+                annotation = yield from case.readAnnotation(named, alone, known)
+                if annotation is not None:
+                    found.append((case.number, annotation))
         if segmentationNode is None or alone:
             self._warnings = [text for _, annotation in found for text in annotation.warnings]
-        folder = self._run.folder
         for number, annotation in found:
-            if alone or annotation.differs(folder.read_labels(number), folder.read_slices(number)):
-                self._run.change_labels(annotation.labels, annotation.slices, number)
+            if alone or (yield partial(self._differs, annotation, number)):
+                yield from self._run.changing_labels(annotation.labels, annotation.slices, number)
+
+    def _differs(self, annotation: NodeAnnotation, number: int) -> bool:
+        folder = self._run.folder
+        return annotation.differs(folder.read_labels(number), folder.read_slices(number))
+
+    @property
+    def takesLabels(self) -> bool:
+        """True once the engine is there, so that changed labels are sent to it at once."""
+        return self._run.takes_labels
 
     def requestPreview(self, slices: str | None = None, volumeNode=None) -> None:
         """Requests a new prediction; the event 'preview' reports that `updatePreview` can show it.
@@ -203,7 +227,11 @@ class SceneRun(RunOutcome):
             InputError: If volume, segmentation or a segment was removed from the scene, or the
                 volume's grid was changed.
         """
-        return self._case(volumeNode).showPreview(self._run)
+        return finished(self.updatingPreview(volumeNode))
+
+    def updatingPreview(self, volumeNode=None) -> Steps:
+        """Shows the newest prediction in steps (see `steps`), as `updatePreview`."""
+        return self._case(volumeNode).showingPreview(self._run)
 
     def suggestSlices(self, n: int = 3, volumeNode=None) -> list[SuggestedSlice]:
         """Suggests slices to draw next, for the annotation as it is now, most useful first.

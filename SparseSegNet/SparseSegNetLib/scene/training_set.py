@@ -17,11 +17,13 @@ from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
-from .annotations import annotationOf, slicesPerCase
+from ..steps import Steps, finished
+from .annotations import readAnnotation, slicesPerCase
 from .run_case import RunCase
 from .run_start import begin, newest
 from .scene_run import SceneRun
-from .volumes import channelNames, volumeArray, volumeGeometry
+from .segmentations import KnownLayers
+from .volumes import channelNames, readVolume, refuseChanged, volumeGeometry
 
 
 def train(
@@ -106,54 +108,81 @@ def train(
         match_histograms=matchHistograms,
         scan_names=scanNames,
     )
-    found = _cases(pairs, slices, names)
-    merged = merge_segments([(case.name, case.segments) for case in found])
-    for number, case in enumerate(found):
-        case.labels = renumbered(case.labels, merged.numbers[number])
-    check_trainable(
-        np.concatenate([np.unique(case.labels) for case in found]),
-        [segment.name for segment in merged.segments],
-    )
-    warnings = _orderChannels(found) + [text for case in found for text in case.warnings]
-    first = found[0]
-    run = newest(
-        begin(
-            runFolder,
-            [
-                RunInput(
-                    case.image,
-                    case.labels,
-                    case.geometry,
-                    case.slices,
-                    case.channels,
-                    name=case.name,
-                    classes=merged.classes(number) if case.segments else None,
-                )
-                for number, case in enumerate(found)
-            ],
-            merged.segments,
-            options,
-            [
-                RunCase(
-                    number,
-                    case.volumeNode,
-                    case.segmentationNode,
-                    case.geometry,
-                    [segment.id for segment in case.segments],
-                    case.named,
-                    merged.numbers[number - 1],
-                )
-                for number, case in enumerate(found, start=1)
-            ],
-            warnings,
-            name=f"{first.name} and {len(found) - 1} more" if len(found) > 1 else first.name,
-            named_slices=slices is not None,
-            task="train",
-        )
-    )
+    run = finished(training(pairs, options, slices=slices, names=names, runFolder=runFolder))
     if wait:
         run.wait()
     return run
+
+
+def training(
+    pairs: Sequence[tuple],
+    options: Options,
+    *,
+    slices: Sequence[Sequence[AnnotatedSlice] | str | None] | None = None,
+    names: Sequence[str] | None = None,
+    runFolder: Path | str | None = None,
+    known: KnownLayers = None,
+) -> Steps[SceneRun]:
+    """Starts a run as `train` does, in steps (see `steps`).
+
+    Args:
+        pairs: As for `train`.
+        options: The options of the run.
+        slices: As for `train`.
+        names: As for `train`.
+        runFolder: As for `train`.
+        known: See `segmentations.readLayers`.
+    """
+    found = yield from _cases(pairs, slices, names, known)
+    merged = merge_segments([(case.name, case.segments) for case in found])
+
+    def joined() -> None:
+        for number, case in enumerate(found):
+            case.labels = renumbered(case.labels, merged.numbers[number])
+        check_trainable(
+            np.concatenate([np.unique(case.labels) for case in found]),
+            [segment.name for segment in merged.segments],
+        )
+
+    yield joined
+    warnings = _orderChannels(found) + [text for case in found for text in case.warnings]
+    first = found[0]
+    for case in found:
+        refuseChanged(case.volumeNode, case.geometry)
+    run = yield from begin(
+        runFolder,
+        [
+            RunInput(
+                case.image,
+                case.labels,
+                case.geometry,
+                case.slices,
+                case.channels,
+                name=case.name,
+                classes=merged.classes(number) if case.segments else None,
+            )
+            for number, case in enumerate(found)
+        ],
+        merged.segments,
+        options,
+        [
+            RunCase(
+                number,
+                case.volumeNode,
+                case.segmentationNode,
+                case.geometry,
+                [segment.id for segment in case.segments],
+                case.named,
+                merged.numbers[number - 1],
+            )
+            for number, case in enumerate(found, start=1)
+        ],
+        warnings,
+        name=f"{first.name} and {len(found) - 1} more" if len(found) > 1 else first.name,
+        named_slices=slices is not None,
+        task="train",
+    )
+    return newest(run)
 
 
 @dataclass
@@ -178,7 +207,9 @@ class _Case:
     warnings: list[str]
 
 
-def _cases(pairs: Sequence[tuple], slices, names: Sequence[str] | None) -> list[_Case]:
+def _cases(
+    pairs: Sequence[tuple], slices, names: Sequence[str] | None, known: KnownLayers
+) -> Steps[list[_Case]]:
     pairs = list(pairs)
     if not pairs:
         raise InputError("there is nothing to train on: give pairs of a volume and a segmentation.")
@@ -190,7 +221,8 @@ def _cases(pairs: Sequence[tuple], slices, names: Sequence[str] | None) -> list[
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise InputError(f"pair {number + 1} is none: give (volume, segmentation).")
         volumes = list(pair[0]) if isinstance(pair[0], (list, tuple)) else [pair[0]]
-        case = _read(volumes, pair[1], given[number], names[number] if names else "")
+        name = names[number] if names else ""
+        case = yield from _read(volumes, pair[1], given[number], name, known)
         if any(case.volumeNode is other.volumeNode for other in found):
             raise InputError(
                 f"the volume '{case.volumeNode.GetName()}' is listed twice: leave one out."
@@ -201,14 +233,14 @@ def _cases(pairs: Sequence[tuple], slices, names: Sequence[str] | None) -> list[
     return found
 
 
-def _read(volumes: list, segmentationNode, named, name: str) -> _Case:
+def _read(volumes: list, segmentationNode, named, name: str, known: KnownLayers) -> Steps[_Case]:
     geometry = volumeGeometry(volumes[0] if volumes else None)
     volume = volumes[0]
     name = name or volume.GetName() or "volume"
-    image = volumeArray(volumes)
+    image = yield from readVolume(volumes)
     labels, slices, segments, warnings = None, [], [], []
     if segmentationNode is not None and not _empty(segmentationNode):
-        annotation = annotationOf(segmentationNode, volume, named, trainable=False)
+        annotation = yield from readAnnotation(segmentationNode, volume, named, False, known)
         labels, slices = annotation.labels, annotation.slices
         segments, warnings = annotation.segments, [f"{name}: {w}" for w in annotation.warnings]
     if labels is None or (labels == UNLABELLED).all():

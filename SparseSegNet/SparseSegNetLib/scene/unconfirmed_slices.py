@@ -9,7 +9,7 @@ import numpy as np
 
 from ..annotation.geometry import Geometry
 from ..annotation.slices import AXES, AnnotatedSlice, clear_crossing, clear_voxels, in_slices
-from .paint_observer import Change
+from .paint_change import Change
 from .taken_over import heldVoxels, stored, unconfirmed
 
 

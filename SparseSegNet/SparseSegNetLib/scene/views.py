@@ -197,3 +197,10 @@ def axisNames(volumeNode) -> dict[str, str]:
     return {
         axis: ("sagittal", "coronal", "axial")[row] for axis, row in zip(AXES, best, strict=True)
     }
+
+
+def viewUnderMouse(scene) -> str | None:
+    """The name of the slice view that the mouse was in last, or None."""
+    crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    node = None if crosshair is None else crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0])
+    return None if node is None else node.GetName()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import slicer.util
 
 from ..annotation.geometry import Geometry
+from ..annotation.pieces import memory, pieces
 from ..errors import InputError
+from ..steps import Overtaken, Steps, finished
 
 # MRML's frame is RAS, ours (and the files') is LPS: two signs, which is exact.
 FLIP = (-1.0, -1.0, 1.0)
@@ -64,7 +67,58 @@ def volumeArray(volumeNodes: Sequence) -> np.ndarray:
         InputError: If a node cannot be used (see `volumeGeometry`), the nodes lie on different
             grids, or voxels are not finite.
     """
-    channels = []
+    return finished(readVolume(volumeNodes))
+
+
+def readVolume(volumeNodes: Sequence) -> Steps[np.ndarray]:
+    """Copies the voxels of volume nodes in steps (see `steps`), as `volumeArray`."""
+    try:
+        image = yield from _copied(volumeNodes)
+    except Overtaken:
+        image = finished(_copied(volumeNodes))
+    if np.issubdtype(image.dtype, np.floating) and (bad := (yield partial(_notFinite, image))):
+        raise InputError(
+            f"the volume '{volumeNodes[0].GetName()}' has {bad} voxels that are not "
+            "finite (NaN or infinite): replace them first."
+        )
+    return image
+
+
+def _copied(volumeNodes: Sequence) -> Steps[np.ndarray]:
+    begun, found = _version(volumeNodes), _channels(volumeNodes)
+    shape, dtype = found[0].shape, np.result_type(*found)
+    count = len(found)
+    del found  # nothing of the scene is held between steps
+    image = yield from memory((count, *shape), dtype)
+    for number, channel in enumerate(image):
+        for part in pieces(channel):
+            if _version(volumeNodes) != begun:
+                raise Overtaken
+            channel[part] = _channels(volumeNodes)[number][part]
+            yield None
+    if _version(volumeNodes) != begun:
+        raise Overtaken
+    return image
+
+
+def _version(volumeNodes: Sequence) -> list:
+    """Differs once the voxels of a node, or their places, were changed."""
+    found = []
+    for node in volumeNodes:
+        image = node.GetImageData()
+        scalars = None if image is None else image.GetPointData().GetScalars()
+        times = [0 if each is None else each.GetMTime() for each in (image, scalars)]
+        found += [volumeGeometry(node), *times]
+    return found
+
+
+def _notFinite(image: np.ndarray) -> int:
+    return int(np.count_nonzero(~np.isfinite(image)))
+
+
+def _channels(volumeNodes: Sequence) -> list[np.ndarray]:
+    """The voxels of the nodes, in place, (k, j, i) for each channel."""
+    channels: list[np.ndarray] = []
     first = volumeGeometry(volumeNodes[0] if volumeNodes else None)
     for node in volumeNodes:
         if (difference := first.difference(volumeGeometry(node))) is not None:
@@ -75,13 +129,7 @@ def volumeArray(volumeNodes: Sequence) -> np.ndarray:
             )
         voxels = slicer.util.arrayFromVolume(node)
         channels += [voxels] if voxels.ndim == 3 else list(np.moveaxis(voxels, -1, 0))
-    image = np.stack(channels)  # copies
-    if np.issubdtype(image.dtype, np.floating) and (bad := np.count_nonzero(~np.isfinite(image))):
-        raise InputError(
-            f"the volume '{volumeNodes[0].GetName()}' has {bad} voxels that are not "
-            "finite (NaN or infinite): replace them first."
-        )
-    return image
+    return channels
 
 
 def channelNames(volumeNodes: Sequence) -> list[str]:
@@ -91,6 +139,15 @@ def channelNames(volumeNodes: Sequence) -> list[str]:
         name, count = node.GetName() or "", slicer.util.arrayFromVolume(node).shape[3:]
         names += [f"{name} {n}" for n in range(1, count[0] + 1)] if count else [name]
     return names
+
+
+def refuseChanged(volumeNode, grid: Geometry) -> None:
+    """Raises InputError if a volume no longer has the grid that was read of it."""
+    if (difference := grid.difference(volumeGeometry(volumeNode))) is not None:
+        raise InputError(
+            f"the volume '{volumeNode.GetName()}' was changed while the run was prepared: "
+            f"{difference} (then against now). Begin it again."
+        )
 
 
 def refuseTransformed(node, kind: str) -> None:

@@ -11,10 +11,13 @@ from slicer.i18n import tr as _
 from ..annotation.slices import AnnotatedSlice
 from ..errors import InputError
 from ..scene import views
+from ..scene.annotation_changes import PaintChanges
+from ..steps import Overtaken
 from .editor import Editor
 from .next_slice import NextSlice
 from .run_controller import RunController
 from .slice_table import SliceTable
+from .stepped_task import SteppedTask
 
 QUIET = 0.3  # seconds without a change until painting is read
 VIEWS_EVERY = 0.5  # seconds between two checks of the views
@@ -49,6 +52,7 @@ class AnnotateSection:
         self._strokeWarning = ""  # of the last stroke
         self._viewsAt = 0.0
         self._turned: list[str] = []  # views that are not aligned with the volume
+        self._reading: SteppedTask | None = None  # what was painted
 
     def enter(self) -> None:
         """Activates the editor and keyboard shortcuts, and aligns the views with the volume."""
@@ -108,19 +112,46 @@ class AnnotateSection:
             self._viewsAt = now
             self._lookAtViews()
         self.next.tick()
-        since = session.dirtySince
-        if since is None or now - since < QUIET:
+        if self._reading is None:
+            since = session.dirtySince
+            if since is None or now - since < QUIET:
+                return False
+            self._reading = SteppedTask(session.looking(self.shownPlanes()))
+        if not self._reading.poll():
             return False
-        return self.look()
+        reading, self._reading = self._reading, None
+        if isinstance(reading.error, Overtaken):
+            return False  # painting goes on
+        if reading.error is not None:
+            raise reading.error
+        return self.take(reading.result)
+
+    @property
+    def reading(self) -> bool:
+        """True while it reads, from tick to tick, what was painted."""
+        return self._reading is not None
+
+    def forget(self) -> None:
+        """Stops reading what was painted, before the session changes or to read at once."""
+        if self._reading is not None:
+            self._reading.giveUp()
+            self._reading = None
 
     def look(self) -> bool:
-        """Reads what was painted.
+        """Reads at once what was painted.
 
         Returns:
             True if labels or slices changed.
         """
-        shown = [p for p in self.planes.values() if p is not None]
-        changes = self.panel.session.look(shown)
+        self.forget()
+        return self.take(self.panel.session.look(self.shownPlanes()))
+
+    def shownPlanes(self) -> list[AnnotatedSlice]:
+        """The voxel planes that the views show."""
+        return [p for p in self.planes.values() if p is not None]
+
+    def take(self, changes: PaintChanges) -> bool:
+        """Shows what was painted; returns True if labels or slices changed."""
         if changes.added:  # the nodes are chosen: the room is for drawing
             self.ui.dataSection.collapsed = True
         self._strokeWarning = changes.warning
@@ -241,7 +272,7 @@ class AnnotateSection:
         if self.panel.session is None:
             return
         self._lookAtViews()
-        name = viewUnderMouse()
+        name = views.viewUnderMouse(slicer.mrmlScene)
         if name in self.planes:
             self._mark(name)
         else:
@@ -316,10 +347,3 @@ class AnnotateSection:
             return
         self.update()
         self.controller.labelsChanged()
-
-
-def viewUnderMouse() -> str | None:
-    """The name of the slice view that the mouse was in last, or None."""
-    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-    node = None if crosshair is None else crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0])
-    return None if node is None else node.GetName()

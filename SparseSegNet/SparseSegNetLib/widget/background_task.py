@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 PATIENCE = 0.02  # seconds
+SAME = 0.005  # seconds after a wait: polled at the same heartbeat
 
 
 class BackgroundTask:
@@ -22,6 +24,8 @@ class BackgroundTask:
         error: The exception that it ended with, or None.
     """
 
+    _waited = 0.0  # when one of all tasks was waited for last
+
     def __init__(self, work: Callable[[], object]):
         self.result: object = None
         self.error: Exception | None = None
@@ -36,6 +40,8 @@ class BackgroundTask:
             self.error = error
 
     def poll(self) -> bool:
-        """Gives the thread some time; returns True once it has ended."""
-        self._thread.join(PATIENCE)
+        """Gives threads some time, once at a heartbeat; returns True once this one has ended."""
+        if self._thread.is_alive() and time.monotonic() - BackgroundTask._waited > SAME:
+            self._thread.join(PATIENCE)
+            BackgroundTask._waited = time.monotonic()
         return not self._thread.is_alive()

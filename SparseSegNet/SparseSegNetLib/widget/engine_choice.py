@@ -1,4 +1,4 @@
-"""The choice of the Python that the engine runs in, in the advanced settings."""
+"""The choice of the Python, or the other computer, that the engine runs in: advanced settings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from slicer.i18n import tr as _
 from ..client import interpreter as interpreters
 from ..client import own_environment
 from ..client.diagnosis import Diagnosis, refusal
-from ..client.interpreter import OTHER, OWN, THIS, Interpreter
+from ..client.interpreter import OTHER, OWN, REMOTE_PYTHON, SSH, THIS, Interpreter
 from ..errors import InputError
+from ..remote.ssh_command import host, words
 from ..units import sentence, size
 
 ASK = "ask"  # the entry that asks for a path
@@ -20,7 +21,8 @@ ASK = "ask"  # the entry that asks for a path
 class EngineChoice:
     """Shows which Python the engine runs in, and why; lets the user choose another one.
 
-    Another Python is used once the doctor has run in it without a failure.
+    Another Python, be it on another computer, is used once the doctor has run in it without a
+    failure.
 
     Args:
         panel: The panel.
@@ -30,7 +32,14 @@ class EngineChoice:
     def __init__(self, panel, card):
         self.panel, self.ui, self.card = panel, panel.ui, card
         self._candidate: Diagnosis | None = None
-        self._showing = False
+        self._showing = self._asking = False
+        kind, python = interpreters.setting()
+        if kind == SSH:
+            self.ui.sshEdit.text, self.ui.remotePythonEdit.text = interpreters.ssh_setting(), python
+        self.ui.testSshButton.clicked.connect(self.onTest)
+        self.ui.sshEdit.returnPressed.connect(self.onTest)
+        self.ui.remotePythonEdit.returnPressed.connect(self.onTest)
+        self.ui.otherComputerButton.clicked.connect(self.onAnotherComputer)
         self.ui.engineCombo.currentIndexChanged.connect(self.onChosen)
         self.ui.otherPythonButton.clicked.connect(self.onAnother)
         self.ui.deleteOwnButton.clicked.connect(card.removeOwn)
@@ -40,9 +49,10 @@ class EngineChoice:
         if self._candidate is None or (report := self._candidate.poll()) is None:
             return
         candidate, self._candidate = self._candidate.interpreter, None
-        problem = refusal(report, candidate.python)
+        problem = refusal(report, candidate.title)
         if problem is None:
-            self._choose(OTHER, candidate.python)
+            self._asking = False
+            self._choose(candidate.kind, candidate.python, candidate.ssh)
             self.card.take(interpreters.chosen(), report)
         else:
             self.card.note = sentence(problem)
@@ -66,12 +76,17 @@ class EngineChoice:
         if kind == OTHER:
             ui.engineCombo.addItem(card.interpreter.python, OTHER)
         ui.engineCombo.addItem(_("Another Python…"), ASK)
-        ui.engineCombo.currentIndex = ui.engineCombo.findData(kind)
+        there = host(card.interpreter.ssh) if kind == SSH else _("Another computer (SSH)…")
+        ui.engineCombo.addItem(there, SSH)
+        ui.engineCombo.currentIndex = ui.engineCombo.findData(SSH if self._asking else kind)
         self._showing = False
-        ui.engineCombo.enabled = not busy and not os.environ.get(interpreters.VARIABLE)
+        named = any(map(os.environ.get, (interpreters.VARIABLE, interpreters.SSH_VARIABLE)))
+        ui.engineCombo.enabled = not busy and not named
+        ui.sshFrame.visible = (self._asking or kind == SSH) and not named
+        ui.testSshButton.enabled = ui.otherComputerButton.enabled = not busy
         ui.otherPythonButton.enabled = ui.deleteOwnButton.enabled = not busy
         ui.engineInfoLabel.text = self._about()
-        ui.engineInfoLabel.toolTip = card.interpreter.python
+        ui.engineInfoLabel.toolTip = card.interpreter.title
         whole = own_environment.described()
         ui.deleteOwnButton.visible = own_environment.remains()
         ui.deleteOwnButton.text = (
@@ -82,7 +97,7 @@ class EngineChoice:
 
     def _about(self) -> str:
         if self._candidate is not None:
-            return _("Checking {python} …").format(python=self._candidate.interpreter.python)
+            return _("Checking {python} …").format(python=self._candidate.interpreter.title)
         card, lines = self.card, []
         if card.state == "checking":
             lines.append(_("Checking …"))
@@ -103,6 +118,7 @@ class EngineChoice:
         if self._showing or index < 0:
             return
         kind = self.ui.engineCombo.itemData(index)
+        self._asking = kind == SSH
         if kind == ASK:
             self.onAnother()
         elif kind == OWN and own_environment.described() is None:
@@ -131,9 +147,29 @@ class EngineChoice:
             )
         self.card.update()
 
-    def _choose(self, kind: str, python: str = "") -> None:
+    def onAnotherComputer(self) -> None:
+        """Shows where the SSH command is given."""
+        self._asking = True
+        self.ui.learnSection.collapsed = self.ui.advancedGroup.collapsed = False
+        self.update()
+        self.ui.sshEdit.setFocus()
+
+    def onTest(self) -> None:
+        """Checks the engine on the other computer."""
+        command, python = str(self.ui.sshEdit.text).strip(), str(self.ui.remotePythonEdit.text)
         self.card.note = ""
         try:
-            interpreters.choose(kind, python)
+            words(command)
+        except InputError as error:
+            self.card.note = sentence(str(error))
+        else:
+            there = Interpreter(SSH, python.strip() or REMOTE_PYTHON, ssh=command)
+            self._candidate = Diagnosis(folder=self.panel.runs.root(make=False), interpreter=there)
+        self.card.update()
+
+    def _choose(self, kind: str, python: str = "", ssh: str = "") -> None:
+        self.card.note = ""
+        try:
+            interpreters.choose(kind, python, ssh)
         except InputError as error:
             self.card.note = sentence(str(error))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
+from ..client.interpreter import SSH
+from ..remote.ssh_command import host
+from ..runfolder.phases import Phase, RemotePhase
 from ..runfolder.presets import PRESETS
 from ..units import clock, duration
 from .curve_view import CurveView
@@ -16,7 +19,6 @@ from .script import scriptOf
 from .what_now import whatNow
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
-OUT_OF_FOLD = "comparing slices"  # the engine's name of that phase
 
 
 class LearnSection:
@@ -56,7 +58,7 @@ class LearnSection:
     def update(self) -> None:
         """Shows parameters, run and buttons."""
         ui, parameters, run = self.ui, self.panel.parameters, self.controller.run
-        state = "" if run is None else self.controller.state
+        state = self.controller.state
         active = state in ("preparing", "training", "paused", "finishing")
         ready = self.panel.session is not None and self.panel.torchCard.state in (
             "ready",
@@ -64,9 +66,10 @@ class LearnSection:
             "unknown",
         )
         ui.trainButton.enabled = ready and not active
+        starting = self.controller.starting
         ui.pauseButton.enabled = state in ("training", "paused")
         ui.pauseButton.text = _("Resume") if state == "paused" else _("Pause")
-        ui.stopButton.enabled = state in ("preparing", "training", "paused")
+        ui.stopButton.enabled = state in ("preparing", "training", "paused") and not starting
         ui.cancelButton.enabled = active
         ui.resumeButton.visible = (
             not active and ready and parameters is not None and resumable(parameters.runFolder)
@@ -101,7 +104,7 @@ class LearnSection:
 
     def _showProgress(self, run, state: str) -> None:
         ui = self.ui
-        progress = {} if run is None else self.controller.progress
+        progress = self.controller.progress
         seconds, remaining = progress.get("seconds") or 0.0, progress.get("remaining")
         if state == "done":
             ui.progressBar.value = 1000
@@ -125,11 +128,17 @@ class LearnSection:
         where = self.controller.device or self.panel.torchCard.device
         on = f" ({where})" if where else ""
         phase = progress.get("phase")
+        if self.controller.starting:
+            return _("Reading what is drawn, and writing it down for the engine")
         if state == "preparing":
             text = {
-                "probing": _("Measuring this computer's speed"),
-                "comparing slices": _("Comparing the slices"),
-                "correcting bias": _("Correcting the bias field"),
+                RemotePhase.CONNECTING: _("Connecting"),
+                RemotePhase.SENDING: _("Sending the scan, {percent} %").format(
+                    percent=round(100 * progress.get("fraction", 0.0))
+                ),
+                Phase.PROBING: _("Measuring this computer's speed"),
+                Phase.COMPARING_SLICES: _("Comparing the slices"),
+                Phase.CORRECTING_BIAS: _("Correcting the bias field"),
             }.get(phase, _("Starting"))
             return ". ".join(filter(None, (text + on, self.score())))
         if state == "training":
@@ -145,9 +154,14 @@ class LearnSection:
         }[state]
 
     def _idle(self) -> str:
-        if self.panel.torchCard.state == "ready":
-            return _("Ready. Device: {device}").format(device=self.panel.torchCard.device)
-        return ""
+        card = self.panel.torchCard
+        if card.state != "ready":
+            return ""
+        if card.interpreter.kind == SSH:
+            return _("Ready. Device: {device} on {host}, to which the scan is sent.").format(
+                device=card.device, host=host(card.interpreter.ssh)
+            )
+        return _("Ready. Device: {device}").format(device=card.device)
 
     def score(self) -> str:
         """The newest score as a text for the user, empty without one.
@@ -160,7 +174,7 @@ class LearnSection:
             return ""
         text = (
             _("Out-of-fold Dice {score}")
-            if scored[-1]["phase"] == OUT_OF_FOLD
+            if scored[-1]["phase"] == Phase.COMPARING_SLICES
             else _("Validation Dice {score}")
         )
         return text.format(score=f"{scored[-1]['held_out_dice']:.2f}")

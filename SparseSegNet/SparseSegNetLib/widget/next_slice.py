@@ -62,10 +62,11 @@ class NextSlice:
             self._lookedAt = now
             self._source = self._findSource()
             self.update()
+        busy = self.annotate.reading or self.controller.working
         if self._task is not None and self._task.poll():
             self._take(self._task)
         section = self.ui.annotateSection
-        if self._task is None and section.visible and not section.collapsed:
+        if self._task is None and not busy and section.visible and not section.collapsed:
             self._start()
 
     def _state(self) -> tuple:

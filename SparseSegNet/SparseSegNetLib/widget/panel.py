@@ -28,6 +28,7 @@ from .torch_card import TorchCard
 from .training_list import TrainingList
 
 HEARTBEAT = 100  # milliseconds
+BUSY_HEARTBEAT = 25  # milliseconds, while work is done in steps
 NODES_EVERY = 1.0  # seconds between two checks of the nodes
 QUIT_PATIENCE = 3.0  # seconds that an engine has to end by itself when Slicer quits
 
@@ -157,6 +158,10 @@ class Panel:
             self.update()
         self.controller.follow()
         self.model.tick()
+        busy = self.annotate.reading or self.controller.working
+        interval = BUSY_HEARTBEAT if busy else HEARTBEAT
+        if self._timer.interval != interval:
+            self._timer.interval = interval
 
     def _checkNodes(self) -> None:
         """Checks now and then whether the chosen nodes have become usable or unusable."""
@@ -187,7 +192,6 @@ class Panel:
     def foldForRun(self) -> None:
         """Folds the sections that a run needs no more, so that the others fit on the screen."""
         self.ui.dataSection.collapsed = self.ui.learnSection.collapsed = True
-        self.update()
 
     @property
     def edited(self):
@@ -271,6 +275,7 @@ class Panel:
 
     def _setSession(self, session: AnnotationSession | None) -> None:
         if self.session is not None:
+            self.annotate.forget()
             self.session.close()
         self.session = session
 

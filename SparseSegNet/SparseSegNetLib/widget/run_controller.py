@@ -7,20 +7,17 @@ import time
 
 from slicer.i18n import tr as _
 
-from ..annotation.slices import format_slices
 from ..client.states import ENDED
-from ..errors import EngineError, InputError
+from ..errors import EngineError
 from ..scene import logic
-from ..scene.scans import hidden
 from ..scene.scene_run import SceneRun
-from ..scene.shown_layers import asPreview
-from ..scene.training_set import train
-from ..scene.views import shownPlanes
 from ..units import sentence
+from .label_sender import LabelSender
+from .run_predictions import RunPredictions
+from .run_starter import RunStarter
 from .run_store import finished, resumable
+from .stepped_task import pollGivenUp
 
-CALM = 1.0  # seconds without a change until new labels are sent
-LOOK_AGAIN = 3.0  # seconds between two requests of a preview
 COMMAND = re.compile(r"'sparsesegnet resume \"[^\"]*\"'")
 
 
@@ -32,9 +29,6 @@ class RunController:
 
     Attributes:
         run: The run that is shown, or None.
-        state: Its state as of the timer's last tick, '' without a run.
-        progress: Its newest progress event.
-        metrics: Its scores so far.
         warnings: Warnings of the engine.
         message: The last message to the user.
         failure: Why the run failed, else ''.
@@ -45,17 +39,45 @@ class RunController:
     def __init__(self, panel):
         self.panel = panel
         self._leaving: list[SceneRun] = []
+        self._starter = RunStarter(panel, self)
+        self._labels, self._predictions = LabelSender(), RunPredictions(panel)
         self._reset(None, "")
         self._seen = None  # the newest run that was shown, or refused, by the panel
 
     def _reset(self, run: SceneRun | None, state: str) -> None:
         """Shows this run, of which no event has come yet, or none."""
-        self.run, self.state, self.progress, self.metrics = run, state, {}, []
+        self.run, self._state, self._progress, self._metrics = run, state, {}, []
         self.warnings: list[str] = []
         self.message = self.failure = self.device = self.score = ""
-        self._changedAt: float | None = None
-        self._changed: list = []  # segmentations
-        self._previewDue, self._lookedAt = False, time.monotonic()
+        self._predictions.reset()
+
+    @property
+    def starting(self) -> bool:
+        """True while a run is being prepared; `run` is the one before it."""
+        return self._starter.busy
+
+    @property
+    def working(self) -> bool:
+        """True while work goes on at each heartbeat that is not the engine's."""
+        return self.starting or self._labels.busy or self._predictions.busy
+
+    @property
+    def state(self) -> str:
+        """The run's state as of the timer's last tick, '' without a run.
+
+        A run that is done is 'finishing' until its result is in the scene.
+        """
+        return "preparing" if self.starting else self._state
+
+    @property
+    def progress(self) -> dict:
+        """The run's newest progress event."""
+        return {} if self.starting else self._progress
+
+    @property
+    def metrics(self) -> list[dict]:
+        """The run's scores so far."""
+        return [] if self.starting else self._metrics
 
     def _abandon(self) -> None:
         """Cancels the run without waiting for its engine."""
@@ -79,45 +101,15 @@ class RunController:
 
     @property
     def active(self) -> bool:
-        """True if the shown run has not ended, also while it is paused."""
-        return self.run is not None and self.state not in (*ENDED, "")
+        """True if the shown run has not ended, also while it is prepared or paused."""
+        return self.state not in (*ENDED, "")
 
     def train(self) -> None:
         """Starts a run with the present annotation and parameters."""
-        parameters = self.panel.parameters
-        if parameters is None or self.panel.session is None or self.active:
+        if self.panel.parameters is None or self.panel.session is None or self.active:
             return
-        self.panel.annotate.look()
-        pairs = self.panel.training.pairs()
-        if len(pairs) > 1 and parameters.channels:
-            self.showMessage(
-                _(
-                    "Several scans are trained on by their volume alone: uncheck the further "
-                    "channels, or train on all channels from the Python console "
-                    "(SparseSegNet.train)."
-                )
-            )
-            return
-        try:
-            options = {
-                "timeBudget": parameters.timeBudget,
-                "network": parameters.network,
-                "device": parameters.device,
-                "seed": parameters.seed,
-                "largestComponent": parameters.largestComponent,
-                "scanNames": parameters.scanNames,
-                "runFolder": self.panel.runs.new(parameters.runName),
-            }
-            if len(pairs) > 1:
-                run = train([(p.volume, p.segmentation) for p in pairs], **options)
-            else:
-                volumes = [parameters.volume, *parameters.channels]
-                run = logic.densify(volumes, parameters.segmentation, **options)
-        except (InputError, EngineError) as error:
-            self.showMessage(str(error))
-            return
-        self.show(run)
-        self.showMessage(self.panel.annotate.next.unconfirmed())
+        self._labels.reset()
+        self._starter.train()
 
     def resume(self) -> None:
         """Resumes the run that is stored with the scene."""
@@ -131,18 +123,9 @@ class RunController:
             moreTime: Seconds in addition to those taken; 0 for the rest of the time budget.
             message: A message to show.
         """
-        try:
-            run = logic.resume(
-                folder,
-                self.panel.parameters.volume,
-                self.panel.parameters.segmentation,
-                moreTime=moreTime,
-            )
-        except (InputError, EngineError) as error:
-            self.showMessage(str(error))
-            return
-        self.show(run)
-        self.showMessage(message)
+        if not self.active:
+            self._labels.reset()
+            self._starter.resume(folder, moreTime, message)
 
     def show(self, run: SceneRun) -> None:
         """Makes a run the shown one."""
@@ -150,27 +133,38 @@ class RunController:
         self._reset(run, "preparing")
         self.panel.learn.curve.clear()
         run.observe(self._onEvent)
-        self.panel.parameters.runFolder = str(run.folder)
+        parameters, folder = self.panel.parameters, str(run.folder)
+        known, parameters.runFolder = parameters.runFolder, folder
         self.panel.foldForRun()
+        if known == folder:  # else the panel was updated when it changed
+            self.panel.update()
 
     def follow(self) -> None:
         """Processes the events of engines; called by the timer."""
         self._leaving = [r for r in self._leaving if r.poll() not in ENDED]
+        pollGivenUp()
+        self._starter.tick()
         newest = logic.currentRun()
         if newest is not None and newest is not self._seen:
             self._seen = newest
             self._showFromConsole(newest)
-        if not self.active:
+        if not self.active or self.starting:
             return
-        run, before = self.run, self.state
-        self.state = run.poll()
+        run = self.run
+        state = run.poll()
         if self.run is not run:
             return  # an observer ended it
-        self.progress, self.metrics = run.progress, run.metrics
+        self._progress, self._metrics = run.progress, run.metrics
         self.device = (run.plan or {}).get("device", self.device)
-        self._sendLabels()
-        self._preview()
-        if self.state in ENDED and before not in ENDED:
+        if state == "done":
+            self._state = "finishing"
+            self._done()
+            return
+        self._state = state
+        if (text := self._labels.tick(run, state)) is not None:
+            self.showMessage(text)
+        self._predictions.preview(run, state)
+        if state in ENDED:
             self._ended()
             return
         self.panel.learn.curve.show(self.metrics, self.panel.parameters.parameterNode)
@@ -194,24 +188,7 @@ class RunController:
         """Notes that labels or slices changed: they are sent once painting has paused."""
         self.message = ""
         if self.active and self.panel.parameters.followEdits:
-            self._changedAt = time.monotonic()
-            if self.panel.parameters.segmentation not in self._changed:
-                self._changed.append(self.panel.parameters.segmentation)
-
-    def _sendLabels(self) -> None:
-        if (
-            self._changedAt is None
-            or time.monotonic() - self._changedAt < CALM
-            or self.state in ENDED
-        ):
-            return
-        self._changedAt = None
-        changed, self._changed = self._changed, []
-        try:
-            for node in changed:
-                self.run.updateLabels(segmentationNode=node)
-        except (InputError, OSError) as error:
-            self.showMessage(str(error))
+            self._labels.changed(self.panel.parameters.segmentation)
 
     def changeTime(self, seconds: float) -> None:
         """Changes the time budget of the run while it trains or is paused."""
@@ -220,91 +197,40 @@ class RunController:
 
     def _onEvent(self, event: dict) -> None:
         if event["event"] == "preview":
-            self._previewDue = True
+            self._predictions.due = True
         elif event["event"] == "score" and (lines := self.run.scoreText):
             first = _("Expected IoU (80 % interval): {score}.").format(score=lines[0])
             self.showScore("\n".join([first, *lines[1:]]))
         elif event["event"] in ("warning", "oom-recovered", "silent"):
             self.warnings.append(sentence(event["text"]))
 
-    def _preview(self) -> None:
-        """Requests predictions of the shown planes now and then, and shows those that came."""
-        parameters, now = self.panel.parameters, time.monotonic()
-        volume = parameters.volume
-        if (
-            not parameters.livePreview
-            or self.state not in ("training", "preparing")
-            or volume not in self.run.volumeNodes
-            or volume is None
-        ):
+    def _done(self) -> None:
+        """Makes the result of a run that is done, from tick to tick."""
+        found = self._predictions.results(self.run)
+        if found is None:
             return
-        if self.state == "training" and now - self._lookedAt > LOOK_AGAIN:
-            self._lookedAt = now
-            planes = shownPlanes(volume)
-            wanted = format_slices({p for p in planes.values() if p is not None})
-            if wanted:
-                self.run.requestPreview(wanted, volume)
-        if self._previewDue:
-            self._previewDue = False
-            try:
-                node = self.run.updatePreview(volume)
-            except InputError:
-                return  # a node was removed, which was reported
-            if node is not None and parameters.preview is not node:
-                self._removePreview()
-                parameters.preview = asPreview(node)
-                self.panel.shown.predictionCame(node)
+        self._state = "failed" if found[1] else "done"
+        self._ended()
+        self.message, self.failure = found
+        self.panel.learn.update()
 
     def _ended(self) -> None:
-        """Shows the result of a run that has ended, or why there is none."""
+        """Shows that a run has ended, and why there is no result."""
         run, parameters = self.run, self.panel.parameters
         self.message = ""
-        self._removePreview()
-        if self.state == "done":
-            try:
-                if len(run.volumeNodes) > 1:
-                    self._severalEnded(run)
-                else:
-                    parameters.uncertainty, parameters.result = None, run.result
-                    self.panel.shown.predictionCame(parameters.result)
-            except InputError as error:
-                self.failure, self.state = str(error), "failed"
-        elif self.state == "failed":
+        self._labels.reset()
+        self._predictions.removePreview()
+        if self.state == "failed" and run.error is not None:
             self.failure = self._reason(run.error)
         self.panel.learn.curve.show(self.metrics, parameters.parameterNode)
         self.panel.update()
         self.panel.stored.look()
 
-    def _severalEnded(self, run: SceneRun) -> None:
-        """Makes the results of all scans that are still there, and shows the present one's."""
-        made, faults = 0, []
-        for volume in filter(None, run.volumeNodes):
-            try:
-                hidden(run.resultOf(volume))
-                made += 1
-            except InputError as error:
-                faults.append(sentence(str(error)))
-        if faults and not made:
-            raise InputError(faults[0])
-        text = _("{count} scans segmented. Choose one in Data to see its result.")
-        self.message = "\n".join([text.format(count=made), *faults])
-        self.showResultOf(self.panel.parameters.volume)
-
     def showResultOf(self, volume) -> None:
         """Shows the result of one of the scans that the run was trained on, not of the others."""
-        run, parameters = self.run, self.panel.parameters
-        if run is None or self.state != "done" or len(run.volumeNodes) < 2:
-            return
-        if volume not in filter(None, run.volumeNodes):
-            return
-        try:
-            result = run.resultOf(volume)
-        except InputError:
-            return  # it was removed, or its volume was changed
-        if parameters.result is not None and parameters.result is not result:
-            hidden(parameters.result)
-        parameters.uncertainty, parameters.result = None, result
-        self.panel.shown.predictionCame(result)
+        run = self.run
+        if run is not None and self.state == "done" and len(run.volumeNodes) > 1:
+            self._predictions.showResultOf(run, volume)
 
     def _reason(self, error: EngineError) -> str:
         """The message of a failed run, with the button's name instead of the command line."""
@@ -313,19 +239,20 @@ class RunController:
             text = COMMAND.sub(_("'Resume the last run'"), text)
         return text.strip()
 
-    def _removePreview(self) -> None:
-        node = self.panel.parameters.preview
-        self.panel.parameters.preview = None
-        if node is not None and node.GetScene() is not None:
-            node.GetScene().RemoveNode(node)
-
     def cancel(self) -> None:
         """Cancels the run, without waiting for its end."""
         if not self.active:
             return
+        if self.starting:
+            self._starter.giveUp()
+            self.panel.update()
+            self.showMessage(_("Cancelled before the training began."))
+            return
         self._abandon()
-        self.state = "cancelled"
-        self._removePreview()
+        self._labels.reset()
+        self._state = "cancelled"
+        self._predictions.reset()
+        self._predictions.removePreview()
         if finished(self.panel.parameters.runFolder) is None:
             self.panel.parameters.runFolder = ""
         self.showMessage("")
@@ -333,8 +260,10 @@ class RunController:
 
     def leave(self) -> None:
         """Cancels the run and no longer shows it, before the scene closes."""
+        self._starter.giveUp()
         if self.active:
             self._abandon()
+        self._labels.reset()
         self._reset(None, "")
 
     def endAll(self, patience: float) -> None:
@@ -348,3 +277,6 @@ class RunController:
         while self._leaving and time.monotonic() < end:
             self._leaving = [r for r in self._leaving if r.wait(0.1) not in ENDED]
         self._leaving = []
+        end = time.monotonic() + patience
+        while not pollGivenUp() and time.monotonic() < end:
+            pass  # it waits a little for a thread

@@ -10,7 +10,7 @@ from pathlib import Path
 import slicer
 
 from ..errors import InputError
-from ..runfolder.checkpoints import readable_checkpoints
+from ..runfolder.checkpoints import ELSEWHERE, readable_checkpoints
 from ..runfolder.folder import RunFolder
 from ..runfolder.local_data import local_data_folder
 from ..runfolder.run_move import found_again, move_runs
@@ -105,20 +105,28 @@ class RunStore:
 
 
 def resumable(path: str) -> bool:
-    """True if the folder holds a run on one volume with a readable checkpoint and no result."""
+    """True if a run on one volume without a result can go on.
+
+    It has a readable checkpoint, or another computer, on which its engine was lost, may have one.
+    """
     folder = _opened(path)
     return (
         folder is not None
         and folder.task == "densify"
         and not folder.has_result()
-        and any(True for _ in readable_checkpoints(folder.state_paths))
+        and (
+            any(True for _ in readable_checkpoints(folder.state_paths))
+            or (folder.path / ELSEWHERE).is_file()
+        )
     )
 
 
 def finished(path: str) -> RunFolder | None:
     """The run folder at this path if it has a result, else None."""
-    folder = _opened(path)
-    return folder if folder is not None and folder.has_result() else None
+    # Asked at each update of the panel: mostly there is none, and the folder is not opened.
+    if not path or not (Path(path) / "result" / "1.npy").is_file():
+        return None
+    return _opened(path)
 
 
 def _opened(path: str) -> RunFolder | None:

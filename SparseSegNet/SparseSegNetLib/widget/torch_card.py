@@ -12,7 +12,7 @@ from ..client import installation as installing
 from ..client import interpreter as interpreters
 from ..client import own_environment
 from ..client.diagnosis import Diagnosis
-from ..client.interpreter import AUTO, OTHER, OWN, THIS, Interpreter
+from ..client.interpreter import AUTO, OTHER, OWN, SSH, THIS, Interpreter
 from ..errors import EngineError, InputError
 from ..units import clock, sentence, size
 from .help_link import showLink
@@ -102,10 +102,15 @@ class TorchCard:
         ui.torchLabel.text = "\n".join(filter(None, (self._text, self.note)))
         showLink(ui.torchHelpLabel, self._problem)
         ui.torchProgress.visible = ui.cancelInstallButton.visible = busy
-        for widget in (ui.installTorchButton, ui.checkTorchButton, ui.otherPythonButton):
+        for widget in (
+            ui.installTorchButton,
+            ui.checkTorchButton,
+            ui.otherPythonButton,
+            ui.otherComputerButton,
+        ):
             widget.visible = not busy
         ui.installWhereCombo.visible = ui.installWhereLabel.visible = not busy
-        repair = self.state == "broken" and self.interpreter.kind != OTHER
+        repair = self.state == "broken" and self.interpreter.kind not in (OTHER, SSH)
         ui.installTorchButton.text = _("Repair") if repair else _("Install")
         self.panel.engine.update()
         self.panel.learn.update()
@@ -121,7 +126,11 @@ class TorchCard:
             self.state = "broken"
             failed = [c for c in report["checks"] if c["state"] == "failed"]
             self._text = (
-                _("The engine cannot run here.")
+                (
+                    _("The engine cannot run on the other computer.")
+                    if interpreter.kind == SSH
+                    else _("The engine cannot run here.")
+                )
                 + "\n"
                 + "\n".join(f"{c['name']}: {c['said']} {c['remedy']}".strip() for c in failed)
             )

@@ -12,7 +12,8 @@ from SparseSegNetLib.client import interpreter, own_environment
 from SparseSegNetLib.client.diagnosis import refusal
 from SparseSegNetLib.client.engine_run import WORKER
 from SparseSegNetLib.client.foreign import outside_slicer
-from SparseSegNetLib.client.interpreter import AUTO, OTHER, OWN, THIS, chosen
+from SparseSegNetLib.client.interpreter import AUTO, OTHER, OWN, SSH, THIS, chosen
+from SparseSegNetLib.client.processes import command_of, engine_environment
 from SparseSegNetLib.client.transport import start
 from SparseSegNetLib.errors import InputError
 
@@ -217,3 +218,24 @@ class TestAnotherPython:
         }
         assert refusal(report, "it") == "it cannot be used: packages: scipy is missing. X."
         assert refusal({**report, "ok": True}, "it") is None
+
+
+def test_another_computer_is_chosen_stored_and_named_by_variables(situation, monkeypatch):
+    situation(slicer=True, lacking=["torch"])
+    interpreter.choose(SSH, "/opt/python", "ssh me@gpu-box")
+    here = chosen()
+    assert (here.kind, here.python, here.ssh) == (SSH, "/opt/python", "ssh me@gpu-box")
+    command = command_of(["-m", WORKER, "run", "--client"], here)
+    assert command[0] == sys.executable and command[-4:] == ["-m", WORKER, "run", "--client"]
+    assert command[command.index("--ssh") + 1] == "ssh me@gpu-box"
+    assert "PYTHONPATH" in engine_environment(here), "a process of this Python stands for it"
+    situation(slicer=False)
+    assert chosen().kind == THIS, "the command line's own Python has torch"
+    monkeypatch.setenv(interpreter.SSH_VARIABLE, "ssh other")
+    assert (chosen().ssh, chosen().python) == ("ssh other", "python3")
+    monkeypatch.delenv(interpreter.SSH_VARIABLE)
+    situation(slicer=True)
+    path = interpreter.local_data_folder() / interpreter.SETTING
+    for damaged in ('{"use": "ssh", "python": "x"}', '{"use": "ssh", "python": "x", "ssh": 1}'):
+        path.write_text(damaged)
+        assert interpreter.setting() == (AUTO, "") and chosen().kind == THIS

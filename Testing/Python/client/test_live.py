@@ -2,7 +2,6 @@
 processes."""
 
 import os
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -94,35 +93,42 @@ def test_labels_that_do_not_fit_are_refused(tmp_path):
     run.cancel()
 
 
-def test_labels_changed_200_times(tmp_path):
-    folder, truth = run_folder(tmp_path / "run", time_budget=300)
+def test_labels_changed_500_times(tmp_path):
+    folder, truth = run_folder(tmp_path / "run", shape=(12, 14, 16), time_budget=300)
     run, events = watched(folder)
     assert until(run, lambda: training(run))
-    labels, slices = with_slice(folder, truth, "k", 12)
-    sizes = []
-    for number in range(200):
-        labels[5, 5, number % 30] = number % 3
+    labels, slices = with_slice(folder, truth, "k", 6)
+    sizes, files = [], []
+
+    def taken():
+        known, told = int((labels != UNLABELLED).sum()), named(events, "labels")
+        return told and told[-1]["labelled"] == known
+
+    free = np.argwhere(labels == UNLABELLED)[:500]
+    for number, voxel in enumerate(free):
+        labels[tuple(voxel)] = number % 3
         run.change_labels(labels, slices)
         run.poll()
-        time.sleep(0.01)
-        if number in (60, 199):
-            known = int((labels != UNLABELLED).sum())
-            assert until(
-                run,
-                lambda known=known: (
-                    named(events, "labels") and named(events, "labels")[-1]["labelled"] == known
-                ),
-            )
+        if number % 50 == 49:
+            assert until(run, taken), number
+        if number in (99, 499):
             sizes.append(memory(run._pid))
-    assert until(
-        run, lambda: named(events, "labels")[-1]["labelled"] == (labels != UNLABELLED).sum()
-    )
+            inputs = [p for p in (folder.path / "inputs").rglob("*") if p.is_file()]
+            files.append(sum(p.stat().st_size for p in inputs))
+            assert {p.name for p in inputs} == {
+                "image.npy",
+                "labels.npy",
+                "slices.json",
+                "geometry.json",
+            }
+    assert files[0] == files[1]
     if sizes[0] is not None:
         assert sizes[1] - sizes[0] < 60e6, sizes
     run.stop()
     assert run.wait(60) == "done", run.error
     drawn = labels != UNLABELLED
-    assert (run.result()[drawn] == labels[drawn]).all()
+    assert (run.result()[drawn] == labels[drawn]).all(), "none is lost"
+    assert not list(folder.path.rglob(".writing-*"))
 
 
 def test_pausing_stops_the_time_and_the_work(tmp_path):

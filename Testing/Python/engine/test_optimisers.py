@@ -94,8 +94,12 @@ def test_learning_waits_for_neither_torchs_compiler_nor_simpleitk():
     program = """
 import sys, torch
 import SparseSegNetLib.engine.job
+from SparseSegNetLib.engine.scoring.calibration import Calibration
+from SparseSegNetLib.engine.stacking.out_of_fold import OutOfFold
 from SparseSegNetLib.engine.stacking.voxel_classifier import ClassifierFitter
 ClassifierFitter([torch.randn(50, 4)], [torch.randint(2, (50,)).byte()], 2).fit([[0]], 2)
+drawn, found = torch.randint(2, (500,)).byte(), torch.rand(2, 500)
+assert Calibration.fit(OutOfFold(drawn, found, drawn, found[0], drawn, [], [], 0)).level
 print([name for name in ("torch._dynamo", "SimpleITK") if name in sys.modules])"""
     ended = subprocess.run(
         [sys.executable, "-c", program],

@@ -63,9 +63,10 @@ def qtApplication():
     # PythonQt's other word for it, by which slicer.util finds widgets.
     QtWidgets.QWidget.name = property(lambda widget: widget.objectName)
     if sys.version_info < (3, 12):
-        # PySide6 6.12 gives back a reference to None too many with each property that is set
-        # by true_property; from Python 3.12 on None is immortal.
-        ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
+        # PySide6 6.12 gives back a reference too many to None, True or False with each property
+        # that is set or read by true_property; from Python 3.12 on these are immortal.
+        for value in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(value)).value += 1 << 40
     return QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
 
 

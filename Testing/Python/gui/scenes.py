@@ -52,6 +52,13 @@ def annotated(user, seconds=15.0):
     return truth
 
 
+def press(user, button):
+    """Press a button that starts a run, and wait until it is there or refused."""
+    controller = user.panel.controller
+    user.click(button)
+    user.until(lambda: not controller.starting)
+
+
 def training(user):
     return (
         user.panel.controller.state == "training"

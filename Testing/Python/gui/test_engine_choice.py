@@ -8,7 +8,7 @@ import pytest
 import slicer.util
 
 from SparseSegNetLib.client import installation, interpreter, own_environment
-from SparseSegNetLib.client.interpreter import AUTO, OTHER, OWN, THIS
+from SparseSegNetLib.client.interpreter import AUTO, OTHER, OWN, SSH, THIS
 
 # A doctor's, of a Python that is a shell script.
 REPORT = (
@@ -186,3 +186,43 @@ def test_a_variable_decides(makeUser, monkeypatch):
     user = makeUser()
     assert not user.ui.engineCombo.enabled
     assert "SPARSESEGNET_PYTHON" in user.ui.engineInfoLabel.text
+
+
+def test_another_computer_is_checked_before_it_is_used(user, far_nearby, monkeypatch):
+    card, ui = user.panel.torchCard, user.ui
+    user.until(lambda: card.state == "ready")
+    ui.learnSection.collapsed = ui.advancedGroup.collapsed = False
+    assert not ui.sshFrame.visible
+    choose(user, SSH)
+    assert ui.sshFrame.visible and current(user) == SSH and interpreter.setting() == (AUTO, "")
+    user.click("testSshButton")
+    assert "SSH command is empty" in ui.engineInfoLabel.text
+    ui.sshEdit.text = "no-such-ssh me@gpu-box"
+    user.click("testSshButton")
+    user.until(lambda: "no program no-such-ssh" in ui.engineInfoLabel.text)
+    assert interpreter.setting() == (AUTO, "") and card.state == "ready"
+    ui.sshEdit.text, ui.remotePythonEdit.text = far_nearby.command, f'"{sys.executable}"'
+    user.click("testSshButton")
+    assert "Checking" in ui.engineInfoLabel.text and not ui.testSshButton.enabled
+    user.until(lambda: card.interpreter.kind == SSH)
+    assert card.state == "ready" and card.device == "cpu" and "torch 2." in ui.engineInfoLabel.text
+    assert interpreter.setting() == (SSH, f'"{sys.executable}"')
+    assert ui.engineCombo.currentText == "gpu-box" and ui.sshFrame.visible
+    assert "cpu on gpu-box, to which the scan is sent" in ui.statusLabel.text
+    user.picture("18-another-computer")
+    choose(user, THIS)
+    user.until(lambda: card.interpreter.kind == THIS and card.state == "ready")
+    assert not ui.sshFrame.visible
+
+
+def test_without_torch_another_computer_trains(makeUser, far_nearby, monkeypatch):
+    monkeypatch.setattr(interpreter, "missing", lambda: ["torch", "safetensors"])
+    user = makeUser()
+    assert user.panel.torchCard.state == "missing" and user.ui.torchCard.visible
+    user.click("otherComputerButton")
+    assert user.ui.sshFrame.visible and not user.ui.advancedGroup.collapsed
+    user.ui.sshEdit.text = far_nearby.command
+    user.ui.remotePythonEdit.text = f'"{sys.executable}"'
+    user.click("testSshButton")
+    user.until(lambda: user.panel.torchCard.state == "ready")
+    assert not user.ui.torchCard.visible

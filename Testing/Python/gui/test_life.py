@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from scenes import addVolume, annotated, paintSlices, planeOf, training
+from scenes import addVolume, annotated, paintSlices, planeOf, press, training
 
 from SparseSegNetLib.runfolder.lock import alive
 from SparseSegNetLib.scene import logic
@@ -26,7 +26,7 @@ def begun(user, seconds=120.0):
     """A run that trains, and its engine's process."""
     truth = annotated(user, seconds)
     events = []
-    user.click("trainButton")
+    press(user, "trainButton")
     user.panel.controller.run.observe(events.append)
     pid = engineOf(user, events)
     user.until(lambda: training(user))
@@ -91,7 +91,7 @@ def test_the_module_is_reloaded_and_slicer_quits(user, makeUser, slicerApplicati
     assert second.ui.resumeButton.visible, "its run can be resumed"
     second.until(lambda: second.panel.torchCard.state == "ready")
     events = []
-    second.click("resumeButton")
+    press(second, "resumeButton")
     second.panel.controller.run.observe(events.append)
     pid = engineOf(second, events)
     for act in list(slicerApplication._signals["aboutToQuit()"]):
@@ -112,7 +112,7 @@ def test_the_engine_is_killed_and_the_run_resumed(user):
     assert "sparsesegnet resume" not in user.ui.statusLabel.text
     assert "/errors/#killed" in user.ui.helpLabel.text and user.ui.helpLabel.visible
     user.picture("8-killed")
-    user.click("resumeButton")
+    press(user, "resumeButton")
     assert user.panel.controller.run.folder == folder
     user.until(lambda: training(user))
     assert not user.ui.helpLabel.visible
@@ -144,7 +144,7 @@ def test_the_scene_is_saved_opened_and_the_run_resumed(user, tmp_path):
     user.until(lambda: user.ui.resumeButton.visible, 10)
     user.picture("9-resume-offered")
     user.until(lambda: not user.panel.controller._leaving, 15)
-    user.click("resumeButton")
+    press(user, "resumeButton")
     user.until(lambda: training(user))
     user.click("stopButton")
     user.until(lambda: not user.panel.controller.active)

@@ -5,7 +5,7 @@ Its self test is in installed_module.py.
 
 import pytest
 import slicer
-from scenes import SAMPLE, addVolume, annotated, training
+from scenes import SAMPLE, addVolume, annotated, press, training
 
 from SparseSegNetLib.scene.sample import loadSample
 
@@ -47,7 +47,7 @@ def test_channels_of_the_panel(user):
     second, _ = addVolume("T2")
     user.ui.channelSelector.setCheckState(second, user.qt.Qt.Checked)
     assert user.panel.parameters.channels == [second]
-    user.click("trainButton")
+    press(user, "trainButton")
     user.until(lambda: training(user))
     assert user.panel.controller.run._run.folder.read_input(mapped=True).image.shape[0] == 2
     assert user.panel.controller.run._run.folder.description["inputs"][0]["channels"] == [

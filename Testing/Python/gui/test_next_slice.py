@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from scenes import SHAPE, addVolume, annotated, paintSlices, planeOf
+from scenes import SHAPE, addVolume, annotated, paintSlices, planeOf, press
 
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.client import engine_run
@@ -65,7 +65,7 @@ def labels(user):
 def trained(user):
     truth = annotated(user)
     user.until(lambda: user.panel.torchCard.state == "ready")
-    user.click("trainButton")
+    press(user, "trainButton")
     user.until(lambda: not user.panel.controller.active)
     assert user.panel.controller.state == "done", user.ui.statusLabel.text
     settled(user)
@@ -162,7 +162,7 @@ def test_a_prediction_is_taken_over_corrected_and_counts(user):
     only(user, "annotate")
     user.picture("31-taken-over")
     # Training does not use it, and says so.
-    user.click("trainButton")
+    press(user, "trainButton")
     assert "does not count" in user.ui.statusLabel.text
     only(user, "learn")
     user.picture("32-trained-without")
@@ -180,7 +180,7 @@ def test_a_prediction_is_taken_over_corrected_and_counts(user):
     assert panel.session.prefilled == [item] and not user.ui.takenOverLabel.visible
     assert (labels(user)[item.selector()] == now[item.selector()]).all()
     assert not user.ui.takeOverButton.enabled and not user.ui.undoTakeOverButton.enabled
-    user.click("trainButton")
+    press(user, "trainButton")
     assert "does not count" not in user.ui.statusLabel.text
     user.until(lambda: not panel.controller.active)
     assert {str(s) for s in panel.controller.run.slices if s.prefilled} == {str(item)}
@@ -254,6 +254,6 @@ def test_the_place_of_the_score(user):
     user.picture("33-score")
     annotated(user)
     user.until(lambda: user.panel.torchCard.state == "ready")
-    user.click("trainButton")
+    press(user, "trainButton")
     assert not user.ui.scoreLabel.visible, "it was of another run"
     user.until(lambda: not user.panel.controller.active)

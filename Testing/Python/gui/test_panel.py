@@ -5,7 +5,7 @@ import slicer
 import slicer.util
 import vtk
 from phantom import iou
-from scenes import SHAPE, addVolume, annotated, paintSlices, planeOf, training
+from scenes import SHAPE, addVolume, annotated, paintSlices, planeOf, press, training
 
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.scene.segmentations import mergedSegments
@@ -35,7 +35,7 @@ def test_the_whole_way_from_an_empty_scene(user):
     assert user.ui.segmentEditor.sourceVolumeNode() is volume
     user.picture("2-nothing-drawn")
     # Training on nothing is refused in words.
-    user.click("trainButton")
+    press(user, "trainButton")
     assert "No voxel is labelled" in user.ui.statusLabel.text
     paintSlices(user, truth)
     assert set(listedSlices(drawn, volumeGeometry(volume)).slices) == {
@@ -45,7 +45,7 @@ def test_the_whole_way_from_an_empty_scene(user):
     user.picture("3-annotated")
     before = dense(drawn, volume).copy()
     user.panel.parameters.timeBudget = 120.0
-    user.click("trainButton")
+    press(user, "trainButton")
     assert user.panel.controller.active and not user.ui.trainButton.enabled
     user.until(
         lambda: (
@@ -87,7 +87,7 @@ def test_the_whole_way_from_an_empty_scene(user):
     slicer.util.updateSegmentBinaryLabelmapFromArray(corrected, result, ids[0], volume)
     listed = listedSlices(drawn, volumeGeometry(volume))
     user.panel.parameters.timeBudget = 6.0
-    user.click("continueButton")
+    press(user, "continueButton")
     assert "4 corrected voxels" in user.ui.statusLabel.text
     assert user.ui.segmentEditor.segmentationNode() is drawn
     assert user.ui.segmentEditor._saved is drawn, "it can be undone"
@@ -111,7 +111,7 @@ def test_correct_pause_rename_and_stop_while_training(user):
     truth = annotated(user, 120.0)
     drawn = user.panel.parameters.segmentation
     events = []
-    user.click("trainButton")
+    press(user, "trainButton")
     user.panel.controller.run.observe(events.append)
     user.until(lambda: training(user))
     segment = drawn.GetSegmentation().GetNthSegment(0)
@@ -179,7 +179,7 @@ def test_the_only_segmentation_of_a_volume_is_chosen_with_it(user):
 
 def test_cancel_changes_nothing(user):
     annotated(user, 120.0)
-    user.click("trainButton")
+    press(user, "trainButton")
     user.until(lambda: training(user) and user.panel.parameters.preview is not None)
     run, nodes = user.panel.controller.run, user.panel.parameters.segmentation
     user.click("cancelButton")
@@ -310,7 +310,7 @@ def test_the_names_of_scans_are_not_stored_if_asked_so(user):
     user.ui.advancedGroup.collapsed = False
     user.ui.scanNamesCheck.checked = False
     user.until(lambda: user.panel.torchCard.state == "ready")
-    user.click("trainButton")
+    press(user, "trainButton")
     folder = user.panel.controller.run.folder
     assert "Mustermann" not in (folder / "run.json").read_text() + folder.name
     assert not user.ui.scanNamesCheck.enabled

@@ -37,7 +37,7 @@ def test_it_always_names_the_next_useful_act(user):
         ("training", "where the preview is wrong"),
         ("paused", "Press Resume"),
     ):
-        controller.state = state
+        controller._state = state
         user.panel.learn.update()
         assert part in user.ui.whatNowLabel.text
     controller._reset(None, "")

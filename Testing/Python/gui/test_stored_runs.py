@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from scenes import addVolume, annotated
+from scenes import addVolume, annotated, press
 
 from SparseSegNetLib.runfolder.disk_size import size_of
 from SparseSegNetLib.runfolder.lock import FolderLock
@@ -49,7 +49,7 @@ def test_the_folder_of_runs_cannot_be_written(user, root):
     annotated(user)
     root.parent.mkdir(parents=True)
     root.write_text("in the way")
-    user.click("trainButton")
+    press(user, "trainButton")
     assert not user.panel.controller.active and "cannot be created" in user.ui.statusLabel.text
     assert str(root) in user.ui.statusLabel.text
     assert "SPARSESEGNET_DATA" in user.ui.statusLabel.text

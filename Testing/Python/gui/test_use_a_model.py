@@ -8,7 +8,7 @@ import pytest
 import slicer
 import slicer.util
 from described_models import write_model
-from scenes import SHAPE, SLICES, addVolume, annotated, paintSlices, planeOf
+from scenes import SHAPE, SLICES, addVolume, annotated, paintSlices, planeOf, press
 
 from SparseSegNetLib.client import engine_run
 from SparseSegNetLib.scene.annotated_pairs import annotatedPairs
@@ -90,7 +90,7 @@ def test_training_on_several_scans(user):
     assert user.panel.parameters.trainingSet == [drawn]
     assert "(2 chosen)" in user.ui.severalGroup.title
     user.picture("21-several-chosen")
-    user.click("trainButton")
+    press(user, "trainButton")
     run = user.panel.controller.run
     assert run._run.folder.task == "train" and run.volumeNodes == [volume, other]
     user.until(lambda: not user.panel.controller.active)
@@ -117,7 +117,7 @@ def test_training_on_several_scans(user):
     )
     # With one check mark it is a densification as ever.
     user.panel.parameters.trainingSet = []
-    user.click("trainButton")
+    press(user, "trainButton")
     assert user.panel.controller.run._run.folder.task == "densify"
 
 
@@ -127,7 +127,7 @@ def test_further_channels_are_not_lost_in_silence(user):
     _, drawn = second(user)
     user.panel.parameters.channels = [addVolume("T2")[0]]
     user.panel.parameters.trainingSet = [drawn]
-    user.click("trainButton")
+    press(user, "trainButton")
     assert "uncheck the further channels" in user.ui.statusLabel.text
     assert user.panel.controller.run is None
 
@@ -317,7 +317,7 @@ def test_one_of_several_scans_is_deleted_while_training(user, monkeypatch, tmp_p
     user.until(lambda: user.panel.torchCard.state == "ready")
     other, drawn = second(user)
     user.panel.parameters.trainingSet = [drawn]
-    user.click("trainButton")
+    press(user, "trainButton")
     slicer.mrmlScene.RemoveNode(other)
     slicer.mrmlScene.RemoveNode(drawn)
     (tmp_path / "go").touch()

@@ -11,6 +11,7 @@ from test_annotation_session import I9, J8, K5, SHAPE, empty, paint  # noqa: F40
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.errors import InputError
+from SparseSegNetLib.runfolder.changes import Changes
 from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.scene import logic
 from SparseSegNetLib.scene.annotation_session import AnnotationSession
@@ -200,7 +201,8 @@ class _NoEngine:
     def __init__(self, folder, changes=None, patience=0.0):
         self.folder = folder
         if changes is not None:
-            folder.write_labels(1, changes.labels, changes.slices)
+            handed = Changes.read(changes.name)
+            folder.write_labels(1, handed.labels, handed.slices)
 
 
 def test_another_segmentation_object_is_noticed(empty):  # noqa: F811

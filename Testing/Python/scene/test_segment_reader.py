@@ -31,13 +31,13 @@ def watched(makeVolume, makeSegmentation, monkeypatch):
     volume = makeVolume(np.zeros(SHAPE, np.int16))
     one, two, three = balls((5, 6, 7), (6, 8, 12), (6, 8, 13))
     node = makeSegmentation(volume, {"A": one, "B": two & ~one, "C": three})
-    boxes, changed = [], layer_memory.LayerMemory.changed
+    boxes, comparing = [], layer_memory.LayerMemory.comparing
 
-    def spied(self, layers):
-        boxes.append(changed(self, layers))
+    def spied(self, read):
+        boxes.append((yield from comparing(self, read)))
         return boxes[-1]
 
-    monkeypatch.setattr(layer_memory.LayerMemory, "changed", spied)
+    monkeypatch.setattr(layer_memory.LayerMemory, "comparing", spied)
     return volume, node, PaintObserver(node, volume), boxes
 
 

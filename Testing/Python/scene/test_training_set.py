@@ -170,9 +170,12 @@ def test_more_annotation_of_any_volume_flows_to_the_engine(pair, standIn, monkey
     a, b = pair("A"), pair("B", ("Core", "Shell"))
     run = train([a[:2], b[:2]])
     sent = []
-    monkeypatch.setattr(
-        run._run, "change_labels", lambda labels, slices, number: sent.append((number, labels))
-    )
+
+    def changing(labels, slices, number):
+        sent.append((number, labels))
+        yield None
+
+    monkeypatch.setattr(run._run, "changing_labels", changing)
     run.updateLabels()
     assert not sent, "nothing has changed"
     drawn = np.zeros(b[2].shape, bool)

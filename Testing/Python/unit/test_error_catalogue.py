@@ -18,7 +18,11 @@ PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 # Where the code is a variable: codes that are passed on, and the tables of known errors.
 TABLES = {"KNOWN_ERRORS", "KNOWN"}
 PASSED_ON = {
+    "disk_faults.py",
     "installation.py",
+    "proxy.py",
+    "service.py",
+    "ssh_faults.py",
     "installation_failures.py",
     "failures.py",
     "segment_image.py",

@@ -22,6 +22,7 @@ ALLOWED = {
     "suggestion": {"numpy", "scipy"},
     "runfolder": {"numpy"},
     "client": {"numpy"},
+    "remote": set(),
     "cli": {"numpy", "tqdm"},
     "files": {"numpy", "SimpleITK"},
     "tiles": {"numpy", "torch"},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..training_options import add_remote
+
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser's.
@@ -28,6 +30,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="DIR",
         help="where run folders are to lie (default: the temporary folder)",
     )
+    add_remote(command)
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(run=_run)
 

@@ -33,6 +33,20 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="choose another Python, such as conda's or a cluster's, once it has been checked; "
         "'own' for the engine's own environment, 'auto' for whichever works",
     )
+    what.add_argument(
+        "--ssh",
+        dest="over",
+        metavar="COMMAND",
+        help="choose another computer, which this command logs in to without a question, such as "
+        "'ssh me@gpu-box', once it has been checked",
+    )
+    command.add_argument(
+        "--remote-python",
+        dest="there",
+        default="python3",
+        metavar="PATH",
+        help="the Python with torch on that computer (default python3)",
+    )
     command.add_argument("--json", action="store_true", help="show it as JSON")
     command.set_defaults(run=_run)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..training_options import add_remote
+
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser's.
@@ -32,6 +34,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="S",
         help="seconds in total, including those already used (default: as before)",
     )
+    add_remote(command)
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=_run)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...runfolder.compatibility import ACCEPTABLE
 from ..tile_options import add_tiles
-from ..training_options import add_repair
+from ..training_options import add_remote, add_repair
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -87,6 +87,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps …"
     )
+    add_remote(command)
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=_run)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 from ...errors import EngineError
+from ...runfolder.disk_faults import disk_fault, disk_full
 
 # Parts of an error's text (in lower case), code, cause and remedy.
 KNOWN_ERRORS = (
@@ -82,15 +84,6 @@ def not_supported(error: BaseException) -> bool:
     )
 
 
-def disk_full(error: OSError) -> bool:
-    """True if a file could not be written since the disk, or a quota, is full."""
-    return error.errno in (
-        errno.ENOSPC,
-        errno.EFBIG,
-        getattr(errno, "EDQUOT", errno.ENOSPC),
-    ) or getattr(error, "winerror", None) in (39, 112)
-
-
 def path_too_long(error: OSError) -> bool:
     """True if a path is longer than the system takes (on Windows 260 characters)."""
     return (
@@ -100,21 +93,19 @@ def path_too_long(error: OSError) -> bool:
     )
 
 
-def classify(error: BaseException) -> EngineError:
-    """The EngineError that explains an unexpected exception."""
+def classify(error: BaseException, folder: Path | None = None) -> EngineError:
+    """The EngineError that explains an unexpected exception.
+
+    Args:
+        error: The exception.
+        folder: The run folder that was worked on.
+    """
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if out_of_memory(error):
         return EngineError(
             "out-of-memory",
             f"out of memory ({text}).",
             "Close other programs, or use --device cpu, or crop the volume.",
-        )
-    if isinstance(error, OSError) and disk_full(error):
-        return EngineError(
-            "disk-full",
-            "the disk is full.",
-            "Free some space, or choose another run folder; what was learnt goes "
-            "on from its last checkpoint with 'sparsesegnet resume'.",
         )
     if isinstance(error, OSError) and path_too_long(error):
         return EngineError(
@@ -132,14 +123,25 @@ def classify(error: BaseException) -> EngineError:
         return EngineError(
             "torch", f"torch or safetensors is not installed completely ({text}).", HALF
         )
+    if isinstance(error, OSError) and folder is not None and _lies_in(error, folder):
+        fault = disk_fault(error, folder)
+        again = f"'sparsesegnet resume \"{folder}\"' then goes on from the last checkpoint."
+        return EngineError(fault.code, fault.cause, f"{fault.remedy} {again}")
+    if isinstance(error, OSError) and disk_full(error):
+        return EngineError("disk-full", f"the disk is full ({text}).", "Free some space.")
     if isinstance(error, OSError):
         return EngineError(
             "files",
             f"a file cannot be read or written ({text}).",
-            "Check the run folder's rights and free space.",
+            "Check its rights and the disk's free space.",
         )
     return EngineError(
         "internal",
         f"{type(error).__name__}: {text}.",
         "This is a fault in SparseSegNet: please report it with the log.",
     )
+
+
+def _lies_in(error: OSError, folder: Path) -> bool:
+    """True if an error can be one of a file in a folder; not all name a file."""
+    return error.filename is None or folder in Path(str(error.filename)).parents

@@ -14,6 +14,7 @@ from ...annotation.composition import UNLABELLED, keep_drawn
 from ...annotation.slices import AnnotatedSlice, array_axis, check_slices, parse_slices
 from ...errors import InputError
 from ...runfolder.options import SHORTEST_BUDGET
+from ...runfolder.phases import Phase
 from ..compute.boxes import box_within, round_up
 from ..compute.memory import retry_smaller
 from ..compute.problems import out_of_memory
@@ -290,7 +291,7 @@ class TrainingCallback:
         begun = self.clock.seconds
 
         def step() -> None:
-            self.reporter.progress("comparing slices")
+            self.reporter.progress(Phase.COMPARING_SLICES)
             self._let_in("labels-changed")
 
         try:
@@ -312,5 +313,5 @@ def pause(commands: Commands, reporter: Reporter) -> None:
     """Waits while the client wants a pause, with a progress event now and then."""
     reporter.emit("paused", step=reporter.newest.step)
     while commands.paused:
-        reporter.progress("paused", now=True)
+        reporter.progress(Phase.PAUSED, now=True)
         commands.wait(HEARTBEAT)

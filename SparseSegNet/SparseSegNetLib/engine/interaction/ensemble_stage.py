@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...runfolder.options import Options
+from ...runfolder.phases import Phase
 from ..compute.number_formats import number_formats
 from ..data.inputs import Inputs
 from ..data.preprocessing import WorkingVolume
@@ -30,7 +31,6 @@ from .slice_sums import slice_sums
 WORTH_TRAINING = 5.0  # seconds, where the ensemble already gave a result
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
 RESTACK_SHARE = 0.3  # of the time left, at most, for making the priors again
-PHASE = "comparing slices"  # as progress events name it
 External = tuple[torch.Tensor | None, tuple[int, ...]]
 
 
@@ -118,7 +118,7 @@ class EnsembleStage:
                 volume,
                 left,
                 external,
-                lambda done: self.check(PHASE, share),
+                lambda done: self.check(Phase.COMPARING_SLICES, share),
                 show,
                 STACK_ALONE,
             ).stack(volume.labels, volume.slices)
@@ -229,7 +229,9 @@ class EnsembleStage:
     def _scored(self, stack: Stack) -> Stack:
         """Reports the scores of a stack; returns it without the predictions they are of."""
         if stack.scores is not None:
-            self.reporter.scores(replace(self.reporter.newest, phase=PHASE, held_out=stack.scores))
+            self.reporter.scores(
+                replace(self.reporter.newest, phase=Phase.COMPARING_SLICES, held_out=stack.scores)
+            )
         if self.scores is not None:
             self.scores.learn(stack)
         return replace(stack, out_of_fold=None)

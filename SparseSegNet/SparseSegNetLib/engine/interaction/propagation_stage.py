@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ...runfolder.phases import Phase
 from ..compute.metrics import overlap
 from ..data.inputs import Inputs
 from ..data.preprocessing import WorkingVolume
@@ -23,7 +24,7 @@ from ..stacking.image_classifier import (
 from ..stacking.prior_inputs import prior_of
 from ..training.volume_set import Propagated, UnseenVoxels, propagated_labels, split_of
 from .clock import Clock
-from .ensemble_stage import PHASE, EnsembleStage
+from .ensemble_stage import EnsembleStage
 
 FITTING_SHARE = 0.15  # of the time left, for the shallow models of all volumes
 
@@ -76,7 +77,11 @@ def propagate(
         ensembles.append(prior_of(stack.target, classes))
         learnt = propagated_labels(ensembles[-1], volume.labels)
         here = (done + 1) / count
-        rows.append(labelled_rows(volume, learnt, seed, lambda here=here: check(PHASE, here)))
+        rows.append(
+            labelled_rows(
+                volume, learnt, seed, lambda here=here: check(Phase.COMPARING_SLICES, here)
+            )
+        )
     seconds = None if by_steps else FITTING_SHARE * clock.left
     if ensemble.commands.stop.is_set():
         seconds = 0.0
@@ -88,14 +93,14 @@ def propagate(
         seed,
         plan.dtype,
         seconds,
-        lambda: check(PHASE, 1.0),
+        lambda: check(Phase.COMPARING_SLICES, 1.0),
     )
     propagated = []
     for place, volume in enumerate(volumes):
         whole = ensembles[place].cpu()
         if volume.unknown:
             model = others[fold_of[place]] if others else shallow
-            by = model.probabilities(volume, lambda share: check(PHASE, 1.0))
+            by = model.probabilities(volume, lambda share: check(Phase.COMPARING_SLICES, 1.0))
             whole = split_background(whole, by, volume.unknown)
         unseen = None
         if others:

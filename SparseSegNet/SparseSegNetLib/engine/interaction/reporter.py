@@ -7,9 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from ...annotation.slices import AnnotatedSlice
+from ...runfolder.disk_faults import disk_fault
 from ...runfolder.folder import RunFolder
+from ...runfolder.phases import Phase
 from ..compute import metrics
-from ..compute.problems import out_of_memory
+from ..compute.problems import classify, out_of_memory
 from ..training.report import Report
 from .clock import Clock
 
@@ -19,7 +21,8 @@ PROGRESS_EVERY = 0.25  # seconds
 class Reporter:
     """Writes records to the run folder and sends events to the client.
 
-    What cannot be written during training (a full disk) is reported once and ends no training.
+    What cannot be written during training (a full disk) is reported once, until it can be again,
+    and ends no training.
 
     Args:
         emit: Sends an event to the client.
@@ -33,9 +36,9 @@ class Reporter:
 
     def __init__(self, emit: Callable[..., None], folder: RunFolder, clock: Clock, by_steps: bool):
         self.emit, self.folder, self.clock, self.by_steps = emit, folder, clock, by_steps
-        self.newest = Report(0, None, 0.0, "preparing")
-        self._last = -PROGRESS_EVERY
-        self._complained: set[str] = set()
+        self.newest = Report(0, None, 0.0, Phase.PREPARING)
+        self._last, self._phase = -PROGRESS_EVERY, ""
+        self._unwritten: dict[str, str] = {}
 
     def warn(self, text: str) -> None:
         """Sends a warning to the user."""
@@ -46,26 +49,27 @@ class Reporter:
         try:
             action()
         except (OSError, RuntimeError, MemoryError) as error:
-            full = not isinstance(error, OSError)
-            if full and not out_of_memory(error):
+            if isinstance(error, OSError):
+                fault = disk_fault(error, self.folder.path)
+            elif out_of_memory(error):
+                fault = classify(error)
+            else:
                 raise
-            if what not in self._complained:
-                self._complained.add(what)
-                why, remedy = (
-                    ("out of memory", "close other programs")
-                    if full
-                    else (error.strerror or error, "free some space on the disk of the run folder")
-                )
-                self.warn(f"{what} cannot be written: {why}. Training goes on; {remedy}.")
+            new = fault.code not in self._unwritten.values()
+            self._unwritten[what] = fault.code
+            if new:
+                cause = f"{what} cannot be written: {fault.cause} {fault.remedy}"
+                self.warn(f"{cause} The run goes on; until then nothing of it is kept.")
             return False
+        self._unwritten.pop(what, None)
         return True
 
     def progress(self, phase: str, fraction: float = 0.0, now: bool = False) -> None:
-        """Reports the progress of a phase, at most four times a second unless `now`."""
+        """Reports the progress of a phase: at once if it is new or `now`, else 4 times a second."""
         seconds = self.clock.seconds
-        if not now and abs(seconds - self._last) < PROGRESS_EVERY:
+        if not now and phase == self._phase and abs(seconds - self._last) < PROGRESS_EVERY:
             return
-        self._last = seconds
+        self._last, self._phase = seconds, phase
         if self.by_steps:
             remaining = seconds / fraction * (1 - fraction) if fraction else None
         else:

@@ -10,6 +10,7 @@ import torch
 
 from ...runfolder.folder import RunFolder
 from ...runfolder.lock import FolderLock
+from ...runfolder.phases import Phase
 from ..compute.device import prepare_threads
 from ..stopping import Cancelled, Stopped
 from ..training.together import Alone
@@ -71,6 +72,7 @@ class Task(ABC):
                 torch=torch.__version__,
                 threads=threads,
             )
+            self.reporter.progress(Phase.PREPARING)
             for note in devices.notes:
                 self.reporter.warn(note)
             self.work()

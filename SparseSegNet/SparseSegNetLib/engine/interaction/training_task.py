@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ...errors import EngineError
+from ...runfolder.phases import Phase
 from ..compute.memory import retry_smaller
 from ..data.inputs import Inputs
 from ..plan import Plan
@@ -121,7 +122,7 @@ class TrainingTask(Task):
             restore(self.trainer, tensors, about)
             began = about["began"]
             self.emit("resumed", step=self.trainer.steps, seconds=round(self.clock.seconds, 3))
-            self.reporter.newest = Report(self.trainer.steps, None, 0.0, "all slices")
+            self.reporter.newest = Report(self.trainer.steps, None, 0.0, Phase.ALL_SLICES)
         except ValueError as error:
             self.reporter.warn(f"training begins anew: {error}.")
             self.clock.seconds = began = 0.0
@@ -191,7 +192,7 @@ class TrainingTask(Task):
 
         def step(share: float) -> None:
             self.raise_if_cancelled()
-            self.reporter.progress("predicting", (done + share) / count)
+            self.reporter.progress(Phase.PREDICTING, (done + share) / count)
 
         return step
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.optimize import minimize
 
 from ..stacking.out_of_fold import OutOfFold
 
@@ -17,7 +19,6 @@ MOST_VOXELS = 50_000  # that are fitted on
 LEAST_VOXELS = 200
 FLOOR = 1e-4  # of a probability
 RANGE = (0.05, 5.0)  # of the exponent
-ROUNDS = 60
 BINS = 10
 FOREGROUND = 0.02  # probability of all segments together from which on a voxel is looked at
 # How much the parameters are held to those of no calibration, in voxels.
@@ -58,20 +59,22 @@ class Calibration:
         truth, distance = found.truth[at].long(), found.distance[at].float()
         middle = float(distance.mean())
         away = distance - middle
-        parameters = torch.zeros(2, device=logs.device, requires_grad=True)
-        optimiser = torch.optim.LBFGS([parameters], max_iter=ROUNDS, line_search_fn="strong_wolfe")
 
-        def loss() -> torch.Tensor:
-            optimiser.zero_grad()
+        def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+            parameters = torch.tensor(values, dtype=torch.float32, device=logs.device)
+            parameters.requires_grad_()
             exponent = (parameters[0] + parameters[1] * away).exp().clamp(*RANGE)
             wrong = torch.nn.functional.cross_entropy((logs * exponent).T, truth)
             value = wrong + HELD / len(truth) * parameters.square().sum()
             value.backward()
-            return value
+            assert parameters.grad is not None
+            return value.item(), parameters.grad.cpu().numpy().astype(np.float64)
 
+        # Not torch's: the first use of an optimiser class imports torch's compiler, which takes 2 s
+        # at each start of the engine.
         with torch.enable_grad():
-            optimiser.step(loss)
-        level, slope = parameters.detach().tolist()
+            found_at = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B")
+        level, slope = found_at.x.tolist()
         return cls(level, slope, middle)
 
     def exponent(self, distance: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ class Report:
         step: Steps taken.
         loss: Mean over the last steps, or None.
         fraction: Share of the training that is done, 0 to 1.
-        phase: 'held out' or 'all slices'.
+        phase: Phase.HELD_OUT or Phase.ALL_SLICES of a training.
         held_out: One dictionary per segment after the held-out slices were scored.
         recovered: A message about what was made smaller when memory ran out in this step.
     """

@@ -13,6 +13,7 @@ import torch
 from ...annotation.composition import UNLABELLED
 from ...annotation.geometry import Triple
 from ...annotation.slices import AnnotatedSlice
+from ...runfolder.phases import Phase
 from ...runfolder.presets import times
 from ..compute import metrics
 from ..compute.boxes import halved
@@ -201,7 +202,7 @@ class Trainer:
         while fraction < 1.0:
             recovered = self.step_or_shrink(fraction)
             fraction = done(self.steps)
-            phase = "held out" if self.training_set.holding_out else "all slices"
+            phase = Phase.HELD_OUT if self.training_set.holding_out else Phase.ALL_SLICES
             scores = self._score_if_due(fraction)
             if self.training_set.holding_out and fraction >= self.plan.held_out_share:
                 self.end_held_out()
