@@ -26,6 +26,14 @@ from SparseSegNetLib.files.writing import write_labels
 from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.runfolder.score import score_lines
 from SparseSegNetLib.suggestion.ranking import suggest_slices
+from stored_readers import (
+    read_done,
+    read_mapped,
+    read_ngff,
+    write_done,
+    write_mapped,
+    write_ngff,
+)
 from weights import read_checkpoint, read_model, write_weights
 from whole_inputs import GRID, SEGMENTS, SHAPE, SLICES, annotation, pixels, run_folder
 
@@ -187,6 +195,15 @@ READERS = {
             for ending in (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
         ),
         Reader("image .mha, packed", _image(".mha", pixels(), True), _volume, ["*"]),
+        *(
+            Reader(f"OME-Zarr {version}", write_ngff(version), read_ngff, ["*/**/*"], 2)
+            for version in ("0.4", "0.5")
+        ),
+        *(
+            Reader(f"mapped {ending}", write_mapped(ending), read_mapped, [f"*{ending}"])
+            for ending in (".nrrd", ".nhdr", ".mha", ".npy")
+        ),
+        Reader("tiles that are done", write_done, read_done, ["*"]),
         Reader("geometry of a NIfTI", _two_nifti, _copied_geometry, ["image.nii.gz"]),
         Reader("labels .nrrd", _image(".nrrd", annotation()), _label_image, ["*"]),
         Reader("labels .mha", _image(".mha", annotation()), _label_image, ["*"]),

@@ -71,7 +71,7 @@ def densify_stored(options: argparse.Namespace) -> int:
     check_files(written, options.files, options.run_folder)
     device = prepare(options.device)
     region, annotation, note = _annotated(options, image)
-    for text in [*image.notes, *annotation.warnings, note]:
+    for text in filter(None, [*image.notes, image.missing_note(), *annotation.warnings, note]):
         say(f"note: {text}")
     outside = "the trained model" if options.everywhere else "background (--everywhere: the model)"
     ranges = ",".join(f"{a}:{b}" for a, b in zip(region.low, region.high, strict=True))
@@ -99,20 +99,34 @@ def densify_stored(options: argparse.Namespace) -> int:
         if follow(run, quiet=options.quiet) == "cancelled":
             say_cancelled(options.run_folder)
             return CANCELLED
-        return _write(options, image, run, region, annotation, device)
+        try:
+            return _write(options, image, run, region, annotation, device)
+        except (KeyboardInterrupt, EngineError, OSError) as error:
+            keep = True
+            if isinstance(error, KeyboardInterrupt):
+                say(f"cancelled; nothing was written. {_kept(path)}")
+                return CANCELLED
+            raise _unwritten(error, options.output, path) from error
     except EngineError as error:
         keep = keep or error.code != "no-python"  # its log helps to find the cause
         raise
-    except OSError as error:
-        keep = True
-        raise EngineError(
-            "files",
-            f"{error.filename or options.output} cannot be written: {error.strerror or error}.",
-            f"What was learnt is kept in {path} (the labels of the region in result/1.npy).",
-        ) from error
     finally:
         if not keep:
             remove_tree(path, ignore_errors=True)
+
+
+def _kept(path: Path) -> str:
+    return f"What was learnt is kept in {path} (the labels of the region in result/1.npy)."
+
+
+def _unwritten(error: EngineError | OSError, output: Path, path: Path) -> EngineError:
+    """The error that also says where the result of the training is."""
+    if isinstance(error, EngineError):
+        return EngineError(error.code, error.cause, f"Check free space and rights. {_kept(path)}")
+    name = error.filename or output
+    return EngineError(
+        "files", f"{name} cannot be written: {error.strerror or error}.", _kept(path)
+    )
 
 
 def _annotated(

@@ -31,6 +31,8 @@ OF_THE_MACHINE = (
 
 def segment(options: argparse.Namespace) -> int:
     """Runs the command with its parsed options; returns the exit code."""
+    if options.dask is not None and options.ssh is not None:
+        raise InputError("--dask and --ssh both say where to compute: give one of them.")
     if any(is_zarr(path) for path in (*options.images, options.output)):
         return segment_stored(options)
     if options.region is not None or options.memory is not None:

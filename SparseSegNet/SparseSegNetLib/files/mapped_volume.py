@@ -125,7 +125,7 @@ def _made(
 def _open_npy(path: Path) -> MappedVolume:
     try:
         found: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # numpy evaluates the header: whatever it holds
         raise InputError(f"the image {path} cannot be read: {error}.") from error
     if not isinstance(found, np.memmap) or not found.flags.c_contiguous:
         raise InputError(

@@ -292,7 +292,7 @@ def _image_label(
     ]
     found: dict[str, Any] = {
         "colors": [{"label-value": 0, "rgba": [0, 0, 0, 0]}, *colors],
-        "properties": names,
+        "properties": [{"label-value": 0, "name": "background"}, *names],
         "source": {"image": "../../"},
     }
     if version == "0.4":

@@ -72,7 +72,7 @@ class NgffVolume(StoredVolume):
             if count > 1
             else [path.name]
         )
-        volume = cls(
+        return cls(
             path,
             first.dtype,
             levels,
@@ -83,12 +83,9 @@ class NgffVolume(StoredVolume):
             tuple(dataset.path for dataset in scales.datasets),
             dict(attributes),
         )
-        if missing := volume.missing_note():
-            volume.notes.append(missing)
-        return volume
 
     def missing_note(self) -> str | None:
-        """A message about chunks of the finest level that are not stored; None if all are."""
+        """See StoredVolume. All files of the level are listed, which takes seconds for many."""
         counts = [-(-n // c) for n, c in zip(self._array(0).shape, self._pieces(0), strict=True)]
         whole, there = int(np.prod(counts)), len(self._stored(0))
         if there >= whole:

@@ -23,8 +23,9 @@ _MESH = (
     "(module Segmentations, Representations), and save it as .seg.nrrd"
 )
 _STACK = "open it in Fiji (File, Import, Image Sequence) and save it as one .nrrd or .tif"
-_ZARR = "write one of its arrays as an image in Python: " + _PYTHON.partition(": ")[2].format(
-    "zarr.open('{path}')['0'][...]"
+_ZARR = (
+    "'segment' and 'densify' read OME-Zarr; elsewhere write one of its arrays as an image in "
+    "Python: " + _PYTHON.partition(": ")[2].format("zarr.open('{path}')['0'][...]")
 )
 WAYS = {
     ".npy": _PYTHON.format("numpy.load('{path}')"),

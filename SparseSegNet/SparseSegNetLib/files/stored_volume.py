@@ -85,6 +85,10 @@ class StoredVolume(ABC):
             raise ValueError(f"the box {tuple(low)} to {tuple(high)} is not within {shape}")
         return self._read(triple(low), triple(high), level)
 
+    def missing_note(self) -> str | None:
+        """A message about chunks of the finest level that are not stored; None if all are."""
+        return None
+
     @abstractmethod
     def _read(self, low: Triple, high: Triple, level: int) -> np.ndarray:
         """`read`, of a box that lies within the volume."""

@@ -56,6 +56,7 @@ def segment_tile(
     whole: WholeVolume,
     device: str = "cpu",
     step: Step = lambda share: None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> Tile:
     """Predicts a tile and writes it.
 
@@ -69,6 +70,7 @@ def segment_tile(
         whole: What was measured of the whole volume, the same for all tiles.
         device: Name of the device to compute on.
         step: Called with the share done; it may raise to stop.
+        report: Called with a message where memory ran out and the network's tiles became smaller.
 
     Returns:
         The tile.
@@ -81,13 +83,20 @@ def segment_tile(
     volume = image if isinstance(image, StoredVolume) else open_stored(image)
     store = output if isinstance(output, LabelStore) else open_label_store(output)
 
-    labels = retry_smaller(
-        lambda: predict_tile(volume, model, tile, whole, step),
-        model.with_smaller_tiles,
-        lambda said: None,
-        torch.device(device),
-        f"predicting tile {tile.number}",
-    )
+    try:
+        labels = retry_smaller(
+            lambda: predict_tile(volume, model, tile, whole, step),
+            model.with_smaller_tiles,
+            lambda said: report(f"memory ran out: the network now works on {said}."),
+            torch.device(device),
+            f"predicting tile {tile.number}",
+        )
+    except EngineError as error:
+        raise EngineError(
+            "out-of-memory",
+            error.cause,
+            "Close other programs and go on with --resume, or begin again with a smaller --memory.",
+        ) from error
     write_tile(store, tile, labels)
     return tile
 

@@ -12,7 +12,7 @@ from ..files.ngff_labels import LabelStore, chunk_of, open_label_store
 from ..files.ngff_volume import NgffVolume
 from ..files.stored_volume import StoredVolume
 from ..runfolder.compatibility import check_compatible
-from .done_file import DoneFile, digest
+from .done_file import DoneFile, beside, digest
 from .model_view import ModelView
 from .segment_tile import load_model, segment_tile, unwritten
 from .tile_list import Region, Tile, tiles_of
@@ -40,6 +40,7 @@ class Segmenting:
         device: Name of the device.
         region: The box that is segmented; None for all.
         done: Says which tiles are done.
+        tell: Called with notes for the user.
     """
 
     model: Path
@@ -50,6 +51,7 @@ class Segmenting:
     device: str
     region: Region | None
     done: DoneFile
+    tell: Callable[[str], None] = lambda text: None
 
     @property
     def waiting(self) -> list[Tile]:
@@ -59,7 +61,7 @@ class Segmenting:
     def compute(self, tile: Tile, step: Step = lambda share: None) -> None:
         """Computes a tile in this process, and notes it."""
         parts = self.model, self.image, tile, self.store, self.whole, self.device
-        segment_tile(*parts, step)
+        segment_tile(*parts, step, self.tell)
         self.finished(tile)
 
     def finished(self, tile: Tile) -> None:
@@ -138,9 +140,11 @@ def begin(
         image.channels,
         accept,
     )
-    for note in [*image.notes, *notes]:
+    for note in filter(None, [*image.notes, image.missing_note(), *notes]):
         tell(note)
     begun = DoneFile.open(output) if resume else None
+    if begun is None and (output.exists() or beside(output).exists()):
+        raise InputError(f"the output {output} exists already: name another, or delete it.")
     task = {
         "model": digest(model_path),
         "image": str(image.path.absolute()),
@@ -149,29 +153,37 @@ def begin(
     }
     if begun is not None:
         begun.check(task, lambda key: WORDS[key])
-        store = open_label_store(output)
         whole = _whole(begun.task["whole"])
         size = tuple(begun.task["tile"])
     else:
         whole = measure(image, model, tuple(order), replace_nonfinite, step)
-        version = image.version if isinstance(image, NgffVolume) else "0.5"
         size = tile_size(ModelView(image, model, order), chunk_of(image.shape), memory)
-        try:
-            store = LabelStore.create(output, image.geometry, model.description.segments, version)
-            begun = DoneFile.create(output, {**task, "tile": list(size), "whole": asdict(whole)})
-        except OSError as error:
-            raise EngineError(
-                "files",
-                f"{error.filename or output} cannot be written ({error.strerror or error}).",
-                "Check the rights to write there, or name another output.",
-            ) from error
+    try:
+        # The file comes first: a store without one has all its tiles.
+        if begun is None:
+            more = {"tile": list(size), "whole": asdict(whole)}
+            begun = DoneFile.create(output, {**task, **more})
+        if output.exists():
+            store = open_label_store(output)
+        else:
+            version = image.version if isinstance(image, NgffVolume) else "0.5"
+            segments = model.description.segments
+            store = LabelStore.create(output, image.geometry, segments, version)
+            if begun.done:  # of a store that is gone
+                begun = DoneFile.create(output, begun.task)
+    except OSError as error:
+        raise EngineError(
+            "files",
+            f"{error.filename or output} cannot be written ({error.strerror or error}).",
+            "Check the rights to write there, or name another output.",
+        ) from error
     if not whole.exact:
         tell(
             f"{image.path.name} has more than {EXACT} voxels: its intensities were measured on "
             "chunks that are spread evenly over those that are stored."
         )
     tiles = tiles_of(image.shape, size, region)
-    return Segmenting(model_path, image, store, tiles, whole, device, region, begun)
+    return Segmenting(model_path, image, store, tiles, whole, device, region, begun, tell)
 
 
 def _whole(found: dict) -> WholeVolume:

@@ -9,13 +9,14 @@ import torch
 from ..annotation.geometry import Triple, triple
 from ..engine.compute.allocation import free_memory
 from ..engine.stacking import filters
-from ..engine.stacking.image_classifier import LARGEST_SLAB, SLAB, feature_count
+from ..engine.stacking.image_classifier import feature_count, slabs, surroundings
 from .model_view import ModelView
 
 SHARE, MOST = 0.25, 4e9  # of the free memory, and bytes, that a tile may take by default
 BASE = 1e9  # bytes of Python, torch and the activations of a tile of the network
 # float32 copies of probabilities that exist at once, of the model's grid and enlarged.
 COPIES = 4
+TEMPORARIES = 16  # float32 values per voxel from which the filters' responses are computed
 
 
 def tile_memory(view: ModelView, size: Triple) -> float:
@@ -37,10 +38,13 @@ def tile_memory(view: ModelView, size: Triple) -> float:
     found = BASE + channels * (window * 4 + source * (view.image.dtype.itemsize * 2 + 4))
     found += COPIES * 4 * model.classes * max(math.prod(inner), math.prod(size))
     if model.shallow is not None:
-        planes = (inner[1] + 60) * (inner[2] + 60)
-        slab = min((inner[0] + 60) * planes, max(SLAB, LARGEST_SLAB))
-        # Responses with their margins, the features that are cut out of them, and both at once.
-        found += slab * 2 * (2 * filters.count(channels) + feature_count(channels))
+        planes = max(last - first for first, last in slabs((0, 0, 0), inner))
+        box = (planes, *inner[1:])
+        wide = surroundings((2**62,) * 3, view.grid_spacing, (2**61,) * 3, [2**61 + n for n in box])
+        around = math.prod(b - a for a, b in zip(*wide, strict=True))
+        # Responses of the slab with its margins, what each is computed from, and all features.
+        found += around * channels * (2 * filters.count(1) + TEMPORARIES * 4)
+        found += math.prod(box) * 2 * feature_count(channels)
     return found
 
 

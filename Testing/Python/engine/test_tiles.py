@@ -1,7 +1,9 @@
 """Volumes segmented tile by tile: the same labels as in memory, and tiles that can be resumed."""
 
 import pickle
+import shutil
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -29,6 +31,11 @@ from SparseSegNetLib.tiles.tile_list import parse_region, tiles_of
 
 CPU = torch.device("cpu")
 SHAPE = (20, 26, 34)
+
+
+@cache
+def fitted(network, shallow):
+    return small_model(network, shallow)
 
 
 def in_memory(model, image, spacing=1.0):
@@ -73,8 +80,8 @@ def case(tmp_path, monkeypatch):
 )
 def test_labels_are_those_of_the_volume_in_memory(case, kind, spacing, orientation):
     make, image = case
-    model = small_model(*kind)
-    model.description = replace(model.description, orientation=orientation)
+    model = fitted(*kind)
+    model = replace(model, description=replace(model.description, orientation=orientation))
     work = make(model, spacing)
     assert len(work.tiles) == 12 and work.tiles[0].high == (16, 16, 16)
     for tile in reversed(work.tiles):
@@ -86,7 +93,7 @@ def test_labels_are_those_of_the_volume_in_memory(case, kind, spacing, orientati
 
 def test_a_network_on_slices_and_valid_convolutions_predict_parts_of_a_whole():
     """Through the parts alone: their published tiles take seconds."""
-    usual = replace(small_model(shallow=False).plan, strides=())
+    usual = replace(fitted("auto", False).plan, strides=())
     for plan in (
         replace(usual, tile=(1, 8, 8)),
         replace(usual, tile=(10, 10, 10), margin=(1, 1, 1), mirror=True),
@@ -132,7 +139,7 @@ def test_parts_are_resampled_as_the_whole(grid):
 
 def test_goes_on_with_the_tiles_that_are_not_done(case, monkeypatch):
     make, _ = case
-    model = small_model(None)
+    model = fitted(None, True)
     work = make(model)
     for tile in work.tiles[:2]:
         work.compute(tile)
@@ -153,11 +160,40 @@ def test_goes_on_with_the_tiles_that_are_not_done(case, monkeypatch):
     with pytest.raises(EngineError, match="tiles that are done stay") as caught:
         again.compute(again.waiting[0])
     assert caught.value.code == "disk-full" and again.done.done == {0, 1, 2}
+    shutil.rmtree(work.store.path)  # as if it had ended before the store was made
+    assert make(model, resume=True).waiting == work.tiles
+    assert make(model, resume=True).waiting == work.tiles, "what was noted is forgotten"
+    with pytest.raises(InputError, match="exists already"):
+        make(model)
+
+
+def test_where_memory_runs_out_tiles_become_smaller_and_it_is_said(case, monkeypatch):
+    make, _ = case
+    said, real = [], tile_function.predict_tile
+    work = make(fitted("auto", False), tell=said.append)
+    before = tile_function.load_model(work.model, "cpu").plan.tile
+
+    def short(image, model, *arguments):
+        if model.plan.tile == before:
+            raise MemoryError
+        return real(image, model, *arguments)
+
+    monkeypatch.setattr(tile_function, "predict_tile", short)
+    work.compute(work.tiles[0])
+    assert said[-1].startswith("memory ran out: the network now works on tiles of")
+
+    def never(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(tile_function, "predict_tile", never)
+    with pytest.raises(EngineError, match="begin again with a smaller --memory") as caught:
+        work.compute(work.tiles[1])
+    assert caught.value.code == "out-of-memory" and work.done.done == {0}
 
 
 def test_another_process_needs_the_arguments_alone(case, tmp_path):
     make, image = case
-    model = small_model("auto", False)
+    model = fitted("auto", False)
     work = make(model, region=parse_region("2:18,:,20:", SHAPE))
     packed = pickle.dumps([work.image, work.tiles, work.store, work.whole])
     volume, tiles, store, whole = pickle.loads(packed)
@@ -174,7 +210,7 @@ def test_another_process_needs_the_arguments_alone(case, tmp_path):
 
 def test_a_larger_volume_is_measured_on_a_sample(case, tmp_path, monkeypatch):
     make, image = case
-    model = small_model(None)
+    model = fitted(None, True)
     exact = make(model).whole
     monkeypatch.setattr(whole_volume, "EXACT", 1000)
     monkeypatch.setattr(whole_volume, "BLOCKS", 24)

@@ -26,6 +26,7 @@ PASSED_ON = {
     "installation_failures.py",
     "failures.py",
     "segment_image.py",
+    "densify_stored.py",
     "engine_run.py",
     "worker.py",
     "problems.py",

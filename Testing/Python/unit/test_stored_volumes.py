@@ -44,7 +44,7 @@ def test_levels_in_millimetres(tmp_path, version):
     assert volume.levels[0].chunk == (8, 8, 8) and volume.version == version
     assert (volume.read((3, 0, 7), (9, 12, 20))[0] == IMAGE[3:9, :, 7:]).all()
     assert (volume.read((1, 1, 1), (5, 6, 10), 1)[0] == IMAGE[::2, ::2, ::2][1:, 1:, 1:]).all()
-    assert volume.notes == [] and len(volume.present()) == 12
+    assert volume.notes == [] and volume.missing_note() is None and len(volume.present()) == 12
 
 
 def test_axes_in_any_order_channels_and_one_point_in_time(tmp_path):
@@ -67,7 +67,7 @@ def test_missing_chunks_are_counted_and_damaged_ones_named(tmp_path, version, sh
     (folder / "0" / "0" / "1").unlink()
     volume = open_stored(store)
     whole = 2 if shards else 12
-    assert f"1 of {whole} chunks are not stored" in volume.notes[0]
+    assert f"1 of {whole} chunks are not stored" in volume.missing_note()
     edge = 16 if shards else 8
     assert (volume.read((0, 0, edge), (8, 8, edge + 4)) == 0).all()
     assert (0, 0, edge) not in volume.present() and len(volume.present()) == whole - 1
@@ -268,7 +268,7 @@ def test_labels_are_written_with_names_colours_and_coarser_levels(tmp_path, monk
     assert (volume.read((0, 0, 0), (3, 5, 6), 2)[0] == majority(coarse, (2, 2, 2))).all()
     ome = volume.attributes.get("ome", volume.attributes)
     assert ome["image-label"]["colors"][1] == {"label-value": 3, "rgba": [255, 0, 128, 255]}
-    assert ome["image-label"]["properties"][1] == {"label-value": 7, "name": "Core"}
+    assert ome["image-label"]["properties"][2] == {"label-value": 7, "name": "Core"}
     assert ngff_labels.segments_of(volume.attributes) == SEGMENTS
     listed = zarr.open_group(str(path / "labels"), mode="r").attrs
     assert dict(listed).get("ome", listed)["labels"] == ["segmentation"]

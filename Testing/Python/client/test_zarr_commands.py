@@ -1,0 +1,243 @@
+"""`segment` and `densify` of volumes in OME-Zarr, from the command line."""
+
+import errno
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+pytest.importorskip("zarr")
+import zarr
+from engine_stand_in import THRESHOLDS, StandIn
+from phantom import nested
+from small_models import small_model
+from zarr_stores import write_store
+
+from SparseSegNetLib.cli import densify_stored
+from SparseSegNetLib.cli import main as cli
+from SparseSegNetLib.files import ngff_labels
+from SparseSegNetLib.tiles import segmenting
+from SparseSegNetLib.tiles.done_file import beside
+
+SHAPE = (24, 26, 34)
+IMAGE, TRUTH = nested(SHAPE, 3)
+LABELS = "labels/segmentation/0"
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    small_model(None).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, model_file):
+    monkeypatch.setattr(ngff_labels, "CHUNK", 16)
+    monkeypatch.chdir(tmp_path)
+    write_store(tmp_path / "a.ome.zarr", IMAGE)
+    (tmp_path / "m.safetensors").write_bytes(model_file.read_bytes())
+    return tmp_path
+
+
+def segment(*more, image="a.ome.zarr", output="o.ome.zarr"):
+    words = ["segment", "m.safetensors", image, "-o", output, "--device", "cpu"]
+    return cli.main([*words, "--memory", "0", "--quiet", *more])
+
+
+def test_cancelled_and_resumed(folder, monkeypatch, capsys):
+    assert segment(output="whole.ome.zarr") == 0
+    real, done = segmenting.segment_tile, []
+
+    def interrupted(*arguments):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(arguments[2])
+        return real(*arguments)
+
+    monkeypatch.setattr(segmenting, "segment_tile", interrupted)
+    assert segment() == 3
+    assert "3 of 12 tiles are done and stay in o.ome.zarr" in capsys.readouterr().err
+    monkeypatch.setattr(segmenting, "segment_tile", real)
+    assert segment() == 2
+    assert "--resume computes the others" in capsys.readouterr().err
+    assert segment("--resume") == 0
+    found, expected = (zarr.open_group(n)[LABELS][:] for n in ("o.ome.zarr", "whole.ome.zarr"))
+    assert (found == expected).all() and len(np.unique(found)) == 3
+    assert not beside(folder / "o.ome.zarr").exists()
+    assert segment("--resume") == 0
+    assert "there already" in capsys.readouterr().err
+
+
+def test_a_full_disk_keeps_the_tiles(folder, monkeypatch, capsys):
+    real = ngff_labels.LabelStore.write
+
+    def full(store, low, labels):
+        if low[0] > 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(store, low, labels)
+
+    monkeypatch.setattr(ngff_labels.LabelStore, "write", full)
+    assert segment() == 5
+    told = capsys.readouterr().err
+    assert "the disk is full" in told and "--resume" in told and "errors/#disk-full" in told
+    assert len(beside(folder / "o.ome.zarr").read_text().splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--uncertainty"], "--uncertainty does not work on an OME-Zarr"),
+        (["--region", "0:99,:,:"], "--region 0:99,:,:"),
+    ],
+)
+def test_what_it_does_not_do(folder, capsys, more, said):
+    assert segment(*more) == 2
+    assert said in capsys.readouterr().err
+    assert not (folder / "o.ome.zarr").exists()
+
+
+def test_outputs_that_do_not_fit(folder, capsys):
+    assert segment(output="o.nrrd") == 2
+    assert "name it o.ome.zarr" in capsys.readouterr().err
+    assert segment(output="a.ome.zarr/o.ome.zarr") == 2
+    assert "would lie in the image" in capsys.readouterr().err
+    np.save("x.npy", np.stack([IMAGE, IMAGE]))
+    assert segment(image="x.npy") == 2
+    assert "2 channels and the model needs 1" in capsys.readouterr().err
+    words = ["segment", "m.safetensors", "a.nrrd", "b.nrrd", "-o"]
+    assert cli.main([*words, "o.ome.zarr"]) == 2
+    assert "is segmented alone" in capsys.readouterr().err
+    assert cli.main([*words, "o", "--memory", "1"]) == 2
+    assert "are for volumes in OME-Zarr" in capsys.readouterr().err
+
+
+def test_a_mapped_file_and_a_region(folder, capsys):
+    np.save("x.npy", IMAGE)
+    assert segment("--region", "0:16,:,:", image="x.npy") == 0
+    assert "no voxel size" in capsys.readouterr().err
+    found = zarr.open_group("o.ome.zarr")[LABELS][:]
+    assert found[:16].any() and not found[16:].any()
+
+
+def densify(labels, *more):
+    words = ["densify", "a.ome.zarr", labels, "-o", "o.ome.zarr", "--device", "cpu", "--quiet"]
+    return cli.main([*words, *more])
+
+
+def drawn(*planes):
+    labels = np.full(SHAPE, 255, np.uint8)
+    for k in planes:
+        labels[k, 3:20, 5:30] = TRUTH[k, 3:20, 5:30]
+    return labels
+
+
+@pytest.fixture
+def stand_in(folder, monkeypatch):
+    monkeypatch.setattr(densify_stored, "EngineRun", StandIn)
+    monkeypatch.setattr(StandIn, "made", [])
+    monkeypatch.setattr(StandIn, "faults", {})
+    from SparseSegNetLib.tiles import dense_region
+
+    monkeypatch.setattr(dense_region, "LEAST", 2)
+    return folder
+
+
+class TestDensify:
+    @pytest.mark.parametrize("kind", ["store", "file", "part"])
+    def test_the_annotated_region_alone(self, stand_in, capsys, kind):
+        labels, path = drawn(8, 12), "l.nrrd"
+        if kind == "store":
+            colors = [{"label-value": 2, "rgba": [255, 0, 0, 255]}]
+            more = {"image-label": {"colors": colors, "properties": []}}
+            path = str(write_store(stand_in / "l.ome.zarr", labels, more=more))
+        else:
+            image = sitk.GetImageFromArray(labels if kind == "file" else labels[4:16])
+            image.SetOrigin((0.0, 0.0, 0.0 if kind == "file" else 4.0))
+            sitk.WriteImage(image, path)
+        assert densify(path) == 0
+        (made,) = StandIn.made
+        (item,) = made.inputs
+        box = (slice(6, 15), slice(0, 24), slice(0, 34))
+        assert (item.image[0] == IMAGE[box]).all() and (item.labels == labels[box]).all()
+        assert [str(s) for s in item.slices] == ["k:2", "k:6"]
+        assert item.geometry.origin == (0.0, 0.0, 6.0)
+        found = zarr.open_group("o.ome.zarr")[LABELS][:]
+        expected = np.zeros(SHAPE, np.uint8)
+        expected[box] = np.digitize(IMAGE[box], THRESHOLDS)
+        assert (found == np.where(labels < 255, labels, expected)).all()
+        told = capsys.readouterr().err
+        assert "level 0, 34x24x9 voxels: the finest" in told
+        assert "region 6:15,0:24,0:34; what is outside of it gets background" in told
+        if kind == "store":
+            assert made.folder.segments[1].color == (1.0, 0.0, 0.0)
+
+    def test_on_a_coarser_level_what_is_drawn_stays(self, stand_in, capsys):
+        write_store(stand_in / "a.ome.zarr", IMAGE, IMAGE[::2, ::2, ::2])
+        labels = drawn(8, 13)
+        write_store(stand_in / "l.ome.zarr", labels)
+        assert densify("l.ome.zarr", "--level", "1") == 0
+        assert StandIn.made[0].inputs[0].image.shape == (1, 5, 12, 17)
+        assert StandIn.made[0].inputs[0].geometry.spacing == (2.0, 2.0, 2.0)
+        assert [str(s) for s in StandIn.made[0].inputs[0].slices] == ["k:1", "k:3"]
+        found = zarr.open_group("o.ome.zarr")[LABELS][:]
+        coarse = np.digitize(IMAGE[6:16:2, :24:2, ::2], THRESHOLDS)
+        fine = coarse.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+        part = labels[6:16, :24]
+        assert (found[6:16, :24] == np.where(part < 255, part, fine)).all()
+        assert "level 1 as given" in capsys.readouterr().err
+
+    def test_everywhere_by_the_model(self, stand_in, monkeypatch, model_file):
+        def with_model(run):
+            finish(run)
+            run.folder.model_path.write_bytes(model_file.read_bytes())
+
+        finish = StandIn._finish
+        monkeypatch.setattr(StandIn, "_finish", with_model)
+        write_store(stand_in / "l.ome.zarr", drawn(8, 12))
+        assert densify("l.ome.zarr", "--everywhere", "--memory", "0") == 0
+        assert segment(output="all.ome.zarr") == 0
+        found, whole = (zarr.open_group(n)[LABELS][:] for n in ("o.ome.zarr", "all.ome.zarr"))
+        outside = np.ones(SHAPE, bool)
+        outside[6:15, :24] = False
+        assert (found[outside] == whole[outside]).all() and found[outside].any()
+        assert (found[6:15, :24] != whole[6:15, :24]).any()
+
+    def test_a_full_disk_keeps_what_was_learnt(self, stand_in, monkeypatch, capsys):
+        def full(*arguments):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(ngff_labels.LabelStore, "write", full)
+        write_store(stand_in / "l.ome.zarr", drawn(8, 12))
+        assert densify("l.ome.zarr", "--run", "kept") == 5
+        told = capsys.readouterr().err
+        assert "the disk is full" in told and "kept in kept" in told
+        assert (stand_in / "kept" / "result" / "1.npy").is_file()
+        assert not (stand_in / "o.ome.zarr").exists()
+
+    @pytest.mark.parametrize(
+        ("labels", "more", "said"),
+        [
+            (np.full(SHAPE, 255, np.uint8), [], "no voxel of l.ome.zarr is labelled"),
+            (drawn(8)[1:], [], "differ in size"),
+            (drawn(8), ["--level", "1"], "has the levels 0 to 0"),
+            (drawn(8), ["--prior", "p.nrrd"], "--prior does not work"),
+            (drawn(8), ["--region", "14:20,:,:"], "no voxel is labelled"),
+            (drawn(8).astype(np.float32), [], "are no label image"),
+        ],
+    )
+    def test_what_cannot_be_used(self, stand_in, capsys, labels, more, said):
+        write_store(stand_in / "l.ome.zarr", labels)
+        assert densify("l.ome.zarr", *more) == 2
+        assert said in capsys.readouterr().err
+        assert StandIn.made == [] and not (stand_in / "o.ome.zarr").exists()
+
+    def test_chunks_of_labels_that_are_not_stored(self, stand_in, capsys):
+        labels = np.zeros(SHAPE, np.uint8)
+        labels[8, 3:20, 5:30] = TRUTH[8, 3:20, 5:30]
+        write_store(stand_in / "l.ome.zarr", labels)
+        assert densify("l.ome.zarr") == 2
+        assert "give --unlabelled 0" in capsys.readouterr().err
+        assert densify("l.ome.zarr", "--unlabelled", "0", "--slices", "k:8") == 0
+        (item,) = StandIn.made[0].inputs
+        assert (item.labels != 255).sum() == item.labels[0].size
