@@ -1,6 +1,8 @@
 """`sparsesegnet segment --dask`: the same results from the workers of a cluster."""
 
 import asyncio
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from zarr_stores import write_store
 from SparseSegNetLib.cli import main as cli
 from SparseSegNetLib.cli import segment_image
 from SparseSegNetLib.cli.cluster import connection, task_queue, tasks
+from SparseSegNetLib.client.processes import engine_environment
 from SparseSegNetLib.errors import EngineError
 from SparseSegNetLib.files import ngff_labels
 from SparseSegNetLib.files.writing import write_image
@@ -179,6 +182,10 @@ class TestScans:
             assert scans("--dask", cluster.scheduler_address) == 3
         assert "has no workers" in capsys.readouterr().err and not (folder / "out").exists()
 
+    def test_ssh_and_dask(self, folder, capsys):
+        assert scans("--dask", "local", "--ssh", "ssh nobody@nowhere") == 2
+        assert "give one of them" in capsys.readouterr().err
+
     def test_nothing_answers(self, folder, capsys, monkeypatch):
         monkeypatch.setattr(connection, "PATIENCE", 0.2)
         for where in ("tcp://127.0.0.1:9", "nonsense://x", "local:0"):
@@ -186,6 +193,14 @@ class TestScans:
             err = capsys.readouterr().err
             assert f"--dask {where}: " in err and "Traceback" not in err
         assert not (folder / "out").exists()
+
+
+def test_the_scheduler_loads_nothing_large():
+    code = (
+        "import sys; import SparseSegNetLib.cli.cluster.tasks; "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'SimpleITK', 'tqdm')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=engine_environment()).returncode == 0
 
 
 class TestTiles:

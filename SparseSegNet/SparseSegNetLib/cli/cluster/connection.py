@@ -63,6 +63,8 @@ def connected(where: str) -> Iterator[Cluster]:
         InputError: It is no address, nothing answers there, or Dask is not installed.
     """
     distributed = distributed_library()
+    # Its tracebacks of lost connections: what they come to is told in a line.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     own = re.fullmatch(r"local(?::([0-9]+))?", where)
     if own is None:
         with _client(distributed, where, where) as client:

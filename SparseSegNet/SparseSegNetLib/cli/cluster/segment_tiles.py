@@ -64,6 +64,8 @@ class TileWorkers:
                 tile = tiles[one.task.name]
                 if one.answer is not None:
                     work.finished(tile)
+                    for note in one.answer["notes"]:
+                        work.tell(f"{one.task.name}: {note}")
                 else:
                     box = ",".join(f"{a}:{b}" for a, b in zip(tile.low, tile.high, strict=True))
                     name = f"{one.task.name} ({box})"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import EngineError
+from ...errors import EngineError, InputError
 from . import tasks
 from .connection import KEPT, Cluster
 from .connection import PATIENCE as ANSWER
@@ -27,7 +27,7 @@ PATIENCE = 60.0  # seconds without any worker: a nanny starts another one within
 ATTEMPTS = 2  # of a task that fails
 LOSSES = 3  # of workers that end while they have a task
 OF_THE_WORKER = ("no-device", "no-python", "torch", "library-missing")  # codes of errors
-OF_ALL = ("disk-full",)  # codes of errors that each task would meet
+OF_ALL = ("disk-full",)  # codes of errors that each tile would meet
 
 
 @dataclass
@@ -98,18 +98,22 @@ class TaskQueue:
         self._over: deque[Ended] = deque()
         self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._looked = float("-inf")
-        self._alive = time.monotonic()
+        self._alive, self._told = time.monotonic(), False
         self._fatal: EngineError | None = None
 
     def check_workers(self) -> None:
         """Checks the workers that there are now.
+
+        One that is busy with somebody else's task is not waited for longer than a minute; it is
+        checked when it is free.
 
         Raises:
             InputError: One lacks something.
             EngineError: 'workers-lost', when there are none, or the scheduler has gone.
         """
         try:
-            while not (self.workers or self._lacking) or self._sent:
+            until = time.monotonic() + PATIENCE
+            while not (self.workers or self._lacking) or (self._sent and time.monotonic() < until):
                 self._look()
                 self._listen()
         except BaseException:
@@ -158,6 +162,7 @@ class TaskQueue:
         self._looked = time.monotonic()
         for worker in [w for w in self.workers if w not in present]:
             del self.workers[worker]
+        # Dask keeps their tasks for a worker of the same address, which may never come.
         for key in [k for k, one in self._sent.items() if one.worker not in present]:
             one = self._sent.pop(key)
             self._cluster.client.cancel([one.future], force=True)
@@ -167,10 +172,14 @@ class TaskQueue:
             self._send(worker, None, self._check.payload())
         if self.workers or any(one.task is None for one in self._sent.values()):
             self._alive = self._looked
+            self._told = False
         elif self._looked - self._alive >= PATIENCE:
             raise self._none_left(present)
+        elif not self._told:
+            self._told = True
+            self._tell(f"note: there is no worker; one that comes within {PATIENCE:.0f} s is used.")
 
-    def _none_left(self, present: set[str]) -> Exception:
+    def _none_left(self, present: set[str]) -> InputError | EngineError:
         if present:
             return refusal(self._cluster.name, {w: self._lacking[w] for w in present})
         return EngineError(
@@ -211,6 +220,7 @@ class TaskQueue:
         if (one := self._sent.pop(key, None)) is None:
             return
         if one.future.status in ("cancelled", "lost"):
+            self._cluster.workers()  # raises if it is the scheduler that has gone
             self._lost(one)
         elif one.task is None:
             self._checked(one)
@@ -244,7 +254,7 @@ class TaskQueue:
             return
         else:
             cause, code = answer["cause"], answer["code"]
-        if code in OF_ALL:
+        if code in OF_ALL and task.function == "tile":  # an image's is its worker's own disk
             self._fatal = EngineError(code, cause, f"Free some space. {KEPT}")
         if code in OF_THE_WORKER:
             self.workers.pop(one.worker, None)
@@ -261,6 +271,7 @@ class TaskQueue:
         self.workers.pop(one.worker, None)
         if one.task is not None:
             one.task.losses += 1
+            self._tell(f"note: the worker {one.worker} ended while it had {one.task.name}.")
             again = one.task.losses < LOSSES
             cause = f"its worker {one.worker} ended, as {LOSSES - 1} others did before"
             self._again(one, one.task, again, f"{cause}: did its memory run out?")

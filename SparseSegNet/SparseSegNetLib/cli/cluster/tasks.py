@@ -161,14 +161,18 @@ def _tile(wanted: Callable[..., None], threads: int, device: str, *parts: Any) -
         threads: Of this worker.
         device: As the command's option.
         parts: The first arguments of `segment_tile`.
+
+    Returns:
+        ``notes`` for the user.
     """
     chosen = _prepared(device)
     from ...engine.compute.device import prepare_threads
     from ...tiles.segment_tile import segment_tile
 
     prepare_threads(threads)
-    segment_tile(*parts, chosen, wanted)
-    return {}
+    notes: list[str] = []
+    segment_tile(*parts, chosen, wanted, notes.append)
+    return {"notes": notes}
 
 
 def _image(
