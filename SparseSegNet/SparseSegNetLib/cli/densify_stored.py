@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from ..tiles.dense_region import DenseRegion
     from ..tiles.tile_list import Region, Tile
 
-TILE = 256  # voxels along each axis of a tile that is only copied, about
 LABEL_BYTES = 12  # per voxel of a region, while its annotation is read
-OTHERS = ("prior", "start_from", "labels", "series")
+OTHERS = ("prior", "start_from", "labels", "series", "resample_labels")
 Outside = Callable[["Tile"], np.ndarray]
 
 
@@ -69,14 +68,14 @@ def densify_stored(options: argparse.Namespace) -> int:
     check_output_store(options.output, image, False)
     written = [path for path in (options.metrics, options.save_model) if path]
     check_files(written, options.files, options.run_folder)
-    device = prepare(options.device)
+    device = prepare(options.device if options.everywhere else "cpu")
     region, annotation, note = _annotated(options, image)
     for text in filter(None, [*image.notes, image.missing_note(), *annotation.warnings, note]):
         say(f"note: {text}")
     outside = "the trained model" if options.everywhere else "background (--everywhere: the model)"
     ranges = ",".join(f"{a}:{b}" for a, b in zip(region.low, region.high, strict=True))
     say(f"note: learnt in the region {ranges}; what is outside of it gets {outside}.")
-    item = region.input(image, annotation)
+    item = region.input(image, annotation, options.replace_nonfinite)
     check_trainable(item.labels, [s.name for s in annotation.segments])
     say(
         f"{len(annotation.slices)} annotated slices (in the region: "

@@ -40,7 +40,7 @@ def segment_stored(options: argparse.Namespace) -> int:
             f"the output {options.output} of an OME-Zarr is one, too: name it "
             f"{Path(options.output).stem}.ome.zarr."
         )
-    for name in ("uncertainty", "largest_component", "format", "series"):
+    for name in ("uncertainty", "largest_component", "format", "series", "ssh"):
         if getattr(options, name):
             raise InputError(
                 f"--{name.replace('_', '-')} does not work on an OME-Zarr, which is segmented tile "

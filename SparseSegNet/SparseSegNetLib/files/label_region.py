@@ -116,17 +116,23 @@ class LabelSource:
         """
         low, high = region
         grid = self.grid.cropped(low, high)
-        reading = replace(self.reading, slices=_within(self.reading.slices, region))
+        slices = _within(self.reading.slices, region)
+        reading = replace(self.reading, slices=slices)
         if self._file is not None and is_segmentation(self._file):
-            return read_annotation(self.path, grid, reading)
-        values = self._values(region)
-        image = sitk.GetImageFromArray(values)
-        image.SetSpacing(grid.spacing)
-        image.SetOrigin(grid.origin)
-        image.SetDirection(grid.directions)
-        found = annotation_of(self.path, image, grid, reading, list(self.notes))
+            found = read_annotation(self.path, grid, reading)
+        else:
+            image = sitk.GetImageFromArray(self._values(region))
+            image.SetSpacing(grid.spacing)
+            image.SetOrigin(grid.origin)
+            image.SetDirection(grid.directions)
+            found = annotation_of(self.path, image, grid, reading, list(self.notes))
         if self._store is not None:
             found.segments = _named(self._store, found.segments)
+        if outside := len(self.reading.slices or ()) - len(slices or ()):
+            found.warnings.append(
+                f"{outside} of the slices given with --slices lie outside of the region and do not "
+                "count; a larger --region holds them."
+            )
         return found
 
     def _values(self, region: Region) -> np.ndarray:

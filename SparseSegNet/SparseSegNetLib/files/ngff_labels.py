@@ -27,7 +27,6 @@ FOLDER = f"labels/{NAME}"
 CHUNK = 128  # voxels along each axis
 SMALLEST = 256  # voxels along the longest axis at which no coarser level is made
 KEY = "sparsesegnet"  # of the attribute that holds the segments with their terminology
-# NGFF lets a translation be the position of a point; other programs take the voxel's centre, too.
 UNIT = "millimeter"
 
 

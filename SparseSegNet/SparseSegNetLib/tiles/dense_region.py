@@ -19,6 +19,7 @@ from ..files.ngff_labels import LabelStore
 from ..files.stored_volume import StoredVolume
 from ..runfolder.presets import times
 from ..runfolder.run_input import RunInput
+from .model_view import finite
 from .segment_tile import unwritten, write_tile
 from .tile_list import Region, Tile
 
@@ -54,15 +55,22 @@ class DenseRegion:
         """Its grid on the level."""
         return image.levels[self.level].geometry.cropped(self.first, self.last)
 
-    def input(self, image: StoredVolume, annotation: Annotation) -> RunInput:
+    def input(
+        self, image: StoredVolume, annotation: Annotation, replace_nonfinite: bool = False
+    ) -> RunInput:
         """The input of a run: the region's image and annotation on the level.
 
         Args:
             image: The volume.
             annotation: Of the region, on the finest grid.
+            replace_nonfinite: Set NaN and infinite voxels to the lowest finite value.
+
+        Raises:
+            InputError: There are such voxels, and they are not to be replaced.
         """
+        pixels = image.read(self.first, self.last, self.level)
         return RunInput(
-            image.read(self.first, self.last, self.level),
+            finite(pixels, replace_nonfinite, f"the region of {image.path}"),
             labels_on(annotation.labels, self.shape),
             self.geometry(image),
             slices_on(annotation.slices, annotation.labels.shape, self.shape),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -26,11 +24,6 @@ class Tile:
     number: int
     low: Triple
     high: Triple
-
-    @property
-    def voxels(self) -> int:
-        """Number of voxels."""
-        return math.prod(b - a for a, b in zip(self.low, self.high, strict=True))
 
 
 def tiles_of(shape: Triple, size: Triple, region: Region | None = None) -> list[Tile]:
@@ -82,11 +75,3 @@ def parse_region(text: str, shape: Triple) -> Region:
             f"i, within {whole}, such as --region 0:{shape[0]},:,: for all of it."
         )
     return triple(a for a, _ in ends), triple(b for _, b in ends)
-
-
-def bounding_box(boxes: Sequence[Region]) -> Region:
-    """The smallest box that holds all of some boxes."""
-    return (
-        triple(map(min, *(low for low, _ in boxes))) if len(boxes) > 1 else boxes[0][0],
-        triple(map(max, *(high for _, high in boxes))) if len(boxes) > 1 else boxes[0][1],
-    )

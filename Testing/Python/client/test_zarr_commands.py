@@ -222,6 +222,7 @@ class TestDensify:
             (drawn(8)[1:], [], "differ in size"),
             (drawn(8), ["--level", "1"], "has the levels 0 to 0"),
             (drawn(8), ["--prior", "p.nrrd"], "--prior does not work"),
+            (drawn(8), ["--resample-labels"], "--resample-labels does not work"),
             (drawn(8), ["--region", "14:20,:,:"], "no voxel is labelled"),
             (drawn(8).astype(np.float32), [], "are no label image"),
         ],
@@ -232,12 +233,23 @@ class TestDensify:
         assert said in capsys.readouterr().err
         assert StandIn.made == [] and not (stand_in / "o.ome.zarr").exists()
 
+    def test_voxels_that_are_not_finite(self, stand_in, capsys):
+        image = IMAGE.astype(np.float32)
+        image[9, 9, 9] = np.nan
+        write_store(stand_in / "a.ome.zarr", image)
+        write_store(stand_in / "l.ome.zarr", drawn(8, 12))
+        assert densify("l.ome.zarr") == 2
+        assert "1 voxels that are not finite" in capsys.readouterr().err
+        assert densify("l.ome.zarr", "--replace-nonfinite") == 0
+        assert StandIn.made[0].inputs[0].image[0, 3, 9, 9] == np.nanmin(image[6:15, :24])
+
     def test_chunks_of_labels_that_are_not_stored(self, stand_in, capsys):
         labels = np.zeros(SHAPE, np.uint8)
         labels[8, 3:20, 5:30] = TRUTH[8, 3:20, 5:30]
         write_store(stand_in / "l.ome.zarr", labels)
         assert densify("l.ome.zarr") == 2
         assert "give --unlabelled 0" in capsys.readouterr().err
-        assert densify("l.ome.zarr", "--unlabelled", "0", "--slices", "k:8") == 0
+        assert densify("l.ome.zarr", "--unlabelled", "0", "--slices", "k:8,20") == 0
+        assert "1 of the slices given with --slices lie outside" in capsys.readouterr().err
         (item,) = StandIn.made[0].inputs
         assert (item.labels != 255).sum() == item.labels[0].size
