@@ -42,7 +42,7 @@ def processor() -> float:
 
 
 def load_torch() -> None:
-    """Has a worker load what it would load with its first tile."""
+    """Loads what is loaded with the first tile."""
     import SparseSegNetLib.tiles.segment_tile  # noqa: F401
 
 
@@ -108,6 +108,7 @@ def main() -> int:
                 "out.ome.zarr",
             ),
         }
+        load_torch()
         clients: dict[int, distributed.Client | None] = {0: None}
         for count in options.workers:
             cluster = distributed.LocalCluster(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import EngineError, InputError
-from .dask_library import distributed_library
+from .dask_library import INSTALL, distributed_library
 
 PATIENCE = 10.0  # seconds that a scheduler may take to answer
 CORES = 4  # of each worker of a cluster on this computer, if their number is not given
@@ -67,7 +67,7 @@ def connected(where: str) -> Iterator[Cluster]:
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     own = re.fullmatch(r"local(?::([0-9]+))?", where)
     if own is None:
-        with _client(distributed, where, where) as client:
+        with _client(distributed, where, where, None) as client:
             yield Cluster(client, where)
         return
     count = None if own[1] is None else int(own[1])
@@ -75,15 +75,18 @@ def connected(where: str) -> Iterator[Cluster]:
         raise InputError("--dask local:0: at least one worker is needed.")
     with (
         _local(distributed, count) as cluster,
-        _client(distributed, cluster.scheduler_address, where) as client,
+        _client(distributed, cluster.scheduler_address, where, cluster.security) as client,
     ):
         yield Cluster(client, where)
 
 
 @contextmanager
-def _client(distributed: Any, address: str, name: str) -> Iterator[Any]:
+def _client(distributed: Any, address: str, name: str, security: Any) -> Iterator[Any]:
+    """Context manager for a client; `security` None means that of Dask's settings."""
     try:
-        client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+        client = distributed.Client(
+            address, timeout=PATIENCE, set_as_default=False, security=security
+        )
     except (OSError, TimeoutError, ValueError, RuntimeError, TypeError) as error:
         raise InputError(
             f"--dask {name}: cannot connect ({_line(error)}). Is the scheduler running there, and "
@@ -100,6 +103,13 @@ def _client(distributed: Any, address: str, name: str) -> Iterator[Any]:
 def _local(distributed: Any, count: int | None) -> Iterator[Any]:
     from dask.system import CPU_COUNT
 
+    try:
+        # Others who use this computer could have its workers execute code, too.
+        security = distributed.Security.temporary()
+    except ImportError as error:
+        raise InputError(
+            f"--dask local needs the package cryptography, which is not installed here: {INSTALL}"
+        ) from error
     count = count or max(1, CPU_COUNT // CORES)
     cluster = distributed.LocalCluster(
         n_workers=count,
@@ -111,6 +121,7 @@ def _local(distributed: Any, count: int | None) -> Iterator[Any]:
         memory_limit=0,
         silence_logs=logging.ERROR,
         preload=[SETUP],
+        security=security,
     )
     try:
         yield cluster

@@ -65,7 +65,7 @@ def _outcome(one: Ended, bar: ImagesProgress) -> Outcome:
         bar.tell(f"{found.name} {found.result}")
         return found
     for note in one.answer["notes"]:
-        bar.tell(note)
+        bar.tell(f"{one.task.name}: {note}")
     return Outcome(one.task.name, "written", one.seconds, one.answer["uncertain"])
 
 
