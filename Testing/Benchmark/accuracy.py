@@ -110,7 +110,7 @@ def table(results: dict, options) -> str:
         subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             cwd=ENGINE,
         ).stdout.strip()

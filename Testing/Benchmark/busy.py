@@ -84,7 +84,7 @@ def measured(what: str, settings: dict) -> float:
         [sys.executable, __file__, what],
         env={**os.environ, **settings},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     return float(done.stdout)

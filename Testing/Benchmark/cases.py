@@ -128,7 +128,7 @@ def densify(arguments: list[str | Path]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "SparseSegNetLib.cli", "densify", *map(str, arguments)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     if done.returncode:

@@ -193,7 +193,7 @@ def main() -> None:
     print("| case | part | seconds | peak memory (GB) |\n|---|---|---|---|", flush=True)
     for case in [options.only] if options.only else ["large", "60", "200"]:
         child = [sys.executable, __file__, *sys.argv[1:], "--child", case]
-        done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(child, stdout=subprocess.PIPE, encoding="utf-8", check=True)
         for row in json.loads(done.stdout.splitlines()[-1]):
             print(
                 f"| {case} | {row['part']} | {row['seconds']:.1f} | {row['peak']:.2f} |", flush=True

@@ -205,7 +205,10 @@ def _command(*arguments: str | Path) -> None:
     environment = engine_environment()
     environment.pop("PYTHONSAFEPATH")  # benchmarks import those beside them
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], env=environment, text=True, capture_output=True
+        [sys.executable, *map(str, arguments)],
+        env=environment,
+        encoding="utf-8",
+        capture_output=True,
     )
     print(done.stdout)
     if done.returncode:
@@ -215,7 +218,11 @@ def _command(*arguments: str | Path) -> None:
 def _in_time(command: list[str]) -> tuple[str, str]:
     """Output of a section, and the reason why it did not end well; '' if it did."""
     with subprocess.Popen(
-        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     ) as child:
         try:
             said, errors = child.communicate(timeout=PATIENCE)

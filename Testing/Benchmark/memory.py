@@ -157,7 +157,7 @@ def main() -> int:
         done = subprocess.run(
             [sys.executable, __file__, "--child", str(number), "--device", options.device],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         name = "x".join(map(str, reversed(size)))

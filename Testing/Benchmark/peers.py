@@ -269,7 +269,7 @@ def biomedisa(case: Case, budget: float) -> np.ndarray:
         done = subprocess.run(
             [BIOMEDISA, Path(__file__).with_name("run_biomedisa.py"), image, labels, out],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             env=environment,
             cwd=name,

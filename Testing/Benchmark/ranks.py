@@ -112,7 +112,7 @@ def measured(
         elif count > 1:
             environment["CUDA_VISIBLE_DEVICES"] = str(rank)
         children.append(
-            subprocess.Popen(arguments, env=environment, text=True, stdout=subprocess.PIPE)
+            subprocess.Popen(arguments, env=environment, encoding="utf-8", stdout=subprocess.PIPE)
         )
     said = [child.communicate()[0] for child in children]
     if any(child.returncode for child in children):

@@ -130,7 +130,7 @@ def run_case(name: str, case: Case, out: Path) -> tuple[bool, str]:
         [sys.executable, "-P", "-m", "SparseSegNetLib.cli", "densify", *words, *budget],
         cwd=folder,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     said = run.stdout + run.stderr
     if run.returncode != case.exit_code or not re.search(case.says, said, re.DOTALL):
@@ -142,7 +142,7 @@ def run_case(name: str, case: Case, out: Path) -> tuple[bool, str]:
         [sys.executable, str(FOLDER / "score.py"), str(result)]
         + ([f"--map={case.map}"] if case.map else []),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
         env=os.environ | {"ITK_NIFTI_SFORM_PERMISSIVE": "1"},
     )
@@ -162,7 +162,7 @@ def _scripted(folder: Path, case: Case) -> tuple[bool, str]:
         [sys.executable, "-c", text],
         cwd=folder,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=os.environ | {"PROJECT": str(ROOT)},
     )
     found = [float(x) for x in re.findall(r"IoU ([0-9.]+)", run.stdout)]

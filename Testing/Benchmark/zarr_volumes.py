@@ -132,9 +132,9 @@ def segmented(model: Path, store: Path, region: str, memory: float | None) -> di
     words += ["--device", "cpu", "--quiet"]
     words += [] if memory is None else ["--memory", str(memory)]
     child = subprocess.run(
-        [sys.executable, "-c", CHILD, str(report), *words], capture_output=True, text=True
+        [sys.executable, "-c", CHILD, str(report), *words], capture_output=True, encoding="utf-8"
     )
-    if child.returncode or (found := json.loads(report.read_text()))["code"]:
+    if child.returncode or (found := json.loads(report.read_text(encoding="utf-8")))["code"]:
         raise SystemExit(child.stderr)
     found["tiles"] = int(re.findall(r"written: ([0-9]+) tiles", child.stderr)[0])
     labels = zarr.open_group(str(output))["labels/segmentation/0"]

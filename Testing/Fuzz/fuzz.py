@@ -90,7 +90,7 @@ def _one_child(
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
         env=environment,
-        text=True,
+        encoding="utf-8",
     )
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -232,7 +232,7 @@ def _limit_memory() -> None:
     import torch  # noqa: F401  # loaded before the limit, not under it
 
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         limit = pages * resource.getpagesize() + MEMORY
     except OSError:
         limit = 16 << 30  # macOS maps much that it never uses

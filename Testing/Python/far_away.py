@@ -75,7 +75,7 @@ def far_nearby(engine, tmp_path, monkeypatch):
     number = tmp_path / "fake-ssh-pid"
     monkeypatch.setenv("FAR_PID", str(number))
     command = quoted(sys.executable, HERE / "fake_ssh.py", "gpu-box")
-    return Far(command, data, lambda: kill(int(number.read_text())))
+    return Far(command, data, lambda: kill(int(number.read_text(encoding="utf-8"))))
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ class Server:
             folder / "config",
         )
         shutil.copy(folder / "user.pub", self.keys)
-        kind, key, *_ = (folder / "host.pub").read_text().split()
+        kind, key, *_ = (folder / "host.pub").read_text(encoding="utf-8").split()
         self.known.write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
         variables = " ".join(f'"{name}={value}"' for name, value in environment.items() if value)
         (folder / "sshd_config").write_text(
@@ -86,7 +86,7 @@ class Server:
         done = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(self._process.pid)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         return [int(pid) for pid in done.stdout.split()]

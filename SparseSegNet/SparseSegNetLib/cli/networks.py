@@ -25,7 +25,8 @@ def describe() -> list[dict]:
         done = subprocess.run(
             command_of(["-m", DESCRIBE], interpreter),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             env=engine_environment(interpreter),
         )

@@ -134,7 +134,8 @@ def translated() -> bool:
         done = subprocess.run(
             ["/usr/sbin/sysctl", "-n", "sysctl.proc_translated"],
             capture_output=True,
-            text=True,
+            encoding="ascii",
+            errors="replace",
             check=False,
         )
         return done.stdout.strip() == "1"
@@ -169,7 +170,12 @@ def found_uv(environment: dict[str, str]) -> str | None:
         return None
     with suppress(OSError, subprocess.SubprocessError):
         said = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, check=False, timeout=60
+            [program, "--version"],
+            capture_output=True,
+            encoding="ascii",
+            errors="replace",
+            check=False,
+            timeout=60,
         ).stdout
         found = re.search(r"(\d+)\.(\d+)", said)
         if found and (int(found[1]), int(found[2])) >= OLDEST_UV:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ OF_UV = {
 }
 COMMAS = ("UV_FIND_LINKS",)  # of several values; spaces elsewhere
 PATIENCE = 60.0  # seconds
+# As pip writes. Libraries may have changed the locale of this process meanwhile.
+ENCODING = None if os.name == "nt" else "utf-8"
 
 
 def for_uv(environment: Mapping[str, str]) -> dict[str, str]:
@@ -32,7 +35,8 @@ def for_uv(environment: Mapping[str, str]) -> dict[str, str]:
         done = subprocess.run(
             [sys.executable, "-m", "pip", "config", "list"],
             capture_output=True,
-            text=True,
+            encoding=ENCODING,
+            errors="replace",
             check=False,
             stdin=subprocess.DEVNULL,
             timeout=PATIENCE,

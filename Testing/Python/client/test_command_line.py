@@ -354,8 +354,8 @@ def wait_for(condition, seconds=60):
 
 def training(case):
     path = case / "run" / "metrics.jsonl"
-    return (path.exists() and "slices" in path.read_text()) or (
-        path.exists() and "held out" in path.read_text()
+    return (path.exists() and "slices" in path.read_text(encoding="utf-8")) or (
+        path.exists() and "held out" in path.read_text(encoding="utf-8")
     )
 
 
@@ -364,7 +364,7 @@ def engine_processes(case):
     wanted = f"SparseSegNetLib.engine.worker {case}/run"
     if not Path("/proc/self").exists():
         return subprocess.run(
-            ["pgrep", "-f", wanted], capture_output=True, text=True, check=False
+            ["pgrep", "-f", wanted], capture_output=True, encoding="utf-8", check=False
         ).stdout.split()
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):

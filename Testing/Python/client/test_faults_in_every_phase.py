@@ -177,7 +177,9 @@ def test_the_files_are_all_that_a_run_writes(trained, monkeypatch, tmp_path):
     monkeypatch.setenv(VARIABLE, Fault("record", str(trained.path), path=str(record)).text)
     run, _ = longer(trained)
     assert run.wait(60) == "done", run.error
-    names = [name for name in record.read_text().splitlines() if ".writing-" not in name]
+    names = [
+        name for name in record.read_text(encoding="utf-8").splitlines() if ".writing-" not in name
+    ]
     assert list(dict.fromkeys(names)) == list(WRITTEN)
 
 

@@ -40,7 +40,7 @@ def called(*arguments, **environment):
         [sys.executable, "-m", *map(str, arguments)],
         env=keep,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         stdin=subprocess.DEVNULL,
     )
@@ -49,7 +49,7 @@ def called(*arguments, **environment):
 def test_the_traps_work(scans):
     """Python itself runs what lies there."""
     done = subprocess.run([sys.executable, "-c", "import json"], check=False)
-    assert done.returncode == 77 and scans.trace.read_text() == "json"
+    assert done.returncode == 77 and scans.trace.read_text(encoding="utf-8") == "json"
     scans.trace.unlink()
 
 
@@ -96,7 +96,7 @@ def test_entries_of_the_path_that_depend_on_the_current_folder(scans, monkeypatc
         [sys.executable, "-m", "SparseSegNetLib.engine.worker", "--help"],
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr

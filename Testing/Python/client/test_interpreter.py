@@ -58,7 +58,7 @@ def test_one_that_is_not_whole_is_not_used(situation):
     situation(slicer=True, lacking=["torch"], own=True)
     interpreter.choose(OWN)
     mark = own_environment.place() / own_environment.MARK
-    whole = mark.read_text()
+    whole = mark.read_text(encoding="utf-8")
     for broken in ("", "[]", '{"schema": 99}', whole.replace("7", '"7"')):
         mark.write_text(broken)
         assert chosen().kind == THIS
@@ -83,7 +83,7 @@ def test_a_damaged_setting_is_none(situation, text):
     situation(slicer=True)
     interpreter.choose(OTHER, "/opt/python")
     path = Path(os.environ["SPARSESEGNET_DATA"]) / interpreter.SETTING
-    assert json.loads(path.read_text())["python"] == "/opt/python"
+    assert json.loads(path.read_text(encoding="utf-8"))["python"] == "/opt/python"
     path.write_text(text)
     assert interpreter.setting() == (AUTO, "") and chosen().kind == THIS
 

@@ -77,7 +77,7 @@ def test_the_engine_goes_with_its_client(tmp_path):
         parent = subprocess.Popen(
             [sys.executable, "-c", code, str(folder.path), *sys.path],
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             env=engine_environment(),
         )
         pid = 0

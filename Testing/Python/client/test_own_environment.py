@@ -55,7 +55,7 @@ def of_group(group):
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            fields = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[2]) == group and fields[0] != "Z":
@@ -129,7 +129,7 @@ def test_made_again_used_and_removed(offline, monkeypatch, capsys):
         command_of(["-c", "import sys; print(sys.prefix)"], own),
         env=engine_environment(own),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     monkeypatch.delenv("PYTHONHOME")
@@ -205,7 +205,7 @@ def test_a_file_in_the_place_of_the_folder(offline, tmp_path):
     run = installation.of_own_environment()
     assert finished(run) == "failed" and "SPARSESEGNET" not in run.problem.cause
     assert "a file lies where" in str(run.problem)
-    assert (tmp_path / "data ü").read_text() == "mine"
+    assert (tmp_path / "data ü").read_text(encoding="utf-8") == "mine"
 
 
 def test_without_uv_venv_and_pip_make_it(offline, monkeypatch):

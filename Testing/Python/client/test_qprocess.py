@@ -107,7 +107,7 @@ def test_cancelling_an_installation_ends_what_a_launcher_started(transport, tmp_
 def running(pid):
     """True if the process lives, apart from one that only waits to be noticed."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return False
     return text.rpartition(")")[2].split()[0] != "Z"

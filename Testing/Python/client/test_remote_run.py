@@ -31,8 +31,8 @@ def test_a_run_is_like_one_at_home(tmp_path, far):
     assert in_use(folder.path), "no other engine may work on it meanwhile"
     # The client may kill what it takes for the engine.
     assert {e["pid"] for e in events if "pid" in e} == {run._pid} and run._pid != os.getpid()
-    assert str(run._pid) not in (there / "lock").read_text()
-    assert str(run._pid) in (folder.path / "lock").read_text()
+    assert str(run._pid) not in (there / "lock").read_text(encoding="utf-8")
+    assert str(run._pid) in (folder.path / "lock").read_text(encoding="utf-8")
     labels, slices = with_slice(folder, truth, "k", 9)
     run.change_labels(labels, slices)
     assert until(run, lambda: named(events, "labels")), run.error
@@ -141,7 +141,7 @@ def test_the_engine_there_is_killed(tmp_path, far):
     folder, _ = run_folder(tmp_path / "run", time_budget=60)
     run, _ = watched(folder)
     assert until(run, lambda: training(run)), run.error
-    kill(json.loads((far.runs[0] / "lock").read_text())["pid"])
+    kill(json.loads((far.runs[0] / "lock").read_text(encoding="utf-8"))["pid"])
     assert run.wait(30) == "failed" and run.error.code == "killed"
 
 

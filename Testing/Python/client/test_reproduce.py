@@ -117,7 +117,7 @@ class TestDivision:
 
 
 def records_of(out):
-    return [json.loads(p.read_text()) for p in (out / "trainings").glob("*.json")]
+    return [json.loads(p.read_text(encoding="utf-8")) for p in (out / "trainings").glob("*.json")]
 
 
 class Engine:
@@ -282,7 +282,7 @@ class TestBadInput:
         assert "cannot be made" in self.refused(
             capsys, "table1", path, "-o", tmp_path / "out", *QUICK
         )
-        assert (tmp_path / "out").read_text() == "mine"
+        assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
 
 
 class TestOptions:

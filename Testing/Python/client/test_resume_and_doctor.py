@@ -63,7 +63,7 @@ def test_a_command_that_was_killed_is_resumed(tmp_path):
         command("resume", tmp_path / "run", "--time-budget", 12, "--quiet"),
         env=engine_environment(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -102,7 +102,11 @@ class TestRefused:
         folder.description["output"] = str(precious)
         folder.save()
         said = self.refused(capsys, folder.path)
-        assert str(precious) in said and "-o" in said and precious.read_text() == "as it was"
+        assert (
+            str(precious) in said
+            and "-o" in said
+            and precious.read_text(encoding="utf-8") == "as it was"
+        )
 
 
 @pytest.mark.full_engine
@@ -142,7 +146,7 @@ class TestDoctor:
             [sys.executable, "-c", code],
             env=engine_environment(),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
         found = json.loads(done.stdout)

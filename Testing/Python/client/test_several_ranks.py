@@ -42,7 +42,7 @@ class Follower:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         self.log, self._begun = "", threading.Event()
         self._reader = threading.Thread(target=self._read)
@@ -93,7 +93,7 @@ def test_commands_reach_all_ranks_and_one_process_goes_on_where_one_is_killed(
     kill(other.pid)
     assert run.wait(60) == "failed" and run.error.code == "rank-lost", run.error
     assert "rank 1 was lost" in run.error.cause and "Resume" in run.error.remedy
-    assert "rank 1 was lost" in folder.log_path.read_text()
+    assert "rank 1 was lost" in folder.log_path.read_text(encoding="utf-8")
     other.end()
     assert not in_use(folder.path)
     saved = steps_of(folder)

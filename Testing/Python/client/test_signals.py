@@ -102,7 +102,7 @@ def test_a_signal_to_the_command_line_says_how_to_go_on(tmp_path):
             "cpu",
         ],
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         env=engine_environment(),
     ) as process:

@@ -55,10 +55,10 @@ def test_what_was_interrupted_is_queued_again(tmp_path, script, events, code, re
     environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(["bash", str(script), str(run)], env=environment)
     assert done.returncode == code
-    arguments = (tmp_path / "arguments").read_text().splitlines()
+    arguments = (tmp_path / "arguments").read_text(encoding="utf-8").splitlines()
     assert arguments[-3:] == ["-m", "SparseSegNetLib.engine.worker", str(run)]
     assert "--nproc-per-node=2" in arguments
     assert ("--rdzv-endpoint=first:20007" in arguments) == (script.stem == "several-nodes")
     assert (tmp_path / "requeued").exists() == requeued
     if requeued:
-        assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+        assert (tmp_path / "requeued").read_text(encoding="utf-8") == "requeue 7\n"

@@ -48,14 +48,14 @@ def test_what_the_server_refuses(tmp_path, ssh_server):
         assert "gpu-box" in run.error.cause
         return run.error
 
-    known = ssh_server.known.read_text()
+    known = ssh_server.known.read_text(encoding="utf-8")
     ssh_server.known.write_text("")
     assert fault().code == "ssh-host-key" and "Connect once" in fault().remedy
-    other = (ssh_server.folder / "user.pub").read_text().split()
+    other = (ssh_server.folder / "user.pub").read_text(encoding="utf-8").split()
     ssh_server.known.write_text(f"{known.split()[0]} {other[0]} {other[1]}\n")
     assert fault().code == "ssh-host-key" and "another host key" in fault().cause
     ssh_server.known.write_text(known)
-    keys = ssh_server.keys.read_text()
+    keys = ssh_server.keys.read_text(encoding="utf-8")
     ssh_server.keys.write_text("")
     assert fault().code == "ssh-permission"
     ssh_server.keys.write_text(keys)

@@ -118,7 +118,7 @@ class TestTraining:
         assert written.GetMetaData("Segment1_Name") == "Core"
         assert written.GetSpacing() == (1.0, 1.0, 2.0)
         assert cli.main(["model", str(folder / "m.safetensors")]) == 0
-        about = json.loads((folder / "m.json").read_text())
+        about = json.loads((folder / "m.json").read_text(encoding="utf-8"))
         assert [c["name"] for c in about["cases"]] == ["a", "second", "c"]
         assert about["cases"][1]["segments"] == ["Core"]
         assert about["held_out"][0] == {"segment": "Shell", "iou": 0.5, "dice": 2 / 3, "voxels": 10}
@@ -237,7 +237,7 @@ class TestLater:
         assert cli.main(["resume", str(kept), "--quiet"]) == 0, "its own file may be replaced"
         (folder / "m.safetensors").write_text("mine")
         assert cli.main(["resume", str(kept), "--quiet"]) == 2
-        assert (folder / "m.safetensors").read_text() == "mine"
+        assert (folder / "m.safetensors").read_text(encoding="utf-8") == "mine"
         other = folder / "other.safetensors"
         assert cli.main(["resume", str(kept), "--quiet", "-o", str(other)]) == 0
         assert other.is_file()
@@ -255,7 +255,7 @@ class TestLater:
 
     def test_names_in_a_strangers_run_folder_lead_nowhere_else(self, kept, folder):
         assert cli.main(["resume", str(kept), "--quiet"]) == 0
-        about = json.loads((kept / "run.json").read_text())
+        about = json.loads((kept / "run.json").read_text(encoding="utf-8"))
         for item, name in zip(about["inputs"], ("../x", "a", "A"), strict=True):
             item["name"] = name
         (kept / "run.json").write_text(json.dumps(about))

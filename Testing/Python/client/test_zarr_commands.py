@@ -81,7 +81,7 @@ def test_a_full_disk_keeps_the_tiles(folder, monkeypatch, capsys):
     assert segment() == 5
     told = capsys.readouterr().err
     assert "the disk is full" in told and "--resume" in told and "errors/#disk-full" in told
-    assert len(beside(folder / "o.ome.zarr").read_text().splitlines()) == 7
+    assert len(beside(folder / "o.ome.zarr").read_text(encoding="utf-8").splitlines()) == 7
 
 
 @pytest.mark.parametrize(

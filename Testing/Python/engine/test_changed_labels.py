@@ -253,13 +253,3 @@ def test_the_clock_stands_still_while_paused(monkeypatch):
     assert clock.seconds == 5 and clock.left == 5
     clock.budget = 3
     assert clock.left == 0
-
-
-def test_no_time_of_day_in_the_engine():
-    """It may be set back while a run goes on; only clocks that never do are asked."""
-    from pathlib import Path
-
-    import SparseSegNetLib
-
-    for path in Path(SparseSegNetLib.__file__).parent.rglob("*.py"):
-        assert "time.time()" not in path.read_text(encoding="utf-8"), path

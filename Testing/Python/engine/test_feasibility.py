@@ -105,7 +105,7 @@ for _ in range(60):
 def test_memory_of_a_tensor_is_kept_for_the_next_one():
     def faults(what):
         out = subprocess.run(
-            [sys.executable, "-c", PROGRAM, what], capture_output=True, text=True, check=True
+            [sys.executable, "-c", PROGRAM, what], capture_output=True, encoding="utf-8", check=True
         ).stdout
         return [int(n) for n in out.split()]
 

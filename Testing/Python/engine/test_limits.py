@@ -254,7 +254,7 @@ def test_a_real_cgroup():
         done = subprocess.run(
             [sys.executable, "-c", CHILD, *map(str, made)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )

@@ -104,7 +104,7 @@ print([name for name in ("torch._dynamo", "SimpleITK") if name in sys.modules])"
     ended = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=Path(SparseSegNetLib.__file__).parents[1],
         check=True,
     )

@@ -149,7 +149,7 @@ def test_goes_on_with_the_tiles_that_are_not_done(case, monkeypatch):
     assert [tile.number for tile in again.waiting] == list(range(2, 12))
     assert again.whole == work.whole
     again.compute(again.waiting[0])
-    assert work.done.path.read_text().split("\n")[1:] == ["0", "1", "2", ""]
+    assert work.done.path.read_text(encoding="utf-8").split("\n")[1:] == ["0", "1", "2", ""]
     with pytest.raises(InputError, match=r"another --region \(None"):
         make(model, resume=True, region=parse_region("0:9,:,:", SHAPE))
 

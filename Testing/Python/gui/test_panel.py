@@ -312,6 +312,6 @@ def test_the_names_of_scans_are_not_stored_if_asked_so(user):
     user.until(lambda: user.panel.torchCard.state == "ready")
     press(user, "trainButton")
     folder = user.panel.controller.run.folder
-    assert "Mustermann" not in (folder / "run.json").read_text() + folder.name
+    assert "Mustermann" not in (folder / "run.json").read_text(encoding="utf-8") + folder.name
     assert not user.ui.scanNamesCheck.enabled
     user.click("cancelButton")

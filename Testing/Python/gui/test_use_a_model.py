@@ -275,7 +275,7 @@ def test_files_of_a_folder(user, model, monkeypatch, tmp_path):
     user.turn()
     assert "1 of 1 scans segmented" in user.ui.modelStatusLabel.text
     assert (folder / "case1.seg.nrrd").is_file()
-    assert (folder / "case2.seg.nrrd").read_text() == "mine"
+    assert (folder / "case2.seg.nrrd").read_text(encoding="utf-8") == "mine"
     assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert cells(user.ui.reviewTable) == ["case1.nrrd"]
     shutil.rmtree(folder)

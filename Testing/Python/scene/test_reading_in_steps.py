@@ -225,4 +225,4 @@ def test_a_start_in_a_folder_of_others_leaves_it_alone(drawn, tmp_path):
     start = densification([volume], node, Options(), runFolder=tmp_path)
     with pytest.raises(InputError, match="exists already"):
         finished(start)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"

@@ -115,7 +115,7 @@ def test_files_of_a_folder(scene, makeVolume, model, tmp_path):
     ]
     with pytest.raises(InputError, match="not replaced"):
         scans[1].open()
-    assert (folder / "b.seg.nrrd").read_text() == "mine"
+    assert (folder / "b.seg.nrrd").read_text(encoding="utf-8") == "mine"
     with pytest.raises(InputError, match=r"broken.nrrd cannot be read"):
         scans[2].open()
     volume, result = scans[0].shown()
@@ -128,7 +128,7 @@ def test_files_of_a_folder(scene, makeVolume, model, tmp_path):
     (folder / "a.seg.nrrd").write_text("theirs")
     with pytest.raises(InputError, match="has come meanwhile"):
         fresh.keep(run)
-    assert (folder / "a.seg.nrrd").read_text() == "theirs"
+    assert (folder / "a.seg.nrrd").read_text(encoding="utf-8") == "theirs"
     assert not list(folder.glob(".writing*"))
     with pytest.raises(InputError, match="cannot be read"):
         scansIn(tmp_path / "nowhere")

@@ -196,7 +196,7 @@ class TestLinks:
             (folder.path / name).symlink_to(precious)
             with pytest.raises(InputError, match="is a link to elsewhere"):
                 action()
-        assert precious.read_text() == "as it was"
+        assert precious.read_text(encoding="utf-8") == "as it was"
 
     def test_a_pipe_is_refused_without_waiting(self, folder):
         os.mkfifo(folder.path / "log.txt")

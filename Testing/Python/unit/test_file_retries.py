@@ -47,7 +47,7 @@ def test_a_file_that_is_held_is_written_a_little_later(tmp_path, monkeypatch, wa
     scanner = Scanner(os.replace, 3, code)
     monkeypatch.setattr(os, "replace", scanner)
     atomic.write_json(tmp_path / "run.json", {"a": 1})
-    assert (tmp_path / "run.json").read_text().strip() == '{\n  "a": 1\n}'
+    assert (tmp_path / "run.json").read_text(encoding="utf-8").strip() == '{\n  "a": 1\n}'
     assert waited == list(WAITS[:3]) and not scanner.left
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
@@ -60,7 +60,9 @@ def test_one_that_stays_held_is_named_with_the_remedy(tmp_path, monkeypatch, wai
         atomic.write_json(file, {})
     assert waited == list(WAITS) and 1.5 < sum(waited) < 2.5 and len(waited) == 9, "ten attempts"
     assert caught.value.filename == str(file) and "virus scanner" in caught.value.strerror
-    assert file.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["run.json"]
+    assert file.read_text(encoding="utf-8") == "old" and [p.name for p in tmp_path.iterdir()] == [
+        "run.json"
+    ]
 
 
 def test_deleting_and_reading(tmp_path, monkeypatch, waited):

@@ -49,7 +49,9 @@ class TestCatalogEntry:
 
     def test_names(self):
         """The file is called as the project is, and the repository begins with Slicer."""
-        project = re.search(r"^project\((\w+)\)$", (ROOT / "CMakeLists.txt").read_text(), re.M)[1]
+        project = re.search(
+            r"^project\((\w+)\)$", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"), re.M
+        )[1]
         assert self.path.stem == project and not project.startswith("Slicer")
         url = self.entry()["scm_url"]
         assert url.startswith("https://") and url.rsplit("/", 1)[1] == f"Slicer{project}"
@@ -81,7 +83,7 @@ def configured(source, build):
     return subprocess.run(
         [CMAKE, "-S", source, "-B", build, f"-DSlicer_DIR={ROOT / 'Testing' / 'CMake'}"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 
@@ -97,7 +99,7 @@ def installed(tmp_path_factory):
     for command in (["--build", build], ["--install", build, "--prefix", target]):
         subprocess.run([CMAKE, *command], check=True, capture_output=True)
     assert (build / SCRIPTED / "SparseSegNet.py").is_file(), "it runs from the build tree too"
-    assert (build / "description.txt").read_text().startswith("depends PyTorch\n")
+    assert (build / "description.txt").read_text(encoding="utf-8").startswith("depends PyTorch\n")
     return target / SCRIPTED
 
 
@@ -126,7 +128,7 @@ def test_the_self_test_runs_from_the_installed_tree(installed):
         cwd=ROOT,
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr

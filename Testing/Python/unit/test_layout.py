@@ -143,7 +143,7 @@ def test_the_arguments_alone_load_only_light_modules():
         "sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'SimpleITK', 'tqdm')))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=MODULE, check=False, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=MODULE, check=False, capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr
 
@@ -157,14 +157,14 @@ def test_neither_command_line_nor_client_loads_torch():
         "sys.exit(any(m in sys.modules for m in ('torch', 'slicer', 'qt')))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=MODULE, check=False, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=MODULE, check=False, capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_nothing_heavy_is_committed():
     listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
     )
     if listed.returncode:
         pytest.skip("not a git checkout")

@@ -203,7 +203,7 @@ class TestRunFolder:
     @pytest.mark.parametrize("classes", [[3], [1, 1], [], [0], "1", [1, 2]])
     def test_damaged_classes(self, folder, classes):
         path = folder.path / "run.json"
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         found["inputs"][0]["prior"] = classes
         path.write_text(json.dumps(found))
         with pytest.raises(InputError, match="is damaged"):

@@ -30,7 +30,11 @@ def contents(root):
     """Weights of all runs in a place, hidden folders too."""
     if not root.is_dir():
         return {}
-    return {p.name: (p / "checkpoint/model").read_text() for p in root.iterdir() if p.is_dir()}
+    return {
+        p.name: (p / "checkpoint/model").read_text(encoding="utf-8")
+        for p in root.iterdir()
+        if p.is_dir()
+    }
 
 
 @pytest.fixture

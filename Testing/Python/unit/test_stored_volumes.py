@@ -82,7 +82,7 @@ def changed(**changes):
 
     def change(store):
         path = store / "zarr.json"
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         ome = content["attributes"]["ome"]
         for key, value in changes.items():
             (ome if key == "version" else ome["multiscales"][0])[key] = value
@@ -94,7 +94,7 @@ def changed(**changes):
 def only(attributes):
     def change(store):
         path = store / "zarr.json"
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps({**content, "attributes": attributes}))
 
     return change
