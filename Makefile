@@ -83,7 +83,7 @@ benchmark-bits: $(STAMP)
 	$(BIN)/python Testing/Benchmark/same_bits.py $(ARGS)
 
 benchmark-dask: $(STAMP)
-	$(BIN)/python Testing/Benchmark/dask_scaling.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python Testing/Benchmark/dask_scaling.py $(ARGS)
 
 benchmark-zarr: $(STAMP)
 	$(BIN)/python Testing/Benchmark/zarr_volumes.py $(ARGS)

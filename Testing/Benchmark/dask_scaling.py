@@ -1,6 +1,7 @@
 """`make benchmark-dask`: images and tiles by one and two workers of a Dask cluster.
 
-Each worker is a process with one thread on this computer. Where other programs compute on its
+Each worker is a process with one thread on this computer; OMP_NUM_THREADS=1, which make sets, gives
+this process one, too. Where other programs compute on its
 cores, seconds of the wall clock say little: seconds of the processor are counted in this process,
 in the workers, and in the processes that either starts. What runs in this process (measuring a
 volume, coarser levels, handing out) is done once whatever the number of workers, so that
@@ -88,8 +89,6 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=6, metavar="N", help="0 for none")
     parser.add_argument("--edge", type=int, default=128, metavar="VOXELS", help="of the volume")
     options = parser.parse_args()
-    # Before torch is loaded: one thread here, too.
-    os.environ["OMP_NUM_THREADS"] = "1"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         model = train_model(folder, 20)

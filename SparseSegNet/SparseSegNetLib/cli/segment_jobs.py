@@ -57,7 +57,8 @@ def jobs_of(
         InputError: An image is missing, two would have the same output, or `output` does not fit.
     """
     for text in arguments:
-        if os.path.isdir(text) and os.path.realpath(text) == os.path.realpath(output):
+        same = os.path.isdir(text) and os.path.realpath(text) == os.path.realpath(output)
+        if same and images_in(Path(text)):
             raise InputError(
                 f"the results would lie among the images of {text}: name another folder."
             )
