@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs fuzz benchmark benchmark-ablation benchmark-accuracy benchmark-bits benchmark-busy benchmark-faults benchmark-gpu benchmark-limits benchmark-live benchmark-memory benchmark-panel benchmark-profile benchmark-ranks benchmark-speed benchmark-zarr cases clean
+.PHONY: demo test lint docs fuzz benchmark benchmark-ablation benchmark-accuracy benchmark-bits benchmark-busy benchmark-dask benchmark-faults benchmark-gpu benchmark-limits benchmark-live benchmark-memory benchmark-panel benchmark-profile benchmark-ranks benchmark-speed benchmark-zarr cases clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -81,6 +81,9 @@ benchmark-panel: $(STAMP)
 
 benchmark-bits: $(STAMP)
 	$(BIN)/python Testing/Benchmark/same_bits.py $(ARGS)
+
+benchmark-dask: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python Testing/Benchmark/dask_scaling.py $(ARGS)
 
 benchmark-zarr: $(STAMP)
 	$(BIN)/python Testing/Benchmark/zarr_volumes.py $(ARGS)

@@ -45,7 +45,7 @@ class StandIn:
     def stop(self):
         self._finish()
 
-    def wait(self):
+    def wait(self, timeout=None):
         fault = type(self).faults.get(self.inputs[0].name)
         if isinstance(fault, EngineError):
             self.folder.log_path.write_text("it crashed")

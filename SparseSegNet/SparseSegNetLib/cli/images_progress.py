@@ -53,7 +53,16 @@ class ImagesProgress:
                 self.tell(f"note: {self._name}: {event['text']}")
 
         run.observe(show)
-        attend(run, False, self.tell)
+        attend(run, False, self.tell, self.wait)
+
+    def wait(self, run: EngineRun) -> None:
+        """Waits for a run."""
+        run.wait()
+
+    def elsewhere(self, workers: int) -> None:
+        """The images are segmented by so many workers at once."""
+        self._name = f"on {workers} worker{'s' if workers != 1 else ''}"
+        self._show("", 0.0)
 
     def finished(self) -> None:
         """The present image has ended."""

@@ -70,19 +70,25 @@ def follow(run: EngineRun, quiet: bool = False, keep: bool = True) -> str:
     return run.state
 
 
-def attend(run: EngineRun, keep: bool, tell: Callable[[str], None]) -> None:
+def attend(
+    run: EngineRun,
+    keep: bool,
+    tell: Callable[[str], None],
+    wait: Callable[[EngineRun], object] = lambda run: run.wait(),
+) -> None:
     """Waits until a run ends and handles Ctrl-C, as `follow` does, without a progress bar.
 
     Args:
         run: The run.
         keep: If False, the first Ctrl-C, or the system's request to end, cancels the run.
         tell: Prints a line for the user.
+        wait: Waits for the run, or for a part of the time; it may raise KeyboardInterrupt.
     """
     interrupted = False
     try:
         while not run.ended:
             try:
-                run.wait()
+                wait(run)
             except Terminated:
                 if not keep:
                     run.cancel()

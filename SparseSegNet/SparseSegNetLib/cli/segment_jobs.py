@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.other_formats import folder_fault
+from ..files.other_formats import folder_fault, images_in
 from ..files.writing import SEGMENTATION, stem_of, suffix_of
 from .case_list import read_list
 
@@ -44,8 +44,8 @@ def jobs_of(
     """Images and outputs of the command's arguments.
 
     Args:
-        arguments: Each a file, several channels joined by ';', a folder of DICOM, a list in CSV, or
-            a pattern with * that the shell has left.
+        arguments: Each a file, several channels joined by ';', a folder of DICOM or of images, a
+            list in CSV, or a pattern with * that the shell has left.
         output: A file for one image, else a folder.
         ending: Format of the results in a folder; None for segmentations.
         uncertainty: An uncertainty image is wanted beside each.
@@ -56,6 +56,12 @@ def jobs_of(
     Raises:
         InputError: An image is missing, two would have the same output, or `output` does not fit.
     """
+    for text in arguments:
+        same = os.path.isdir(text) and os.path.realpath(text) == os.path.realpath(output)
+        if same and images_in(Path(text)):
+            raise InputError(
+                f"the results would lie among the images of {text}: name another folder."
+            )
     found = [item for text in arguments for item in _images(text)]
     alone = len(found) == 1
     kind = suffix_of(output)
@@ -94,6 +100,8 @@ def _images(text: str) -> list[tuple[str, list[Path]]]:
     if text.lower().endswith(".csv"):
         rows = read_list(Path(text), ("image",), ("image", "name"))
         return [(row.name, row.images) for row in rows]
+    if os.path.isdir(text) and (images := images_in(Path(text))):
+        return [_one([str(path)]) for path in images]
     if os.path.exists(text) or not (";" in text or glob.has_magic(text)):
         return [_one([text])]
     if ";" in text:

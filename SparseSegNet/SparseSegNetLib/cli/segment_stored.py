@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,14 @@ from ..files.open_stored import open_stored
 from ..files.stored_volume import StoredVolume
 from ..files.writing import check_writable
 from ..files.zarr_library import is_zarr, zarr_library
-from ..runfolder.exit_codes import CANCELLED, DONE
+from ..runfolder.exit_codes import CANCELLED, DONE, SOME_FAILED
 from ..units import clock
+from .outcomes import table
 from .progress import say
 
 if TYPE_CHECKING:
     from ..tiles.segmenting import Segmenting
+    from .cluster.segment_tiles import TileWorkers
 
 GB = 1e9
 
@@ -44,8 +47,12 @@ def segment_stored(options: argparse.Namespace) -> int:
                 "by tile: leave it out."
             )
     zarr_library()
+    if options.dask is not None:  # workers have another current folder
+        options.model, options.output = options.model.absolute(), options.output.absolute()
+        options.images = [Path(path).absolute() for path in options.images]
     image = open_stored(options.images[0])
-    device = prepare(options.device)
+    # On a cluster each worker chooses its own, and the volume is measured here.
+    device = prepare(options.device if options.dask is None else "cpu")
     if check_output_store(options.output, image, options.resume):
         say(f"{options.output} is there already, with all its tiles.")
         return DONE
@@ -63,31 +70,62 @@ def _segment(options: argparse.Namespace, image: StoredVolume, device: str, bar:
     from ..tiles.tile_list import parse_region
 
     region = None if options.region is None else parse_region(options.region, image.shape)
-    bar.phase("measuring intensities")
-    work = begin(
-        options.model,
-        image,
-        options.output,
-        device=device,
-        region=region,
-        memory=None if options.memory is None else options.memory * GB,
-        accept=tuple(options.accept),
-        replace_nonfinite=options.replace_nonfinite,
-        resume=options.resume,
-        tell=lambda text: bar.tell(f"note: {text}"),
-        step=bar.share,
-    )
-    compute_all(work, bar)
+    with _workers(options, bar) as workers:
+        memory = None if workers is None else workers.memory()
+        bar.phase("measuring intensities")
+        work = begin(
+            options.model,
+            image,
+            options.output,
+            device=device,
+            region=region,
+            memory=memory if options.memory is None else options.memory * GB,
+            accept=tuple(options.accept),
+            replace_nonfinite=options.replace_nonfinite,
+            resume=options.resume,
+            tell=lambda text: bar.tell(f"note: {text}"),
+            step=bar.share,
+        )
+        if workers is None:
+            compute_tiles(work, bar)
+        elif failed := workers.compute(work, bar):
+            bar.close()
+            print(table(failed, "tile"))
+            say(
+                f"{len(failed)} of {len(work.tiles)} tiles failed. The others stay in "
+                f"{options.output}; once the cause is removed, the same command with --resume "
+                "computes these alone."
+            )
+            return SOME_FAILED
+    complete(work, bar)
     say(f"{options.output} written: {len(work.tiles)} tiles, {len(work.store.levels)} levels.")
     return DONE
 
 
-def compute_all(work: Segmenting, bar: Progress) -> None:
-    """Computes the tiles that are not done, one after the other, and the coarser levels."""
+@contextmanager
+def _workers(options: argparse.Namespace, bar: Progress) -> Iterator[TileWorkers | None]:
+    """Context manager for the workers of --dask; None without it."""
+    if options.dask is None:
+        yield None
+        return
+    from .cluster.segment_tiles import tile_workers
+
+    bar.phase("checking workers")
+    where = options.dask, options.model, options.output, options.device
+    with tile_workers(*where, bar) as workers:
+        yield workers
+
+
+def compute_tiles(work: Segmenting, bar: Progress) -> None:
+    """Computes the tiles that are not done, one after the other."""
     bar.tiles(len(work.tiles), len(work.tiles) - len(work.waiting))
     for tile in work.waiting:
         work.compute(tile, bar.share)
         bar.finished()
+
+
+def complete(work: Segmenting, bar: Progress) -> None:
+    """Makes the coarser levels."""
     bar.phase("coarser levels")
     work.complete(bar.share)
 

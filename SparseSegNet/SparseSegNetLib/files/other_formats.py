@@ -57,6 +57,7 @@ WAYS = {
 }
 SLICES = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
 POSITIONLESS = SLICES
+IMAGES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
 
 
 def without_geometry(path: Path | str) -> bool:
@@ -79,6 +80,24 @@ def remedy(path: Path) -> str:
     return USUAL
 
 
+def _may_be_dicom(path: Path) -> bool:
+    """True for names that DICOM files have: an ending of their own, none, or a number's."""
+    suffix = path.suffix.lower()
+    return suffix in (".dcm", ".ima", "") or suffix[1:].isdecimal()
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder by their names, in order; none if it may hold a DICOM series.
+
+    Segmentations (``.seg.nrrd``) are no images.
+    """
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    if any(map(_may_be_dicom, files)):
+        return []
+    names = ((p, p.name.lower()) for p in files)
+    return [p for p, name in names if name.endswith(IMAGES) and not name.endswith(".seg.nrrd")]
+
+
 def folder_fault(folder: Path) -> str | None:
     """Reason why a folder holds no DICOM series, with the way out; None if it may hold one."""
     if folder.suffix.lower() in (".zarr", ".n5"):
@@ -90,13 +109,12 @@ def folder_fault(folder: Path) -> str | None:
         )
     files = [p for p in folder.iterdir() if p.is_file()]
     slices = [p for p in files if p.suffix.lower() in SLICES]
-    if slices and not any(p.suffix.lower() in (".dcm", ".ima", "") for p in files):
+    if slices and not any(map(_may_be_dicom, files)):
         kind = slices[0].suffix
         return (
             f"is a folder of {len(slices)} {kind} files, which do not say in which order they "
             f"stand and how far apart: {_STACK}"
         )
-    images = [p for p in files if p.name.lower().endswith((".nrrd", ".nii", ".nii.gz", ".mha"))]
-    if images and len(images) == len(files):
+    if images := images_in(folder):
         return f"is a folder of images ({images[0].name} and so on): name the files"
     return None

@@ -9,6 +9,7 @@ _OF_ERRORS = {
     "cancelled": CANCELLED,
     "interrupted": CANCELLED,
     "rank-lost": CANCELLED,
+    "workers-lost": CANCELLED,
     "no-device": NO_DEVICE,
 }
 

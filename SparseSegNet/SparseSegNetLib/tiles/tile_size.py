@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from ..annotation.geometry import Triple, triple
 from ..engine.compute.allocation import free_memory
 from ..engine.stacking import filters
@@ -44,6 +46,11 @@ def tile_memory(view: ModelView, size: Triple) -> float:
         found += around * channels * (2 * filters.count(1) + TEMPORARIES * 4)
         found += math.prod(box) * 2 * feature_count(channels)
     return found
+
+
+def free_on(device: str) -> float:
+    """Free bytes of a device, by its name."""
+    return float(free_memory(torch.device(device)))
 
 
 def tile_size(view: ModelView, chunk: Triple, memory: float | None = None) -> Triple:

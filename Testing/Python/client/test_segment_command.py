@@ -229,6 +229,14 @@ class TestSeveral:
         assert names(folder / "out") == ["b.nii.gz", "first.nii.gz"]
         assert set(np.unique(read(folder / "out" / "first.nii.gz"))) == {0, 1, 2}
 
+    def test_a_folder_of_images(self, folder):
+        (folder / "sub").mkdir()
+        for name in ("a.nrrd", "b.nii.gz", "drawn.seg.nrrd", "c.mha"):
+            save(folder / "sub" / name, scan())
+        (folder / "sub" / "notes.txt").write_text("not an image")
+        assert run(folder, "sub", "-o", "out") == 0
+        assert names(folder / "out") == ["a.seg.nrrd", "b.seg.nrrd", "c.seg.nrrd"]
+
     def test_a_pattern_that_the_shell_left(self, folder):
         assert run(folder, "[ab].nrrd", "-o", "out") == 0
         assert names(folder / "out") == ["a.seg.nrrd", "b.seg.nrrd"]
@@ -284,7 +292,7 @@ class TestBadInput:
             (["a.nrrd", "b.nrrd", "-o", ".", "--format", ".nrrd"], "would overwrite the input"),
             (["sub/a.nrrd", "a.nrrd", "-o", "out"], "would both be written to out/a.seg.nrrd"),
             (["z*.nrrd", "-o", "out"], "no file matches"),
-            (["sub", "-o", "out"], "sub is a folder of images (a.nrrd and so on): name the files"),
+            (["sub", "-o", "sub"], "would lie among the images of sub: name another folder"),
             (["a.nrrd", "-o", "out", "--accept", "everything"], "invalid choice"),
             (["list.csv", "-o", "out"], "list.csv, lines 2 and 3"),
         ],

@@ -31,7 +31,12 @@ ALLOWED = {
     "widget": {"numpy", "slicer", "vtk", "qt", "ctk"},
 }
 # What the application, other extensions or an extra bring, asked for where it is used.
-THEIRS = {"scene": {"SampleData"}, "widget": {"PyTorchUtils"}, "files": {"pydicom", "zarr"}}
+THEIRS = {
+    "scene": {"SampleData"},
+    "widget": {"PyTorchUtils"},
+    "files": {"pydicom", "zarr"},
+    "cli": {"dask", "distributed"},
+}
 SOURCES = sorted(LIB.rglob("*.py"))
 
 

@@ -30,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         metavar="IMAGE",
         help="an image file (the channels of one image joined by ';', in quotes), a folder of "
-        "DICOM files, or a list in CSV under the header image[,name]; or one OME-Zarr",
+        "DICOM files or of images, or a list in CSV under the header image[,name]; or one OME-Zarr",
     )
     command.add_argument(
         "-o",
@@ -77,6 +77,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="of each segment keep only the largest connected component",
     )
     add_repair(command)
+    command.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="segment on the workers of a Dask cluster: the address of its scheduler, such as "
+        "tcp://10.0.0.5:8786, or 'local:N' for N workers on this computer; an image, or a tile of "
+        "an OME-Zarr, is a task",
+    )
     command.add_argument(
         "--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps …"
     )

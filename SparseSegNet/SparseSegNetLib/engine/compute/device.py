@@ -51,9 +51,15 @@ def called(device: torch.device) -> str:
     return "Apple GPU" if device.type == "mps" else f"{torch.get_num_threads()} threads"
 
 
-def prepare_threads() -> int:
-    """Lets torch use the cores that this process may run on; returns their number."""
-    if not os.environ.get("OMP_NUM_THREADS"):
+def prepare_threads(count: int | None = None) -> int:
+    """Lets torch use the cores that this process may run on; returns their number.
+
+    Args:
+        count: So many threads instead, whatever the environment says.
+    """
+    if count is not None:
+        torch.set_num_threads(count)
+    elif not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(usable_cores())
     return torch.get_num_threads()
 

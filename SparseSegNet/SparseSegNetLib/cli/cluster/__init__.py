@@ -1,0 +1,1 @@
+"""Images and tiles segmented by the workers of a Dask cluster."""
