@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -63,10 +64,24 @@ def threads_as_workers(count=2):
 
 
 @pytest.fixture(scope="module")
-def own_threads():
+def two_threads():
     """Address of a scheduler with two workers that are threads of this process."""
     with threads_as_workers() as cluster:
         yield cluster.scheduler_address
+
+
+def computing(dask_worker):
+    """Tasks that a worker still computes, also those that nobody waits for any more."""
+    return dask_worker.state.executing_count
+
+
+@pytest.fixture
+def own_threads(two_threads):
+    """The same; what a test left to these workers has ended before the next one begins."""
+    yield two_threads
+    with distributed.Client(two_threads) as client:
+        while any(client.run(computing).values()):
+            time.sleep(0.05)
 
 
 @pytest.fixture

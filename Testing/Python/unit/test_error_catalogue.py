@@ -27,6 +27,7 @@ PASSED_ON = {
     "failures.py",
     "segment_image.py",
     "densify_stored.py",
+    "task_queue.py",
     "engine_run.py",
     "worker.py",
     "problems.py",
