@@ -92,8 +92,8 @@ def write_report(
             right=0.985,
             top=0.285,
             bottom=0.055,
-            width_ratios=[0.95, 1.5, 0.8, 1.25],
-            wspace=0.24,
+            width_ratios=[0.95, 1.4, 0.8, 1.2],
+            wspace=0.32,
         )
         _annotated(
             figure.add_subplot(lower[0]), image, sparse, turned, colors, spacing, window, upward
