@@ -10,8 +10,8 @@ import torch
 from SparseSegNetLib.engine.compute.losses import balancing_weights
 from SparseSegNetLib.engine.stacking.ensemble import (
     MOST_ROWS,
-    ROUNDS,
     fit_ensemble_weights,
+    mixture_weights,
     weighted_mean,
     with_classes,
 )
@@ -78,12 +78,7 @@ def class_weights(rows: torch.Tensor, truth: torch.Tensor, number: int) -> torch
         own, true = own[:, every], true[every]
     chance = torch.where(true, own, 1 - own).clamp_min(1e-3)
     worth = balancing_weights(true.to(torch.uint8), 2, 0.5)[true.long()]
-    weights = torch.full((len(rows),), 1 / len(rows))
-    for _ in range(ROUNDS):
-        share = weights[:, None] * chance
-        share = share / share.sum(dim=0)
-        weights = (share * worth).sum(dim=1) / worth.sum()
-    return weights
+    return mixture_weights(chance, worth)
 
 
 def per_class(found, slices: float) -> torch.Tensor:

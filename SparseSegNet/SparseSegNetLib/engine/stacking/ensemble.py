@@ -31,8 +31,20 @@ def fit_ensemble_weights(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tenso
         rows, truth = rows[:, :, every], truth[every]
     chance = rows.gather(1, truth.long()[None, None].expand(len(rows), 1, -1))[:, 0].float()
     chance = chance.clamp_min(1e-3)
-    worth = balancing_weights(truth, rows.shape[1], 0.5)[truth.long()]
-    weights = torch.full((len(rows),), 1 / len(rows), device=rows.device)
+    return mixture_weights(chance, balancing_weights(truth, rows.shape[1], 0.5)[truth.long()])
+
+
+def mixture_weights(chance: torch.Tensor, worth: torch.Tensor) -> torch.Tensor:
+    """Maximises the likelihood of a mixture of predictions by expectation and maximisation.
+
+    Args:
+        chance: float32 (n, voxels), the probability that each of n predictors gives what is true.
+        worth: float32 (voxels,), how much each voxel counts.
+
+    Returns:
+        float32 (n,), which sum to 1.
+    """
+    weights = torch.full((len(chance),), 1 / len(chance), device=chance.device)
     for _ in range(ROUNDS):
         share = weights[:, None] * chance
         share = share / share.sum(dim=0)

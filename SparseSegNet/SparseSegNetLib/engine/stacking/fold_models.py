@@ -7,7 +7,6 @@ it one that sees image and position alone errs elsewhere, and knows all classes
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ from dataclasses import dataclass
 import torch
 
 from ...annotation.slices import AnnotatedSlice
-from ..compute.timing import seconds_taken
+from ..compute.timing import seconds_for_planes
 from .folds import left_out
 from .voxel_classifier import FEW_STEPS, ClassifierFitter, VoxelClassifier, fastest_threads
 
 MORE_STEPS_SHARE = 0.8  # of the time left, at most, for more steps than few
-TIMED_SHARE = 16  # one of so many planes is predicted to estimate the time for all of them
 
 
 @dataclass
@@ -156,14 +154,11 @@ class FoldModels:
     ) -> float:
         """Estimates the seconds that models take for a whole volume, from a part of it."""
         fold = self.folds[0]
-        planes = len(fold.distance)
-        part = slice(math.ceil(planes / TIMED_SHARE))
-
-        def predict() -> None:
-            model.probabilities(inputs(fold.priors, fold.distance, part))
-
-        predict()  # what happens only once is not counted
-        return seconds_taken(predict, fold.distance.device) * planes / part.stop
+        return seconds_for_planes(
+            lambda part: model.probabilities(inputs(fold.priors, fold.distance, part)),
+            len(fold.distance),
+            fold.distance.device,
+        )
 
 
 def settings_in_time(

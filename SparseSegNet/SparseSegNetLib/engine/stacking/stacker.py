@@ -21,14 +21,14 @@ import torch
 
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AnnotatedSlice
-from ..compute.timing import seconds_taken
+from ..compute.timing import seconds_for_planes
 from ..data.one_slice import only_slice
 from ..data.preprocessing import WorkingVolume
 from ..priors.maker import PRIOR_NAMES, PriorMaker
 from .annotation_distance import log_distance_to_annotation
 from .ensemble import disagreement, weighted_mean, with_classes
 from .external_prior import UNJUDGED, ExternalPrior
-from .fold_models import TIMED_SHARE, FoldData, FoldModels, ShallowModels
+from .fold_models import FoldData, FoldModels, ShallowModels
 from .fold_weights import FoldWeights, default_weights
 from .folds import (
     LEAVE_ONE_OUT,
@@ -230,16 +230,15 @@ class Stacker:
 
     def _seconds_for_features(self) -> float:
         """Estimates the seconds that the features take, from some planes of the volume."""
-        planes = self.volume.shape[0]
-        few = min(planes, max(FEWEST_PLANES, planes // TIMED_SHARE))
-        part = replace(
-            self.volume, image=self.volume.image[:, :few], labels=self.volume.labels[:few]
+        volume, spacing = self.volume, self.maker.spacing
+
+        def compute(part: slice) -> None:
+            some = replace(volume, image=volume.image[:, part], labels=volume.labels[part])
+            voxel_features(some, spacing, position=False)
+
+        return seconds_for_planes(
+            compute, volume.shape[0], volume.image.device, fewest=FEWEST_PLANES
         )
-        seconds = seconds_taken(
-            lambda: voxel_features(part, self.maker.spacing, lambda: None, False),
-            self.volume.image.device,
-        )
-        return seconds * planes / few
 
     def _folds(
         self, labels: torch.Tensor, slices: list[AnnotatedSlice], once: float

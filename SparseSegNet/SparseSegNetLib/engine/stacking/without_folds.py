@@ -6,15 +6,14 @@ position alone needs none: it is fitted on all labels, in the seconds that are l
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
 import torch
 
 from ...annotation.composition import UNLABELLED
-from ..compute.timing import seconds_taken
-from .fold_models import MORE_STEPS_SHARE, TIMED_SHARE
+from ..compute.timing import seconds_for_planes
+from .fold_models import MORE_STEPS_SHARE
 from .voxel_classifier import ClassifierFitter
 
 FEWEST_STEPS = 100  # with fewer it is no use
@@ -53,11 +52,11 @@ def probabilities_in_time(
     known = labels != UNLABELLED
     fitter = ClassifierFitter([features[:, known].T], [labels[known]], classes, seed, dtype, check)
     (tried,) = fitter.fit([[0]], 1)
-    planes = len(labels)
-    part = slice(math.ceil(planes / TIMED_SHARE))
-    predicting = seconds_taken(lambda: tried.probabilities(features[:, part]), labels.device)
+    predicting = seconds_for_planes(
+        lambda part: tried.probabilities(features[:, part]), len(labels), labels.device
+    )
     pace = fitter.seconds_per_step(1)
-    left = end - time.monotonic() - predicting * planes / part.stop
+    left = end - time.monotonic() - predicting
     steps = min(int(MORE_STEPS_SHARE * left / pace), fitter.steps)
     if steps < FEWEST_STEPS:
         return None
