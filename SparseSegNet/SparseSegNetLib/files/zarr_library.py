@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from types import ModuleType
 
-from ..errors import InputError
+from .optional_package import optional_package
 
 ENDING = ".zarr"
 INSTALL = 'pip install "sparsesegnet[zarr]"'
@@ -24,16 +23,4 @@ def zarr_library() -> ModuleType:
     Raises:
         InputError: It is not installed, or too old.
     """
-    try:
-        import zarr
-    except ImportError as error:
-        raise InputError(
-            f"OME-Zarr needs the package zarr, which is not installed here: {INSTALL}"
-        ) from error
-    version = re.match(r"[0-9]+", zarr.__version__)
-    if version is None or int(version[0]) < LEAST:
-        raise InputError(
-            f"OME-Zarr needs the package zarr in version {LEAST} or later, and {zarr.__version__} "
-            f"is installed here: {INSTALL}"
-        )
-    return zarr
+    return optional_package("zarr", LEAST, "OME-Zarr", INSTALL)

@@ -1,9 +1,10 @@
 """Volumes that are read in boxes: OME-Zarr, raw NRRD and MetaImage, .npy; and what is refused."""
 
-import builtins
 import json
 import pickle
 import shutil
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ from zarr_stores import axes, write_store
 
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.segments import Segment
+from SparseSegNetLib.cli.cluster.dask_library import distributed_library
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files import ngff_labels
 from SparseSegNetLib.files.images import geometry_of, read_volume
 from SparseSegNetLib.files.ngff_labels import LabelStore, majority, open_label_store
 from SparseSegNetLib.files.open_stored import open_stored
+from SparseSegNetLib.files.zarr_library import zarr_library
 
 SHAPE = (10, 12, 20)
 IMAGE = np.random.default_rng(0).integers(1, 1000, SHAPE).astype(np.uint16)
@@ -183,17 +186,19 @@ def test_without_a_unit_it_is_said(tmp_path):
 
 
 def test_without_zarr_the_installation_is_named(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def absent(name, *arguments, **named):
-        if name == "zarr":
-            raise ImportError(name)
-        return real(name, *arguments, **named)
-
     store = write_store(tmp_path / "a.ome.zarr", IMAGE)
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(InputError, match=r'pip install "sparsesegnet\[zarr\]"'):
         open_stored(store)
+
+
+def test_a_package_that_is_too_old_is_named_with_its_version(monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", SimpleNamespace(__version__="2.18.0"))
+    with pytest.raises(InputError, match=r"zarr in version 3 or later, and 2\.18\.0 is installed"):
+        zarr_library()
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(__version__="2023.1.0"))
+    with pytest.raises(InputError, match=r"version 2024 or later.*sparsesegnet\[dask\]"):
+        distributed_library()
 
 
 @pytest.mark.parametrize("ending", ["nrrd", "nhdr", "mha", "mhd"])
