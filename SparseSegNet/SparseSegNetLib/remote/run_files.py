@@ -6,13 +6,13 @@ with a list of forms, and no link is followed.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 from pathlib import Path
 
 from ..runfolder.checkpoints import readable_checkpoints
+from ..runfolder.checksums import sha256_of
 from ..runfolder.links import refuse_link
 
 _NUMBER = r"[0-9]{1,6}"
@@ -31,7 +31,6 @@ ALL = re.compile(
 )
 LARGE = re.compile(r"checkpoint/.*")  # sent when nothing else is waiting
 NEWEST, BEFORE = "state.safetensors", "state-previous.safetensors"
-READ_AT_ONCE = 1 << 20  # bytes
 
 
 class PathError(ValueError):
@@ -99,18 +98,9 @@ class Changed:
         return changed, [p for p in before if p not in now]
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(READ_AT_ONCE):
-            found.update(data)
-    return found.hexdigest()
-
-
 def contents(root: Path, accepted: re.Pattern[str]) -> dict[str, str]:
     """SHA-256 of all files of these forms."""
-    return {path: digest(root / path) for path in sorted(listed(root, accepted))}
+    return {path: sha256_of(root / path) for path in sorted(listed(root, accepted))}
 
 
 def steps_taken(root: Path, *names: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..errors import InputError
 from ..suggestion.slice_profiles import SliceProfiles, profiles_shape
 from .arrays import read_array
 from .atomic import append_line, write_array, write_json
+from .checksums import sha256_of
 from .file_retries import remove, retried
 from .forms import read_json, rows
 from .schema import WRITTEN, parse_report, region, report
@@ -315,13 +315,13 @@ class Outputs:
     def remember_written(self, output: Path) -> None:
         """Stores the fingerprint of a file that this run wrote, so that it may be replaced."""
         with suppress(OSError):  # the file is there all the same; replacing it takes its name then
-            write_json(self._written, {"sha256": _fingerprint(output)})
+            write_json(self._written, {"sha256": sha256_of(output)})
 
     def wrote(self, output: Path) -> bool:
         """True if this run wrote the file and it has not changed since."""
         try:
             known = read_json(self._written, WRITTEN, "")
-            return known["sha256"] == _fingerprint(output)
+            return known["sha256"] == sha256_of(output)
         except (InputError, OSError):
             return False
 
@@ -336,8 +336,3 @@ def _written_at(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _fingerprint(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..runfolder.atomic import atomic_path
+from ..runfolder.checksums import sha256_of
 from ..runfolder.file_retries import remove
 
 ENDING = ".tiles"
@@ -103,5 +103,4 @@ def beside(store: Path) -> Path:
 
 def digest(path: Path) -> str:
     """A short number that tells the content of a file from that of others."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256_of(path)[:16]
