@@ -41,18 +41,23 @@ def threads(monkeypatch):
 
 @pytest.fixture
 def held(monkeypatch):
-    """Run folders are not written before `go` is set; `reached` is set when one is to be."""
-    reached, go = threading.Event(), threading.Event()
+    """Run folders are not written before `go` is set.
+
+    `reached` is set when one is to be written, `written` when one was.
+    """
+    reached, go, written = threading.Event(), threading.Event(), threading.Event()
     create = RunFolder.create.__func__
 
     def waiting(cls, *args, **kwargs):
         reached.set()
         assert threading.current_thread() is not threading.main_thread()
         assert go.wait(60)
-        return create(cls, *args, **kwargs)
+        folder = create(cls, *args, **kwargs)
+        written.set()
+        return folder
 
     monkeypatch.setattr(RunFolder, "create", classmethod(waiting))
-    yield reached, go
+    yield reached, go, written
     go.set()
 
 
@@ -86,7 +91,7 @@ def test_costly_functions_run_in_other_threads(user, threads):
 
 def test_painting_while_a_run_is_prepared(user, held):
     """What is painted after the press comes to the engine as all that is painted later."""
-    reached, go = held
+    reached, go, _written = held
     truth = annotated(user, 120.0)
     user.click("trainButton")
     controller = user.panel.controller
@@ -110,7 +115,7 @@ def test_painting_while_a_run_is_prepared(user, held):
 
 @pytest.mark.parametrize("how", ["cancel", "close"])
 def test_a_run_that_is_prepared_is_given_up(user, held, how):
-    reached, go = held
+    reached, go, written = held
     annotated(user)
     user.click("trainButton")
     controller = user.panel.controller
@@ -123,7 +128,7 @@ def test_a_run_that_is_prepared_is_given_up(user, held, how):
     assert not controller.active and controller.run is None
     go.set()
     folder = user.panel.runs.folder
-    user.until(lambda: not any(folder.iterdir()), 20)
+    user.until(lambda: written.is_set() and not any(folder.iterdir()), 20)
     assert controller.run is None, "no engine was started"
     if how == "cancel":
         press(user, "trainButton")
@@ -132,7 +137,7 @@ def test_a_run_that_is_prepared_is_given_up(user, held, how):
 
 
 def test_a_segmentation_is_removed_while_a_run_is_prepared(user, held):
-    reached, go = held
+    reached, go, _written = held
     annotated(user)
     user.click("trainButton")
     controller = user.panel.controller
