@@ -11,6 +11,7 @@ from .problems import not_supported
 from .timing import seconds_taken
 
 Result = TypeVar("Result")
+PRODUCT = 256  # rows and columns of a small matrix
 HOPELESS = 2.0  # times as slow as the fastest number format: not tried with the network
 _LIMITED: dict[str, list[str]] = {}  # by the device's type
 
@@ -58,6 +59,18 @@ def convolution_times(device: torch.device) -> list[tuple[float, str]]:
             for name in number_formats(device)
         ]
     )
+
+
+def fastest_product(device: torch.device) -> str:
+    """The number format that a small matrix product is fastest in, which takes milliseconds."""
+
+    def seconds(dtype: str) -> float:
+        one = torch.zeros(PRODUCT, PRODUCT, device=device, dtype=getattr(torch, dtype))
+        one @ one  # the first time includes what happens only once
+        return seconds_taken(lambda: one @ one, device)
+
+    formats = number_formats(device)
+    return min(tried([lambda name=name: (seconds(name), name) for name in formats]))[1]
 
 
 def candidate_formats(device: torch.device) -> list[str]:
