@@ -19,7 +19,7 @@ from ..priors.maker import PriorMaker
 from ..stacking.folds import complete_slices
 
 STACK_SHARE = 0.6  # of the time left, at most, for the shallow model
-STACK_ALONE = 0.95  # the same, where there is no time for a network after it
+STACK_ALONE = 0.9  # the same, where there is no time for a network after it
 WORTH_PROBING = 10.0  # seconds left below which no network would be worth its probe
 SAMPLED = 300_000  # voxels of the coarse grid
 LARGE = 3_000_000  # voxels; what is smaller is not measured where time is short
