@@ -116,7 +116,7 @@ def steps_of(trainer: Trainer, count: int) -> None:
     clock = Clock(device)
     with ExitStack() as watched:
         for part in (
-            (trainer.sampler, "batch", "choosing patches, affine fields"),
+            (trainer.sampler, "batch", "choosing patches, coordinates"),
             (sampling.aug, "resample_image", "sampling the image"),
             (sampling.aug, "resample_labels", "sampling the labels"),
             (sampling.aug, "vary_intensity", "varying intensities"),

@@ -136,7 +136,7 @@ def followed(ranks):
     follower = Follower(ranks)
     code = follower.follow()
     trainer = follower._trainer
-    drawn = trainer.sampler.draw()[0].numpy().copy()
+    drawn = trainer.sampler.batch(1)[0].numpy().copy()
     return (
         weights_of(trainer),
         [v.labels.numpy().copy() for v in trainer.sampler.volumes],
@@ -159,7 +159,7 @@ def training_with_changed_labels(ranks):
     trainer.step(0.3)
     trainer.move(torch.device("cpu"))  # as a pause does
     trainer.step(0.4)
-    drawn = trainer.sampler.draw()[0].numpy().copy()
+    drawn = trainer.sampler.batch(1)[0].numpy().copy()
     trainer.partners.end(7)
     return weights_of(trainer), [labels.numpy().copy()], drawn, 7
 
