@@ -14,7 +14,7 @@ from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.engine.compute import metrics
 from SparseSegNetLib.engine.compute.number_formats import candidate_formats
 from SparseSegNetLib.engine.compute.optimisers import make_optimiser
-
+from SparseSegNetLib.engine.compute.schedules import planned_rate
 from SparseSegNetLib.engine.data.bias_field import correct_bias
 from SparseSegNetLib.engine.data.preprocessing import Normalisation, WorkingVolume, working_volume
 from SparseSegNetLib.engine.data.sampling import Sampler
@@ -228,17 +228,8 @@ class TestRecipes:
             25_000,
         )
         assert plan.patch == (64, 128, 128) and plan.kernels[0] == (5, 5, 5)
-        trainer = Trainer(
-            replace(plan_of("vnet", width=1, tile=(16, 16, 16))),
-            [volume_of(blobs()[0], blobs()[1])],
-            2,
-            None,
-            0,
-        )
-        rates = []
-        for trainer.steps in (0, 24_999, 25_000, 50_000):
-            rates.append(trainer._schedule(0.5))
-        assert rates == pytest.approx([1, 1, 0.1, 0.01])
+        rates = [planned_rate(plan, 0.5, steps) for steps in (0, 24_999, 25_000, 50_000)]
+        assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-6])
 
     def test_fcn3d(self):
         plan = plan_of("fcn3d")

@@ -1,7 +1,7 @@
 """The random numbers of a batch of patches, drawn on the host, and what they mean for the device.
 
-They are drawn patch by patch from one generator on the CPU, so that a seed gives the same patches on
-every device and a checkpoint resumes them; the arithmetic is then done for all patches at once.
+They are drawn patch by patch from one generator on the CPU, so that a seed gives the same patches
+on every device and a checkpoint resumes them; the arithmetic is then done for all patches at once.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Draws:
 
 
 def placed(draws: Draws, volumes: Sequence[WorkingVolume], plan: Plan) -> dict[str, torch.Tensor]:
-    """Where patches lie and how they are deformed.
+    """Places patches in their volumes, and says how they are deformed.
 
     Args:
         draws: Their random numbers.
@@ -142,16 +142,16 @@ def _solved(matrices: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
 
 
 def varied(draws: Draws, strength: Strength) -> dict[str, torch.Tensor]:
-    """How the intensities of each channel of patches change, for `augmentation.vary_intensity`.
+    """Changes of the intensities of patches, channel by channel, for `augmentation.vary_intensity`.
 
     Args:
         draws: Random numbers of the patches.
         strength: Of the augmentation.
 
     Returns:
-        On the CPU, rows counting patches and channels: 'factors' and 'shifts' of each row; 'changed'
-        int64 and 'powers', the rows whose gamma changes; 'noisy' int64 and 'noise', the rows that
-        get noise and its standard deviation.
+        On the CPU, rows counting patches and channels: 'factors' and 'shifts' of each row;
+        'changed' int64 and 'powers', the rows whose gamma changes; 'noisy' int64 and 'noise', the
+        rows that get noise and its standard deviation.
     """
     contrast, brightness, gamma, noise = torch.stack(draws.intensities).double().unbind(dim=1)
     # Gamma changes half of the time.

@@ -187,7 +187,7 @@ class Sampler:
         return pixels, labels, there.get("unknown")
 
     def _rows(self, draws: Draws) -> dict[str, torch.Tensor]:
-        """The patches that are cut from each volume, by the volume's number; histograms' numbers."""
+        """The patches that are cut from each volume, by its number; those of the histograms."""
         numbers = torch.tensor(draws.numbers)
         found = {f"from {n}": torch.nonzero(numbers == n)[:, 0] for n in sorted(set(draws.numbers))}
         if self._quantiles is not None:
