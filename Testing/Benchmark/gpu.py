@@ -150,10 +150,12 @@ def published(options, folder: Path) -> None:
 def accuracy(options, folder: Path) -> None:
     """Mean IoU in voxels without annotation, by time, on the card and on the CPU."""
     case = load_case(options.data / CASE, SLICES)
-    print(f"{CASE}, {SLICES} slices:\n\n| seconds | {options.device} | cpu |\n|---|---|---|")
+    devices = list(dict.fromkeys((options.device, "cpu")))
+    print(f"{CASE}, {SLICES} slices:\n\n| seconds | {' | '.join(devices)} |")
+    print("|---" * (1 + len(devices)) + "|")
     for seconds in BUDGETS:
         cells = []
-        for device in dict.fromkeys((options.device, "cpu")):
+        for device in devices:
             if device == "cpu" and seconds > 30:  # ten minutes are all there is
                 cells.append("not measured")
                 continue

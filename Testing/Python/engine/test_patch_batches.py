@@ -20,6 +20,8 @@ from SparseSegNetLib.engine.data.sampling import Sampler
 from SparseSegNetLib.engine.plan import Fingerprint, Plan
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.planning.recipes import RECIPES
+from SparseSegNetLib.engine.training.trainer import Trainer
+from SparseSegNetLib.engine.trial import miniature
 
 META = torch.device("meta")
 PLANAR = replace(RECIPES["unet2d"].strength, gamma=0.3, noise=0.1)
@@ -188,6 +190,20 @@ def test_a_batch_is_sent_to_the_device_in_one_copy(kind):
         found = made.batch(5)
     for there, here in zip(found[:2], expected[:2], strict=True):
         assert there.device == META and there.shape == here.shape
+    assert len(transfers.found) == 1 and not numbers.found, (transfers.found, numbers.found)
+
+
+def test_a_whole_step_sends_nothing_else_to_the_device():
+    trainer = Trainer(miniature.small_plan("float32"), [miniature.small_volume()], 3, None, 0)
+    quiet = replace(trainer.plan.strength, noise=0.0)  # no random numbers are drawn on that device
+    trainer.plan = trainer.sampler.plan = replace(trainer.plan, strength=quiet)
+    trainer.step(0.3)
+    trainer.move(META)
+    trainer.device = torch.device("cpu")  # autocast does not know it
+    trainer._gradient()
+    with Transfers() as transfers, FromNumbers() as numbers:
+        trainer._gradient()
+        trainer.optimiser.step()
     assert len(transfers.found) == 1 and not numbers.found, (transfers.found, numbers.found)
 
 

@@ -121,7 +121,7 @@ def resample_image(
         mode="bilinear",
         padding_mode="reflection" if mirror else "border",
         align_corners=False,
-    )
+    ).contiguous()
 
 
 def label_places(coordinates: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:

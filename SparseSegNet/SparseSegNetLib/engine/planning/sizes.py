@@ -12,9 +12,9 @@ format of 16 bits, 67 w v bytes (counted; see docs/lab/speed.md). So for a milli
     64      4.2 T        4.3 GB
 
 More memory is no reason to train larger, steps are: a size is chosen if the time has as many steps
-as it needs to pay, and if it fits. A card that reaches 10 TFLOP/s takes 750 steps with width 24 in
-a minute, and 1900 with width 48 in ten; one that reaches 150 TFLOP/s takes 2800 with width 48 in a
-minute. Two cores take 1800 steps with width 16 in ten minutes, of a seventh of the voxels.
+as it needs to pay, and if it fits. A card that reaches 10 TFLOP/s takes 730 steps with width 24 in
+a minute, and 1900 with width 48 in ten; one that reaches 150 TFLOP/s takes 2500 with width 48 in a
+minute. Two cores take 1800 steps with width 16 in ten minutes, of a tenth of the voxels.
 
 Memory is measured at the usual size, and what larger ones take follows from it.
 """
