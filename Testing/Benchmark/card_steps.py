@@ -28,6 +28,7 @@ from SparseSegNetLib.engine.planning.auto_plan import BATCHES, make_plan
 from SparseSegNetLib.engine.planning.probe import MIDDLE, WIDTHS
 from SparseSegNetLib.engine.planning.sizes import Size, sizes_on
 from SparseSegNetLib.engine.training.trainer import Trainer
+from SparseSegNetLib.errors import EngineError
 from speed import rate, volume_of
 
 REPEATS = 5
@@ -62,8 +63,12 @@ def tabulate_sizes(case: Case, device: torch.device, seconds: float) -> None:
         plan = plan_of(case, device, size, dtype)
         trainer = trainer_of(case, volume, plan)
         memory = most_allocated(device)
-        message = trainer.step_or_shrink(0.3)
-        per_second = rate(lambda t=trainer: t.step_or_shrink(0.3), seconds, device)
+        try:
+            message = trainer.step_or_shrink(0.3)
+            per_second = rate(lambda t=trainer: t.step_or_shrink(0.3), seconds, device)
+        except EngineError as error:  # not even the smallest part of it fits
+            print(f"| {plan.width} | {error.cause} | | | | | |", flush=True)
+            continue
         taken, plan = memory() / 2**30, trainer.plan
         drawing = statistics.median(
             seconds_taken(lambda t=trainer, n=plan.batch: t.sampler.batch(n), device)
