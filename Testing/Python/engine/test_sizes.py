@@ -52,7 +52,9 @@ def planned(monkeypatch):
         monkeypatch.setattr(probe, "measure", measure)
         monkeypatch.setattr(probe, "free_memory", lambda device: FREE * gigabytes * 1e9)
         monkeypatch.setattr(probe, "candidate_formats", lambda device: list(formats))
-        volume = WorkingVolume(torch.zeros(1, 1, 1, 1), torch.zeros(shape).byte(), None, shape)
+        volume = WorkingVolume(
+            torch.zeros(1, 1, 1, 1), torch.zeros(1).byte().expand(shape), None, shape
+        )
         plan, _ = probe.choose_plan(
             Fingerprint(shape, (1.0, 1.0, 1.0), 1, CLASSES, 1000, 8),
             Options(),
