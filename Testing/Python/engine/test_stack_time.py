@@ -79,6 +79,7 @@ def test_the_rest_of_the_time_is_for_what_predicts(seconds, rows, expected, monk
         (1.0, 5.0, 2),
         (1.0, 5.5, 0),
         (3.0, 0.0, 2),
+        (3.6, None, 0),  # two folds' priors alone would take longer than the 7 s that are left
     ],
 )
 def test_how_many_folds_there_is_time_for(once, after, most, monkeypatch):

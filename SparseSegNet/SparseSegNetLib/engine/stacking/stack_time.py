@@ -61,6 +61,8 @@ class StackTime:
             return None
         alone, once = self.alone, max(once, 1e-9)
         most = max(FEWEST_FOLDS, 1 + int(alone / 2 // once))
+        if FEWEST_FOLDS * once > alone - self.passed:
+            return 0
         if AMPLE_TIMES * once > alone:
             after = seconds_after()
             most = min(most, int((alone - self.passed - after) // once))

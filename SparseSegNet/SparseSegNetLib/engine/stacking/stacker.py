@@ -221,7 +221,7 @@ class Stacker:
         def check() -> None:
             self.step(0.5)
 
-        if monotonic() + self._seconds_for_shallow(1, 1) > end:
+        if monotonic() > end or monotonic() + self._seconds_for_shallow(1, 1) > end:
             return None
         return probabilities_in_time(
             self.features, labels, self.classes, self.seed, self.dtype, end, check
