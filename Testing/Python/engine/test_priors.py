@@ -12,7 +12,7 @@ from SparseSegNetLib.engine.data.preprocessing import WorkingVolume
 from SparseSegNetLib.engine.priors import geodesic, random_walk
 from SparseSegNetLib.engine.priors.interpolation import interpolate, signed_distance
 from SparseSegNetLib.engine.priors.maker import PRIOR_NAMES, PriorMaker
-from SparseSegNetLib.engine.priors.propagation import Propagation, register, warp
+from SparseSegNetLib.engine.priors.propagation import Propagation, likeness, register, warp
 
 
 def ellipsoid(shape=(30, 36, 40)):
@@ -102,6 +102,26 @@ class TestPropagation:
         assert torch.allclose(propagated.sum(dim=0), torch.ones(shape), atol=1e-4)
         straight = interpolate(volume.labels.numpy(), slices, (1, 1, 1), 2)[0] > 0
         assert iou(propagated.argmax(dim=0), truth) > 0.8 > 0.5 > iou(straight, truth)
+
+    def test_the_slice_whose_image_is_alike_counts(self):
+        """The object ends between two slices, near to the one that does not show it."""
+        truth = np.zeros((20, 24, 24), np.uint8)
+        truth[:14, 8:16, 8:16] = 1
+        slices = [AnnotatedSlice("k", 2), AnnotatedSlice("k", 16)]
+        volume = working(truth, slices, noise=0.0)
+        propagated = Propagation(volume.image, (1, 1, 1), [0]).propagate(volume.labels, slices, 2)
+        # By the distance alone plane 12, four planes from the empty slice, would be background.
+        assert propagated[1, 12, 12, 12] > 0.9
+        assert propagated[1, 15, 12, 12] < 0.1
+
+    def test_likeness_of_images(self):
+        flat = torch.zeros(1, 2, 5, 6)
+        assert (likeness(flat, flat) == 1).all()
+        spot = flat.clone()
+        spot[:, :, 2, 2] = 3.0
+        found = likeness(flat, spot)[0, 0]
+        assert (found[1:4, 1:4] < 1e-3).all() and (found > 0).all()
+        assert (found[0] == 1).all() and (found[:, 4:] == 1).all()
 
     def test_annotated_slices_stay_as_they_are(self):
         truth = ellipsoid()
