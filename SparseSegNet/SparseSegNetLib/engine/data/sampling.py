@@ -111,13 +111,13 @@ class Sampler:
         usable = [n for n, classes in enumerate(table) if classes]
         n = usable[self._integer(len(usable))]
         index = table[n][self._integer(len(table[n]))]
-        volume, labels, plan = self.volumes[n], self.labels[n], self.plan
-        voxel = _unravel(int(index[self._integer(len(index))]), labels.shape)
+        volume, plan = self.volumes[n], self.plan
+        voxel = _unravel(int(index[self._integer(len(index))]), volume.shape)
         axes = self._axes(volume, voxel)
         spacing = volume.spacing[list(axes)]
         affine = aug.random_affine(plan.strength, spacing, self.generator)
         offsets = aug.elastic_offsets(
-            plan.patch, plan.strength, spacing, self.generator, volume.image.device
+            plan.patch, plan.strength, spacing, self.generator, volume.device
         )
         if axes != (0, 1, 2):
             # The patch's axes are the volume's in another order: its first lies across the slice.
@@ -138,16 +138,24 @@ class Sampler:
                     )
                 ]
             )
-        at = aug.sample_coordinates(centre, affine, offsets, plan.patch, volume.image.device)
-        pixels = aug.resample_image(volume.image, at, plan.mirror)
+        at = aug.sample_coordinates(centre, affine, offsets, plan.patch, volume.device)
+        inner = tuple(slice(m, m + size) for m, size in zip(plan.margin, plan.output, strict=True))
+        pixels, labels = self._resampled(n, at, inner)
         if self._quantiles:
             other = self._quantiles[self._integer(len(self._quantiles))]
             pixels = aug.match_histogram(pixels, self._quantiles[n], other)
         pixels = aug.vary_intensity(pixels, plan.strength, self.generator)
         if plan.position:
             pixels = torch.cat((pixels, position_channels(at, volume.shape)))
-        inner = tuple(slice(m, m + size) for m, size in zip(plan.margin, plan.output, strict=True))
-        return pixels, aug.resample_labels(labels, at[inner]), volume.unknown
+        return pixels, labels, volume.unknown
+
+    def _resampled(
+        self, number: int, at: torch.Tensor, inner: tuple[slice, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image and labels of a volume at coordinates (k, j, i, 3); labels in `inner` alone."""
+        volume, labels = self.volumes[number], self.labels[number]
+        pixels = aug.resample_image(volume.image, at, self.plan.mirror)
+        return pixels, aug.resample_labels(labels, at[inner])
 
     def _axes(self, volume: WorkingVolume, voxel: tuple) -> tuple[int, int, int]:
         """The axis of the volume that each axis of the patch follows.
