@@ -69,16 +69,8 @@ def go_on(folder: RunFolder, quiet: bool, resumed: bool = False) -> int:
             return CANCELLED
         except InputError as error:
             raise InputError(f"{error} {_kept(folder.path)}") from error
-        except EngineError as error:
-            remedy = f"{error.remedy} {_kept(folder.path)}"
-            raise EngineError(error.code, error.cause, remedy) from error
-        except OSError as error:
-            name = error.filename or folder.path
-            raise EngineError(
-                "files",
-                f"{name} cannot be written: {error.strerror or error}.",
-                f"Check free space and rights. {_kept(folder.path)}",
-            ) from error
+        except (EngineError, OSError) as error:
+            raise _with_rest(error, folder.path) from error
     assert task.learnt is not None
     say(
         f"{task.output} written after {task.learnt.seconds:.0f} s of training, "
@@ -97,6 +89,16 @@ def _kept(run: Path) -> str:
         f"What was learnt and written is kept: the same command with --resume, or 'sparsesegnet "
         f'resume "{run}"\', goes on.'
     )
+
+
+def _with_rest(error: EngineError | OSError, run: Path) -> EngineError:
+    """The error that also says where the rest is."""
+    from ..tiles.segment_tile import KEPT, unwritten
+
+    if isinstance(error, OSError):
+        error = unwritten(error, run)
+    remedy = error.remedy.removesuffix(KEPT).strip()
+    return EngineError(error.code, error.cause, f"{remedy} {_kept(run)}".strip())
 
 
 def _learn(folder: RunFolder, task: DenseTask, quiet: bool, resumed: bool) -> bool:
@@ -154,7 +156,7 @@ def _write(
 def _inside(
     folder: RunFolder, task: DenseTask, image: StoredVolume, drawn: DrawnVoxels, bar: Progress
 ) -> RegionLabels:
-    """What the region's labels are made from; trains the network of a finer level."""
+    """Sources of the region's labels; trains the network of a finer level."""
     from ..tiles.dense_region import room_for
     from ..tiles.fine_region import FineRegion
     from ..tiles.region_labels import RegionLabels

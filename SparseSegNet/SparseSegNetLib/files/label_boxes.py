@@ -74,7 +74,7 @@ class LabelBoxes:
         self._learn_values(source)
 
     def _learn_values(self, source: LabelSource) -> None:
-        """What each value stands for, from how often it is in the region."""
+        """Finds the meaning of each value, from how often it is in the region."""
         low, high = self.region
         counts: Counter[int] = Counter()
         size = np.prod([b - a for a, b in zip(low, high, strict=True)], dtype=np.int64)

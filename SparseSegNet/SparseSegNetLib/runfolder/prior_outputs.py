@@ -1,4 +1,4 @@
-"""What a run hands to a training at a finer resolution: class probabilities, also out of fold.
+"""Class probabilities, also out of fold, for a training at a finer resolution than the run's.
 
 result/<n>-probabilities.npy  float16 (classes, k, j, i) on the working grid
 result/<n>-folds.npy          float16 (folds, classes - 1, k, j, i): the foreground probabilities

@@ -1,4 +1,4 @@
-"""What a `densify` of a stored volume does, kept in its run folder so that it can be gone on with.
+"""The task of a `densify` of a stored volume, kept in its run folder so that it can be gone on with.
 
 stored.json  the task
 drawn/       the drawn voxels of the region on the finest grid (see `drawn_voxels`)
@@ -23,7 +23,7 @@ AGAIN = "Delete the run folder and begin again."
 
 @dataclass
 class Learnt:
-    """What the engine has learnt in the region.
+    """Time and steps that the engine has learnt in the region.
 
     Attributes:
         seconds: That it took.
@@ -36,7 +36,7 @@ class Learnt:
 
 @dataclass
 class DenseTask:
-    """What is to be done. Paths are absolute.
+    """The task, all that is to be done. Paths are absolute.
 
     Attributes:
         image: The volume.

@@ -139,23 +139,34 @@ class DrawnVoxels:
 
     def within(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Places of a block's drawn voxels in the region (3, n), in rising order, and labels."""
+        low, _ = self.blocks.box(number)
+        places, values, size = self._of(number)
+        return np.stack(np.unravel_index(places, size)) + np.array(low)[:, None], values
+
+    def _of(self, number: int) -> tuple[np.ndarray, np.ndarray, Triple]:
+        """Places in a block, flat, the labels there, and the shape of the block."""
         part = slice(int(self._starts[number]), int(self._starts[number + 1]))
         low, high = self.blocks.box(number)
-        size = [b - a for a, b in zip(low, high, strict=True)]
+        size = triple(b - a for a, b in zip(low, high, strict=True))
         places = np.array(self._places[part], np.int64)
         if len(places) and places.max() >= math.prod(size):
             raise InputError(f"the drawn voxels of {self._places.filename} are damaged. {AGAIN}")
-        inside = np.stack(np.unravel_index(places, size))
-        return inside + np.array(low)[:, None], np.array(self._values[part])
+        return places, np.array(self._values[part]), size
 
     def box(self, low: Triple, high: Triple) -> np.ndarray:
         """Labels uint8 (k, j, i) of the box [low, high), 255 where nothing is drawn."""
-        first, last = np.array(low)[:, None], np.array(high)[:, None]
-        found = np.full((last - first)[:, 0], UNLABELLED, np.uint8)
+        found = np.full([b - a for a, b in zip(low, high, strict=True)], UNLABELLED, np.uint8)
         for number in self.blocks.within(low, high):
-            places, values = self.within(number)
-            inside = ((places >= first) & (places < last)).all(axis=0)
-            found[tuple((places - first)[:, inside])] = values[inside]
+            if self._starts[number] == self._starts[number + 1]:
+                continue
+            begin, end = self.blocks.box(number)
+            places, values, size = self._of(number)
+            block = np.full(size, UNLABELLED, np.uint8)
+            block.reshape(-1)[places] = values
+            first, last = list(map(max, low, begin)), list(map(min, high, end))
+            inside = (slice(a - o, b - o) for a, b, o in zip(first, last, begin, strict=True))
+            there = (slice(a - o, b - o) for a, b, o in zip(first, last, low, strict=True))
+            found[tuple(there)] = block[tuple(inside)]
         return found
 
 

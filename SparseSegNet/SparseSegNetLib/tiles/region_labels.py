@@ -16,7 +16,7 @@ from .fine_volume import FineVolume, enlarged
 
 @dataclass
 class RegionLabels:
-    """What a region's labels are made from.
+    """Sources of a region's labels.
 
     Attributes:
         shape: Voxels of the region on the finest grid, (k, j, i).

@@ -1,6 +1,7 @@
 """`segment` and `densify` of volumes in OME-Zarr, from the command line."""
 
 import errno
+import json
 
 import numpy as np
 import pytest
@@ -10,14 +11,16 @@ pytest.importorskip("zarr")
 torch = pytest.importorskip("torch")
 import zarr
 from engine_stand_in import THRESHOLDS, StandIn
-from phantom import nested
+from phantom import iou, nested
 from small_models import small_model
 from zarr_stores import write_store
 
 from SparseSegNetLib.cli import dense_stages, densify_stored
 from SparseSegNetLib.cli import main as cli
+from SparseSegNetLib.engine.planning import auto_plan
 from SparseSegNetLib.files import ngff_labels
-from SparseSegNetLib.tiles import segmenting
+from SparseSegNetLib.files.ngff_labels import LabelStore
+from SparseSegNetLib.tiles import fine_set, fine_training, segmenting
 from SparseSegNetLib.tiles.done_file import beside
 
 SHAPE = (24, 26, 34)
@@ -314,3 +317,62 @@ class TestDensify:
         assert "1 of the slices given with --slices lie outside" in capsys.readouterr().err
         (item,) = StandIn.made[0].inputs
         assert (item.labels != 255).sum() == item.labels[0].size
+
+
+class TestOnChunks:
+    """The region does not fit memory: the network learns on the finest level's chunks."""
+
+    @pytest.fixture
+    def drawn_planes(self, folder, monkeypatch):
+        make = auto_plan.make_plan
+        monkeypatch.setattr(fine_training, "make_plan", lambda f, kind: make(f, kind, 4))
+        monkeypatch.setitem(auto_plan.BATCHES, "cpu", (8**3, 4))
+        monkeypatch.setattr(fine_set, "SCORED_BOXES", 3)
+        write_store(folder / "a.ome.zarr", IMAGE, IMAGE[::2, ::2, ::2])
+        labels = np.full(SHAPE, 255, np.uint8)
+        for k in (4, 8, 12, 15, 19):
+            labels[k] = TRUTH[k]
+        labels[:, 13] = TRUTH[:, 13]
+        write_store(folder / "l.ome.zarr", labels)
+        return labels
+
+    def test_from_the_engine_to_the_store(self, folder, drawn_planes, monkeypatch, capsys):
+        more = ("--memory", "0.01", "--steps", "2", "--run", "kept", "--metrics", "m.json")
+        real = LabelStore.write
+
+        def killed(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(LabelStore, "write", killed)
+        assert densify("l.ome.zarr", *more) == 3
+        told = capsys.readouterr().err
+        assert "priors and shallow model on level 1" in told
+        assert "the network learns on level 0" in told and "2 steps on level 0" in told
+        assert "no network was trained" not in told
+        monkeypatch.setattr(LabelStore, "write", real)
+        monkeypatch.setattr(dense_stages, "EngineRun", None)  # nothing is learnt again
+        monkeypatch.setattr(fine_training.Trainer, "step", None)
+        assert densify("l.ome.zarr", "--run", "kept", "--resume") == 0
+        found = zarr.open_group("o.ome.zarr")[LABELS][:]
+        rest = drawn_planes == 255
+        assert (found[~rest] == drawn_planes[~rest]).all()
+        assert iou(found, TRUTH, ~rest) > 0.7
+        metrics = json.loads((folder / "m.json").read_text(encoding="utf-8"))
+        assert metrics["options"]["priors_alone"] and metrics["score"]
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (["--largest-component"], "level 1, 17x13x12 voxels: the finest"),
+            (["--largest-component", "--level", "0"], "level 0 as given"),
+        ],
+    )
+    def test_what_looks_at_the_whole_region(
+        self, folder, drawn_planes, monkeypatch, capsys, more, said
+    ):
+        monkeypatch.setattr(dense_stages, "EngineRun", StandIn)
+        monkeypatch.setattr(StandIn, "made", [])
+        assert densify("l.ome.zarr", "--memory", "0.01", *more) == 0
+        assert said in capsys.readouterr().err
+        assert densify("l.ome.zarr", "--memory", "0.0001", output="x.ome.zarr") == 2
+        assert "--level N tries all the same" in capsys.readouterr().err

@@ -52,6 +52,7 @@ class LazySampler(Sampler):
         """Uses these volumes from the next patch on."""
         self.volumes = volumes
         self._quantiles = []
+        self._tables: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         self._orders = []
         for number in range(self.classes):
             every = sorted({b for volume in volumes for b in volume.blocks[number]})
@@ -78,11 +79,14 @@ class LazySampler(Sampler):
     def _move_to(self, window: set[int]) -> None:
         """Draws from these blocks."""
         self.window = window
+        self._tables = {
+            block: self._tables.get(block) or [volume.labelled(block) for volume in self.volumes]
+            for block in sorted(window)
+        }
         self._index = []
-        for volume in self.volumes:
-            found = [volume.labelled(block) for block in sorted(window)]
-            places = torch.cat([at for at, _ in found])
-            labels = torch.cat([value for _, value in found])
+        for number in range(len(self.volumes)):
+            places = torch.cat([table[number][0] for table in self._tables.values()])
+            labels = torch.cat([table[number][1] for table in self._tables.values()])
             places, order = places.sort()
             labels = labels[order]
             tables = [places[labels == c] for c in range(self.classes)]

@@ -16,7 +16,7 @@ from .preprocessing import Part, WorkingVolume
 
 @dataclass(eq=False)
 class LazyVolume(ABC):
-    """What a training needs of a `WorkingVolume`; a subclass reads the boxes.
+    """The part of a `WorkingVolume` that a training needs; a subclass reads the boxes.
 
     Attributes:
         shape: The working grid (k, j, i).
