@@ -181,7 +181,7 @@ def memory(folder: Path, edge: int, bound: float, steps: int) -> None:
     write_large(folder / "drawn.ome.zarr", edge, True)
     words = ["densify", str(folder / "large.ome.zarr"), str(folder / "drawn.ome.zarr")]
     words += ["-o", str(folder / "out.ome.zarr"), "--memory", str(bound), "--steps", str(steps)]
-    found = run(folder, [*words, "--device", "cpu", "--quiet"], most_tiles=2)
+    found = run(folder, [*words, "--device", "cpu", "--quiet"], most_tiles=1)
     print(
         f"| {edge}³ uint16, {2 * edge**3 / 1e9:.1f} GB | {found['engine'] / 1e9:.2f} GB "
         f"| {found['own'] / 1e9:.2f} GB | {found['cpu']:.0f} | {found['hits']} |",
@@ -195,7 +195,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--scans", nargs="*", default=["brain-mricrop", "ct-multiorgan"])
     parser.add_argument("--sizes", type=int, nargs="*", default=[512, 1024])
-    parser.add_argument("--memory", type=float, default=1.0, metavar="GB", help="for the sizes")
+    parser.add_argument("--memory", type=float, default=0.6, metavar="GB", help="for the sizes")
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="of the network")
     options = parser.parse_args()
     if options.sizes:

@@ -5,6 +5,7 @@ Each is done once: what was interrupted goes on where it was, from the run folde
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,13 @@ def go_on(folder: RunFolder, quiet: bool, resumed: bool = False) -> int:
     task = DenseTask.open(folder.path)
     assert task is not None
     image = open_stored(task.image)
+    if resumed and task.learnt is None:
+        for file in filter(None, (task.save_model, task.metrics)):
+            if os.path.lexists(file):  # a run folder may be somebody else's
+                raise InputError(
+                    f"{file}, which the run {folder.path} names as its output, exists: move it "
+                    "away."
+                )
     if task.learnt is None and not _learn(folder, task, quiet, resumed):
         say_cancelled(folder.path if task.keep else None)
         if not task.keep:
@@ -129,10 +137,13 @@ def _write(
     folder: RunFolder, task: DenseTask, image: StoredVolume, drawn: DrawnVoxels, bar: Progress
 ) -> tuple[int, int]:
     """Trains on patches where that is wanted, and writes the tiles; returns tiles and levels."""
+    from ..tiles.dense_region import room_for
     from ..tiles.dense_writing import begin_writing
 
     inside = _inside(folder, task, image, drawn, bar)
     outside, size = _outside(folder, task, image, bar)
+    if outside is None:
+        size = inside.tile(triple(chunk_of(image.shape)), room_for(task.memory))
     work = begin_writing(
         Path(task.output),
         image,

@@ -1,4 +1,4 @@
-"""The task of a `densify` of a stored volume, kept in its run folder so that it can be gone on with.
+"""The task of a `densify` of a stored volume, kept in its run folder to be gone on with.
 
 stored.json  the task
 drawn/       the drawn voxels of the region on the finest grid (see `drawn_voxels`)

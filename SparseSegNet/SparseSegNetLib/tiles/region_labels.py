@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ..annotation.geometry import Triple
+from ..annotation.geometry import Triple, triple
 from ..engine.data.windows import applied, boxed, interpolation
 from ..engine.prediction.inference import Predictor
 from .fine_training import FineNetwork
 from .fine_volume import FineVolume, enlarged
+
+COPIES = 4  # float32 copies of probabilities that exist at once
+SHARE = 0.25  # of what may be taken, for them
 
 
 @dataclass
@@ -46,6 +50,25 @@ class RegionLabels:
             first, last, weights = boxed(low, high, self.volume.shape, self.shape, interpolation)
             found = applied(self._by_network(first, last), weights)
         return found.argmax(dim=0).to(torch.uint8).numpy()
+
+    def tile(self, chunk: Triple, room: float) -> Triple:
+        """Voxels (k, j, i) of a tile, whole chunks: the larger, the less a network computes twice.
+
+        Args:
+            chunk: Of the output.
+            room: Bytes that may be taken.
+        """
+        size = list(chunk)
+        if self.probabilities is None:
+            return chunk
+        most = SHARE * room / (COPIES * 4 * len(self.probabilities))
+        while able := [a for a in range(3) if size[a] < self.shape[a]]:
+            axis = min(able, key=lambda a: size[a])
+            larger = [n + chunk[a] if a == axis else n for a, n in enumerate(size)]
+            if math.prod(larger) > most:
+                break
+            size = larger
+        return triple(size)
 
     def _by_network(self, low: Triple, high: Triple) -> torch.Tensor:
         """Class probabilities float32 (classes, k, j, i) of a box of the network's grid."""

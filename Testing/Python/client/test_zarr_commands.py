@@ -272,9 +272,13 @@ class TestDensify:
         write_store(stand_in / "l.ome.zarr", drawn(8, 12))
         monkeypatch.setattr(dense_stages, "go_on", full)
         monkeypatch.setattr(densify_stored, "go_on", full)
-        assert densify("l.ome.zarr", "--run", "kept") == 5
+        assert densify("l.ome.zarr", "--run", "kept", "--metrics", "m.json") == 5
         monkeypatch.undo()
         monkeypatch.chdir(stand_in)
+        (stand_in / "m.json").write_text("mine", encoding="utf-8")
+        assert cli.main(["resume", "kept", "--quiet"]) == 2
+        assert "m.json, which the run kept names as its output" in capsys.readouterr().err
+        (stand_in / "m.json").unlink()
         write_store(stand_in / "o.ome.zarr", IMAGE)
         assert cli.main(["resume", "kept", "--quiet"]) == 2
         assert "is not what this run began there" in capsys.readouterr().err

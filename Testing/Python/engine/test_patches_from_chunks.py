@@ -276,6 +276,9 @@ class TestLabelsOfTiles:
         whole = region.labels((0, 0, 0), SHAPE)
         alone = resampled(torch.from_numpy(case.priors[1]).float(), SHAPE).argmax(dim=0).numpy()
         assert (whole == alone).all() != network
+        assert region.tile((16, 16, 16), 0) == (16, 16, 16)
+        assert region.tile((16, 16, 16), 2e6) == (32, 16, 16)
+        assert region.tile((16, 16, 16), 1e9) == (48, 48, 48)
         for low, high in [((0, 0, 0), (16, 16, 16)), ((16, 16, 16), (32, 32, 44))]:
             box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
             assert (region.labels(low, high) == whole[box]).all()
