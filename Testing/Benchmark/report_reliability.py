@@ -30,8 +30,10 @@ def draw_reliability(box, score: dict | None) -> None:
             if n >= FEWEST
         ]
         if points:
-            label = f"{name} calibration, error {found['error']:.3f}"
+            label = f"{name}: error {found['error']:.3f}"
             box.plot(
                 *zip(*points, strict=True), color=color, marker=mark, ms=4, lw=1.6, label=label
             )
-    box.legend(loc="lower right", frameon=False, fontsize=8, labelcolor=INK, handlelength=1.4)
+    # Short enough to lie beside the curves, whose lower ends are on the left.
+    about = {"frameon": False, "fontsize": 8, "labelcolor": INK, "handlelength": 1.4}
+    box.legend(loc="lower right", title="calibration", title_fontsize=8, **about)

@@ -12,6 +12,8 @@ from ..scene.views import axisNames
 from .slice_table import selectedRow
 from .table_height import heightForRows
 
+PADDING = 6  # pixels between the texts of two rows
+
 
 class SuggestionTable:
     """Slices with reasons in a QTableWidget, as high as its rows.
@@ -65,6 +67,8 @@ class SuggestionTable:
             return
         self._width = table.width
         table.resizeRowsToContents()
+        for row in range(table.rowCount):  # lines of neighbouring rows would touch
+            table.setRowHeight(row, table.rowHeight(row) + PADDING)
         table.setFixedHeight(heightForRows(table, table.rowCount))
 
     def _onSelection(self) -> None:
