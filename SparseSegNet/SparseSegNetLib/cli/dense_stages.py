@@ -19,7 +19,7 @@ from ..files.stored_volume import StoredVolume
 from ..files.writing import link_target
 from ..runfolder.atomic import write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
-from ..runfolder.file_retries import remove_tree
+from ..runfolder.file_retries import remove, remove_tree
 from ..runfolder.folder import RunFolder
 from ..runfolder.prior_outputs import has_probabilities, read_probabilities
 from .progress import follow, say, say_cancelled
@@ -49,7 +49,7 @@ def go_on(folder: RunFolder, quiet: bool, resumed: bool = False) -> int:
         InputError: The image cannot be read, or something in the run folder is damaged.
         EngineError: As the engine's, or 'disk-full' or 'files'. The run folder stays.
     """
-    from ..tiles.dense_task import DenseTask
+    from ..tiles.dense_task import NAME, DenseTask
     from ..tiles.drawn_voxels import DrawnVoxels
 
     task = DenseTask.open(folder.path)
@@ -86,6 +86,8 @@ def go_on(folder: RunFolder, quiet: bool, resumed: bool = False) -> int:
     )
     for line in lines_of_score(folder):
         say(line)
+    if task.keep and not folder.options.scan_names:
+        remove(folder.path / NAME)  # it names files, and nothing is left to be done
     if not task.keep:
         del drawn  # its files are mapped, and Windows removes none that is
         remove_tree(folder.path, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..annotation.composition import check_trainable
+from ..annotation.composition import UNLABELLED, check_trainable
 from ..annotation.cover import cover_slices
 from ..annotation.slices import AnnotatedSlice, check_slices, format_slices, parse_slices
 from ..errors import EngineError, InputError
@@ -80,13 +80,16 @@ def _resume(options: argparse.Namespace, image: StoredVolume, path: Path) -> int
     """Goes on with what the same command has begun."""
     from ..tiles.dense_task import DenseTask
 
-    if not path.exists() and check_output_store(options.output, image, True):
+    if check_output_store(options.output, image, True):
         say(f"{options.output} is there already, with all its tiles.")
         return DONE
     folder = RunFolder.open(path)
     task = DenseTask.open(path)
     if task is None:
-        raise InputError(f"the run {path} is not one of a volume in OME-Zarr.")
+        raise InputError(
+            f"the run {path} is not one of a volume in OME-Zarr, or was interrupted before "
+            "anything was learnt: delete it and begin again."
+        )
     for name, given, before in (
         ("image", image.path, task.image),
         ("output", options.output, task.output),
@@ -161,7 +164,7 @@ def _begun(
     except BaseException as error:
         drawn = None  # its files are mapped
         remove_tree(path, ignore_errors=True)
-        if not made and options.run_folder is not None:
+        if not made:
             path.mkdir(exist_ok=True)
         if not isinstance(error, OSError):
             raise
@@ -236,5 +239,5 @@ def _on_level(
 
     labels = reduced(drawn, region.shape, (0, 0, 0), region.shape)
     if boxes.slices is None:
-        return labels, cover_slices(labels != 255)
+        return labels, cover_slices(labels != UNLABELLED)
     return labels, slices_on(boxes.slices, drawn.blocks.shape, region.shape)

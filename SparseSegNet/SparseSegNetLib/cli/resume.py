@@ -81,8 +81,8 @@ def _resume_stored(options: argparse.Namespace, folder: RunFolder) -> int:
     output = Path(task.output)
     if not begun_by(output, folder.path):
         raise InputError(
-            f"{output}, which the run {folder.path} names as its output, exists and is not what "
-            "this run began there: move it away."
+            f"{output}, which the run {folder.path} names as its output, exists and is complete, "
+            "or not what this run began there: move it away."
         )
     prepare_device(task.device)
     return go_on(folder, options.quiet, resumed=True)

@@ -65,6 +65,7 @@ class LabelBoxes:
                 "or labels in OME-Zarr in which 255 (or another --unlabelled than 0) marks what is "
                 "not labelled, which are read in parts."
             )
+        source.check_missing()
         self._store = source.store
         chunk = self._store.levels[0].chunk
         self._there = {
@@ -94,7 +95,7 @@ class LabelBoxes:
         first = np.cumsum([0, *often[:-1]])
         self._present, self._numbers = present, found.labels[0, 0, first]
         self.segments = named(self._store, found.segments)
-        self.warnings, self.slices = found.warnings, None
+        self.warnings, self.slices = found.warnings, _crossing(self._given, low, high) or None
 
     def read(self, low: Triple, high: Triple) -> np.ndarray:
         """Labels uint8 (k, j, i) of the box [low, high) of the region, 255 = unlabelled."""

@@ -84,18 +84,29 @@ class LabelSource:
             triple(max(high[axis] for _, high in boxes) for axis in range(3)),
         )
 
+    def check_missing(self) -> None:
+        """Checks that chunks of a store that are not there mean that nothing is labelled in them.
+
+        Raises:
+            InputError: Their fill value means something else.
+        """
+        if self.store is None or self.store.fill == self.unlabelled:
+            return
+        shape, chunk = self.store.shape, self.store.levels[0].chunk
+        counts = [-(-n // c) for n, c in zip(shape, chunk, strict=True)]
+        if len(self.store.present()) < np.prod(counts):
+            raise InputError(
+                f"the labels {self.path} have chunks that are not stored, whose value is "
+                f"{self.store.fill}, and unlabelled voxels have the value {self.unlabelled}: "
+                f"give --unlabelled {self.store.fill} if nothing was drawn there."
+            )
+
     def _parts(self) -> Iterator[tuple[Triple, np.ndarray]]:
         """Places on the grid, and arrays (k, j, i) that are true where something is labelled."""
         if self.store is not None:
+            self.check_missing()
             shape, chunk = self.store.shape, self.store.levels[0].chunk
             there = self.store.present()
-            counts = [-(-n // c) for n, c in zip(shape, chunk, strict=True)]
-            if len(there) < np.prod(counts) and self.store.fill != self.unlabelled:
-                raise InputError(
-                    f"the labels {self.path} have chunks that are not stored, whose value is "
-                    f"{self.store.fill}, and unlabelled voxels have the value {self.unlabelled}: "
-                    f"give --unlabelled {self.store.fill} if nothing was drawn there."
-                )
             for low in there:
                 high = triple(min(a + c, n) for a, c, n in zip(low, chunk, shape, strict=True))
                 yield low, self.store.read(low, high)[0] != self.unlabelled

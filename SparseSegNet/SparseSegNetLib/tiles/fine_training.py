@@ -201,8 +201,7 @@ class FineTraining:
         except InputError as error:
             self.checkpoint()
             raise InputError(
-                f"{error} The network has learnt {trainer.steps} steps, which are kept: once the "
-                "image can be read, the same command with --resume goes on."
+                f"{error} The network has learnt {trainer.steps} steps until then."
             ) from error
         except EngineError:
             raise

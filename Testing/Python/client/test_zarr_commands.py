@@ -20,7 +20,7 @@ from SparseSegNetLib.cli import main as cli
 from SparseSegNetLib.engine.planning import auto_plan
 from SparseSegNetLib.files import ngff_labels
 from SparseSegNetLib.files.ngff_labels import LabelStore
-from SparseSegNetLib.tiles import fine_set, fine_training, segmenting
+from SparseSegNetLib.tiles import fine_region, fine_set, fine_training, segmenting
 from SparseSegNetLib.tiles.done_file import beside
 
 SHAPE = (24, 26, 34)
@@ -281,7 +281,7 @@ class TestDensify:
         (stand_in / "m.json").unlink()
         write_store(stand_in / "o.ome.zarr", IMAGE)
         assert cli.main(["resume", "kept", "--quiet"]) == 2
-        assert "is not what this run began there" in capsys.readouterr().err
+        assert "or not what this run began there" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("labels", "more", "said"),
@@ -380,3 +380,21 @@ class TestOnChunks:
         assert said in capsys.readouterr().err
         assert densify("l.ome.zarr", "--memory", "0.0001", output="x.ome.zarr") == 2
         assert "--level N tries all the same" in capsys.readouterr().err
+
+    def test_a_chunk_that_cannot_be_read(self, folder, drawn_planes, monkeypatch, capsys):
+        """It is named, and once it is mended the run goes on where it was."""
+        monkeypatch.setattr(dense_stages, "EngineRun", StandIn)
+        monkeypatch.setattr(StandIn, "made", [])
+        monkeypatch.setattr(fine_region, "read_fold_priors", lambda *arguments: None)
+        chunk = folder / "a.ome.zarr" / "0" / "c" / "1" / "1" / "1"
+        content = chunk.read_bytes()
+        chunk.write_bytes(b"no chunk")
+        assert densify("l.ome.zarr", "--memory", "0.01", "--no-scan-names") == 2
+        told = capsys.readouterr().err
+        assert str(chunk) in told and "the same command with --resume" in told
+        chunk.write_bytes(content)
+        assert densify("l.ome.zarr", "--resume") == 0
+        told = capsys.readouterr().err
+        assert "no network was trained on level 0" in told and len(StandIn.made) == 1
+        assert zarr.open_group("o.ome.zarr")[LABELS][:].any()
+        assert densify("l.ome.zarr", "--resume") == 0

@@ -237,7 +237,7 @@ class TestInterrupted:
 
         with pytest.raises(InputError, match=r"the chunk .* cannot be read") as error:
             training.train(damage)
-        assert "learnt 1 steps" in str(error.value) and "--resume" in str(error.value)
+        assert "learnt 1 steps" in str(error.value)
         with pytest.raises(InputError, match="learnt 1 steps"):
             self.training(case, tmp_path / "t", monkeypatch).train()
         for file, content in chunks.items():

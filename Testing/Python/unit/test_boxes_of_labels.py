@@ -84,20 +84,25 @@ class TestLabels:
         reading = Reading(None, parse_slices(slices.split()) if slices else None)
         whole, parts = self.boxes(path, reading, 1e9), self.boxes(path, reading, 0)
         assert whole.segments == parts.segments and parts.segments[0].name == "Shell"
-        assert parts.slices is None and whole.slices
+        assert whole.slices and parts.slices == (whole.slices if slices else None)
         for low, high in [((0, 0, 0), (16, 25, 31)), ((5, 3, 8), (9, 20, 9))]:
             assert (whole.read(low, high) == parts.read(low, high)).all()
         assert set(np.unique(parts.read((0, 0, 0), (16, 25, 31)))) == {0, 1, 2, 255}
 
     def test_chunks_that_are_not_stored(self, tmp_path):
-        labels = np.zeros(SHAPE, np.uint8)
-        labels[3, :, :] = 2
-        labels[3, :4, :4] = 1
-        path = write_store(tmp_path / "l.ome.zarr", labels + 0)
-        (tmp_path / "l.ome.zarr" / "0" / "c" / "0" / "0" / "0").unlink()
-        with pytest.raises(InputError, match="in which 255"):  # 0 says nothing of its slices
-            self.boxes(path, Reading(0), 0)
-        with pytest.raises(InputError, match="do not fit the memory"):
+        labels = np.full(SHAPE, 255, np.uint8)
+        labels[3, 8:, 8:] = TRUTH[3, 8:, 8:]
+        path = write_store(tmp_path / "l.ome.zarr", labels, fill=255)
+        whole, parts = self.boxes(path, Reading(), 1e9), self.boxes(path, Reading(), 0)
+        everything = (0, 0, 0), (16, 25, 31)
+        assert (whole.read(*everything) == parts.read(*everything)).all()
+        assert parts.anything((0, 7, 8), (1, 8, 9)) and not parts.anything((0, 0, 0), (6, 7, 8))
+        path = write_store(tmp_path / "z.ome.zarr", np.where(labels == 1, labels, 0))
+        with pytest.raises(InputError, match="give --unlabelled 0 if nothing was drawn"):
+            self.boxes(path, Reading(), 0)
+
+    def test_what_cannot_be_read_in_parts(self, tmp_path):
+        path = write_store(tmp_path / "l.ome.zarr", np.where(TRUTH == 1, TRUTH, 0))
+        with pytest.raises(InputError, match="do not fit the memory"):  # 0 depends on its slices
             self.boxes(path, Reading(0, parse_slices(["k:3"])), 0)
-        found = self.boxes(path, Reading(3), 0)
-        assert found.anything((0, 7, 0), (1, 8, 1)) and not found.anything((0, 0, 0), (6, 7, 8))
+        assert self.boxes(path, Reading(0, parse_slices(["k:3"])), 1e9).slices
