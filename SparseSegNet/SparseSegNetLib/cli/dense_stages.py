@@ -21,6 +21,7 @@ from ..runfolder.atomic import write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.file_retries import remove, remove_tree
 from ..runfolder.folder import RunFolder
+from ..runfolder.lock import FolderLock
 from ..runfolder.prior_outputs import has_probabilities, read_probabilities
 from .progress import follow, say, say_cancelled
 from .scores import lines_of_score, report
@@ -47,7 +48,7 @@ def go_on(folder: RunFolder, quiet: bool, resumed: bool = False) -> int:
 
     Raises:
         InputError: The image cannot be read, or something in the run folder is damaged.
-        EngineError: As the engine's, or 'disk-full' or 'files'. The run folder stays.
+        EngineError: As the engine's, or 'locked', 'disk-full' or 'files'. The run folder stays.
     """
     from ..tiles.dense_task import NAME, DenseTask
     from ..tiles.drawn_voxels import DrawnVoxels
@@ -67,7 +68,7 @@ def go_on(folder: RunFolder, quiet: bool, resumed: bool = False) -> int:
         if not task.keep:
             remove_tree(folder.path, ignore_errors=True)
         return CANCELLED
-    with Progress(quiet) as bar:
+    with Progress(quiet) as bar, FolderLock(folder.path):
         try:
             drawn = DrawnVoxels(folder.path / "drawn")
             tiles, levels = _write(folder, task, image, drawn, bar)
@@ -84,7 +85,10 @@ def go_on(folder: RunFolder, quiet: bool, resumed: bool = False) -> int:
         f"{task.output} written after {task.learnt.seconds:.0f} s of training, "
         f"{task.learnt.steps} steps; {tiles} tiles, {levels} levels."
     )
-    for line in lines_of_score(folder):
+    lines = lines_of_score(folder)
+    if lines and task.fine is not None:
+        say(f"before the network, on level {task.region.level}:")
+    for line in lines:
         say(line)
     if task.keep and not folder.options.scan_names:
         remove(folder.path / NAME)  # it names files, and nothing is left to be done

@@ -20,6 +20,7 @@ from SparseSegNetLib.cli import main as cli
 from SparseSegNetLib.engine.planning import auto_plan
 from SparseSegNetLib.files import ngff_labels
 from SparseSegNetLib.files.ngff_labels import LabelStore
+from SparseSegNetLib.runfolder.lock import FolderLock
 from SparseSegNetLib.tiles import fine_region, fine_set, fine_training, segmenting
 from SparseSegNetLib.tiles.done_file import beside
 
@@ -261,6 +262,9 @@ class TestDensify:
             lambda store, low, labels: (again.append(low), real(store, low, labels)),
         )
         assert cli.main(["resume", "kept", "-o", "x.nrrd"]) == 2
+        with FolderLock(stand_in / "kept"):
+            assert cli.main(["resume", "kept", "--quiet"]) == 2
+        assert "another engine works on the run folder" in capsys.readouterr().err
         assert cli.main(["resume", "kept", "--quiet"]) == 0
         assert len(again) == 2 and not set(again) & set(written)
         assert zarr.open_group("o.ome.zarr")[LABELS][:].any() and (stand_in / "kept").is_dir()
