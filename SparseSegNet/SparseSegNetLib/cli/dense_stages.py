@@ -56,6 +56,7 @@ def go_on(folder: RunFolder, quiet: bool, resumed: bool = False) -> int:
     task = DenseTask.open(folder.path)
     assert task is not None
     image = open_stored(task.image)
+    task.check(image, folder.path)
     if resumed and task.learnt is None:
         for file in filter(None, (task.save_model, task.metrics)):
             if os.path.lexists(file):  # a run folder may be somebody else's
@@ -71,6 +72,9 @@ def go_on(folder: RunFolder, quiet: bool, resumed: bool = False) -> int:
     with Progress(quiet) as bar, FolderLock(folder.path):
         try:
             drawn = DrawnVoxels(folder.path / "drawn")
+            low, high = task.region.low, task.region.high
+            size = triple(b - a for a, b in zip(low, high, strict=True))
+            drawn.check(size, len(folder.segments))
             tiles, levels = _write(folder, task, image, drawn, bar)
         except KeyboardInterrupt:  # and Terminated
             bar.close()

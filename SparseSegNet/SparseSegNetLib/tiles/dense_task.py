@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..annotation.geometry import triple
+from ..annotation.geometry import Triple, triple
+from ..errors import InputError
+from ..files.stored_volume import StoredVolume
 from ..runfolder.atomic import write_json
 from ..runfolder.forms import of_type, read_json
 from .dense_region import DenseRegion
@@ -72,6 +74,25 @@ class DenseTask:
         """Writes it into a run folder."""
         write_json(run / NAME, asdict(self))
 
+    def check(self, image: StoredVolume, run: Path) -> None:
+        """Checks that it fits a volume, which may have been replaced since.
+
+        Args:
+            image: The volume.
+            run: The run folder, for the message.
+
+        Raises:
+            InputError: It does not.
+        """
+        region, levels = self.region, range(len(image.levels))
+        fits = region.level in levels and (self.fine is None or self.fine in levels)
+        if not (
+            fits
+            and _within(region.low, region.high, image.shape)
+            and _within(region.first, region.last, image.levels[region.level].shape)
+        ):
+            raise InputError(f"{run / NAME} does not fit {image.path}: was it replaced? {AGAIN}")
+
     @classmethod
     def open(cls, run: Path) -> DenseTask | None:
         """Reads the task of a run folder; None if it has none.
@@ -88,3 +109,7 @@ class DenseTask:
         found["region"] = DenseRegion(level=region["level"], **corners)
         found["learnt"] = None if learnt is None else Learnt(**learnt)
         return cls(**found)
+
+
+def _within(low: Triple, high: Triple, shape: Triple) -> bool:
+    return all(0 <= a < b <= n for a, b, n in zip(low, high, shape, strict=True))

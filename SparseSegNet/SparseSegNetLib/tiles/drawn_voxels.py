@@ -24,7 +24,13 @@ from ..runfolder.arrays import read_array
 from ..runfolder.atomic import write_array, write_json
 from ..runfolder.forms import read_json, record, rows, whole
 
-FORM = record({name: rows(whole(0), 3, 3) for name in ("shape", "block", "offset")})
+FORM = record(
+    {
+        "shape": rows(whole(1), 3, 3),
+        "block": rows(whole(1), 3, 3),
+        "offset": rows(whole(0), 3, 3),
+    }
+)
 AGAIN = "Delete the run folder and begin again."
 PLACE = np.dtype("<u4")
 
@@ -88,6 +94,8 @@ class DrawnVoxels:
         self.blocks = Blocks(*(triple(about[name]) for name in ("shape", "block", "offset")))
         count = math.prod(self.blocks.counts)
         self._starts = read_array(folder / "starts.npy", (count + 1,), AGAIN, "i")
+        if self._starts[0] != 0 or (np.diff(self._starts) < 0).any():
+            raise InputError(f"{folder / 'starts.npy'} is damaged. {AGAIN}")
         total = int(self._starts[-1])
         self._places = _mapped(folder / "places.u4", PLACE, total)
         self._values = _mapped(folder / "values.u1", np.dtype(np.uint8), total)
@@ -127,6 +135,13 @@ class DrawnVoxels:
     def written(folder: Path) -> bool:
         """True if `write` has finished."""
         return (folder / "about.json").is_file()
+
+    def check(self, shape: Triple, segments: int) -> None:
+        """Raises InputError unless it is of a region of that shape with so many segments."""
+        if self.blocks.shape != shape or int(self._values.max()) > segments:
+            raise InputError(
+                f"the drawn voxels in {self._values.filename} are not those of this run. {AGAIN}"
+            )
 
     @property
     def count(self) -> int:

@@ -283,6 +283,9 @@ class TestDensify:
         assert cli.main(["resume", "kept", "--quiet"]) == 2
         assert "m.json, which the run kept names as its output" in capsys.readouterr().err
         (stand_in / "m.json").unlink()
+        write_store(stand_in / "a.ome.zarr", IMAGE[:9])  # another one in its place
+        assert cli.main(["resume", "kept", "--quiet"]) == 2
+        assert "was it replaced?" in capsys.readouterr().err
         write_store(stand_in / "o.ome.zarr", IMAGE)
         assert cli.main(["resume", "kept", "--quiet"]) == 2
         assert "or not what this run began there" in capsys.readouterr().err

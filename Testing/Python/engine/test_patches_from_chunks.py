@@ -324,6 +324,11 @@ class TestDrawnVoxels:
         (folder / "places.u4").write_bytes(content[:-4])
         with pytest.raises(InputError, match=r"places\.u4 is damaged"):
             DrawnVoxels(folder)
+        (folder / "places.u4").write_bytes(content)
+        DrawnVoxels(folder).check(SHAPE, 2)
+        for shape, segments in (((1, 2, 3), 2), (SHAPE, 1)):
+            with pytest.raises(InputError, match="not those of this run"):
+                DrawnVoxels(folder).check(shape, segments)
         (folder / "places.u4").write_bytes(b"\xff" * len(content))
         with pytest.raises(InputError, match="are damaged"):
             DrawnVoxels(folder).box((0, 0, 0), SHAPE)
