@@ -1,12 +1,15 @@
-"""`make benchmark-gpu`: all that is to be known of a graphics card, in about ten minutes.
+"""`make benchmark-gpu`: all that is to be known of a graphics card, in ten minutes.
 
-Sections, each in a process of its own, so that one that fails costs itself alone: the doctor; time
-to the first preview of 128^3 voxels; training and prediction against MONAI's pipeline; the share of
-the matrix peak that training reaches; the published networks at full size; IoU at 10, 30 and 120 s
-on the card and on the CPU; the 3D U-Net paper's Table 2 on the shipped sample; training by ranks
-over NCCL, with one rank and with one per card. The report is printed, and kept in --output as it
-grows. --scale 0.1 takes a tenth of the time (a trial of the command, no result); what is not there
-(volumes, MONAI, NCCL) is named and left out.
+Sections, the most valuable first, each in a process of its own, so that one that fails costs itself
+alone: the doctor; IoU at 10, 30 and 120 s on the card and on the CPU; the sizes of a training that
+plans choose from, with steps per minute and memory, and the number formats; training and prediction
+against MONAI's pipeline; the share of the matrix peak that training reaches; time to the first
+preview of 128^3 voxels; eager steps against CUDA graphs and torch.compile; training by ranks over
+NCCL, with one rank and with one per card; the published networks at full size; the 3D U-Net paper's
+Table 2 on the shipped sample. What the ten minutes have no time for is named, with the command for
+it. The report is printed, and kept in --output as it grows. What is not there (volumes, MONAI,
+NCCL) is named and left out. To try the command without a card: --device cpu --scale 0.02, which
+makes everything small (no result).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import SimpleITK as sitk
 import torch
 import torch.distributed as dist
 
+import card_steps
 import live
 import ranks
 import speed
@@ -44,7 +48,9 @@ CASE = "brain-mricrop"  # eight structures
 BUDGETS = (10.0, 30.0, 120.0)  # seconds
 SLICES = (3, 3, 2)
 MATRIX = 8192  # rows and columns of the product that measures the peak
+TOTAL = 600.0  # seconds for all sections
 PATIENCE = 330.0  # seconds for a section: the next one has its turn then
+LEAST = 20.0  # seconds below which a section is not begun
 TABLE2, TABLE2_TRAININGS = 300.0, 4  # seconds for the table, and trainings in it
 PUBLISHED_SECONDS = 10.0  # per network
 
@@ -144,10 +150,12 @@ def published(options, folder: Path) -> None:
 def accuracy(options, folder: Path) -> None:
     """Mean IoU in voxels without annotation, by time, on the card and on the CPU."""
     case = load_case(options.data / CASE, SLICES)
-    print(f"{CASE}, {SLICES} slices:\n\n| seconds | {options.device} | cpu |\n|---|---|---|")
+    devices = list(dict.fromkeys((options.device, "cpu")))
+    print(f"{CASE}, {SLICES} slices:\n\n| seconds | {' | '.join(devices)} |")
+    print("|---" * (1 + len(devices)) + "|")
     for seconds in BUDGETS:
         cells = []
-        for device in dict.fromkeys((options.device, "cpu")):
+        for device in devices:
             if device == "cpu" and seconds > 30:  # ten minutes are all there is
                 cells.append("not measured")
                 continue
@@ -198,7 +206,32 @@ def table2(options, folder: Path) -> None:
     )
 
 
-SECTIONS = (doctor, preview, pipeline, matrix_peak, published, accuracy, table2, several_ranks)
+def sizes(options, folder: Path) -> None:
+    """Sizes of a training and number formats: steps, memory, what patches cost."""
+    device, case = device_of(options), load_case(options.data / CASE, SLICES)
+    card_steps.tabulate_sizes(case, device, 3 * options.scale)
+    card_steps.tabulate_formats(case, device, 3 * options.scale)
+
+
+def compiled(options, folder: Path) -> None:
+    """CUDA graphs and torch.compile against eager steps: when they pay."""
+    device, case = device_of(options), load_case(options.data / CASE, SLICES)
+    card_steps.tabulate_compiled(case, device, 3 * options.scale)
+
+
+SECTIONS = (
+    doctor,
+    accuracy,
+    sizes,
+    pipeline,
+    matrix_peak,
+    preview,
+    compiled,
+    several_ranks,
+    published,
+    table2,
+)
+NEEDED = {table2: TABLE2}  # seconds that must be left, where it is more than LEAST
 
 
 def _command(*arguments: str | Path) -> None:
@@ -215,7 +248,7 @@ def _command(*arguments: str | Path) -> None:
         raise RuntimeError(done.stderr.strip() or f"exit code {done.returncode}")
 
 
-def _in_time(command: list[str]) -> tuple[str, str]:
+def _in_time(command: list[str], seconds: float) -> tuple[str, str]:
     """Output of a section, and the reason why it did not end well; '' if it did."""
     with subprocess.Popen(
         command,
@@ -225,10 +258,10 @@ def _in_time(command: list[str]) -> tuple[str, str]:
         start_new_session=True,
     ) as child:
         try:
-            said, errors = child.communicate(timeout=PATIENCE)
+            said, errors = child.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             kill_tree(child.pid)
-            return child.communicate()[0], f"it took longer than {PATIENCE:.0f} s"
+            return child.communicate()[0], f"it took longer than {seconds:.0f} s"
     return said, (errors.strip().splitlines() or ["it failed"])[-1] if child.returncode else ""
 
 
@@ -240,6 +273,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("build/gpu"))
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--scale", type=float, default=1.0, help="of all times")
+    parser.add_argument("--total", type=float, default=TOTAL, help="seconds for all sections")
     parser.add_argument("--section", choices=names, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, default=SHARED)
     options = parser.parse_args()
@@ -250,12 +284,19 @@ def main() -> int:
         return 0
     report, failed = options.output / "report.md", 0
     report.write_text(f"# {time.strftime('%Y-%m-%d %H:%M')}, torch {torch.__version__}\n")
+    end = time.monotonic() + options.total
     for section in SECTIONS:
         if section.__name__ not in options.only:
             continue
         begun = time.monotonic()
         arguments = [a for a in sys.argv[1:] if a != "--only" and a not in names]
-        said, why = _in_time([sys.executable, __file__, *arguments, "--section", section.__name__])
+        command = [sys.executable, __file__, *arguments, "--section", section.__name__]
+        left = end - begun
+        if left < NEEDED.get(section, LEAST) * options.scale:
+            later = f'make benchmark-gpu ARGS="--only {section.__name__}"'
+            said, why = f"Left out, since the time is over: {later}", ""
+        else:
+            said, why = _in_time(command, min(left, PATIENCE))
         failed += bool(why)
         text = "\n".join(
             [

@@ -116,7 +116,7 @@ def steps_of(trainer: Trainer, count: int) -> None:
     clock = Clock(device)
     with ExitStack() as watched:
         for part in (
-            (trainer.sampler, "batch", "choosing patches, affine fields"),
+            (trainer.sampler, "batch", "choosing patches, coordinates"),
             (sampling.aug, "resample_image", "sampling the image"),
             (sampling.aug, "resample_labels", "sampling the labels"),
             (sampling.aug, "vary_intensity", "varying intensities"),
@@ -140,7 +140,7 @@ def steps_of(trainer: Trainer, count: int) -> None:
         trainer.step(0.3)
     steps = rate(lambda: trainer.step(0.3), SECONDS, device)
     reached = counted.get_total_flops() * steps
-    most = product_rate(device, trainer.dtype)
+    most = product_rate(device, getattr(torch, trainer.plan.dtype))
     print(
         f"A step takes {1000 / steps:.0f} ms and {counted.get_total_flops() / 1e9:.1f} GFLOP: "
         f"{reached / 1e12:.3f} TFLOP/s, {100 * reached / most:.0f} % of the "

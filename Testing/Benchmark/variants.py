@@ -13,6 +13,7 @@ from torch import nn
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.engine.compute.boxes import box_within, round_up
 from SparseSegNetLib.engine.compute.losses import masked_cross_entropy
+from SparseSegNetLib.engine.compute.number_formats import computing_in
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
 from SparseSegNetLib.engine.training.trainer import Trainer
 
@@ -34,7 +35,7 @@ def mean_teacher(learner: Trainer) -> None:
             return found
         pixels = pixels.clone()
         pixels[:, 0] += TEACHER_NOISE * torch.randn_like(pixels[:, 0])
-        with torch.no_grad(), torch.autocast("cpu", learner.dtype):
+        with torch.no_grad(), computing_in(learner.device, learner.plan.dtype):
             taught = learner.average(pixels).float().softmax(dim=1)
         apart = (logits.float().softmax(dim=1) - taught).square().sum(dim=1)
         return found + CONSISTENCY * apart[unknown].mean()

@@ -58,8 +58,14 @@ def local_data(tmp_path_factory, monkeypatch):
     """No test writes into the user's own folder of runs; engines inherit the variable."""
     folder = tmp_path_factory.getbasetemp() / "local-data" / str(next(NUMBERS))
     monkeypatch.setenv("SPARSESEGNET_DATA", str(folder))
-    for name in ("PYTHON", "SSH", "REMOTE_PYTHON"):
-        monkeypatch.delenv(f"SPARSESEGNET_{name}", raising=False)
+    choices = [f"SPARSESEGNET_{name}" for name in ("PYTHON", "SSH", "REMOTE_PYTHON")]
+    for name in choices:
+        monkeypatch.delenv(name, raising=False)
+    yield
+    # The command line puts its choice into this process's environment, and fixtures of modules and
+    # of the session are made before this one clears it.
+    for name in choices:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(autouse=True)

@@ -150,7 +150,7 @@ class Plan:
         priors: Whether further channels hold the ensemble of priors and shallow model.
         mirror: Whether the volume is mirrored at its border instead of continued with its edge.
         overlap: Share of a tile that it has in common with the next, at least.
-        dtype: Of the convolutions, 'bfloat16' or 'float32'.
+        dtype: Of the convolutions, 'bfloat16', 'float16' or 'float32'.
         loss: A name of `losses.LOSSES`.
         optimiser: 'adamw', 'adam' or 'sgd'.
         learning_rate: Its peak.

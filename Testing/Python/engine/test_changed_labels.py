@@ -171,7 +171,7 @@ class TestChangedLabels:
         assert [len(c) for c in sampler._favourites[0]] == [3]
         trainer.change_labels(0, changed, [])
         assert not any(sampler._favourites)
-        assert len(sampler.draw()) == 3
+        assert len(sampler.batch(1)) == 3
 
     def test_other_priors_end_what_was_held_out(self, monkeypatch):
         # How well they learn does not matter.

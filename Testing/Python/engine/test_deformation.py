@@ -6,12 +6,35 @@ import SimpleITK as sitk
 import torch
 
 from SparseSegNetLib.engine.data import augmentation as aug
-from SparseSegNetLib.engine.data.deformation import bspline_field, control_cells, random_controls
+from SparseSegNetLib.engine.data.deformation import bspline_fields, control_cells, random_controls
+from SparseSegNetLib.engine.data.draws import Draws, placed
+from SparseSegNetLib.engine.data.preprocessing import WorkingVolume
+from SparseSegNetLib.engine.plan import Plan
 from SparseSegNetLib.engine.planning.recipes import RECIPES
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def displacements(patch, strength, spacing, seed=0):
+    """Displacements (*patch, 3) in voxels of a patch as large as its volume, before it is fixed."""
+    volume = WorkingVolume(torch.zeros(1, *patch), torch.zeros(patch).byte(), spacing, patch)
+    plan = Plan(patch, (1.0,) * 3, patch, patch, (), ((3, 3, 3),), 4, 1, strength=strength)
+    draws = Draws()
+    draws.geometry(0, tuple(n // 2 for n in patch), (0, 1, 2), plan, generator(seed))
+    controls = placed(draws, [volume], plan)["controls"]
+    return bspline_fields(controls, patch, strength.elastic_grid)[0].movedim(0, -1)
+
+
+def resampled(image, labels, centre, patch, field=None, mirror=False):
+    """Image, labels and coordinates of a patch around a centre, deformed by a field (*patch, 3)."""
+    sizes = torch.tensor([labels.shape])
+    fields = None if field is None else field.movedim(-1, 0)[None]
+    at = aug.sample_coordinates(torch.tensor([centre]), torch.eye(3)[None], fields, patch)
+    relative, places = aug.relative_coordinates(at, sizes), aug.label_places(at, sizes)
+    pixels = aug.resample_image(image, relative, mirror)
+    return pixels[0], aug.resample_labels(labels, places)[0], at[0]
 
 
 def by_simpleitk(controls, patch, spacing):
@@ -39,8 +62,9 @@ def by_simpleitk(controls, patch, spacing):
 )
 def test_field_agrees_with_simpleitk(patch, spacing):
     cells = control_cells(patch, spacing)
-    controls = random_controls(cells, "normal", torch.tensor([1.0, 2.0, 3.0]), generator())
-    found = bspline_field(controls, patch, spacing).numpy()
+    amounts = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None]
+    controls = random_controls(cells, "normal", generator()) * amounts
+    found = bspline_fields(controls[None], patch, spacing)[0].movedim(0, -1).numpy()
     wanted = by_simpleitk(controls, patch, spacing)
     # On the rim of its domain SimpleITK's transform gives nothing; inside they must agree.
     inner = tuple(slice(1, -1) for _ in range(3))
@@ -52,7 +76,7 @@ def test_control_grids_of_the_papers():
     assert control_cells((116, 132, 132), 32.0) == (4, 5, 5)  # points every 32 voxels
     assert control_cells((64, 64, 64), 24.0) == (3, 3, 3)
     assert control_cells((64, 128, 128), 0.0) == (1, 1, 1)  # 2x2x2 points at the corners
-    assert random_controls((1, 1, 1), "normal", torch.ones(3), generator()).shape == (3, 4, 4, 4)
+    assert random_controls((1, 1, 1), "normal", generator()).shape == (3, 4, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +91,9 @@ def test_displacements_of_the_papers(name, kind, amount, grid):
     strength = RECIPES[name].strength
     assert (strength.elastic_kind, strength.elastic, strength.elastic_grid) == (kind, amount, grid)
     assert not strength.elastic_vary and strength.in_voxels
-    controls = random_controls((20, 20, 20), kind, torch.full((3,), amount), generator())
+    amounts = aug.elastic_amounts(strength, torch.tensor([[3.0, 1.0, 1.0]]), None)
+    assert amounts.tolist() == [[amount] * 3]
+    controls = amount * random_controls((20, 20, 20), kind, generator())
     if kind == "uniform":
         assert controls.abs().max() <= amount and controls.std() > 0.55 * amount
     else:
@@ -78,9 +104,7 @@ def test_an_anisotropic_volume_is_deformed_in_voxels_as_published_and_in_mm_by_a
     spacing = torch.tensor([5.0, 1.0, 1.0])
 
     def sizes(strength):
-        fields = [
-            aug.elastic_offsets((20, 40, 40), strength, spacing, generator(n)) for n in range(10)
-        ]
+        fields = [displacements((20, 40, 40), strength, spacing, n) for n in range(40)]
         return torch.stack(fields).flatten(0, 3).std(dim=0)
 
     published = sizes(RECIPES["unet3d"].strength)
@@ -91,10 +115,10 @@ def test_an_anisotropic_volume_is_deformed_in_voxels_as_published_and_in_mm_by_a
 
 def test_a_flat_patch_is_not_moved_out_of_its_slice():
     strength = RECIPES["unet2d"].strength
-    field = aug.elastic_offsets((1, 64, 64), strength, torch.ones(3), generator())
+    field = displacements((1, 64, 64), strength, torch.ones(3))
     assert (field[..., 0] == 0).all() and field[..., 1:].std() > 0.3
-    for seed in range(5):
-        affine = aug.random_affine(strength, torch.tensor([3.0, 1.0, 0.5]), generator(seed))
+    spacing = torch.tensor([3.0, 1.0, 0.5]).repeat(5, 1)
+    for affine in aug.random_affines(strength, spacing, torch.rand(5, 3, 3)):
         assert affine[0].tolist() == [1, 0, 0] and affine[1:, 0].tolist() == [0, 0]
 
 
@@ -104,11 +128,8 @@ def test_image_and_labels_move_together_and_unlabelled_stays_unlabelled():
     ramp = torch.stack(torch.meshgrid(*(torch.arange(24.0),) * 3, indexing="ij"))
     labels = torch.full(shape, 255, dtype=torch.uint8)
     labels[12], labels[:, :, 7] = 1, 2
-    field = aug.elastic_offsets(shape, RECIPES["vnet"].strength, torch.ones(3), generator(3))
-    at = aug.sample_coordinates(
-        torch.full((3,), 11.5), torch.eye(3), field, shape, torch.device("cpu")
-    )
-    image, moved = aug.resample_image(ramp, at), aug.resample_labels(labels, at)
+    field = displacements(shape, RECIPES["vnet"].strength, torch.ones(3), 3)
+    image, moved, at = resampled(ramp, labels, (11.5, 11.5, 11.5), shape, field)
     inside = ((at > 0) & (at < 23)).all(dim=-1)
     assert torch.allclose(image.movedim(0, -1)[inside], at[inside], atol=1e-3)
     places = at.round().long().clamp(0, 23)
@@ -120,12 +141,16 @@ def test_image_and_labels_move_together_and_unlabelled_stays_unlabelled():
 def test_histogram_matching_gives_the_other_volumes_intensities():
     dark = torch.randn((1, 30, 30, 30), generator=generator(0)).exp()
     bright = 50 + 10 * torch.randn((1, 30, 30, 30), generator=generator(1))
-    matched = aug.match_histogram(dark, aug.quantiles(dark), aug.quantiles(bright))
+
+    def matching(source, target):
+        tables = (aug.quantiles(source)[None], aug.quantiles(target)[None])
+        return aug.match_histogram(source[None], *tables)[0]
+
+    matched = matching(dark, bright)
     for share in (0.05, 0.25, 0.5, 0.75, 0.95):
         assert torch.quantile(matched, share) == pytest.approx(
             torch.quantile(bright, share).item(), abs=0.5
         )
     order = dark.flatten().argsort()
     assert (matched.flatten()[order].diff() >= 0).all(), "the order of grey values stays"
-    same = aug.match_histogram(dark, aug.quantiles(dark), aug.quantiles(dark))
-    assert torch.allclose(same, dark, atol=1e-4)
+    assert torch.allclose(matching(dark, dark), dark, atol=1e-4)

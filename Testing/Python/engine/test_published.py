@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_deformation import resampled
 
 from SparseSegNetLib.annotation.composition import UNLABELLED, restrict_to_slices
 from SparseSegNetLib.annotation.even_spacing import spread_slices
@@ -13,7 +14,7 @@ from SparseSegNetLib.annotation.slices import AnnotatedSlice
 from SparseSegNetLib.engine.compute import metrics
 from SparseSegNetLib.engine.compute.number_formats import candidate_formats
 from SparseSegNetLib.engine.compute.optimisers import make_optimiser
-from SparseSegNetLib.engine.data import augmentation as aug
+from SparseSegNetLib.engine.compute.schedules import planned_rate
 from SparseSegNetLib.engine.data.bias_field import correct_bias
 from SparseSegNetLib.engine.data.preprocessing import Normalisation, WorkingVolume, working_volume
 from SparseSegNetLib.engine.data.sampling import Sampler
@@ -140,18 +141,15 @@ def test_training_patches_are_mirrored_like_tiles():
     shape = (20, 22, 24)
     labels = torch.zeros(shape, dtype=torch.uint8)
     volume = WorkingVolume(torch.randn(1, *shape), labels, torch.ones(3), shape)
-    at = aug.sample_coordinates(
-        torch.tensor([9.5, 10.5, 11.5]), torch.eye(3), None, (100, 100, 100), torch.device("cpu")
-    )
-    found = aug.resample_image(volume.image, at, mirror=True)
+    found, _, _ = resampled(volume.image, labels, (9.5, 10.5, 11.5), (100, 100, 100), mirror=True)
     wanted = volume.image
     for axis, n in enumerate(shape, start=1):
         index = torch.arange(100) - 50 + n // 2
         wanted = wanted.index_select(axis, within(index, n, True))
     assert torch.allclose(found, wanted, atol=1e-3)
     plan = plan_of("unet3d", shape, tile=(108, 100, 100))
-    pixels, found, _ = Sampler([volume], 2, plan, torch.Generator().manual_seed(0)).draw()
-    assert pixels.shape == (1, 100, 100, 108) and found.shape == (12, 12, 20)
+    pixels, found, _ = Sampler([volume], 2, plan, torch.Generator().manual_seed(0)).batch(1)
+    assert pixels.shape == (1, 1, 100, 100, 108) and found.shape == (1, 12, 12, 20)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -167,8 +165,8 @@ def test_every_patch_holds_labelled_voxels_however_strong_the_deformation(name):
     plan = replace(plan, strength=replace(plan.strength, elastic=40.0))
     sampler = Sampler([volume], 2, plan, torch.Generator().manual_seed(1))
     for _ in range(12):
-        pixels, found, _ = sampler.draw()
-        assert tuple(found.shape) == plan.output and tuple(pixels.shape[1:]) == plan.patch
+        pixels, found, _ = sampler.batch(1)
+        assert tuple(found.shape[1:]) == plan.output and tuple(pixels.shape[2:]) == plan.patch
         assert (found != UNLABELLED).any()
 
 
@@ -189,10 +187,10 @@ class TestPlanar:
         )
         sampler = Sampler([volume], 2, plan, torch.Generator().manual_seed(0))
         for _ in range(10):
-            pixels, labels, _ = sampler.draw()
-            assert pixels.shape == (3, 1, 100, 100) and labels.shape == (1, 12, 12)
-            assert (pixels[1] - 12).abs().max() < 1e-3, "not beside the slice"
-            assert pixels[2].max() > pixels[2].min()
+            pixels, labels, _ = sampler.batch(1)
+            assert pixels.shape == (1, 3, 1, 100, 100) and labels.shape == (1, 1, 12, 12)
+            assert (pixels[0, 1] - 12).abs().max() < 1e-3, "not beside the slice"
+            assert pixels[0, 2].max() > pixels[0, 2].min()
             assert (labels != UNLABELLED).any()
 
     def test_a_slice_is_predicted_from_itself_alone(self):
@@ -230,17 +228,8 @@ class TestRecipes:
             25_000,
         )
         assert plan.patch == (64, 128, 128) and plan.kernels[0] == (5, 5, 5)
-        trainer = Trainer(
-            replace(plan_of("vnet", width=1, tile=(16, 16, 16))),
-            [volume_of(blobs()[0], blobs()[1])],
-            2,
-            None,
-            0,
-        )
-        rates = []
-        for trainer.steps in (0, 24_999, 25_000, 50_000):
-            rates.append(trainer._schedule(0.5))
-        assert rates == pytest.approx([1, 1, 0.1, 0.01])
+        rates = [planned_rate(plan, 0.5, steps) for steps in (0, 24_999, 25_000, 50_000)]
+        assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-6])
 
     def test_fcn3d(self):
         plan = plan_of("fcn3d")

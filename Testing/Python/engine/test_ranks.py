@@ -10,8 +10,10 @@ import pytest
 import torch
 from test_training import nested_balls, trainer_for
 
+from SparseSegNetLib.engine.compute import number_formats
 from SparseSegNetLib.engine.compute import ranks as ranks_module
 from SparseSegNetLib.engine.compute.ranks import LOST_AFTER, Ranks
+from SparseSegNetLib.engine.training.loss_scale import LossScale
 from SparseSegNetLib.engine.training.together import Alone, Follower, Leader
 from SparseSegNetLib.errors import EngineError, InputError
 
@@ -136,7 +138,7 @@ def followed(ranks):
     follower = Follower(ranks)
     code = follower.follow()
     trainer = follower._trainer
-    drawn = trainer.sampler.draw()[0].numpy().copy()
+    drawn = trainer.sampler.batch(1)[0].numpy().copy()
     return (
         weights_of(trainer),
         [v.labels.numpy().copy() for v in trainer.sampler.volumes],
@@ -159,7 +161,7 @@ def training_with_changed_labels(ranks):
     trainer.step(0.3)
     trainer.move(torch.device("cpu"))  # as a pause does
     trainer.step(0.4)
-    drawn = trainer.sampler.draw()[0].numpy().copy()
+    drawn = trainer.sampler.batch(1)[0].numpy().copy()
     trainer.partners.end(7)
     return weights_of(trainer), [labels.numpy().copy()], drawn, 7
 
@@ -168,6 +170,31 @@ def test_changed_labels_and_weights_are_the_same_on_all_ranks():
     (weights, labels, drawn, _), (others, seen, own, code) = together(training_with_changed_labels)
     assert (weights == others).all() and (labels[0] == seen[0]).all() and code == 7
     assert (drawn != own).any(), "each draws patches of its own"
+
+
+@task
+def training_in_float16(ranks):
+    number_formats.FORMATS["cpu"] = ["float16", "float32"]  # in this process alone
+    if ranks.rank:
+        follower = Follower(ranks)
+        follower.follow()
+        trainer = follower._trainer
+    else:
+        trainer = small_trainer()
+        trainer.plan = trainer.sampler.plan = replace(trainer.plan, dtype="float16")
+        trainer.scale = LossScale(torch.device("cpu"), "float16")
+        trainer.scale.restore(trainer.scale.state() | {"scale": 2.0**21, "growth_interval": 1}, 3)
+        trainer.partners = Leader(ranks)
+        while trainer.steps < 2:
+            trainer.step(0.1)
+        trainer.partners.end(0)
+    return weights_of(trainer), trainer.steps, trainer.scale.skipped, trainer.scale.state()
+
+
+def test_a_step_that_is_skipped_in_float16_is_skipped_by_all_ranks():
+    (weights, *state), (others, *same) = together(training_in_float16)
+    assert (weights == others).all() and state == same
+    assert state[0] == 2 and state[1] > 3, "steps that were skipped are no steps"
 
 
 @task

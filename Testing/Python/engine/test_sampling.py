@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from test_deformation import displacements, resampled
 
 from SparseSegNetLib.annotation.composition import UNLABELLED
 from SparseSegNetLib.annotation.geometry import Geometry
@@ -52,10 +53,7 @@ def test_without_augmentation_a_patch_is_a_piece_of_the_volume():
         labels[10, 12, 14] = 2
 
     vol = volume(labelled=labelled)
-    at = aug.sample_coordinates(
-        torch.tensor([9.5, 11.5, 13.5]), torch.eye(3), None, (8, 8, 8), torch.device("cpu")
-    )
-    pixels, labels = aug.resample_image(vol.image, at), aug.resample_labels(vol.labels, at)
+    pixels, labels, _ = resampled(vol.image, vol.labels, (9.5, 11.5, 13.5), (8, 8, 8))
     box = (slice(6, 14), slice(8, 16), slice(10, 18))
     assert torch.allclose(pixels[0], vol.image[0][box], atol=1e-2)
     assert torch.equal(labels, vol.labels[box])
@@ -63,11 +61,8 @@ def test_without_augmentation_a_patch_is_a_piece_of_the_volume():
 
 def test_beyond_the_border_the_image_is_its_edge_and_nothing_is_labelled():
     vol = volume(labelled=lambda labels: labels.fill_(1))
-    at = aug.sample_coordinates(
-        torch.tensor([0.0, 0.0, 0.0]), torch.eye(3), None, (5, 5, 5), torch.device("cpu")
-    )
-    assert aug.resample_image(vol.image, at)[0, 0, 0, 0] == vol.image[0, 0, 0, 0]
-    labels = aug.resample_labels(vol.labels, at)
+    pixels, labels, _ = resampled(vol.image, vol.labels, (0.0, 0.0, 0.0), (5, 5, 5))
+    assert pixels[0, 0, 0, 0] == vol.image[0, 0, 0, 0]
     assert (labels[:2] == 255).all() and (labels[2:, 2:, 2:] == 1).all()
 
 
@@ -79,8 +74,7 @@ def test_every_patch_holds_labelled_voxels(spacing, patch):
         labels[:, :, 20] = 1
 
     drawn = sampler(volume(labelled=labelled, spacing=spacing), patch)
-    for _ in range(60):
-        assert (drawn.draw()[1] != 255).any()
+    assert (drawn.batch(60)[1] != 255).flatten(1).any(dim=1).all()
 
 
 def test_a_class_of_one_voxel_comes_as_often_as_the_others():
@@ -90,7 +84,7 @@ def test_a_class_of_one_voxel_comes_as_often_as_the_others():
         labels[4, 4, 4] = 2
 
     drawn = sampler(volume(labelled=labelled), strength=aug.Strength.none())
-    hits = sum(bool((drawn.draw()[1] == 2).any()) for _ in range(150))
+    hits = int((drawn.batch(150)[1] == 2).flatten(1).any(dim=1).sum())
     assert hits >= 30  # a third of 150 aim at it; by chance alone next to none would hit it
 
 
@@ -119,8 +113,8 @@ def test_same_seed_same_patches():
 def test_affine_is_a_rotation_and_scaling_in_mm():
     spacing = torch.tensor([4.0, 1.0, 0.5])
     strength = aug.Strength(rotation=90, scale=0.0)
-    for seed in range(10):
-        affine = aug.random_affine(strength, spacing, torch.Generator().manual_seed(seed))
+    uniform = torch.rand((10, 3, 3), generator=torch.Generator().manual_seed(0))
+    for affine in aug.random_affines(strength, spacing.repeat(10, 1), uniform):
         in_mm = torch.diag(spacing) @ affine @ torch.diag(1 / spacing)
         assert torch.allclose(in_mm @ in_mm.T, torch.eye(3), atol=1e-4)
 
@@ -130,9 +124,7 @@ def test_elastic_offsets_are_smooth_and_of_the_asked_size():
     strength = aug.Strength(elastic=8.0, elastic_grid=16)
     sizes, steps = [], []
     for seed in range(20):
-        offsets = aug.elastic_offsets(
-            (32, 32, 32), strength, spacing, torch.Generator().manual_seed(seed)
-        )
+        offsets = displacements((32, 32, 32), strength, spacing, seed)
         assert offsets.shape == (32, 32, 32, 3)
         sizes.append(offsets.std().item())
         steps.append(offsets.diff(dim=0).abs().max().item())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -45,6 +46,20 @@ def free_memory(device: torch.device) -> float:
         return windows_memory.free_memory()
     left = (_available(), cgroups.memory_left(), _address_space_left())
     return min(bytes_left for bytes_left in left if bytes_left is not None)
+
+
+def most_allocated(device: torch.device) -> Callable[[], int]:
+    """Begins to watch the memory that tensors take on a device.
+
+    Returns:
+        Gives the bytes that were taken at most since then, beyond those taken before; 0 where the
+        device does not tell.
+    """
+    if device.type != "cuda":
+        return lambda: 0
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return lambda: torch.cuda.max_memory_allocated(device) - before
 
 
 def _available(proc: Path = cgroups.PROC) -> float:

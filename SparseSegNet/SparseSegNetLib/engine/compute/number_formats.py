@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,13 +13,32 @@ from .timing import seconds_taken
 
 Result = TypeVar("Result")
 HOPELESS = 2.0  # times as slow as the fastest number format: not tried with the network
+# float16 needs a scaled loss, and now and then a step: it has to be so many times as fast as
+# bfloat16, as on cards that emulate the latter (NVIDIA's before Ampere).
+WORTH_SCALING = 1.25
+FORMATS = {
+    "cuda": ["bfloat16", "float16", "float32"],
+    "cpu": ["bfloat16", "float32"],
+    "mps": ["float32"],
+}
 _LIMITED: dict[str, list[str]] = {}  # by the device's type
 
 
 def number_formats(device: torch.device) -> list[str]:
     """Number formats that the device may be fast in; the probe decides."""
-    usual = ["float32"] if device.type == "mps" else ["bfloat16", "float32"]
+    usual = FORMATS.get(device.type, FORMATS["cpu"])
     return [name for name in usual if name in _LIMITED.get(device.type, usual)]
+
+
+def format_on(device: torch.device, dtype: str) -> str:
+    """A number format, or float32 where the device has no such one: it may have been another."""
+    return dtype if dtype in number_formats(device) else "float32"
+
+
+def computing_in(device: torch.device, dtype: str) -> torch.autocast:
+    """Context in which convolutions and matrix products are computed in a number format."""
+    name = format_on(device, dtype)
+    return torch.autocast(device.type, getattr(torch, name), enabled=name != "float32")
 
 
 def limit_formats(kind: str, usable: list[str]) -> None:
@@ -66,9 +86,22 @@ def candidate_formats(device: torch.device) -> list[str]:
     A processor without instructions for bfloat16 emulates it, and a single step with the network
     takes many seconds.
     """
-    times = convolution_times(device)
-    most = HOPELESS * min(times)[0]
-    return [name for seconds, name in times if seconds <= most or name == "float32"]
+    return [name for _, name in _worthwhile(convolution_times(device))]
+
+
+def fastest_format(device: torch.device) -> str:
+    """The number format in which a small convolution is fastest, of those worth a trial."""
+    return min(_worthwhile(convolution_times(device)))[1]
+
+
+def _worthwhile(times: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    most, seconds = HOPELESS * min(times)[0], {name: taken for taken, name in times}
+    limits = {"float16": seconds.get("bfloat16", math.inf) / WORTH_SCALING}
+    return [
+        (taken, name)
+        for taken, name in times
+        if taken <= min(most, limits.get(name, most)) or name == "float32"
+    ]
 
 
 def _convolution_seconds(device: torch.device, dtype: str) -> float:
@@ -79,7 +112,7 @@ def _convolution_seconds(device: torch.device, dtype: str) -> float:
     )
 
     def step() -> None:
-        with torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32"):
+        with computing_in(device, dtype):
             out = layer(pixels)
         out.float().sum().backward()
 

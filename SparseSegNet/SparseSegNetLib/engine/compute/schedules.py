@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from ..plan import Plan
+
 WARM_UP = 0.05  # share of the training
 
 
@@ -13,6 +15,13 @@ def schedule(fraction: float) -> float:
         return 0.1 + 0.9 * fraction / WARM_UP
     done = (fraction - WARM_UP) / (1 - WARM_UP)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def planned_rate(plan: Plan, fraction: float, steps: int) -> float:
+    """The learning rate of a plan at a share of the training, after so many steps."""
+    if plan.drop_every is None:
+        return plan.learning_rate * schedule(fraction)
+    return plan.learning_rate * (0.1 ** (steps // plan.drop_every) if plan.drop_every else 1.0)
 
 
 def one_cycle(step: int, steps: int) -> tuple[float, float]:

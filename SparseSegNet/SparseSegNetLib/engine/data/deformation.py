@@ -21,18 +21,15 @@ def control_cells(patch: Triple, spacing: float) -> Triple:
     return tuple(1 if n < 2 or not spacing else math.ceil((n - 1) / spacing) for n in patch)
 
 
-def random_controls(
-    cells: Triple, kind: str, amount: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
-    """Draws displacements at the control points.
+def random_controls(cells: Triple, kind: str, generator: torch.Generator) -> torch.Tensor:
+    """Draws displacements at the control points of a patch, of unit size.
 
     A cubic B-spline over n cells has n + 3 control points, one before and one after the n + 1
     corners of the cells.
 
     Args:
         cells: Of the control grid, (k, j, i).
-        kind: 'normal' with standard deviation `amount`, or 'uniform' from -amount to amount.
-        amount: (3,) voxels along k, j, i.
+        kind: 'normal' with standard deviation 1, or 'uniform' from -1 to 1.
         generator: Of random numbers, on the CPU, so that a seed gives the same on every device.
 
     Returns:
@@ -40,31 +37,26 @@ def random_controls(
     """
     shape = (3, *(n + 3 for n in cells))
     if kind == "normal":
-        points = torch.randn(shape, generator=generator)
-    elif kind == "uniform":
-        points = 2 * torch.rand(shape, generator=generator) - 1
-    else:
-        raise ValueError(f"displacements '{kind}': expected 'normal' or 'uniform'")
-    return points * amount[:, None, None, None]
+        return torch.randn(shape, generator=generator)
+    if kind == "uniform":
+        return 2 * torch.rand(shape, generator=generator) - 1
+    raise ValueError(f"displacements '{kind}': expected 'normal' or 'uniform'")
 
 
-def bspline_field(
-    controls: torch.Tensor, patch: Triple, spacing: float, device: torch.device | str = "cpu"
-) -> torch.Tensor:
-    """Evaluates displacements (*patch, 3) in voxels (k, j, i) on the device.
+def bspline_fields(controls: torch.Tensor, patch: Triple, spacing: float) -> torch.Tensor:
+    """Evaluates displacements (n, 3, *patch) in voxels (k, j, i), on the device of the controls.
 
     Args:
-        controls: From `random_controls`; the control points are the spline's coefficients, as in
-            SimpleITK's BSplineTransform.
+        controls: (n, 3, ck + 3, cj + 3, ci + 3), in voxels; the control points are the spline's
+            coefficients, as in SimpleITK's BSplineTransform.
         patch: Voxels, (k, j, i).
         spacing: As in `control_cells`; the grid's middle is the patch's.
-        device: Of the result.
     """
-    field = controls.to(device)
-    for axis, n in enumerate(patch, start=1):
-        weights = _weights(n, field.shape[axis] - 3, spacing, str(device))
-        field = torch.tensordot(field, weights, ([axis], [0])).movedim(-1, axis)
-    return field.movedim(0, -1)
+    fields = controls
+    for axis, n in enumerate(patch, start=2):
+        weights = _weights(n, fields.shape[axis] - 3, spacing, str(controls.device))
+        fields = torch.tensordot(fields, weights, ([axis], [0])).movedim(-1, axis)
+    return fields
 
 
 @lru_cache(maxsize=64)

@@ -51,7 +51,7 @@ class LazySampler(Sampler):
     def set_volumes(self, volumes) -> None:
         """Uses these volumes from the next patch on."""
         self.volumes = volumes
-        self._quantiles = []
+        self._quantiles = None
         self._tables: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         self._orders = []
         for number in range(self.classes):
@@ -100,14 +100,32 @@ class LazySampler(Sampler):
         return super().batch(size)
 
     def _resampled(
-        self, number: int, at: torch.Tensor, inner: tuple[slice, ...]
+        self,
+        there: dict[str, torch.Tensor],
+        at: torch.Tensor,
+        relative: torch.Tensor,
+        inner: tuple[slice, ...],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        volume = self.volumes[number]
-        low, high = around(at, volume.shape)
-        part = volume.box(low, high)
-        at = at - torch.tensor(low, dtype=at.dtype, device=at.device)
-        pixels = aug.resample_image(part.image, at, self.plan.mirror)
-        return pixels, aug.resample_labels(part.labels, at[inner])
+        number = {
+            row: n
+            for n in range(len(self.volumes))
+            for row in there.get(f"from {n}", torch.zeros(0)).tolist()
+        }
+        boxes = [around(patch, self.volumes[number[row]].shape) for row, patch in enumerate(at)]
+        found = {}
+        # Those that lie beside each other are read one after the other.
+        for row in sorted(number, key=lambda row: boxes[row]):
+            low, high = boxes[row]
+            part = self.volumes[number[row]].box(low, high)
+            size = torch.tensor([part.labels.shape], device=at.device)
+            local = at[row : row + 1] - torch.tensor(low, dtype=at.dtype, device=at.device)
+            pixels = aug.resample_image(
+                part.image, aug.relative_coordinates(local, size), self.plan.mirror
+            )
+            places = aug.label_places(local[:, *inner], size)
+            found[row] = pixels, aug.resample_labels(part.labels, places)
+        rows = [found[row] for row in sorted(found)]
+        return torch.cat([image for image, _ in rows]), torch.cat([label for _, label in rows])
 
 
 def around(at: torch.Tensor, shape: Triple) -> tuple[Triple, Triple]:

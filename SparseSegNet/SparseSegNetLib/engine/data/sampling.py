@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import array_axis
+from ..compute.sending import sent
 from ..plan import Plan
 from . import augmentation as aug
-from .preprocessing import WorkingVolume, position_channels
+from .deformation import bspline_fields
+from .draws import Draws, placed, varied
+from .preprocessing import WorkingVolume
 
-# A drawn voxel lands at most this share of half a patch away from the patch's centre, so that
-# the network sees something of its surroundings.
-JITTER = 0.75
 FAVOURED = 0.5  # share of patches around favoured voxels
 FAVOURED_PATCHES = 1000
 
@@ -39,14 +41,16 @@ class Sampler:
         """Uses these volumes from the next patch on."""
         self.volumes = volumes
         self._quantiles = (
-            [aug.quantiles(v.image) for v in volumes] if self.plan.strength.histogram else []
+            torch.stack([aug.quantiles(v.image) for v in volumes])
+            if self.plan.strength.histogram
+            else None
         )
         self.set_labels([v.labels for v in volumes])
 
     def move(self, volumes: list[WorkingVolume], device: torch.device) -> None:
         """Uses the same volumes, which are on another device now."""
         self.volumes, self.labels = volumes, [v.labels for v in volumes]
-        self._quantiles = [q.to(device) for q in self._quantiles]
+        self._quantiles = None if self._quantiles is None else self._quantiles.to(device)
         if self._favoured is not None:
             self._favoured = self._favoured[0].to(device), self._favoured[1]
 
@@ -105,57 +109,18 @@ class Sampler:
     def _integer(self, below: int) -> int:
         return int(torch.randint(below, (), generator=self.generator))
 
-    def draw(self) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...]]:
-        """Draws a patch: float32 (c, *plan.patch), labels uint8 (*plan.output), unknown classes."""
+    def _draw(self, draws: Draws) -> None:
+        """Draws the random numbers of one more patch."""
         table = self._index_to_draw_from()
         usable = [n for n, classes in enumerate(table) if classes]
         n = usable[self._integer(len(usable))]
         index = table[n][self._integer(len(table[n]))]
-        volume, plan = self.volumes[n], self.plan
+        volume = self.volumes[n]
         voxel = _unravel(int(index[self._integer(len(index))]), volume.shape)
-        axes = self._axes(volume, voxel)
-        spacing = volume.spacing[list(axes)]
-        affine = aug.random_affine(plan.strength, spacing, self.generator)
-        offsets = aug.elastic_offsets(
-            plan.patch, plan.strength, spacing, self.generator, volume.device
-        )
-        if axes != (0, 1, 2):
-            # The patch's axes are the volume's in another order: its first lies across the slice.
-            order = torch.eye(3)[:, list(axes)]
-            affine = order @ affine
-            offsets = None if offsets is None else offsets @ order.T.to(offsets)
-        at_voxel = torch.tensor(voxel, dtype=torch.float32)
-        centre = self._centre(at_voxel, affine, axes, volume.shape)
-        if offsets is not None:
-            # The drawn voxel stays where it was put, however strong the deformation.
-            place = torch.linalg.solve(affine, at_voxel - centre)
-            offsets = (
-                offsets
-                - offsets[
-                    tuple(
-                        min(max(0, round(float(x) + (n - 1) / 2)), n - 1)
-                        for x, n in zip(place, plan.patch, strict=True)
-                    )
-                ]
-            )
-        at = aug.sample_coordinates(centre, affine, offsets, plan.patch, volume.device)
-        inner = tuple(slice(m, m + size) for m, size in zip(plan.margin, plan.output, strict=True))
-        pixels, labels = self._resampled(n, at, inner)
-        if self._quantiles:
-            other = self._quantiles[self._integer(len(self._quantiles))]
-            pixels = aug.match_histogram(pixels, self._quantiles[n], other)
-        pixels = aug.vary_intensity(pixels, plan.strength, self.generator)
-        if plan.position:
-            pixels = torch.cat((pixels, position_channels(at, volume.shape)))
-        return pixels, labels, volume.unknown
-
-    def _resampled(
-        self, number: int, at: torch.Tensor, inner: tuple[slice, ...]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and labels of a volume at coordinates (k, j, i, 3); labels in `inner` alone."""
-        volume, labels = self.volumes[number], self.labels[number]
-        pixels = aug.resample_image(volume.image, at, self.plan.mirror)
-        return pixels, aug.resample_labels(labels, at[inner])
+        draws.geometry(n, voxel, self._axes(volume, voxel), self.plan, self.generator)
+        if self._quantiles is not None:
+            draws.targets.append(self._integer(len(self._quantiles)))
+        draws.intensity(volume.channels, self.plan.strength, self.generator)
 
     def _axes(self, volume: WorkingVolume, voxel: tuple) -> tuple[int, int, int]:
         """The axis of the volume that each axis of the patch follows.
@@ -181,35 +146,112 @@ class Sampler:
             the classes that the annotation of each patch does not tell from the background, None
             where all tell all.
         """
-        pixels, labels, unknown = zip(*(self.draw() for _ in range(size)), strict=True)
-        table = None
-        if any(unknown):
-            table = torch.zeros(size, self.classes, dtype=torch.bool)
-            for row, classes in zip(table, unknown, strict=True):
-                row[list(classes)] = True
-            table = table.to(pixels[0].device)
-        return torch.stack(pixels), torch.stack(labels), table
+        draws = Draws()
+        for _ in range(size):
+            self._draw(draws)
+        return self.cut(draws)
 
-    def _centre(
+    def cut(self, draws: Draws) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Cuts patches out of the volumes and augments them, see `batch`.
+
+        Args:
+            draws: Their random numbers.
+        """
+        plan, device = self.plan, self.volumes[0].device
+        here = placed(draws, self.volumes, plan) | varied(draws, plan.strength)
+        here |= self._rows(draws) | self._unknown(draws)
+        there = sent(here, device)
+        fields = None
+        if "controls" in there:
+            fields = bspline_fields(there["controls"], plan.patch, plan.strength.elastic_grid)
+            fixed = there["fixed"][:, None, None].expand(-1, 3, 1)
+            fields = fields - fields.flatten(2).gather(2, fixed)[..., None, None]
+        at = aug.sample_coordinates(there["centres"], there["affines"], fields, plan.patch)
+        relative = aug.relative_coordinates(at, there["sizes"])
+        inner = tuple(slice(m, m + size) for m, size in zip(plan.margin, plan.output, strict=True))
+        pixels, labels = self._resampled(there, at, relative, inner)
+        if self._quantiles is not None:
+            source, target = self._quantiles[there["source"]], self._quantiles[there["target"]]
+            pixels = aug.match_histogram(pixels, source, target)
+        pixels = self._varied(pixels, there, [s for s in draws.seeds if s is not None])
+        if plan.position:
+            pixels = torch.cat((pixels, relative.movedim(-1, 1)), dim=1)
+        return pixels, labels, there.get("unknown")
+
+    def _resampled(
         self,
-        voxel: torch.Tensor,
-        affine: torch.Tensor,
-        axes: tuple[int, int, int],
-        shape: tuple[int, int, int],
+        there: dict[str, torch.Tensor],
+        at: torch.Tensor,
+        relative: torch.Tensor,
+        inner: tuple[slice, ...],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels of patches.
+
+        Args:
+            there: See `_rows` and `placed`.
+            at: Coordinates (n, k, j, i, 3) in voxels of their volumes.
+            relative: The same from -1 to 1.
+            inner: The part of a patch whose labels are wanted.
+        """
+        places = aug.label_places(at[:, *inner], there["sizes"])
+        pixels = self._from_each(
+            there,
+            relative,
+            lambda n, at: aug.resample_image(self.volumes[n].image, at, self.plan.mirror),
+        )
+        labels = self._from_each(
+            there, places, lambda n, at: aug.resample_labels(self.labels[n], at)
+        )
+        return pixels, labels
+
+    def _rows(self, draws: Draws) -> dict[str, torch.Tensor]:
+        """The patches that are cut from each volume, by its number; those of the histograms."""
+        numbers = torch.tensor(draws.numbers)
+        found = {f"from {n}": torch.nonzero(numbers == n)[:, 0] for n in sorted(set(draws.numbers))}
+        if self._quantiles is not None:
+            found |= {"source": numbers, "target": torch.tensor(draws.targets)}
+        return found
+
+    def _unknown(self, draws: Draws) -> dict[str, torch.Tensor]:
+        unknown = [self.volumes[n].unknown for n in draws.numbers]
+        if not any(unknown):
+            return {}
+        table = torch.zeros(len(unknown), self.classes, dtype=torch.bool)
+        for row, classes in zip(table, unknown, strict=True):
+            row[list(classes)] = True
+        return {"unknown": table}
+
+    def _from_each(
+        self,
+        there: dict[str, torch.Tensor],
+        at: torch.Tensor,
+        cut: Callable[[int, torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
-        """Centre of a patch, in voxels of the volume, so that `voxel` lies inside the patch."""
-        half = torch.tensor([(n - 1) / 2 for n in self.plan.output])
-        reach = half * JITTER
-        if self.plan.strength.translation is not None:
-            reach = reach.clamp_max(self.plan.strength.translation)
-        offset = (2 * torch.rand(3, generator=self.generator) - 1) * reach
-        centre = voxel - affine @ offset
-        # Prefer a patch that does not hang over the border, where there is nothing to learn from.
-        size = torch.tensor([float(n) for n in shape])
-        low = torch.minimum(half[[axes.index(a) for a in range(3)]], (size - 1) / 2)
-        inner = torch.maximum(torch.minimum(centre, size - 1 - low), low)
-        offset = torch.linalg.solve(affine, voxel - inner)
-        return inner if bool((offset.abs() <= half * JITTER + 0.5).all()) else centre
+        """Cuts patches (n, ...) volume by volume, in one operation each."""
+        out = None
+        for n in range(len(self.volumes)):
+            rows = there.get(f"from {n}")
+            if rows is None:
+                continue
+            if len(rows) == len(at):
+                return cut(n, at)
+            found = cut(n, at.index_select(0, rows))
+            if out is None:
+                out = found.new_empty((len(at), *found.shape[1:]))
+            out.index_copy_(0, rows, found)
+        assert out is not None
+        return out
+
+    def _varied(
+        self, pixels: torch.Tensor, there: dict[str, torch.Tensor], seeds: list[int]
+    ) -> torch.Tensor:
+        noise = None
+        if seeds:
+            drawn = aug.normal_noise(seeds, self.plan.patch, pixels.device)
+            noise = there["noisy"], drawn * there["noise"][:, None, None, None]
+        return aug.vary_intensity(
+            pixels, there["factors"], there["shifts"], (there["changed"], there["powers"]), noise
+        )
 
 
 def _unravel(index: int, shape) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ import torch
 
 from ...runfolder.options import Options
 from ...runfolder.phases import Phase
-from ..compute.number_formats import number_formats
+from ..compute.number_formats import format_on
 from ..data.inputs import Inputs
 from ..data.preprocessing import WorkingVolume
 from ..plan import Plan
@@ -218,7 +218,7 @@ class EnsembleStage:
             PriorMaker(volume, self.classes, registering, step),
             self.options.seed,
             seconds,
-            plan.dtype if plan.dtype in number_formats(volume.image.device) else "float32",
+            format_on(volume.image.device, plan.dtype),
             step,
             preview,
             seconds_alone,

@@ -20,7 +20,11 @@ TILE_VOXELS = 128**3  # per tile of the prediction
 
 
 def make_plan(
-    fingerprint: Fingerprint, device: str = "cpu", width: int = 16, shape: Triple | None = None
+    fingerprint: Fingerprint,
+    device: str = "cpu",
+    width: int = 16,
+    shape: Triple | None = None,
+    patches: tuple[int, int] | None = None,
 ) -> Plan:
     """Makes a plan before anything was measured.
 
@@ -29,9 +33,10 @@ def make_plan(
         device: Its type, such as 'cpu'.
         width: Channels at the finest level.
         shape: The working grid (k, j, i), else the volume's.
+        patches: Voxels of a patch and patches per step, else those usual on the device.
     """
     shape = shape or fingerprint.shape
-    patch_voxels, batch = BATCHES[device]
+    patch_voxels, batch = patches or BATCHES[device]
     spacing = fingerprint.spacing_on(shape)
     patch = box_within(shape, spacing, patch_voxels)
     strides, kernels = levels(patch, spacing)

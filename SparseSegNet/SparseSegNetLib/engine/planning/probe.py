@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from ...annotation.geometry import Triple
 from ...annotation.slices import AnnotatedSlice, array_axis
 from ...runfolder.options import Options
-from ..compute.allocation import free_memory
+from ..compute.allocation import free_memory, most_allocated
 from ..compute.boxes import box_within, working_shape
-from ..compute.number_formats import candidate_formats, channels_last, convolution_times, tried
+from ..compute.number_formats import candidate_formats, channels_last, fastest_format, tried
 from ..compute.timing import seconds_taken
 from ..data.preprocessing import WorkingVolume
 from ..networks import build
@@ -21,8 +21,9 @@ from ..plan import Fingerprint, Plan
 from ..prediction.inference import Predictor
 from ..prediction.tiling import plan_starts
 from ..training.trainer import Trainer
-from .auto_plan import make_plan
+from .auto_plan import BATCHES, make_plan
 from .recipes import published_plan
+from .sizes import NETWORK_SHARE, Measured, Size, fitted, guessed_seconds, settled, sizes_on
 
 # Network widths, and how many steps a training must have for the width to pay: with fewer steps a
 # narrower network gives better masks (docs/lab/ablation.md).
@@ -35,21 +36,6 @@ ALLOWANCE = 1.5
 # A training step costs about three forward passes, one of them in the forward direction.
 STEP_PER_FORWARD = 3.0
 TILE_MEMORY = 2500.0  # bytes per voxel of a tile of `fcn3d` while predicting (computed)
-
-
-@dataclass
-class Measured:
-    """Measured seconds of a plan.
-
-    Attributes:
-        seconds_per_step: Of a training step.
-        seconds_per_tile: Of the prediction of a tile.
-        plan: The one that was measured, with what was made smaller to fit into memory.
-    """
-
-    seconds_per_step: float
-    seconds_per_tile: float
-    plan: Plan
 
 
 def measure(
@@ -65,10 +51,12 @@ def measure(
     """
     device = volume.image.device
     trainer = Trainer(plan, [volume], classes, None, seed=0)
+    step_memory = most_allocated(device)
     # The first step also allocates, shrinks what does not fit and lets libraries choose kernels.
     trainer.step_or_shrink(0.0)
     check()
     per_step = seconds_taken(lambda: trainer.step_or_shrink(0.0), device)
+    taken_by_step, tile_memory = step_memory(), most_allocated(device)
     check()
     predictor = trainer.predictor()
     whole = [min(t, n) for t, n in zip(plan.tile, volume.shape, strict=True)]
@@ -76,7 +64,8 @@ def measure(
     high = whole if device.type != "cpu" else box_within(whole, plan.spacing, TIMED_VOXELS)
     per_piece = seconds_taken(lambda: predictor.probabilities(trainer.target, high=high), device)
     check()
-    return Measured(per_step, per_piece * math.prod(whole) / math.prod(high), trainer.plan)
+    per_tile = per_piece * math.prod(whole) / math.prod(high)
+    return Measured(per_step, per_tile, trainer.plan, taken_by_step, tile_memory())
 
 
 def tiles(plan: Plan, across: tuple[int, ...] = (0,)) -> int:
@@ -124,36 +113,44 @@ def choose_plan(
     if options.network != "auto":
         return _choose_published_plan(fingerprint, options, make_volume, volume, seconds, check)
 
-    def timed(width: int, dtype: str) -> tuple[Plan, Measured]:
-        plan = replace(make_plan(fingerprint, device.type, width, shape), dtype=dtype)
-        found = measure(plan, volume, fingerprint.classes, check)
-        return found.plan, found
+    room = NETWORK_SHARE * free_memory(device)
+    sizes = sizes_on(device.type, BATCHES[device.type], WIDTHS)
+    middle = next(size for size in sizes if size.width == MIDDLE)
+
+    def planned(size: Size, dtype: str) -> Plan:
+        patches = size.voxels, size.batch
+        plan = make_plan(fingerprint, device.type, size.width, shape, patches)
+        return replace(plan, dtype=dtype)
+
+    def timed(plan: Plan) -> Measured:
+        return measure(plan, volume, fingerprint.classes, check)
 
     trials = tried(
-        [lambda dtype=dtype: timed(MIDDLE, dtype) for dtype in candidate_formats(device)]
+        [lambda dtype=dtype: timed(planned(middle, dtype)) for dtype in candidate_formats(device)]
     )
-    plan, found = min(trials, key=lambda trial: trial[1].seconds_per_step)
-    long = found.seconds_per_tile * tiles(plan) / (PREDICTION_SHARE * seconds)
+    found = min(trials, key=lambda trial: trial.seconds_per_step)
+    long = found.seconds_per_tile * tiles(found.plan) / (PREDICTION_SHARE * seconds)
     if long > 1 and not whole:
         shape = working_shape(shape, fingerprint.spacing_on(shape), math.prod(shape) / long)
         volume = make_volume(shape)
-        plan, found = timed(MIDDLE, plan.dtype)
-    steps = seconds / found.seconds_per_step
-    for width, wanted_steps in WIDTHS:
-        # The cost grows with the width to a power between one (memory) and two (arithmetic):
-        # a first guess says what is worth measuring.
-        if steps * (MIDDLE / width) ** 1.3 < wanted_steps:
+        found = timed(planned(middle, found.plan.dtype))
+    last = found
+    for size in sizes:
+        plan = fitted(planned(size, found.plan.dtype), last, room)
+        # A first guess says what is worth measuring.
+        if plan is None or seconds < size.steps * guessed_seconds(plan, last):
             continue
-        if width == MIDDLE:
+        if size == middle:
             break
-        trial, timing = timed(width, plan.dtype)
-        if seconds / timing.seconds_per_step >= wanted_steps:
-            plan, found = trial, timing
+        last = timed(plan)
+        if seconds >= size.steps * last.seconds_per_step:
+            found = last
             break
+    found = settled(found, room)
     return replace(
-        plan,
+        found.plan,
         seconds_per_step=found.seconds_per_step,
-        seconds_to_predict=ALLOWANCE * found.seconds_per_tile * tiles(plan),
+        seconds_to_predict=ALLOWANCE * found.seconds_per_tile * tiles(found.plan),
     ), volume
 
 
@@ -183,7 +180,7 @@ def _choose_published_plan(
     fastest in.
     """
     device = volume.image.device
-    dtype = min(convolution_times(device))[1]
+    dtype = fastest_format(device)
     across = tuple(sorted({array_axis(s.axis) for s in volume.slices})) or (0, 1, 2)
     room = 0.3 * free_memory(device) / TILE_MEMORY
     plan = replace(published_plan(fingerprint, options, volume.shape, room), dtype=dtype)

@@ -14,6 +14,7 @@ from ...annotation.slices import AnnotatedSlice, array_axis
 from ...runfolder.presets import times
 from ..compute.boxes import halved
 from ..compute.memory import retry_smaller
+from ..compute.number_formats import computing_in
 from ..data.preprocessing import Part, WorkingVolume, grid_positions
 from ..plan import Plan
 from ..scoring.calibration import calibrated
@@ -279,8 +280,7 @@ class Predictor:
         if plan.position:
             pixels = torch.cat((pixels, grid_positions(indices, volume.shape)[None]), dim=1)
         pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
-        dtype = getattr(torch, plan.dtype)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with computing_in(device, plan.dtype):
             logits = self.network(pixels)
         return logits[0].float().softmax(dim=0)
 

@@ -264,8 +264,9 @@ def _loaded(path: Path, description: ModelDescription, about: dict, device: torc
             raise ValueError("its network works on tiles that are too large, or needs a prior")
         network = _network(plan, channels + (3 if plan.position else 0), classes, tensors)
         network = channels_last(network.to(device)).eval().requires_grad_(False)
-        if plan.dtype not in candidate_formats(device):
-            plan = replace(plan, dtype="float32")
+        formats = candidate_formats(device)
+        if plan.dtype not in formats:
+            plan = replace(plan, dtype=formats[0])
     if about["shallow"] is not None:
         if about["shallow"] != settings(channels):
             raise ValueError(

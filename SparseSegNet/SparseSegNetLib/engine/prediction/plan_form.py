@@ -22,7 +22,7 @@ PLAN = record(
     {
         "network": choice(*PRESETS),
         "loss": choice(*LOSSES),
-        "dtype": choice("bfloat16", "float32"),
+        "dtype": choice("bfloat16", "float16", "float32"),
         "optimiser": choice("adamw", "adam", "sgd"),
         "norm": choice("batch", "tile", "none"),
         "margin": rows(whole(0, 1 << 12), 3, 3),

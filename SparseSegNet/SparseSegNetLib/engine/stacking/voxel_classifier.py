@@ -78,7 +78,8 @@ class ClassifierFitter:
         labels: Per group, uint8 (voxels,).
         classes: Labels with background.
         seed: Random seed.
-        dtype: Of the matrix products, 'bfloat16' or 'float32'.
+        dtype: Of the matrix products, 'bfloat16' or 'float32'; in place of 'float16', in which
+            gradients of single voxels vanish, float32 is taken.
         check: Called now and then while models are fitted and predict; it may raise to stop.
         unknown: Per group, the classes that its annotation does not tell from the background.
     """
@@ -94,6 +95,7 @@ class ClassifierFitter:
         unknown: Sequence[Sequence[int]] = (),
     ):
         self.classes, self.seed, self.check = classes, seed, check
+        dtype = "float32" if dtype == "float16" else dtype
         self.device, kind = features[0].device, getattr(torch, dtype)
         self._cast = torch.autocast(self.device.type, kind, enabled=dtype != "float32")
         share = MOST_ROWS / max(MOST_ROWS, sum(map(len, labels)))

@@ -18,9 +18,9 @@ from ..compute import metrics
 from ..compute.boxes import halved
 from ..compute.losses import balancing_weights, make_loss, merge_unknown
 from ..compute.memory import release, retry_smaller
-from ..compute.number_formats import channels_last
+from ..compute.number_formats import channels_last, computing_in
 from ..compute.optimisers import make_optimiser, move_optimiser
-from ..compute.schedules import schedule
+from ..compute.schedules import planned_rate
 from ..data.preprocessing import WorkingVolume
 from ..networks import build
 from ..plan import Plan
@@ -29,6 +29,7 @@ from ..stacking.prior_inputs import with_empty_prior
 from ..stacking.stack import Stack
 from .averaged_weights import update_average
 from .held_out import Split
+from .loss_scale import LossScale
 from .report import Report
 from .together import Alone
 from .training_set import DEFAULT_NETWORK_SHARE, TrainingSet
@@ -55,6 +56,7 @@ class Trainer:
         network_share: Ensemble weight of the network beside its prior.
         steps: Steps taken.
         losses: Of the last steps.
+        scale: Of the loss in float16.
         partners: The ranks that take each step, too.
         best: The best mean Dice on held-out slices and the averaged weights then, or None.
         on_smaller: Called with a message when memory ran out while predicting.
@@ -79,7 +81,7 @@ class Trainer:
         )
         self.network_share = 1.0 if stack is None else DEFAULT_NETWORK_SHARE
         self.device = self.training_set.target.device
-        self.dtype = getattr(torch, plan.dtype)
+        self.scale = LossScale(self.device, plan.dtype)
         inputs = self.training_set.target.channels + (3 if plan.position else 0)
         self.network = channels_last(build(plan, inputs, classes).to(self.device))
         if stack is not None:
@@ -146,18 +148,21 @@ class Trainer:
 
         Returns:
             The loss; None when it or its gradient was not finite: then the step is not taken, the
-            weights go back to their average and the learning rate is halved.
+            weights go back to their average and the learning rate is halved. In float16 the loss
+            is scaled less first, and the step does not count.
         """
         with self.partners.step(self, fraction):
             # It waits for the device, the only time in a step.
             value, size = self._gradient().tolist()
+        if math.isfinite(value) and not math.isfinite(size) and self.scale.lowered():
+            return None
         self.steps += 1
         if not (math.isfinite(value) and math.isfinite(size)):
             self._recover()
             return None
         for group in self.optimiser.param_groups:
-            group["lr"] = self.plan.learning_rate * self.rate * self._schedule(fraction)
-        self.optimiser.step()
+            group["lr"] = self.rate * planned_rate(self.plan, fraction, self.steps)
+        self.scale.step(self.optimiser)
         update_average(self.average, self.network, self.steps, self.plan.ema)
         return value
 
@@ -166,19 +171,13 @@ class Trainer:
         self.network.train()
         pixels, labels, unknown = self.sampler.batch(self.plan.batch)
         pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with computing_in(self.device, self.plan.dtype):
             logits = self.partners.network(self)(pixels)
         loss = self.loss(merge_unknown(logits, unknown), labels)
         self.optimiser.zero_grad()
-        loss.backward()
+        self.scale.backward(loss, self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip or math.inf)
         return torch.stack((loss.detach(), norm))
-
-    def _schedule(self, fraction: float) -> float:
-        drop = self.plan.drop_every
-        if drop is None:
-            return schedule(fraction)
-        return 0.1 ** (self.steps // drop) if drop else 1.0
 
     def train(
         self, done: Callable[[int], float], report: Callable[[Report], None] = lambda report: None
@@ -294,6 +293,7 @@ class Trainer:
             self.best = self.best[0], {n: t.to(device) for n, t in self.best[1].items()}
         release(self.device)
         self.device = device
+        self.scale.again(device)
         self.partners.moved(device)
 
     def _keep_if_best(self, scores: list[dict]) -> None:
@@ -303,6 +303,7 @@ class Trainer:
 
     def _recover(self) -> None:
         self.rate /= 2
+        self.scale.reset()
         self.network.load_state_dict(self.average.state_dict())
         self.optimiser.state.clear()
 
@@ -312,6 +313,7 @@ class Trainer:
         Returns a message, None when nothing can be made smaller.
         """
         self.optimiser.zero_grad()
+        self.scale.again()
         plan = self.plan
         fewer = replace(plan, batch=plan.batch // 2)
         patch = None if any(plan.margin) else halved(plan.patch, plan.divisor)

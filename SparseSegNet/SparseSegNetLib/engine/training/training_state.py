@@ -24,6 +24,15 @@ from .trainer import Trainer
 
 PARTS = ("network", "average")
 RANDOM = ("random.sampler", "random.torch")
+SCALE = record(
+    {
+        "scale": number(0),
+        "growth_factor": number(1),
+        "backoff_factor": number(0, 1),
+        "growth_interval": whole(1),
+        "_growth_tracker": whole(0),
+    }
+)
 STATE = record(
     {
         "steps": whole(0),
@@ -42,7 +51,8 @@ STATE = record(
         "plan": of_type(Plan),
         "seconds": number(0),
         "began": number(0),
-    }
+    },
+    {"skipped": whole(0), "scale": optional(SCALE)},
 )
 
 
@@ -78,6 +88,8 @@ def state_of(trainer: Trainer) -> tuple[dict[str, torch.Tensor], dict]:
         "steps": trainer.steps,
         "scorings": trainer.scorings,
         "rate": trainer.rate,
+        "skipped": trainer.scale.skipped,
+        "scale": trainer.scale.state() or None,
         "losses": list(trainer.losses),
         "network_share": trainer.network_share,
         "held": trainer.training_set.holding_out,
@@ -120,6 +132,8 @@ def restore(trainer: Trainer, tensors: dict[str, torch.Tensor], about: dict) -> 
     trainer.sampler.plan = trainer.plan
     trainer.steps, trainer.scorings = about["steps"], about["scorings"]
     trainer.rate, trainer.network_share = about["rate"], about["network_share"]
+    # Checkpoints from before float16 hold neither.
+    trainer.scale.restore(about.get("scale") or {}, about.get("skipped", 0))
     trainer.losses.extend(about["losses"])
     split = trainer.split
     same = split is not None and about["held_slices"] == split.names()

@@ -111,7 +111,12 @@ def _shallow_model(volume: WorkingVolume, dtype: str) -> Output:
 def _network(volume: WorkingVolume, dtype: str) -> Output:
     """A training step, with augmentation and optimiser, then a prediction."""
     trainer = Trainer(small_plan(dtype), [volume], CLASSES, None, 0)
-    loss = trainer.step(0.3)
+    random = trainer.sampler.generator.get_state()
+    loss, skipped = trainer.step(0.3), 0
+    while loss is None and trainer.scale.skipped > skipped:  # in float16: the same with less scale
+        trainer.sampler.generator.set_state(random)
+        skipped = trainer.scale.skipped
+        loss = trainer.step(0.3)
     if loss is None:
         return {"gradient": torch.tensor([float("nan")])}
     gradients = [p.grad.flatten() for p in trainer.network.parameters() if p.grad is not None]
