@@ -147,13 +147,12 @@ def _write(
     folder: RunFolder, task: DenseTask, image: StoredVolume, drawn: DrawnVoxels, bar: Progress
 ) -> tuple[int, int]:
     """Trains on patches where that is wanted, and writes the tiles; returns tiles and levels."""
-    from ..tiles.dense_region import room_for
     from ..tiles.dense_writing import begin_writing
 
     inside = _inside(folder, task, image, drawn, bar)
     outside, size = _outside(folder, task, image, bar)
     if outside is None:
-        size = inside.tile(triple(chunk_of(image.shape)), room_for(task.memory))
+        size = inside.tile(triple(chunk_of(image.shape)), task.room)
     work = begin_writing(
         Path(task.output),
         image,
@@ -178,7 +177,6 @@ def _inside(
     folder: RunFolder, task: DenseTask, image: StoredVolume, drawn: DrawnVoxels, bar: Progress
 ) -> RegionLabels:
     """Sources of the region's labels; trains the network of a finer level."""
-    from ..tiles.dense_region import room_for
     from ..tiles.fine_region import FineRegion
     from ..tiles.region_labels import RegionLabels
 
@@ -188,7 +186,7 @@ def _inside(
     probabilities = read_probabilities(folder.path, classes)
     if task.fine is None:
         return RegionLabels(shape, None, probabilities)
-    fine = FineRegion(image, task, folder.path, drawn, classes, room_for(task.memory))
+    fine = FineRegion(image, task, folder.path, drawn, classes, task.room)
     network = fine.network()
     if network is None:
         assert task.learnt is not None

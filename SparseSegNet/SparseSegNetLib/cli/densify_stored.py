@@ -131,7 +131,7 @@ def _begun(
         shorter = max(SHORTEST_BUDGET, settings.time_budget - seconds)
         settings = replace(settings, time_budget=shorter, priors_alone=True)
     settings = replace(settings, probabilities=region.level > 0)
-    item = region.input(image, replace_nonfinite=options.replace_nonfinite)
+    item = region.input(image, options.replace_nonfinite)
     made = not path.exists()
     folder = RunFolder.create(
         path, [item], boxes.segments, settings, options.output.name, None, image.path
@@ -157,6 +157,7 @@ def _begun(
             options.everywhere,
             options.replace_nonfinite,
             memory,
+            room,
             device,
             *(None if file is None else str(file.absolute()) for file in files),
             options.run_folder is not None,

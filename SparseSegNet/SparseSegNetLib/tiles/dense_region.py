@@ -49,24 +49,20 @@ class DenseRegion:
         """Its grid on the level."""
         return image.levels[self.level].geometry.cropped(self.first, self.last)
 
-    def input(
-        self, image: StoredVolume, labels: np.ndarray | None = None, replace_nonfinite: bool = False
-    ) -> RunInput:
-        """The input of a run: the region's image on the level, and labels.
+    def input(self, image: StoredVolume, replace_nonfinite: bool = False) -> RunInput:
+        """The input of a run: the region's image on the level, without labels so far.
 
         Args:
             image: The volume.
-            labels: uint8 (k, j, i) on the level; None for none, which are written later.
             replace_nonfinite: Set NaN and infinite voxels to the lowest finite value.
 
         Raises:
             InputError: There are such voxels, and they are not to be replaced.
         """
         pixels = image.read(self.first, self.last, self.level)
-        nothing = np.full(self.shape, UNLABELLED, np.uint8)
         return RunInput(
             finite(pixels, replace_nonfinite, f"the region of {image.path}"),
-            nothing if labels is None else labels,
+            np.full(self.shape, UNLABELLED, np.uint8),
             self.geometry(image),
             channels=image.channels,
             name=image.path.name,

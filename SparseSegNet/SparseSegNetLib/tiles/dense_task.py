@@ -48,7 +48,8 @@ class DenseTask:
         seconds: Of the time budget, for that network.
         everywhere: Whether the trained model segments what is outside of the region.
         replace_nonfinite: NaN and infinite voxels count as the lowest value.
-        memory: Bytes that may be taken; None to choose.
+        memory: Bytes that a tile may take; None to choose.
+        room: Bytes that learning may take, the same whenever it goes on.
         device: The name of the device.
         save_model: Where the trained model is written; None for nowhere.
         metrics: Where the scores are written; None for nowhere.
@@ -64,6 +65,7 @@ class DenseTask:
     everywhere: bool
     replace_nonfinite: bool
     memory: float | None
+    room: float
     device: str
     save_model: str | None
     metrics: str | None
