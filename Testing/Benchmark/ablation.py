@@ -103,6 +103,7 @@ STACKS = (
     StackVariant("position without waves", ((features, "WAVES", ()),)),
     StackVariant("without the distance to the slices", stacker=Nearsighted),
     StackVariant("at most 400 steps", ((voxel_classifier, "STEPS", (100, 400)),)),
+    StackVariant("no wide shallow models", ((voxel_classifier, "WIDE_FROM", 1 << 40),)),
     StackVariant("four folds, never one per slice", ((stacking, "LEAVE_ONE_OUT", 0),)),
     StackVariant("fitted ensemble weights alone", ((fold_weights, "SHRINKAGE", 1.0),)),
     StackVariant("default ensemble weights alone", ((fold_weights, "SHRINKAGE", 0.0),)),

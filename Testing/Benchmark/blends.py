@@ -29,6 +29,7 @@ from SparseSegNetLib.engine.priors.maker import PriorMaker
 from SparseSegNetLib.engine.stacking import voxel_classifier
 from SparseSegNetLib.engine.stacking.folds import complete_slices, scorable_voxels, shown_in
 from SparseSegNetLib.engine.stacking.smoothing import smooth_probabilities
+from SparseSegNetLib.engine.stacking.stack_time import StackTime
 from SparseSegNetLib.engine.stacking.stacker import Stacker
 
 BUDGETS = ((1, 1, 1), (2, 2, 1), (5, 5, 3))
@@ -72,10 +73,10 @@ def predicted(case) -> Predictions | None:
     labels, slices = volume.labels, complete_slices(volume.labels, volume.slices)
     stacker.interpolates = bool(slices)
     priors = stacker.maker.make(labels, slices).half()
-    folds = stacker._folds(labels, slices, 1.0)
+    folds = stacker._folds(labels, slices, None)
     if len(folds) < 2:
         return None
-    (models, *others), _ = stacker._fit(folds, 0.0)
+    (models, *others), _ = stacker._fit(folds, StackTime(None, None))
     shallow = models.probabilities(stacker._inputs(priors, stacker._distance(labels, slices)))
     folds, found = stacker._out_of_fold(folds, others, False)
     shown = torch.unique(torch.cat([f.truth for f in folds])).tolist()

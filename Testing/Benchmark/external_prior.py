@@ -20,6 +20,7 @@ from cases import SHARED, Case, data_is_there, load_case
 from SparseSegNetLib.engine.data.preprocessing import Normalisation, WorkingVolume, working_volume
 from SparseSegNetLib.engine.priors.maker import PriorMaker
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
+from SparseSegNetLib.engine.stacking.stack_time import StackTime
 from SparseSegNetLib.engine.stacking.stacker import Stacker
 from SparseSegNetLib.runfolder.run_input import RunInput
 
@@ -66,9 +67,9 @@ class SameModels(Stacker):
     models: dict
     share: float | None = None
 
-    def _fit(self, folds: list, begun: float) -> tuple:
+    def _fit(self, folds: list, time: StackTime) -> tuple:
         if "fitted" not in self.models:
-            self.models["fitted"] = super()._fit(folds, begun)
+            self.models["fitted"] = super()._fit(folds, time)
         return self.models["fitted"]
 
     def _ensemble_weights(self, rows: list, truths: list) -> torch.Tensor:

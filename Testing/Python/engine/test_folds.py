@@ -136,7 +136,7 @@ def test_a_folds_labels_reach_nothing_that_it_is_taught_with(kind, monkeypatch):
     assert bool((other != volume.labels).any())
     priors = stacking.PriorMaker(volume, 3, 0.0)
     before, after = (
-        stacking.Stacker(priors)._folds(labels, [], 0.0)[0] for labels in (volume.labels, other)
+        stacking.Stacker(priors)._folds(labels, [], None)[0] for labels in (volume.labels, other)
     )
     assert torch.equal(before.priors, after.priors) and torch.equal(before.distance, after.distance)
     assert (before.known & held).any() and not (before.known & ~held).any()

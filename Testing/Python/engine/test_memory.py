@@ -223,6 +223,15 @@ def test_a_number_format_that_is_emulated_is_not_tried(monkeypatch):
         assert number_formats.candidate_formats(CPU) == expected
 
 
+@pytest.mark.parametrize("fast", ["bfloat16", "float32"])
+def test_shallow_models_take_the_format_that_products_are_fastest_in(monkeypatch, fast):
+    def taken(action, device):
+        return 1.0 if action().dtype == getattr(torch, fast) else 2.0
+
+    monkeypatch.setattr(number_formats, "seconds_taken", taken)
+    assert number_formats.fastest_product(CPU) == fast
+
+
 def test_the_probe_does_without_bfloat16(monkeypatch):
     """As on older cards, whose convolutions know float32 and float16 alone."""
     _, volume = drawn(*KINDS["half slices"]())

@@ -17,13 +17,16 @@ from SparseSegNetLib.engine.plan import Fingerprint
 from SparseSegNetLib.engine.planning.auto_plan import make_plan
 from SparseSegNetLib.engine.priors.maker import PRIOR_NAMES, PriorMaker
 from SparseSegNetLib.engine.stacking import filters, fold_models
-from SparseSegNetLib.engine.stacking import stacker as stacking
 from SparseSegNetLib.engine.stacking.ensemble import fit_ensemble_weights
-from SparseSegNetLib.engine.stacking.fold_models import FoldModels, settings_in_time
+from SparseSegNetLib.engine.stacking.fold_models import FoldModels
 from SparseSegNetLib.engine.stacking.fold_weights import SHRINKAGE
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
+from SparseSegNetLib.engine.stacking.stack_time import StackTime
 from SparseSegNetLib.engine.stacking.stacker import Stacker
-from SparseSegNetLib.engine.stacking.voxel_classifier import FEW_STEPS, ClassifierFitter
+from SparseSegNetLib.engine.stacking.voxel_classifier import (
+    HIDDEN,
+    ClassifierFitter,
+)
 from SparseSegNetLib.engine.stacking.without_folds import probabilities_in_time
 from SparseSegNetLib.engine.training.held_out import hold_out_fold
 from SparseSegNetLib.engine.training.report import by_steps
@@ -125,7 +128,7 @@ class TestStack:
                 keep = torch.from_numpy(shared[item.selector()])
                 plane[~keep] = (plane[~keep] + 1) % 3
             before, after = (
-                stacker._folds(labels, slices, 0.0)[number] for labels in (volume.labels, changed)
+                stacker._folds(labels, slices, None)[number] for labels in (volume.labels, changed)
             )
             assert torch.equal(before.priors, after.priors)
             assert torch.equal(before.rows, after.rows)
@@ -179,7 +182,7 @@ class TestStack:
         slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
         volume = working(truth, slices)
         stacker = Stacker(PriorMaker(volume, 3), seconds=1e6)
-        folds = stacker._folds(volume.labels, slices, 0.0)
+        folds = stacker._folds(volume.labels, slices, None)
         asked = []
 
         class Model:
@@ -198,7 +201,7 @@ class TestStack:
                 asked.append(fold)
                 return torch.zeros(3, *features.shape[1:])
 
-        def fit(fitter, used, steps, seen=None):
+        def fit(fitter, used, steps, seen=None, hidden=HIDDEN):
             if seen is None:  # only timed
                 return []
             own = len(stacker.features)
@@ -210,7 +213,7 @@ class TestStack:
         monkeypatch.setattr(ClassifierFitter, "fit", fit)
         monkeypatch.setattr(FoldModels, "seconds_to_predict", lambda *arguments: 0.0)
         monkeypatch.setattr(fold_models, "settings_in_time", lambda *measured: (number, whole, 10))
-        (model, *others), all_of_it = stacker._fit(folds, 0.0)
+        (model, *others), all_of_it = stacker._fit(folds, StackTime(1e6, 1e6))
         assert (
             model.with_priors.used == list(range(5))
             and len(others) == number
@@ -221,38 +224,6 @@ class TestStack:
         twice = [fold for fold in expected for _ in range(2)]
         assert asked == twice and list(map(id, looked)) == [id(folds[n]) for n in expected]
         assert all(len(s) == len(f.priors) + 2 for s, f in zip(seen, looked, strict=True))
-
-    @pytest.mark.parametrize(
-        ("seconds", "pace", "looking", "wished", "expected"),
-        [
-            (10, (2, 3, 4), 1, 9999, (3, True, 480)),
-            (10, (4, 5, 9), 1, 9999, (2, True, 400)),
-            (10, (4, 5, 9), 2, 9999, (3, False, 462)),  # not of the whole volume, but weighed well
-            (10, (4, 7, 20), 3, 9999, (2, False, 548)),
-            (10, (90, 91, 92), 3, 9999, (1, False, 400)),  # weighed in any case
-            (10, (1, 1.5, 2), 0.5, 9999, (3, True, 1280)),  # 0.8 of the 8 s that looking leaves
-            (10, (0.1, 0.2, 0.3), 0.5, 1600, (3, True, 1600)),
-            (10, (2, 3, 4), 1, 300, (3, True, 300)),
-            (0, (1, 1.5, 2), 1, 9999, (3, False, 2240)),  # of 15 s without a look: no network
-            (0, (90, 91, 92), 1, 300, (1, False, 300)),
-        ],
-    )
-    def test_what_there_is_time_for(self, seconds, pace, looking, wished, expected):
-        """pace: seconds of 400 steps with one, two, three models besides that with all folds."""
-        pace = [p / FEW_STEPS for p in pace]
-        found = settings_in_time(seconds, 15.0, pace, looking, wished)
-        assert found[:2] == expected[:2] and found[2] == pytest.approx(expected[2], abs=1)
-        later = settings_in_time(seconds - 100, -85.0, pace, looking, wished)
-        assert later == (1, False, min(FEW_STEPS, wished))
-
-    @pytest.mark.parametrize(("once", "number"), [(1.0, 5), (1.1, 4), (1.9, 3), (9.0, 2)])
-    def test_as_many_folds_as_half_of_the_time_suffices_for(self, once, number):
-        """Priors from all but one of five slices take four fifths of what all five take."""
-        truth = ellipsoid()
-        slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
-        volume = working(truth, slices)
-        stacker = Stacker(PriorMaker(volume, 3, 0.0), seconds=0.0, seconds_alone=8.0)
-        assert len(stacker._folds(volume.labels, slices, once)) == number
 
     def test_little_time_still_gives_weights_and_a_score(self):
         truth = ellipsoid()
@@ -367,7 +338,7 @@ class TestWithoutFolds:
         truth = ellipsoid()
         slices = spread_slices((2, 2, 1), truth.shape, truth > 0)
         volume = working(truth, slices)
-        monkeypatch.setattr(stacking, "FEWEST_TIMES", 1e9)
+        monkeypatch.setattr(StackTime, "folds", lambda *times: 0)
 
         def stack(**features):
             stacker = Stacker(PriorMaker(volume, 3), seconds=0.0, seconds_alone=60.0)
@@ -390,7 +361,7 @@ class TestWithoutFolds:
         assert 1 - with_model < 0.9 * (1 - alone), "intensities tell the classes apart"
 
     def test_not_where_even_the_features_would_take_too_long(self, short):
-        stacker, _ = short(_seconds_for_features=lambda: 1e6)
+        stacker, _ = short(_seconds_for_shallow=lambda *models: 1e6)
         assert "features" not in vars(stacker), "none were computed"
 
     def test_not_where_the_steps_would_be_too_few(self, short):

@@ -12,6 +12,7 @@ from .problems import not_supported
 from .timing import seconds_taken
 
 Result = TypeVar("Result")
+PRODUCT = 256  # rows and columns of a small matrix
 HOPELESS = 2.0  # times as slow as the fastest number format: not tried with the network
 # float16 needs a scaled loss, and now and then a step: it has to be so many times as fast as
 # bfloat16, as on cards that emulate the latter (NVIDIA's before Ampere).
@@ -78,6 +79,21 @@ def convolution_times(device: torch.device) -> list[tuple[float, str]]:
             for name in number_formats(device)
         ]
     )
+
+
+def fastest_product(device: torch.device) -> str:
+    """The number format that a small matrix product is fastest in, which takes milliseconds.
+
+    float16 is none of them: in it gradients of single voxels vanish.
+    """
+
+    def seconds(dtype: str) -> float:
+        one = torch.zeros(PRODUCT, PRODUCT, device=device, dtype=getattr(torch, dtype))
+        # The first time includes what happens only once, another program may hold up any.
+        return min(seconds_taken(lambda: one @ one, device) for _ in range(5))
+
+    formats = [name for name in number_formats(device) if name != "float16"]
+    return min(tried([lambda name=name: (seconds(name), name) for name in formats]))[1]
 
 
 def candidate_formats(device: torch.device) -> list[str]:

@@ -14,7 +14,7 @@ from ..compute.number_formats import format_on
 from ..data.inputs import Inputs
 from ..data.preprocessing import WorkingVolume
 from ..plan import Plan
-from ..planning.feasibility import STACK_ALONE, STACK_SHARE
+from ..planning.feasibility import STACK_SHARE
 from ..priors.maker import PriorMaker
 from ..stacking.prior_inputs import prior_of
 from ..stacking.stack import Stack
@@ -120,7 +120,7 @@ class EnsembleStage:
                 external,
                 lambda done: self.check(Phase.COMPARING_SLICES, share),
                 show,
-                STACK_ALONE,
+                1.0,
             ).stack(volume.labels, volume.slices)
         except Stopped:
             self.reporter.warn(
@@ -207,8 +207,8 @@ class EnsembleStage:
     ) -> Stacker:
         """A stacker for the time that is left.
 
-        share_alone: of `left`, for the shallow model where no network can come after it; while
-        one is trained already, such a stack would be thrown away.
+        share_alone: of `left`, for stacking and what follows where no network can come after it;
+        while one is trained already, such a stack would be thrown away.
         """
         fitting = STACK_SHARE if plan.seconds_to_predict < self.options.time_budget else 0.0
         registering, seconds, seconds_alone = (

@@ -13,6 +13,7 @@ from ..scoring.gain import expected_gains
 from ..scoring.new_slices import score_new_slices
 from ..scoring.scoring import Scoring
 from ..stacking.annotation_distance import log_distance_to_annotation
+from ..stacking.ensemble import likeliest_class
 from ..stacking.folds import complete_slices
 from ..stacking.prior_inputs import prior_of
 from ..stacking.stack import Stack
@@ -104,7 +105,7 @@ class ScoreKeeper:
                 "after": scoring.after.to_json(),
             },
             "gains": expected_gains(
-                probabilities.argmax(dim=0).to(torch.uint8),
+                likeliest_class(probabilities),
                 labels,
                 volume.slices,
                 spacing,

@@ -12,6 +12,7 @@ from ...annotation.geometry import Triple
 from ...runfolder.options import Options
 from ..compute.allocation import free_memory
 from ..compute.boxes import working_shape
+from ..compute.number_formats import fastest_product
 from ..data.inputs import Inputs
 from ..data.preprocessing import WorkingVolume
 from ..plan import Fingerprint, Plan
@@ -164,11 +165,13 @@ class Planner:
         return plan, volume
 
     def _without_network(self, grid: Triple, device: torch.device) -> Plan:
-        """A plan without measurements, for the ensemble of priors and shallow model."""
+        """A plan without a network's measurements, for priors and shallow models alone."""
+        plan = make_plan(self.fingerprint, device.type, shape=grid)
         return replace(
-            make_plan(self.fingerprint, device.type, shape=grid),
-            seconds_to_predict=self.options.time_budget,
-        )  # no time left by definition
+            plan,
+            dtype=plan.dtype if self.options.max_steps else fastest_product(device),
+            seconds_to_predict=self.options.time_budget,  # no time left by definition
+        )
 
     def _warn_of_few_steps(self, plan: Plan) -> None:
         left = self.left() - plan.seconds_to_predict

@@ -34,8 +34,7 @@ def expected_overlap(
         counted = judged[part]
         found = calibrated(probabilities[:, part][:, counted], exponent[part][counted])
         found = torch.where(found < LEAST, 0.0, found).double()
-        likeliest = found.argmax(dim=0)
-        values = found.gather(0, likeliest[None])[0]
+        values, likeliest = found.max(dim=0)
         both += torch.bincount(likeliest, weights=values, minlength=classes).cpu()
         chosen += torch.bincount(likeliest, minlength=classes).cpu()
         chance += found.sum(dim=1).cpu()

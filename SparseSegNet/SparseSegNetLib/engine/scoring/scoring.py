@@ -10,6 +10,7 @@ import torch
 from ...annotation.composition import UNLABELLED
 from ...annotation.strokes import box_of
 from ...annotation.surface_metrics import border
+from ..stacking.ensemble import likeliest_class
 from ..stacking.out_of_fold import ENOUGH_SLICES, OutOfFold
 from .calibration import Calibration, Reliability, reliability
 from .fold_rates import BINS, FoldRates, bins_of, occurrences
@@ -66,7 +67,7 @@ class Scoring:
             distance: float16 (k, j, i), log distances to the annotation.
         """
         left = labels == UNLABELLED
-        predicted = probabilities.argmax(dim=0).to(torch.uint8)
+        predicted = likeliest_class(probabilities)
         exponent = self.calibration.exponent(distance)
         plug_in = expected_overlap(probabilities, exponent, left)
         bins = bins_of(distance[left])

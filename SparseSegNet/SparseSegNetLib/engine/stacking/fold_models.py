@@ -8,7 +8,7 @@ it one that sees image and position alone errs elsewhere, and knows all classes
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,17 @@ import torch
 from ...annotation.slices import AnnotatedSlice
 from ..compute.timing import seconds_for_planes
 from .folds import left_out
-from .voxel_classifier import FEW_STEPS, ClassifierFitter, VoxelClassifier, fastest_threads
+from .voxel_classifier import (
+    FEW_STEPS,
+    FEWEST_STEPS,
+    HIDDEN,
+    ClassifierFitter,
+    VoxelClassifier,
+    fastest_threads,
+)
 
 MORE_STEPS_SHARE = 0.8  # of the time left, at most, for more steps than few
+WIDE_STEPS_SHARE = 0.5  # of the steps that suit, at least, for the wider models to pay
 
 
 @dataclass
@@ -107,7 +115,10 @@ class FoldModels:
         begun: float,
         inputs: Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor],
     ) -> tuple[list[ShallowModels], bool]:
-        """Fits models on all folds, then those that leave folds out.
+        """Fits models that leave folds out, then one on all folds in the time that is left.
+
+        Those that leave folds out weigh and score, for which few steps do; what predicts in the
+        end gains by more steps and by width (docs/lab/time-into-accuracy.md).
 
         Args:
             seconds: How long stacking may take; None for as long as it takes.
@@ -120,32 +131,68 @@ class FoldModels:
             less time fewer that leave more out; and whether there is time for them to predict
             whole volumes.
         """
-        every = range(len(self.folds))
-
-        def fitted(models: int, steps: int) -> list[ShallowModels]:
-            kept = ([n for n in every if n not in out] for out in left_out(len(every), models))
-            used = [list(every), *kept]
-            all_known = [[*u, *(self._single[n] for n in u if n in self._single)] for u in used]
-            seen = torch.ones(2 * len(used), self._fitter.rows.shape[1])
-            seen[len(used) :, self._priors :] = 0
-            found = self._fitter.fit([*used, *all_known], steps, seen)
-            pairs = zip(found[: len(used)], found[len(used) :], strict=True)
-            return [ShallowModels(*pair) for pair in pairs]
-
+        fitter, folds = self._fitter, len(self.folds)
+        few = min(FEW_STEPS, fitter.steps)
         if seconds is None:
-            return fitted(len(every), self._fitter.steps), True
-        predicting = self.seconds_to_predict(fitted(1, 1)[0], inputs)
-        with fastest_threads(self._fitter, 2 * (len(every) + 1)) as most:
-            least = self._fitter.seconds_per_step(2 * 2)
-            pace = [least + (most - least) * n / (len(every) - 1) for n in every]
+            others = self._fitted(left_out(folds, folds), few)
+            return [*self._fitted([()], fitter.steps, fitter.hidden), *others], True
+        predicting = self.seconds_to_predict(self._fitted([()], 1)[0], inputs)
+        with fastest_threads(fitter, 2 * (folds + 1)) as most:
+            least = fitter.seconds_per_step(2 * 2)
+            pace = [least + (most - least) * n / (folds - 1) for n in range(folds)]
             models, whole, steps = settings_in_time(
                 seconds - (time.monotonic() - begun),
                 seconds_alone - (time.monotonic() - begun),
                 pace,
                 predicting,
-                self._fitter.steps,
+                few,
             )
-            return fitted(models, steps), whole
+            others = self._fitted(left_out(folds, models), steps)
+            looks = folds * predicting if whole else 0.0
+            end = begun + (seconds if whole else seconds_alone) - looks
+            return [self._fitted_on_all(end, steps, predicting, inputs), *others], whole
+
+    def _fitted(
+        self, outs: Sequence[Sequence[int]], steps: int, hidden: int = HIDDEN
+    ) -> list[ShallowModels]:
+        """Models each of which leaves some folds out."""
+        used = [[n for n in range(len(self.folds)) if n not in out] for out in outs]
+        all_known = [[*u, *(self._single[n] for n in u if n in self._single)] for u in used]
+        seen = torch.ones(2 * len(used), self._fitter.rows.shape[1])
+        seen[len(used) :, self._priors :] = 0
+        found = self._fitter.fit([*used, *all_known], steps, seen, hidden)
+        pairs = zip(found[: len(used)], found[len(used) :], strict=True)
+        return [ShallowModels(*pair) for pair in pairs]
+
+    def _fitted_on_all(
+        self,
+        end: float,
+        least: int,
+        predicting: float,
+        inputs: Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor],
+    ) -> ShallowModels:
+        """Models of all folds, that have predicted the whole volume at `end`.
+
+        Args:
+            end: time.monotonic().
+            least: Steps, whatever the time.
+            predicting: Seconds that models of the usual width take for the whole volume.
+            inputs: See `fit`.
+        """
+        fitter, wished = self._fitter, self._fitter.steps
+
+        def affordable(pace: float, after: float) -> int:
+            left = end - time.monotonic() - after
+            return min(max(0, int(MORE_STEPS_SHARE * left / max(pace, 1e-9))), wished)
+
+        steps = affordable(fitter.seconds_per_step(2), predicting)
+        if steps == wished and fitter.hidden > HIDDEN:
+            tried = self._fitted([()], 1, fitter.hidden)[0]
+            after = self.seconds_to_predict(tried, inputs)
+            wide = affordable(fitter.seconds_per_step(2, fitter.hidden), after)
+            if wide >= WIDE_STEPS_SHARE * wished:
+                return self._fitted([()], wide, fitter.hidden)[0]
+        return self._fitted([()], max(steps, least))[0]
 
     def seconds_to_predict(
         self,
@@ -162,30 +209,29 @@ class FoldModels:
 
 
 def settings_in_time(
-    left: float, left_alone: float, pace: list[float], predicting: float, wished: int
+    left: float, left_alone: float, pace: list[float], predicting: float, few: int
 ) -> tuple[int, bool, int]:
     """Decides how many models leave folds out, what they predict and for how long they train.
 
     There is one such model at least: priors and shallow model must be weighed, or the ensemble may
-    be worse than its parts. More models come before more steps.
+    be worse than its parts.
 
     Args:
         left: Seconds that are left.
         left_alone: Seconds that are left where no network is trained afterwards.
-        pace: Seconds of one step with 1, 2, ... such models.
+        pace: Seconds of one step of the models on all folds and of 1, 2, ... that leave folds out.
         predicting: Seconds that one model takes for the whole volume.
-        wished: Steps, at most.
+        few: Steps, where the time suffices for one model that leaves folds out.
 
     Returns:
         The number of models besides the one fitted on all folds, whether they predict the whole
         volume (else labelled voxels alone), and the number of steps.
     """
-    few = min(FEW_STEPS, wished)
     folds = len(pace)
     left -= (folds + 1) * predicting
     whole = few * pace[1] <= left
     if not whole:
         left = left_alone - predicting
     models = max((n for n in range(1, folds + 1) if few * pace[n - 1] <= left), default=1)
-    steps = int(MORE_STEPS_SHARE * left / pace[models - 1])
-    return models, whole, min(max(few, steps), wished)
+    steps = few if few * pace[models - 1] <= left else int(left / pace[0])
+    return models, whole, min(max(steps, FEWEST_STEPS), few)

@@ -12,16 +12,15 @@ Where all annotation lies in one slice its parts are the folds (see `in_slice`).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from time import monotonic
 
 import torch
 
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AnnotatedSlice
-from ..compute.timing import seconds_for_planes
 from ..data.one_slice import only_slice
 from ..data.preprocessing import WorkingVolume
 from ..priors.maker import PRIOR_NAMES, PriorMaker
@@ -42,14 +41,14 @@ from .folds import (
 from .in_slice import SEEDED
 from .out_of_fold import pooled
 from .prior_inputs import prior_of
+from .shallow_time import seconds_for_shallow_models
 from .smoothing import smooth_probabilities
 from .stack import Stack
+from .stack_time import StackTime
 from .voxel_features import feature_count, voxel_features
 from .without_folds import (
-    FEWEST_PLANES,
     SHARE,
     TIME_SHARE,
-    WITH_PREDICTION,
     probabilities_in_time,
 )
 
@@ -57,11 +56,10 @@ from .without_folds import (
 # them: it counts more (docs/lab/short-budgets.md).
 SHOWN_ONCE = 1.5
 SHOWN_ONCE_SHARE = 0.2  # of the model without priors in what is predicted of such a class
-# Times the seconds of one set of priors, until a shallow model is fitted on two folds and weighed.
-FEWEST_TIMES = 5
 # Memory used over that of the arrays that are kept, measured (docs/lab/memory.md).
 WORKSPACE = 1.4
 MODELS = 2  # shallow ones
+OF_FOLDS = (2 * MODELS, MODELS)  # with one that leaves folds out: that are fitted, and predict
 
 
 class Stacker:
@@ -125,19 +123,20 @@ class Stacker:
                 random walks and geodesic distances also begin at slices annotated in part and at
                 what is labelled outside of slices.
         """
-        begun = time.monotonic()
+        time = StackTime(self.seconds, self.seconds_alone)
         slices = complete_slices(labels, slices)
         self.interpolates = bool(slices)
         priors = self.maker.make(labels, slices).half()
-        once = time.monotonic() - begun
-        if self.preview is not None:
-            self.preview(self._smoothed(self._mean_of_priors(priors)))
-        in_time = self.seconds is None or FEWEST_TIMES * once <= self.seconds_alone
-        folds = self._folds(labels, slices, once) if in_time else []
+        once, preview = time.passed, self.preview
+        if preview is not None:
+            time.previewed(lambda: preview(self._smoothed(self._mean_of_priors(priors))))
+        most = time.folds(once, lambda: self._seconds_for_shallow(*OF_FOLDS))
+        in_time = most != 0
+        folds = self._folds(labels, slices, most) if in_time else []
         if len(folds) < 2:
             mean = self._mean_of_priors(priors)
             if not in_time and not self.in_slice:
-                model = self._model_without_folds(labels, begun + TIME_SHARE * self.seconds_alone)
+                model = self._model_without_folds(labels, time.begun + TIME_SHARE * time.alone)
                 mean = mean if model is None else torch.lerp(mean, model, SHARE)
             return Stack(
                 [],
@@ -148,7 +147,7 @@ class Stacker:
             )
         shown = torch.unique(torch.cat([f.truth for f in folds])).tolist()
         prior_only = tuple(c for c in range(1, self.classes) if c not in shown)
-        (model, *others), whole = self._fit(folds, begun)
+        (model, *others), whole = self._fit(folds, time)
         shallow = model.probabilities(self._inputs(priors, self._distance(labels, slices)))
         every = self._every(priors, shallow)
         folds, predictions = self._out_of_fold(folds, others, whole)
@@ -222,36 +221,22 @@ class Stacker:
         def check() -> None:
             self.step(0.5)
 
-        if time.monotonic() + WITH_PREDICTION * self._seconds_for_features() > end:
+        if monotonic() > end or monotonic() + self._seconds_for_shallow(1, 1) > end:
             return None
         return probabilities_in_time(
             self.features, labels, self.classes, self.seed, self.dtype, end, check
         )
 
-    def _seconds_for_features(self) -> float:
-        """Estimates the seconds that the features take, from some planes of the volume."""
-        volume, spacing = self.volume, self.maker.spacing
-
-        def compute(part: slice) -> None:
-            some = replace(volume, image=volume.image[:, part], labels=volume.labels[part])
-            voxel_features(some, spacing, position=False)
-
-        return seconds_for_planes(
-            compute, volume.shape[0], volume.image.device, fewest=FEWEST_PLANES
+    def _seconds_for_shallow(self, fitted: int, predicting: int) -> float:
+        """See `seconds_for_shallow_models`."""
+        return seconds_for_shallow_models(
+            self.volume, self.maker.spacing, self.classes, self.dtype, fitted, predicting
         )
 
     def _folds(
-        self, labels: torch.Tensor, slices: list[AnnotatedSlice], once: float
+        self, labels: torch.Tensor, slices: list[AnnotatedSlice], most: int | None
     ) -> list[FoldData]:
-        """The folds, as many as there is time for, with priors made from the other folds.
-
-        once: seconds for one set of priors; from fewer labels they take the same share less.
-        """
-        most = (
-            None
-            if self.seconds is None
-            else max(2, 1 + int(self.seconds_alone / 2 // max(once, 1e-9)))
-        )
+        """The folds, with priors made from the other folds. most: None for all."""
         parts, found = make_folds(labels, self.volume, slices, most), []
         for part in parts:
             self.step(len(found) / (2 * len(parts) + 1))
@@ -267,7 +252,6 @@ class Stacker:
             complete = sorted(item for other in others for item in other.slices)
             priors = self.maker.make(shown, complete).half()
             distance = self._distance(shown, complete)
-            inputs = self._inputs(priors, distance)
             found.append(
                 FoldData(
                     own,
@@ -275,21 +259,26 @@ class Stacker:
                     known,
                     priors,
                     distance,
-                    inputs[:, known].T,
+                    self._rows(priors, distance, known),
                     own[known],
-                    inputs[:, single].T,
+                    self._rows(priors, distance, single),
                     single_truth,
                 )
             )
         return found
 
-    def _fit(self, folds: list[FoldData], begun: float) -> tuple[list[ShallowModels], bool]:
+    def _rows(self, priors: torch.Tensor, distance: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """float16 (voxels, f): the same as `_inputs` where `at` is True."""
+        priors = priors[SEEDED if self.in_slice else slice(None), 1:][:, :, at]
+        return torch.cat((self.features[:, at], distance[None, at], priors.flatten(0, 1))).T
+
+    def _fit(self, folds: list[FoldData], time: StackTime) -> tuple[list[ShallowModels], bool]:
         """See `FoldModels.fit`."""
         share, own = len(folds) / (2 * len(folds) + 1), len(self.features)
         models = FoldModels(
             folds, own, self.classes, self.seed, self.dtype, lambda: self.step(share)
         )
-        return models.fit(self.seconds, self.seconds_alone, begun, self._inputs)
+        return models.fit(time.seconds, time.alone, time.begun, self._inputs)
 
     def _out_of_fold(
         self, folds: list[FoldData], models: list[ShallowModels], whole: bool

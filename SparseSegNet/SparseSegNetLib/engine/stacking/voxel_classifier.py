@@ -22,16 +22,19 @@ from ..compute.schedules import one_cycle
 from ..compute.timing import seconds_taken
 
 HIDDEN = 96
+WIDE_HIDDEN = 256  # where there is time for it, and voxels to learn from
+WIDE_FROM = 30_000  # labelled voxels
 BATCH = 1024
 STEPS = (100, 1600)  # least and most
 FEW_STEPS = 400  # a good model already, for when time is short
+FEWEST_STEPS = 100  # with fewer it is no use
 PASSES = 60  # through the labelled voxels, where that needs fewer steps than the most
 RATE = 5e-3
 NOISE = 0.05  # of the features' standard deviation, against overfitting
 MOST_ROWS = 400_000  # labelled voxels; of more, some of each group are drawn
 CHECKED = 20  # steps between two calls of `check`
 TRIED = 4  # steps that are timed
-AT_ONCE = 1 << 16  # voxels per prediction
+AT_ONCE = 1 << 14  # voxels per prediction: their features fit into a processor's cache
 
 
 class VoxelClassifier:
@@ -121,11 +124,17 @@ class ClassifierFitter:
         """Number of steps that suits the number of labelled voxels."""
         return min(max(STEPS[0], PASSES * len(self.labels) // BATCH), STEPS[1])
 
+    @property
+    def hidden(self) -> int:
+        """Units of a hidden layer that suit the number of labelled voxels."""
+        return WIDE_HIDDEN if len(self.labels) >= WIDE_FROM else HIDDEN
+
     def fit(
         self,
         used: Sequence[Sequence[int]],
         steps: int,
         seen: torch.Tensor | None = None,
+        hidden: int = HIDDEN,
     ) -> list[VoxelClassifier]:
         """Fits several models at once.
 
@@ -134,13 +143,14 @@ class ClassifierFitter:
             steps: Optimisation steps.
             seen: float32 (models, f), 1 for the features that a model sees and 0 for those that it
                 is to ignore; None if each sees all.
+            hidden: Units of each hidden layer.
         """
         random = torch.Generator(self.device).manual_seed(self.seed)
         parts = [torch.cat([self._groups[n] for n in numbers]) for numbers in used]
         joined, sizes = torch.cat(parts), torch.tensor([[len(p)] for p in parts]).to(self.device)
         first = sizes.cumsum(dim=0) - sizes
         worth = torch.stack([balancing_weights(self.labels[p], self.classes, 0.5) for p in parts])
-        layers = self._layers(len(parts), random)
+        layers = self._layers(len(parts), random, hidden)
         seen = None if seen is None else seen[:, :, None].to(self.device)
         optimiser = AdamW([tensor for layer in layers for tensor in layer], RATE)
         for number in range(steps):
@@ -175,21 +185,22 @@ class ClassifierFitter:
             for n in range(len(parts))
         ]
 
-    def seconds_per_step(self, models: int) -> float:
+    def seconds_per_step(self, models: int, hidden: int = HIDDEN) -> float:
         """Measures the seconds of a step of so many models."""
         used = [range(len(self._groups))] * models
-        self.fit(used, 1)
-        return seconds_taken(lambda: self.fit(used, TRIED), self.device) / TRIED
+        self.fit(used, 1, hidden=hidden)
+        taken = seconds_taken(lambda: self.fit(used, TRIED, hidden=hidden), self.device)
+        return taken / TRIED
 
     def _drawn(self, voxels: int, kept: int) -> torch.Tensor:
         return torch.linspace(0, voxels - 1, kept, dtype=torch.float64).long().to(self.device)
 
-    def _layers(self, models: int, random: torch.Generator) -> list:
+    def _layers(self, models: int, random: torch.Generator, hidden: int) -> list:
         """Weights (models, inputs, outputs) and biases (models, 1, outputs).
 
         They are initialised as torch's own linear layers are.
         """
-        sizes, layers = (self.rows.shape[1], HIDDEN, HIDDEN, self.classes), []
+        sizes, layers = (self.rows.shape[1], hidden, hidden, self.classes), []
         for inputs, outputs in pairwise(sizes):
             layers.append(
                 tuple(

@@ -14,12 +14,9 @@ import torch
 from ...annotation.composition import UNLABELLED
 from ..compute.timing import seconds_for_planes
 from .fold_models import MORE_STEPS_SHARE
-from .voxel_classifier import ClassifierFitter
+from .voxel_classifier import FEWEST_STEPS, ClassifierFitter
 
-FEWEST_STEPS = 100  # with fewer it is no use
-TIME_SHARE = 0.75  # of the time for stacking: what follows is not in it, and weighs in short runs
-FEWEST_PLANES = 8  # on which the features are timed
-WITH_PREDICTION = 2.2  # times the features' seconds: with prediction and the fewest steps, measured
+TIME_SHARE = 0.9  # of the time for stacking
 # Of the model beside the priors' mean, by measurement (docs/lab/blends.md): more is better on
 # textures, less on smooth organs.
 SHARE = 0.4
