@@ -11,7 +11,7 @@ BIN := $(VENV)/Scripts
 endif
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs fuzz benchmark benchmark-ablation benchmark-accuracy benchmark-bits benchmark-busy benchmark-dask benchmark-faults benchmark-gpu benchmark-limits benchmark-live benchmark-memory benchmark-panel benchmark-profile benchmark-ranks benchmark-speed benchmark-zarr cases clean
+.PHONY: demo test lint docs fuzz benchmark benchmark-ablation benchmark-accuracy benchmark-bits benchmark-busy benchmark-dask benchmark-faults benchmark-gpu benchmark-limits benchmark-live benchmark-memory benchmark-panel benchmark-profile benchmark-ranks benchmark-speed benchmark-zarr benchmark-zarr-training cases clean
 
 demo: $(STAMP)
 	$(BIN)/python Testing/Benchmark/demo.py "$(CASE)" --output demo --time-budget $(TIME) --spread $(SLICES)
@@ -87,6 +87,9 @@ benchmark-dask: $(STAMP)
 
 benchmark-zarr: $(STAMP)
 	$(BIN)/python Testing/Benchmark/zarr_volumes.py $(ARGS)
+
+benchmark-zarr-training: $(STAMP)
+	$(BIN)/python Testing/Benchmark/zarr_training.py $(ARGS)
 
 benchmark-busy: $(STAMP)
 	$(BIN)/python Testing/Benchmark/busy.py

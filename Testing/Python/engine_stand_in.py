@@ -7,6 +7,7 @@ import numpy as np
 from model_files import DESCRIPTION, write_model
 
 from SparseSegNetLib.errors import EngineError
+from SparseSegNetLib.runfolder.prior_outputs import write_probabilities
 
 THRESHOLDS = (30, 100)  # above which there is Shell, and Core
 
@@ -64,6 +65,9 @@ class StandIn:
                 labels = np.digitize(item.image[0], THRESHOLDS).astype(np.uint8)
                 uncertainty = np.where(labels == 1, 200, 0).astype(np.uint8)
                 self.folder.write_result(number, labels, uncertainty)
+                if self.folder.options.probabilities:
+                    one = np.arange(len(THRESHOLDS) + 1)[:, None, None, None] == labels
+                    write_probabilities(self.folder.path, number, one)
         if self.folder.task == "train":
             channels = self.inputs[0].channels
             ranges = [(0.0, 1.0)] * len(channels)

@@ -20,6 +20,7 @@ def write_store(
     chunks=(8, 8, 8),
     shards=None,
     more=None,
+    fill=0,
 ):
     """Writes arrays as the levels of an image, each with double the spacing; returns the path."""
     old = version == "0.4"
@@ -35,7 +36,7 @@ def write_store(
             shape=array.shape,
             chunks=(1,) * lead + tuple(chunks),
             dtype=array.dtype,
-            fill_value=0,
+            fill_value=fill,
             **given,
         )[:] = array
         steps = [{"type": "scale", "scale": [1.0] * lead + [2.0**number * s for s in spacing]}]

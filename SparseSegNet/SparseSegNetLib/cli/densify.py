@@ -41,6 +41,11 @@ def densify(options: argparse.Namespace) -> int:
         return densify_stored(options)
     if options.everywhere or options.level is not None or options.region is not None:
         raise InputError("--region, --level and --everywhere are for volumes in OME-Zarr.")
+    if options.resume:
+        raise InputError(
+            "--resume is for volumes in OME-Zarr: 'sparsesegnet resume RUN' goes on with a run "
+            "whose folder was kept with --run."
+        )
     settings = training_options(options, save_model=options.save_model is not None)
     if options.start_from and settings.network != "auto":
         raise InputError(

@@ -1,46 +1,41 @@
-"""``sparsesegnet densify`` of a volume in OME-Zarr: learnt in a region, written tile by tile."""
+"""``sparsesegnet densify`` of a volume in OME-Zarr: what is to be done, kept in its run folder."""
 
 from __future__ import annotations
 
 import argparse
-import math
-import tempfile
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..annotation.composition import check_trainable
-from ..annotation.slices import check_slices, format_slices, parse_slices
-from ..client.engine_run import EngineRun
+from ..annotation.composition import UNLABELLED, check_trainable
+from ..annotation.cover import cover_slices
+from ..annotation.slices import AnnotatedSlice, check_slices, format_slices, parse_slices
 from ..errors import EngineError, InputError
+from ..files.label_boxes import LabelBoxes
 from ..files.label_region import LabelSource
-from ..files.labels import Annotation, Reading
-from ..files.ngff_labels import LabelStore, chunk_of
-from ..files.ngff_volume import NgffVolume
+from ..files.labels import Reading
 from ..files.open_stored import open_stored
 from ..files.stored_volume import StoredVolume
-from ..files.writing import link_target
 from ..files.zarr_library import is_zarr, zarr_library
-from ..runfolder.atomic import write_json
-from ..runfolder.exit_codes import CANCELLED, DONE
+from ..runfolder.exit_codes import DONE
 from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder, annotated_share
+from ..runfolder.options import SHORTEST_BUDGET, Options
+from .dense_stages import go_on
 from .output_folder import check_files
-from .progress import follow, say, say_cancelled
-from .scores import lines_of_score, report
-from .segment_stored import GB, Progress, check_output_store, prepare
-from .train import save_model
+from .progress import say
+from .segment_stored import GB, check_output_store, prepare
 from .training_options import training_options
 
 if TYPE_CHECKING:
-    from ..tiles.dense_region import DenseRegion
-    from ..tiles.tile_list import Region, Tile
+    from ..tiles.dense_region import Choice, DenseRegion
+    from ..tiles.drawn_voxels import DrawnVoxels
 
-LABEL_BYTES = 12  # per voxel of a region, while its annotation is read
 OTHERS = ("prior", "start_from", "labels", "series", "resample_labels")
-Outside = Callable[["Tile"], np.ndarray]
+RUN = ".run"  # of the run folder beside the output, where none is named
+PRIORS_SHARE = 0.5  # of the time budget, where a network is trained on patches after them
 
 
 def densify_stored(options: argparse.Namespace) -> int:
@@ -61,79 +56,131 @@ def densify_stored(options: argparse.Namespace) -> int:
             f"{options.output.stem}.ome.zarr."
         )
     zarr_library()
+    path = options.run_folder or options.output.with_name(options.output.name + RUN)
+    image = open_stored(options.files[0])
+    if options.resume:
+        return _resume(options, image, path)
     settings = training_options(
         options, save_model=options.save_model is not None or options.everywhere
     )
-    image = open_stored(options.files[0])
     check_output_store(options.output, image, False)
-    written = [path for path in (options.metrics, options.save_model) if path]
+    if path.exists() and options.run_folder is None and any(path.iterdir()):
+        raise InputError(
+            f"{path} is the run folder of a densify that was interrupted: --resume goes on with "
+            "it; or delete it to begin again."
+        )
+    written = [file for file in (options.metrics, options.save_model) if file]
     check_files(written, options.files, options.run_folder)
-    device = prepare(options.device if options.everywhere else "cpu")
-    region, annotation, note = _annotated(options, image)
-    for text in filter(None, [*image.notes, image.missing_note(), *annotation.warnings, note]):
+    prepare("cpu")
+    folder = _begun(options, image, path, settings)
+    return go_on(folder, options.quiet)
+
+
+def _resume(options: argparse.Namespace, image: StoredVolume, path: Path) -> int:
+    """Goes on with what the same command has begun."""
+    from ..tiles.dense_task import DenseTask
+
+    if check_output_store(options.output, image, True):
+        say(f"{options.output} is there already, with all its tiles.")
+        return DONE
+    folder = RunFolder.open(path)
+    task = DenseTask.open(path)
+    if task is None:
+        raise InputError(
+            f"the run {path} is not one of a volume in OME-Zarr, or was interrupted before "
+            "anything was learnt: delete it and begin again."
+        )
+    for name, given, before in (
+        ("image", image.path, task.image),
+        ("output", options.output, task.output),
+    ):
+        if str(given.absolute()) != before:
+            raise InputError(
+                f"the run {path} was begun with another {name} ({before}, now {given.absolute()}): "
+                "--resume goes on with the same alone."
+            )
+    prepare(task.device)
+    return go_on(folder, options.quiet, resumed=True)
+
+
+def _begun(
+    options: argparse.Namespace,
+    image: StoredVolume,
+    path: Path,
+    settings: Options,
+) -> RunFolder:
+    """Makes the run folder, with the task and the drawn voxels."""
+    from ..tiles.dense_region import room_for
+    from ..tiles.dense_task import DenseTask
+
+    memory = None if options.memory is None else options.memory * GB
+    room = room_for(memory)
+    choice, boxes = _chosen(options, image, room, settings)
+    region = choice.region
+    for text in filter(None, [*image.notes, image.missing_note(), *boxes.warnings, choice.note]):
         say(f"note: {text}")
     outside = "the trained model" if options.everywhere else "background (--everywhere: the model)"
     ranges = ",".join(f"{a}:{b}" for a, b in zip(region.low, region.high, strict=True))
     say(f"note: learnt in the region {ranges}; what is outside of it gets {outside}.")
-    item = region.input(image, annotation, options.replace_nonfinite)
-    check_trainable(item.labels, [s.name for s in annotation.segments])
-    say(
-        f"{len(annotation.slices)} annotated slices (in the region: "
-        f"{format_slices(annotation.slices)}), {100 * annotated_share(annotation.labels):.2g} % of "
-        f"its voxels labelled; {len(annotation.segments)} segments."
+    # Of what is computed here; the engine chooses its own.
+    here = options.everywhere or choice.fine is not None
+    device = prepare(options.device if here else "cpu")
+    seconds = 0.0
+    if choice.fine is not None:
+        seconds = (1 - PRIORS_SHARE) * settings.time_budget
+        shorter = max(SHORTEST_BUDGET, settings.time_budget - seconds)
+        settings = replace(settings, time_budget=shorter, priors_alone=True)
+    settings = replace(settings, probabilities=region.level > 0)
+    item = region.input(image, options.replace_nonfinite)
+    made = not path.exists()
+    folder = RunFolder.create(
+        path, [item], boxes.segments, settings, options.output.name, None, image.path
     )
-    path = options.run_folder or Path(tempfile.mkdtemp(prefix="sparsesegnet-"))
-    keep = options.run_folder is not None
     try:
-        folder = RunFolder.create(
-            path,
-            [item],
-            annotation.segments,
-            settings,
-            options.output.name,
-            None,
-            image.path,
+        drawn = _drawn(image, region, boxes, path, room)
+        labels, slices = _on_level(region, drawn, boxes)
+        check_trainable(labels, [s.name for s in boxes.segments])
+        folder.write_labels(1, labels, slices)
+        say(
+            f"{len(slices)} annotated slices (in the region"
+            f"{f', on level {region.level}' if region.level else ''}: {format_slices(slices)}), "
+            f"{100 * annotated_share(labels):.2g} % of its voxels labelled; "
+            f"{len(boxes.segments)} segments."
         )
-        run = EngineRun(folder)
-        if follow(run, quiet=options.quiet) == "cancelled":
-            say_cancelled(options.run_folder)
-            return CANCELLED
-        try:
-            return _write(options, image, run, region, annotation, device)
-        except (KeyboardInterrupt, EngineError, OSError) as error:
-            keep = True
-            if isinstance(error, KeyboardInterrupt):
-                say(f"cancelled; nothing was written. {_kept(path)}")
-                return CANCELLED
-            raise _unwritten(error, options.output, path) from error
-    except EngineError as error:
-        keep = keep or error.code != "no-python"  # its log helps to find the cause
-        raise
-    finally:
-        if not keep:
-            remove_tree(path, ignore_errors=True)
+        files = options.save_model, options.metrics
+        DenseTask(
+            str(image.path.absolute()),
+            str(options.output.absolute()),
+            region,
+            choice.fine,
+            seconds,
+            options.everywhere,
+            options.replace_nonfinite,
+            memory,
+            room,
+            device,
+            *(None if file is None else str(file.absolute()) for file in files),
+            options.run_folder is not None,
+        ).save(path)
+    except BaseException as error:
+        drawn = None  # its files are mapped
+        remove_tree(path, ignore_errors=True)
+        if not made:
+            path.mkdir(exist_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise EngineError(
+            "files",
+            f"{error.filename or path} cannot be written: {error.strerror or error}.",
+            "Choose a folder with enough free space, with --run.",
+        ) from error
+    return folder
 
 
-def _kept(path: Path) -> str:
-    return f"What was learnt is kept in {path} (the labels of the region in result/1.npy)."
-
-
-def _unwritten(error: EngineError | OSError, output: Path, path: Path) -> EngineError:
-    """The error that also says where the result of the training is."""
-    if isinstance(error, EngineError):
-        return EngineError(error.code, error.cause, f"Check free space and rights. {_kept(path)}")
-    name = error.filename or output
-    return EngineError(
-        "files", f"{name} cannot be written: {error.strerror or error}.", _kept(path)
-    )
-
-
-def _annotated(
-    options: argparse.Namespace, image: StoredVolume
-) -> tuple[DenseRegion, Annotation, str]:
-    """The region to learn in, its annotation on the finest grid, and a note on the level."""
-    from ..engine.compute.allocation import free_memory
-    from ..engine.compute.device import possible_devices
+def _chosen(
+    options: argparse.Namespace, image: StoredVolume, room: float, settings: Options
+) -> tuple[Choice, LabelBoxes]:
+    """The region to learn in, and its annotation on the finest grid."""
     from ..tiles.dense_region import around, choose_region, region_of
     from ..tiles.tile_list import parse_region
 
@@ -141,89 +188,57 @@ def _annotated(
     check_slices(slices or (), image.shape)
     reading = Reading(options.unlabelled, slices, options.background_label)
     source = LabelSource(options.files[1], image.geometry, reading)
-    box: Region | None
     if options.region is not None:
         box = parse_region(options.region, image.shape)
-    elif (box := source.drawn_box()) is not None:
-        box = around(box, image.shape)
+    elif (found := source.drawn_box()) is not None:
+        box = around(found, image.shape)
     else:
         raise InputError(
             f"no voxel of {options.files[1]} is labelled: annotate at least one slice (or check "
             "which value means unlabelled)."
         )
     coarsest = region_of(image, box, len(image.levels) - 1)
-    voxels = math.prod(b - a for a, b in zip(coarsest.low, coarsest.high, strict=True))
-    free = free_memory(possible_devices("cpu")[0])
-    if voxels * LABEL_BYTES > free:
-        raise InputError(
-            f"what is labelled in {options.files[1]} spans {voxels:.3g} voxels, whose labels do "
-            f"not fit the free memory ({free / GB:.1f} GB): give a smaller --region."
-        )
-    whole = source.annotation((coarsest.low, coarsest.high))
-    region, note = choose_region(image, box, len(whole.segments) + 1, options.level)
-    # On the finest grid the region ends where voxels of its own level end.
-    if (region.low, region.high) != (coarsest.low, coarsest.high):
-        whole = source.annotation((region.low, region.high))
-    return region, whole, note
-
-
-def _write(
-    options: argparse.Namespace,
-    image: StoredVolume,
-    run: EngineRun,
-    region: DenseRegion,
-    annotation: Annotation,
-    device: str,
-) -> int:
-    """Write the result and all else that is wanted; returns the exit code."""
-    from ..tiles.dense_region import write_dense
-    from ..tiles.tile_list import tiles_of
-
-    result = run.result()
-    if options.save_model:
-        save_model(run.folder, options.save_model)
-    if options.metrics:
-        write_json(link_target(options.metrics), report(run, annotation))
-    version = image.version if isinstance(image, NgffVolume) else "0.5"
-    with Progress(options.quiet) as bar:
-        outside: Outside | None = None
-        chunk = chunk_of(image.shape)
-        size = chunk
-        bar.phase("measuring intensities")
-        if options.everywhere:
-            outside, size = _model(options, image, run.folder.model_path, device, bar)
-        store = LabelStore.create(options.output, image.geometry, annotation.segments, version)
-        try:
-            box = None if options.everywhere else (region.low, region.high)
-            tiles = tiles_of(image.shape, size, box)
-            bar.phase("writing")
-            write_dense(store, tiles, region, result, annotation.labels, outside, bar.share)
-        except BaseException:
-            remove_tree(options.output, ignore_errors=True)
-            raise
-    say(
-        f"{options.output} written after {run.summary['seconds']:.0f} s of training, "
-        f"{run.summary['step']} steps; {len(tiles)} tiles, {len(store.levels)} levels."
+    boxes = LabelBoxes(source, (coarsest.low, coarsest.high), room)
+    if not boxes.segments:
+        raise InputError("no voxel is labelled in the region: give a larger --region.")
+    # What looks at all of the region, is published, or is far away works on what fits memory.
+    patches = settings.network == "auto" and not (
+        settings.n4 or settings.largest_component or settings.resample or options.ssh
     )
-    for line in lines_of_score(run.folder):
-        say(line)
-    return DONE
+    choice = choose_region(image, box, len(boxes.segments) + 1, options.level, room, patches)
+    # On the finest grid the region ends where voxels of its own level end.
+    ends = choice.region.low, choice.region.high
+    if ends != (coarsest.low, coarsest.high):
+        boxes = LabelBoxes(source, ends, room)
+    return choice, boxes
 
 
-def _model(
-    options: argparse.Namespace, image: StoredVolume, path: Path, device: str, bar: Progress
-) -> tuple[Outside, tuple[int, int, int]]:
-    """The function that predicts a tile by the trained model, and the size of tiles."""
-    from ..tiles.model_view import ModelView
-    from ..tiles.segment_tile import load_model, predict_tile
-    from ..tiles.tile_size import tile_size
-    from ..tiles.whole_volume import measure
+def _drawn(
+    image: StoredVolume, region: DenseRegion, boxes: LabelBoxes, path: Path, room: float
+) -> DrawnVoxels:
+    """Writes the drawn voxels of the region into the run folder."""
+    from ..annotation.geometry import triple
+    from ..files.chunk_cache import block_of
+    from ..tiles.drawn_voxels import Blocks, DrawnVoxels
 
-    model = load_model(path, device)
-    if model.n4:
-        raise InputError("--everywhere does not work with --n4, which looks at all of a volume.")
-    order = tuple(range(len(image.channels)))
-    whole = measure(image, model, order, options.replace_nonfinite, bar.share)
-    memory = None if options.memory is None else options.memory * GB
-    size = tile_size(ModelView(image, model, order), chunk_of(image.shape), memory)
-    return lambda tile: predict_tile(image, model, tile, whole), size
+    block = block_of(image, 0, room)
+    shape = triple(b - a for a, b in zip(region.low, region.high, strict=True))
+    offset = triple(a % b for a, b in zip(region.low, block, strict=True))
+
+    def read(low: tuple[int, int, int], high: tuple[int, int, int]) -> np.ndarray | None:
+        return boxes.read(low, high) if boxes.anything(low, high) else None
+
+    return DrawnVoxels.write(path / "drawn", Blocks(shape, block, offset), read)
+
+
+def _on_level(
+    region: DenseRegion, drawn: DrawnVoxels, boxes: LabelBoxes
+) -> tuple[np.ndarray, list[AnnotatedSlice]]:
+    """Labels uint8 (k, j, i) and annotated slices on the region's level."""
+    from ..engine.data.preprocessing import slices_on
+    from ..tiles.drawn_voxels import reduced
+
+    labels = reduced(drawn, region.shape, (0, 0, 0), region.shape)
+    if boxes.slices is None:
+        return labels, cover_slices(labels != UNLABELLED)
+    return labels, slices_on(boxes.slices, drawn.blocks.shape, region.shape)

@@ -16,14 +16,20 @@ from ..files.writing import check_writable
 from ..runfolder.changes import Changes
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder
+from .dense_stages import go_on
 from .export import prepare, write
 from .progress import follow, say, say_cancelled
+from .segment_stored import prepare as prepare_device
 from .train import save_model
+
+STORED = "stored.json"  # see `tiles.dense_task`
 
 
 def resume(options: argparse.Namespace) -> int:
     """Runs the command with its parsed options; returns the exit code."""
     folder = RunFolder.open(options.run_folder)
+    if (folder.path / STORED).is_file():
+        return _resume_stored(options, folder)
     output = options.output or folder.description["output"]
     if output is None:
         raise InputError(
@@ -58,6 +64,28 @@ def resume(options: argparse.Namespace) -> int:
     if training and folder.has_result():
         say(f"'sparsesegnet export \"{folder.path}\" -o DIR' writes the segmentations.")
     return DONE
+
+
+def _resume_stored(options: argparse.Namespace, folder: RunFolder) -> int:
+    """Goes on with the densify of a volume in OME-Zarr."""
+    from ..tiles.dense_task import DenseTask
+    from ..tiles.dense_writing import begun_by
+
+    task = DenseTask.open(folder.path)
+    assert task is not None
+    if options.output is not None or options.time_budget is not None:
+        raise InputError(
+            "the output and the time budget of a run on an OME-Zarr cannot be changed: leave out "
+            "-o and --time-budget."
+        )
+    output = Path(task.output)
+    if not begun_by(output, folder.path):
+        raise InputError(
+            f"{output}, which the run {folder.path} names as its output, exists and is complete, "
+            "or not what this run began there: move it away."
+        )
+    prepare_device(task.device)
+    return go_on(folder, options.quiet, resumed=True)
 
 
 def _check_replaceable(options: argparse.Namespace, folder: RunFolder, output: Path) -> None:

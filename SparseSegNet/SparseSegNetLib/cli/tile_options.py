@@ -18,5 +18,6 @@ def add_tiles(command: argparse.ArgumentParser) -> None:
         type=float,
         metavar="GB",
         help="memory that a tile of an OME-Zarr may take, about (default: a quarter of what is "
-        "free, at most 4)",
+        "free, at most 4); of densify, what learning may take, too (default: half of what is "
+        "free)",
     )

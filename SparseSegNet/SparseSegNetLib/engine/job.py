@@ -11,12 +11,19 @@ import torch
 
 from ..runfolder.phases import Phase
 from ..runfolder.presets import times
+from ..runfolder.prior_outputs import write_fold_priors, write_probabilities
 from .compute.memory import retry_smaller
 from .data.inputs import Inputs
 from .data.one_slice import advice, only_slice
 from .data.preprocessing import WorkingVolume
 from .interaction.ensemble_stage import EnsembleStage, External
-from .interaction.export import Prediction, predict, write_result
+from .interaction.export import (
+    Prediction,
+    final_probabilities,
+    fold_priors,
+    predict,
+    write_result,
+)
 from .interaction.model_export import model_of_one_volume
 from .interaction.score_keeper import ScoreKeeper
 from .interaction.training_task import TrainingTask
@@ -113,6 +120,8 @@ class Job(TrainingTask):
         left = self.clock.left if known is None else self.clock.budget
         stack = self.ensemble.make(plan, volume, left, external=external)
         split = self._split(plan, volume, stack)
+        if self.options.priors_alone and stack is not None and stack.folds:
+            write_fold_priors(self.folder.path, first + 1, fold_priors(stack, self.classes))
         # The trainer alone holds on to the volumes, so that a pause can free the device.
         self._trainer = Trainer(plan, volumes, self.classes, split, self.options.seed, stack)
         self.trainer.on_smaller = self.reporter.recovered
@@ -207,6 +216,9 @@ class Job(TrainingTask):
             write_result(self.folder, number, labels, uncertainty, item.predict is None)
             if found is not None:
                 self.ensemble.write_profiles(number, found, volume, labels)
+                if self.options.probabilities:
+                    given = final_probabilities(found, labels, self.options.largest_component)
+                    write_probabilities(self.folder.path, number + 1, given)
         if self.options.save_model:
             model = model_of_one_volume(
                 self.trainer,

@@ -38,6 +38,9 @@ class LabelSource:
         grid: The volume's grid.
         reading: How to read it; slices count on that grid.
 
+    Attributes:
+        store: The store; None if it is a file.
+
     Raises:
         InputError: It cannot be read, or does not have the volume's voxels.
     """
@@ -45,15 +48,15 @@ class LabelSource:
     def __init__(self, path: Path, grid: Geometry, reading: Reading):
         self.path, self.grid, self.reading = path, grid, reading
         self.notes: list[str] = []
-        self._store: NgffVolume | None = None
+        self.store: NgffVolume | None = None
         self._file: sitk.Image | None = None
         if path.is_dir():
-            self._store = NgffVolume.open(path, "the labels")
-            if self._store.dtype.kind not in "iu" or len(self._store.channels) > 1:
+            self.store = NgffVolume.open(path, "the labels")
+            if self.store.dtype.kind not in "iu" or len(self.store.channels) > 1:
                 raise InputError(
                     f"the labels {path} are no label image: one channel of whole numbers is needed."
                 )
-            if (difference := grid.difference(self._store.geometry)) is not None:
+            if (difference := grid.difference(self.store.geometry)) is not None:
                 raise InputError(f"the labels {path} differ in {difference}. {SAME}.")
         else:
             self._file = read_label_file(path, grid, self.notes, reading.by_index)
@@ -81,21 +84,32 @@ class LabelSource:
             triple(max(high[axis] for _, high in boxes) for axis in range(3)),
         )
 
+    def check_missing(self) -> None:
+        """Checks that chunks of a store that are not there mean that nothing is labelled in them.
+
+        Raises:
+            InputError: Their fill value means something else.
+        """
+        if self.store is None or self.store.fill == self.unlabelled:
+            return
+        shape, chunk = self.store.shape, self.store.levels[0].chunk
+        counts = [-(-n // c) for n, c in zip(shape, chunk, strict=True)]
+        if len(self.store.present()) < np.prod(counts):
+            raise InputError(
+                f"the labels {self.path} have chunks that are not stored, whose value is "
+                f"{self.store.fill}, and unlabelled voxels have the value {self.unlabelled}: "
+                f"give --unlabelled {self.store.fill} if nothing was drawn there."
+            )
+
     def _parts(self) -> Iterator[tuple[Triple, np.ndarray]]:
         """Places on the grid, and arrays (k, j, i) that are true where something is labelled."""
-        if self._store is not None:
-            shape, chunk = self._store.shape, self._store.levels[0].chunk
-            there = self._store.present()
-            counts = [-(-n // c) for n, c in zip(shape, chunk, strict=True)]
-            if len(there) < np.prod(counts) and self._store.fill != self.unlabelled:
-                raise InputError(
-                    f"the labels {self.path} have chunks that are not stored, whose value is "
-                    f"{self._store.fill}, and unlabelled voxels have the value {self.unlabelled}: "
-                    f"give --unlabelled {self._store.fill} if nothing was drawn there."
-                )
+        if self.store is not None:
+            self.check_missing()
+            shape, chunk = self.store.shape, self.store.levels[0].chunk
+            there = self.store.present()
             for low in there:
                 high = triple(min(a + c, n) for a, c, n in zip(low, chunk, shape, strict=True))
-                yield low, self._store.read(low, high)[0] != self.unlabelled
+                yield low, self.store.read(low, high)[0] != self.unlabelled
             return
         assert self._file is not None
         values = sitk.GetArrayViewFromImage(self._file)
@@ -126,8 +140,8 @@ class LabelSource:
             image.SetOrigin(grid.origin)
             image.SetDirection(grid.directions)
             found = annotation_of(self.path, image, grid, reading, list(self.notes))
-        if self._store is not None:
-            found.segments = _named(self._store, found.segments)
+        if self.store is not None:
+            found.segments = named(self.store, found.segments)
         if outside := len(self.reading.slices or ()) - len(slices or ()):
             found.warnings.append(
                 f"{outside} of the slices given with --slices lie outside of the region and do not "
@@ -138,8 +152,8 @@ class LabelSource:
     def _values(self, region: Region) -> np.ndarray:
         """Label values (k, j, i) of a region."""
         low, high = region
-        if self._store is not None:
-            return self._store.read(low, high)[0]
+        if self.store is not None:
+            return self.store.read(low, high)[0]
         assert self._file is not None
         own = sitk.GetArrayViewFromImage(self._file)
         grid = self.grid.cropped(low, high)
@@ -183,8 +197,13 @@ def _within(slices: object, region: Region) -> list[AnnotatedSlice] | None:
     return found
 
 
-def _named(store: NgffVolume, segments: list[Segment]) -> list[Segment]:
-    """Segments with the names and colours that a store gives their values."""
+def named(store: NgffVolume, segments: list[Segment]) -> list[Segment]:
+    """Segments with the names and colours that a store gives their values.
+
+    Args:
+        store: A group of labels.
+        segments: As they were numbered.
+    """
     own = {s.value: s for s in segments_of(store.attributes) or []}
     inside = store.attributes.get("ome")
     ome = inside if isinstance(inside, dict) else store.attributes

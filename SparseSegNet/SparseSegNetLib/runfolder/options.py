@@ -41,6 +41,9 @@ class Options:
         save_model: Make a model of a single volume too, after its result, that predicts others.
         scan_names: Store the names of scans, channels and files in the run folder, and so in the
             model; False stores numbers instead, for names may be those of patients.
+        probabilities: Write the class probabilities of the result, too, on the working grid.
+        priors_alone: Train no network, and write the ensembles that were made without each fold's
+            labels: a network is trained on them afterwards, at a finer resolution.
 
     Raises:
         InputError: A value is out of range or does not fit the network.
@@ -63,6 +66,8 @@ class Options:
     match_histograms: bool = False
     save_model: bool = False
     scan_names: bool = True
+    probabilities: bool = False
+    priors_alone: bool = False
 
     def __post_init__(self):
         chosen = preset(self.network)

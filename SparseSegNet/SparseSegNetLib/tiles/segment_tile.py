@@ -30,6 +30,7 @@ from .tile_list import Tile
 from .whole_volume import WholeVolume, usual_tensors
 
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+KEPT = "The tiles that are done stay; the same command with --resume goes on with the others."
 Step = Callable[[float], None]
 
 
@@ -150,13 +151,12 @@ def write_tile(store: LabelStore, tile: Tile, labels: np.ndarray) -> None:
 
 def unwritten(error: OSError, path: Path) -> EngineError:
     """The error that explains why a store could not be written."""
-    kept = "The tiles that are done stay; the same command with --resume goes on with the others."
     if error.errno in FULL or getattr(error, "winerror", None) in (39, 112):
         return EngineError(
-            "disk-full", f"the disk is full while {path} is written.", f"Free some space. {kept}"
+            "disk-full", f"the disk is full while {path} is written.", f"Free some space. {KEPT}"
         )
     return EngineError(
         "files",
         f"{error.filename or path} cannot be written ({error.strerror or error}).",
-        f"Check the rights to write there. {kept}",
+        f"Check the rights to write there. {KEPT}",
     )

@@ -1,22 +1,27 @@
 """`segment` and `densify` of volumes in OME-Zarr, from the command line."""
 
 import errno
+import json
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 pytest.importorskip("zarr")
+torch = pytest.importorskip("torch")
 import zarr
 from engine_stand_in import THRESHOLDS, StandIn
-from phantom import nested
+from phantom import iou, nested
 from small_models import small_model
 from zarr_stores import write_store
 
-from SparseSegNetLib.cli import densify_stored
+from SparseSegNetLib.cli import dense_stages, densify_stored
 from SparseSegNetLib.cli import main as cli
+from SparseSegNetLib.engine.planning import auto_plan
 from SparseSegNetLib.files import ngff_labels
-from SparseSegNetLib.tiles import segmenting
+from SparseSegNetLib.files.ngff_labels import LabelStore
+from SparseSegNetLib.runfolder.lock import FolderLock
+from SparseSegNetLib.tiles import fine_region, fine_set, fine_training, segmenting
 from SparseSegNetLib.tiles.done_file import beside
 
 SHAPE = (24, 26, 34)
@@ -120,8 +125,8 @@ def test_a_mapped_file_and_a_region(folder, capsys):
     assert found[:16].any() and not found[16:].any()
 
 
-def densify(labels, *more):
-    words = ["densify", "a.ome.zarr", labels, "-o", "o.ome.zarr", "--device", "cpu", "--quiet"]
+def densify(labels, *more, output="o.ome.zarr"):
+    words = ["densify", "a.ome.zarr", labels, "-o", output, "--device", "cpu", "--quiet"]
     return cli.main([*words, *more])
 
 
@@ -134,7 +139,7 @@ def drawn(*planes):
 
 @pytest.fixture
 def stand_in(folder, monkeypatch):
-    monkeypatch.setattr(densify_stored, "EngineRun", StandIn)
+    monkeypatch.setattr(dense_stages, "EngineRun", StandIn)
     monkeypatch.setattr(StandIn, "made", [])
     monkeypatch.setattr(StandIn, "faults", {})
     from SparseSegNetLib.tiles import dense_region
@@ -182,10 +187,14 @@ class TestDensify:
         assert [str(s) for s in StandIn.made[0].inputs[0].slices] == ["k:1", "k:3"]
         found = zarr.open_group("o.ome.zarr")[LABELS][:]
         coarse = np.digitize(IMAGE[6:16:2, :24:2, ::2], THRESHOLDS)
-        fine = coarse.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+        one = torch.nn.functional.one_hot(torch.from_numpy(coarse), 3).permute(3, 0, 1, 2).float()
+        enlarged = torch.nn.functional.interpolate(
+            one[None], scale_factor=2, mode="trilinear", align_corners=False
+        )
+        fine = enlarged[0].argmax(dim=0).numpy()
         part = labels[6:16, :24]
         assert (found[6:16, :24] == np.where(part < 255, part, fine)).all()
-        assert "level 1 as given" in capsys.readouterr().err
+        assert "level 1, 17x12x5 voxels as given" in capsys.readouterr().err
 
     def test_everywhere_by_the_model(self, stand_in, monkeypatch, model_file):
         def with_model(run):
@@ -195,7 +204,7 @@ class TestDensify:
         finish = StandIn._finish
         monkeypatch.setattr(StandIn, "_finish", with_model)
         write_store(stand_in / "l.ome.zarr", drawn(8, 12))
-        assert densify("l.ome.zarr", "--everywhere", "--memory", "0") == 0
+        assert densify("l.ome.zarr", "--everywhere", "--memory", "0.5") == 0
         assert segment(output="all.ome.zarr") == 0
         found, whole = (zarr.open_group(n)[LABELS][:] for n in ("o.ome.zarr", "all.ome.zarr"))
         outside = np.ones(SHAPE, bool)
@@ -203,17 +212,83 @@ class TestDensify:
         assert (found[outside] == whole[outside]).all() and found[outside].any()
         assert (found[6:15, :24] != whole[6:15, :24]).any()
 
-    def test_a_full_disk_keeps_what_was_learnt(self, stand_in, monkeypatch, capsys):
+    def test_a_full_disk_keeps_the_tiles(self, stand_in, monkeypatch, capsys):
+        real = ngff_labels.LabelStore.write
+
+        def full(store, low, labels):
+            if low[1] >= 16:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            real(store, low, labels)
+
+        write_store(stand_in / "l.ome.zarr", drawn(8, 12))
+        assert densify("l.ome.zarr", output="whole.ome.zarr") == 0
+        assert not (stand_in / "whole.ome.zarr.run").exists()
+        monkeypatch.setattr(ngff_labels.LabelStore, "write", full)
+        assert densify("l.ome.zarr") == 5
+        told = capsys.readouterr().err
+        assert "the disk is full" in told and "the same command with --resume" in told
+        assert len(beside(stand_in / "o.ome.zarr").read_text(encoding="utf-8").splitlines()) == 4
+        monkeypatch.setattr(ngff_labels.LabelStore, "write", real)
+        assert densify("l.ome.zarr") == 2
+        assert "--resume" in capsys.readouterr().err
+        assert densify("l.ome.zarr", "--resume", output="x.ome.zarr") == 2
+        trained = len(StandIn.made)
+        assert densify("l.ome.zarr", "--resume") == 0
+        assert len(StandIn.made) == trained  # nothing is learnt again
+        found, expected = (zarr.open_group(n)[LABELS][:] for n in ("o.ome.zarr", "whole.ome.zarr"))
+        assert (found == expected).all() and found.any()
+        assert not beside(stand_in / "o.ome.zarr").exists()
+        assert not (stand_in / "o.ome.zarr.run").exists()
+        assert densify("l.ome.zarr", "--resume") == 0
+        assert "there already" in capsys.readouterr().err
+
+    def test_killed_while_tiles_are_written(self, stand_in, monkeypatch, capsys):
+        real, written = ngff_labels.LabelStore.write, []
+
+        def killed(store, low, labels):
+            if len(written) == 4:
+                raise KeyboardInterrupt
+            written.append(low)
+            real(store, low, labels)
+
+        monkeypatch.setattr(ngff_labels.LabelStore, "write", killed)
+        write_store(stand_in / "l.ome.zarr", drawn(8, 12))
+        assert densify("l.ome.zarr", "--run", "kept") == 3
+        assert "sparsesegnet resume" in capsys.readouterr().err
+        again = []
+        monkeypatch.setattr(
+            ngff_labels.LabelStore,
+            "write",
+            lambda store, low, labels: (again.append(low), real(store, low, labels)),
+        )
+        assert cli.main(["resume", "kept", "-o", "x.nrrd"]) == 2
+        with FolderLock(stand_in / "kept"):
+            assert cli.main(["resume", "kept", "--quiet"]) == 2
+        assert "another engine works on the run folder" in capsys.readouterr().err
+        assert cli.main(["resume", "kept", "--quiet"]) == 0
+        assert len(again) == 2 and not set(again) & set(written)
+        assert zarr.open_group("o.ome.zarr")[LABELS][:].any() and (stand_in / "kept").is_dir()
+
+    def test_resume_replaces_nothing_of_others(self, stand_in, monkeypatch, capsys):
         def full(*arguments):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(ngff_labels.LabelStore, "write", full)
         write_store(stand_in / "l.ome.zarr", drawn(8, 12))
-        assert densify("l.ome.zarr", "--run", "kept") == 5
-        told = capsys.readouterr().err
-        assert "the disk is full" in told and "kept in kept" in told
-        assert (stand_in / "kept" / "result" / "1.npy").is_file()
-        assert not (stand_in / "o.ome.zarr").exists()
+        monkeypatch.setattr(dense_stages, "go_on", full)
+        monkeypatch.setattr(densify_stored, "go_on", full)
+        assert densify("l.ome.zarr", "--run", "kept", "--metrics", "m.json") == 5
+        monkeypatch.undo()
+        monkeypatch.chdir(stand_in)
+        (stand_in / "m.json").write_text("mine", encoding="utf-8")
+        assert cli.main(["resume", "kept", "--quiet"]) == 2
+        assert "m.json, which the run kept names as its output" in capsys.readouterr().err
+        (stand_in / "m.json").unlink()
+        write_store(stand_in / "a.ome.zarr", IMAGE[:9])  # another one in its place
+        assert cli.main(["resume", "kept", "--quiet"]) == 2
+        assert "was it replaced?" in capsys.readouterr().err
+        write_store(stand_in / "o.ome.zarr", IMAGE)
+        assert cli.main(["resume", "kept", "--quiet"]) == 2
+        assert "or not what this run began there" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("labels", "more", "said"),
@@ -253,3 +328,80 @@ class TestDensify:
         assert "1 of the slices given with --slices lie outside" in capsys.readouterr().err
         (item,) = StandIn.made[0].inputs
         assert (item.labels != 255).sum() == item.labels[0].size
+
+
+class TestOnChunks:
+    """The region does not fit memory: the network learns on the finest level's chunks."""
+
+    @pytest.fixture
+    def drawn_planes(self, folder, monkeypatch):
+        make = auto_plan.make_plan
+        monkeypatch.setattr(fine_training, "make_plan", lambda f, kind: make(f, kind, 4))
+        monkeypatch.setitem(auto_plan.BATCHES, "cpu", (8**3, 4))
+        monkeypatch.setattr(fine_set, "SCORED_BOXES", 3)
+        write_store(folder / "a.ome.zarr", IMAGE, IMAGE[::2, ::2, ::2])
+        labels = np.full(SHAPE, 255, np.uint8)
+        for k in (4, 8, 12, 15, 19):
+            labels[k] = TRUTH[k]
+        labels[:, 13] = TRUTH[:, 13]
+        write_store(folder / "l.ome.zarr", labels)
+        return labels
+
+    def test_from_the_engine_to_the_store(self, folder, drawn_planes, monkeypatch, capsys):
+        more = ("--memory", "0.01", "--steps", "2", "--run", "kept", "--metrics", "m.json")
+        real = LabelStore.write
+
+        def killed(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(LabelStore, "write", killed)
+        assert densify("l.ome.zarr", *more) == 3
+        told = capsys.readouterr().err
+        assert "priors and shallow model on level 1" in told
+        assert "the network learns on level 0" in told and "2 steps on level 0" in told
+        assert "no network was trained" not in told
+        monkeypatch.setattr(LabelStore, "write", real)
+        monkeypatch.setattr(dense_stages, "EngineRun", None)  # nothing is learnt again
+        monkeypatch.setattr(fine_training.Trainer, "step", None)
+        assert densify("l.ome.zarr", "--run", "kept", "--resume") == 0
+        found = zarr.open_group("o.ome.zarr")[LABELS][:]
+        rest = drawn_planes == 255
+        assert (found[~rest] == drawn_planes[~rest]).all()
+        assert iou(found, TRUTH, ~rest) > 0.7
+        metrics = json.loads((folder / "m.json").read_text(encoding="utf-8"))
+        assert metrics["options"]["priors_alone"] and metrics["score"]
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (["--largest-component"], "level 1, 17x13x12 voxels: the finest"),
+            (["--largest-component", "--level", "0"], "level 0 as given"),
+        ],
+    )
+    def test_what_looks_at_the_whole_region(
+        self, folder, drawn_planes, monkeypatch, capsys, more, said
+    ):
+        monkeypatch.setattr(dense_stages, "EngineRun", StandIn)
+        monkeypatch.setattr(StandIn, "made", [])
+        assert densify("l.ome.zarr", "--memory", "0.01", *more) == 0
+        assert said in capsys.readouterr().err
+        assert densify("l.ome.zarr", "--memory", "0.0001", output="x.ome.zarr") == 2
+        assert "--level N tries all the same" in capsys.readouterr().err
+
+    def test_a_chunk_that_cannot_be_read(self, folder, drawn_planes, monkeypatch, capsys):
+        """It is named, and once it is mended the run goes on where it was."""
+        monkeypatch.setattr(dense_stages, "EngineRun", StandIn)
+        monkeypatch.setattr(StandIn, "made", [])
+        monkeypatch.setattr(fine_region, "read_fold_priors", lambda *arguments: None)
+        chunk = folder / "a.ome.zarr" / "0" / "c" / "1" / "1" / "1"
+        content = chunk.read_bytes()
+        chunk.write_bytes(b"no chunk")
+        assert densify("l.ome.zarr", "--memory", "0.01", "--no-scan-names") == 2
+        told = capsys.readouterr().err
+        assert str(chunk) in told and "the same command with --resume" in told
+        chunk.write_bytes(content)
+        assert densify("l.ome.zarr", "--resume") == 0
+        told = capsys.readouterr().err
+        assert "no network was trained on level 0" in told and len(StandIn.made) == 1
+        assert zarr.open_group("o.ome.zarr")[LABELS][:].any()
+        assert densify("l.ome.zarr", "--resume") == 0

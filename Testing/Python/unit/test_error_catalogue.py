@@ -26,7 +26,7 @@ PASSED_ON = {
     "installation_failures.py",
     "failures.py",
     "segment_image.py",
-    "densify_stored.py",
+    "dense_stages.py",
     "task_queue.py",
     "engine_run.py",
     "worker.py",

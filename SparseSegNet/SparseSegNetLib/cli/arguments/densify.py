@@ -66,6 +66,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="of an OME-Zarr segment all, outside of the annotated region by the trained model; "
         "without it there is background",
     )
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="of an OME-Zarr go on with what the same command has begun",
+    )
     add_tiles(command)
     command.set_defaults(run=_run)
 

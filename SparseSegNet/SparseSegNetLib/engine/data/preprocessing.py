@@ -133,6 +133,16 @@ class WorkingVolume:
         return tuple(self.labels.shape) if self.part is None else self.part.whole
 
     @property
+    def device(self) -> torch.device:
+        """The device that the arrays are on."""
+        return self.image.device
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image, with those of a prior."""
+        return self.image.shape[0]
+
+    @property
     def first(self) -> tuple[int, int, int]:
         """The voxel of the working grid at which the arrays begin."""
         return (0, 0, 0) if self.part is None else self.part.first

@@ -120,7 +120,7 @@ class Sampler:
         draws.geometry(n, voxel, self._axes(volume, voxel), self.plan, self.generator)
         if self._quantiles is not None:
             draws.targets.append(self._integer(len(self._quantiles)))
-        draws.intensity(volume.image.shape[0], self.plan.strength, self.generator)
+        draws.intensity(volume.channels, self.plan.strength, self.generator)
 
     def _axes(self, volume: WorkingVolume, voxel: tuple) -> tuple[int, int, int]:
         """The axis of the volume that each axis of the patch follows.
@@ -157,7 +157,7 @@ class Sampler:
         Args:
             draws: Their random numbers.
         """
-        plan, device = self.plan, self.volumes[0].image.device
+        plan, device = self.plan, self.volumes[0].device
         here = placed(draws, self.volumes, plan) | varied(draws, plan.strength)
         here |= self._rows(draws) | self._unknown(draws)
         there = sent(here, device)
@@ -169,15 +169,7 @@ class Sampler:
         at = aug.sample_coordinates(there["centres"], there["affines"], fields, plan.patch)
         relative = aug.relative_coordinates(at, there["sizes"])
         inner = tuple(slice(m, m + size) for m, size in zip(plan.margin, plan.output, strict=True))
-        places = aug.label_places(at[:, *inner], there["sizes"])
-        pixels = self._from_each(
-            there,
-            relative,
-            lambda n, at: aug.resample_image(self.volumes[n].image, at, plan.mirror),
-        )
-        labels = self._from_each(
-            there, places, lambda n, at: aug.resample_labels(self.labels[n], at)
-        )
+        pixels, labels = self._resampled(there, at, relative, inner)
         if self._quantiles is not None:
             source, target = self._quantiles[there["source"]], self._quantiles[there["target"]]
             pixels = aug.match_histogram(pixels, source, target)
@@ -185,6 +177,32 @@ class Sampler:
         if plan.position:
             pixels = torch.cat((pixels, relative.movedim(-1, 1)), dim=1)
         return pixels, labels, there.get("unknown")
+
+    def _resampled(
+        self,
+        there: dict[str, torch.Tensor],
+        at: torch.Tensor,
+        relative: torch.Tensor,
+        inner: tuple[slice, ...],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels of patches.
+
+        Args:
+            there: See `_rows` and `placed`.
+            at: Coordinates (n, k, j, i, 3) in voxels of their volumes.
+            relative: The same from -1 to 1.
+            inner: The part of a patch whose labels are wanted.
+        """
+        places = aug.label_places(at[:, *inner], there["sizes"])
+        pixels = self._from_each(
+            there,
+            relative,
+            lambda n, at: aug.resample_image(self.volumes[n].image, at, self.plan.mirror),
+        )
+        labels = self._from_each(
+            there, places, lambda n, at: aug.resample_labels(self.labels[n], at)
+        )
+        return pixels, labels
 
     def _rows(self, draws: Draws) -> dict[str, torch.Tensor]:
         """The patches that are cut from each volume, by its number; those of the histograms."""

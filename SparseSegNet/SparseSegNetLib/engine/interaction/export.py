@@ -10,10 +10,13 @@ import torch
 from ...annotation.composition import UNLABELLED, keep_drawn, restrict_to_slices
 from ...annotation.slices import AnnotatedSlice
 from ...runfolder.folder import RunFolder
-from ..data.preprocessing import WorkingVolume
+from ...runfolder.prior_outputs import NO_FOLD, FoldPriors
+from ..data.preprocessing import WorkingVolume, coarse_index
 from ..prediction.connected_components import keep_main_components
 from ..prediction.disagreements import disagreements
 from ..prediction.inference import finish
+from ..stacking.prior_inputs import prior_channels
+from ..stacking.stack import Stack
 from ..training.trainer import Trainer
 
 Prediction = tuple[np.ndarray, np.ndarray, torch.Tensor | None]
@@ -88,6 +91,40 @@ def final_labels(labels: np.ndarray, drawn: np.ndarray, largest_component: bool)
     if largest_component:
         keep_main_components(labels, drawn)
     return labels
+
+
+def final_probabilities(
+    found: torch.Tensor, labels: np.ndarray, largest_component: bool
+) -> np.ndarray:
+    """Class probabilities without the components that were removed from the labels.
+
+    Args:
+        found: Class probabilities (classes, k, j, i) on the working grid.
+        labels: The final ones on the original grid, uint8 (k, j, i).
+        largest_component: Whether components were removed.
+
+    Returns:
+        float32 (classes, k, j, i) on the working grid.
+    """
+    values = found.cpu().numpy()
+    if largest_component:
+        shape = values.shape[1:]
+        places = (
+            coarse_index(np.arange(n), n, m) for n, m in zip(shape, labels.shape, strict=True)
+        )
+        removed = (labels[np.ix_(*places)] == 0) & (values.argmax(axis=0) > 0)
+        values[:, removed] = 0
+        values[0, removed] = 1
+    return values
+
+
+def fold_priors(stack: Stack, classes: int) -> FoldPriors:
+    """The ensembles of a stack that were made without each fold's labels."""
+    fold_of = np.full(stack.target.shape, NO_FOLD, np.uint8)
+    for number, fold in enumerate(stack.folds):
+        fold_of[(fold.labels != UNLABELLED).cpu().numpy()] = number
+    priors = [fold.image[-prior_channels(classes) :].half().cpu() for fold in stack.folds]
+    return FoldPriors(torch.stack(priors).numpy(), fold_of, stack.prior_only)
 
 
 def labels_with_annotation(

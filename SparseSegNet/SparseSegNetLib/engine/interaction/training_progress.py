@@ -26,7 +26,7 @@ class TrainingProgress:
     def __call__(self, steps: int) -> float:
         """Share of the training that is done after so many steps; 1 or more ends it."""
         training_set = self.trainer.training_set
-        if not training_set.trainable:
+        if not training_set.trainable or self.options.priors_alone:
             return 1.0
         if self.options.max_steps:
             return steps / self.options.max_steps

@@ -155,7 +155,7 @@ class TrainingTask(Task):
                 self.device,
                 "training",
             )
-            if not trainer.steps:
+            if not trainer.steps and not self.options.priors_alone:
                 self.reporter.warn(self.without_network())
         except EngineError as error:
             if error.code != "out-of-memory" or not (

@@ -87,6 +87,10 @@ class Planner:
             The plan, and the volume on its working grid.
         """
         self.fingerprint = self.inputs.fingerprint(self.classes)
+        if self.options.priors_alone:
+            # Not a plan without time for a network: it comes later, and learns out of fold.
+            plan, volume = self.plan_of_ensemble(device)
+            return replace(plan, seconds_to_predict=0.0), volume
         if not self.options.max_steps:
             return self._probed(device)
         # Nothing may depend on the clock: the same seed and steps give the same bits.

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import torch
 
-from ...annotation.composition import UNLABELLED
 from ...annotation.geometry import Triple
 from ...annotation.slices import AnnotatedSlice
 from ...runfolder.phases import Phase
@@ -23,7 +22,6 @@ from ..compute.number_formats import channels_last, computing_in
 from ..compute.optimisers import make_optimiser, move_optimiser
 from ..compute.schedules import planned_rate
 from ..data.preprocessing import WorkingVolume
-from ..data.sampling import Sampler
 from ..networks import build
 from ..plan import Plan
 from ..prediction.inference import Predictor
@@ -35,7 +33,6 @@ from .loss_scale import LossScale
 from .report import Report
 from .together import Alone
 from .training_set import DEFAULT_NETWORK_SHARE, TrainingSet
-from .validation import score_held_out
 
 
 class Trainer:
@@ -83,16 +80,14 @@ class Trainer:
             volumes, split, stack, plan.held_out_share > 0
         )
         self.network_share = 1.0 if stack is None else DEFAULT_NETWORK_SHARE
-        self.device = self.training_set.target.image.device
+        self.device = self.training_set.target.device
         self.scale = LossScale(self.device, plan.dtype)
-        inputs = self.training_set.target.image.shape[0] + (3 if plan.position else 0)
+        inputs = self.training_set.target.channels + (3 if plan.position else 0)
         self.network = channels_last(build(plan, inputs, classes).to(self.device))
         if stack is not None:
             self.network.leave_to_prior(stack.prior_only)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.sampler = Sampler(
-            self.training_set.training_volumes(), classes, plan, torch.Generator().manual_seed(seed)
-        )
+        self.sampler = self.training_set.sampler(classes, plan, torch.Generator().manual_seed(seed))
         self.optimiser = make_optimiser(plan, self.network)
         self.weigh_classes()
         self.partners = Alone()
@@ -115,8 +110,7 @@ class Trainer:
     def weigh_classes(self, weights: torch.Tensor | None = None) -> None:
         """Uses these class weights (classes,) in the loss; None for those of the labels."""
         if weights is None:
-            known = torch.cat([v.labels[v.labels != UNLABELLED] for v in self.training_set.volumes])
-            weights = balancing_weights(known, self.classes, 1.0)
+            weights = balancing_weights(self.training_set.known_labels(), self.classes, 1.0)
         self.class_weights = weights
         self.loss = make_loss(self.plan.loss, weights)
 
@@ -237,14 +231,14 @@ class Trainer:
         self.sampler.set_volumes(self.training_set.training_volumes())
 
     def score_held_out(self) -> list[dict]:
-        """Computes validation scores with the averaged weights, see `validation.score_held_out`.
+        """Computes validation scores with the averaged weights, see `TrainingSet.score`.
 
         With a prior it also fits the share of the network in the ensemble.
 
         Returns:
             IoU and Dice per segment on the held-out voxels.
         """
-        scores, share = score_held_out(self.training_set, self.classes, self.predictor())
+        scores, share = self.training_set.score(self.classes, self.predictor())
         if share is not None:
             self.network_share = share
         return scores

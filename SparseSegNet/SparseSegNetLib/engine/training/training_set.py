@@ -15,11 +15,15 @@ import torch
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AnnotatedSlice
 from ..data.preprocessing import WorkingVolume
+from ..data.sampling import Sampler
+from ..plan import Plan
+from ..prediction.inference import Predictor
 from ..stacking.ensemble import fit_ensemble_weights
 from ..stacking.fold_weights import SHRINKAGE
 from ..stacking.prior_inputs import prior_of
 from ..stacking.stack import Stack
 from .held_out import Split
+from .validation import score_held_out
 
 # Ensemble weight of the network beside its prior until one is fitted.
 DEFAULT_NETWORK_SHARE = 0.1
@@ -93,6 +97,18 @@ class TrainingSet:
         if self.stack is None:
             return None
         return prior_of(self.scored, classes, item.selector()).cpu()
+
+    def sampler(self, classes: int, plan: Plan, generator: torch.Generator) -> Sampler:
+        """Makes the sampler that draws patches of `training_volumes`."""
+        return Sampler(self.training_volumes(), classes, plan, generator)
+
+    def known_labels(self) -> torch.Tensor:
+        """The labels of all labelled voxels, uint8 (voxels,)."""
+        return torch.cat([v.labels[v.labels != UNLABELLED] for v in self.volumes])
+
+    def score(self, classes: int, predictor: Predictor) -> tuple[list[dict], float | None]:
+        """Scores a network on the held-out voxels, see `validation.score_held_out`."""
+        return score_held_out(self, classes, predictor)
 
     def fit_share(self, rows: torch.Tensor, known: torch.Tensor) -> float:
         """Fits the ensemble weight of the network beside its prior.

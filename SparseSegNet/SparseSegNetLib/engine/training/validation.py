@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
 from ..compute import metrics
 from ..prediction.inference import Predictor
-from .training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from .training_set import TrainingSet
 
 
 def score_held_out(
@@ -45,14 +50,34 @@ def score_held_out(
         dim=2,
     )
     known = torch.cat([torch.from_numpy(truth[s.selector()][inside[s]]) for s in split.slices])
-    share = training_set.fit_share(rows, known)
+    return score_beside_prior(rows, known, classes, training_set.fit_share)
+
+
+def score_beside_prior(
+    rows: torch.Tensor,
+    known: torch.Tensor,
+    classes: int,
+    fit_share: Callable[[torch.Tensor, torch.Tensor], float],
+) -> tuple[list[dict], float]:
+    """Scores the ensemble of a prior and a network, each half with the share of the other one.
+
+    Args:
+        rows: Probabilities of prior and network (2, classes, voxels).
+        known: uint8 (voxels,), their labels.
+        classes: Labels with background.
+        fit_share: Fits the network's share on such rows and labels.
+
+    Returns:
+        IoU and Dice per segment; and the share that is fitted on all.
+    """
     half = len(known) // 2
     first, second = (rows[:, :, :half], known[:half]), (rows[:, :, half:], known[half:])
     found = torch.cat(
         [
-            torch.lerp(*part[0], training_set.fit_share(*other)).argmax(dim=0)
+            torch.lerp(*part[0], fit_share(*other)).argmax(dim=0)
             for part, other in ((first, second), (second, first))
             if part[0].shape[2]
         ]
     )
+    share = fit_share(rows, known)
     return metrics.overlap(found.numpy(), known.numpy(), classes - 1), share
