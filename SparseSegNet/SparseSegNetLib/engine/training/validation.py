@@ -70,6 +70,7 @@ def score_beside_prior(
     Returns:
         IoU and Dice per segment; and the share that is fitted on all.
     """
+    share = fit_share(rows, known)
     half = len(known) // 2
     first, second = (rows[:, :, :half], known[:half]), (rows[:, :, half:], known[half:])
     found = torch.cat(
@@ -79,5 +80,4 @@ def score_beside_prior(
             if part[0].shape[2]
         ]
     )
-    share = fit_share(rows, known)
     return metrics.overlap(found.numpy(), known.numpy(), classes - 1), share
