@@ -18,7 +18,7 @@ from ..files.stored_volume import StoredVolume
 from .done_file import DoneFile
 from .drawn_voxels import DrawnVoxels
 from .region_labels import RegionLabels
-from .segment_tile import unwritten, write_tile
+from .segment_tile import finish_store, unwritten, write_tile
 from .tile_list import Region, Tile, tiles_of
 
 Outside = Callable[[Tile], np.ndarray]
@@ -95,12 +95,7 @@ class DenseWriting:
         """
         low = triple(min(tile.low[axis] for tile in self.tiles) for axis in range(3))
         high = triple(max(tile.high[axis] for tile in self.tiles) for axis in range(3))
-        try:
-            for share in self.store.pyramid(low, high):
-                step(share)
-            self.done.finish()
-        except OSError as error:
-            raise unwritten(error, self.store.path) from error
+        finish_store(self.store, self.done, low, high, step)
 
 
 def begin_writing(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..annotation.composition import UNLABELLED
-from ..annotation.geometry import triple
+from ..annotation.geometry import Triple, triple
 from ..engine.compute.memory import retry_smaller
 from ..engine.data.preprocessing import Part, WorkingVolume
 from ..engine.data.windows import applied, boxed, interpolation
@@ -25,6 +25,7 @@ from ..errors import EngineError
 from ..files.ngff_labels import LabelStore, open_label_store
 from ..files.open_stored import open_stored
 from ..files.stored_volume import StoredVolume
+from .done_file import DoneFile
 from .model_view import ModelView
 from .tile_list import Tile
 from .whole_volume import WholeVolume, usual_tensors
@@ -145,6 +146,29 @@ def write_tile(store: LabelStore, tile: Tile, labels: np.ndarray) -> None:
     """
     try:
         store.write(tile.low, labels)
+    except OSError as error:
+        raise unwritten(error, store.path) from error
+
+
+def finish_store(
+    store: LabelStore, done: DoneFile, low: Triple, high: Triple, step: Callable[[float], object]
+) -> None:
+    """Makes the coarser levels of a store whose tiles are all written, and ends its list of tiles.
+
+    Args:
+        store: The store.
+        done: Its list of the tiles that are written.
+        low: First voxel (k, j, i) of what was written.
+        high: Voxel after the last one.
+        step: Called with the share done; it may raise to stop.
+
+    Raises:
+        EngineError: 'disk-full' or 'files'.
+    """
+    try:
+        for share in store.pyramid(low, high):
+            step(share)
+        done.finish()
     except OSError as error:
         raise unwritten(error, store.path) from error
 

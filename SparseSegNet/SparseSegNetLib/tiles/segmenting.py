@@ -14,7 +14,7 @@ from ..files.stored_volume import StoredVolume
 from ..runfolder.compatibility import check_compatible
 from .done_file import DoneFile, beside, digest
 from .model_view import ModelView
-from .segment_tile import load_model, segment_tile, unwritten
+from .segment_tile import finish_store, load_model, segment_tile, unwritten
 from .tile_list import Region, Tile, tiles_of
 from .tile_size import tile_size
 from .whole_volume import EXACT, WholeVolume, measure, overview
@@ -85,12 +85,7 @@ class Segmenting:
             EngineError: 'disk-full' or 'files'.
         """
         low, high = self.region or ((0, 0, 0), self.image.shape)
-        try:
-            for share in self.store.pyramid(low, high):
-                step(share)
-            self.done.finish()
-        except OSError as error:
-            raise unwritten(error, self.store.path) from error
+        finish_store(self.store, self.done, low, high, step)
 
 
 def begin(
