@@ -316,12 +316,14 @@ def _curves(box, history: Sequence[dict]) -> None:
     other.set_ylabel("held-out Dice (green)", color="#1a7f5a")
     if switch is not None and switch > scored[0][0]:
         box.axvline(switch, color=FAINT, lw=1, ls=":")
+        late = switch > 0.75 * max(seconds)  # no room on the right
         box.text(
-            switch + 0.01 * max(seconds),
+            switch + (-0.01 if late else 0.01) * max(seconds),
             0.03,
             "from here on\nall slices",
             color=FAINT,
             fontsize=8.5,
+            ha="right" if late else "left",
             va="bottom",
             transform=box.get_xaxis_transform(),
         )
