@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -91,6 +91,17 @@ def check_slices(slices: Iterable[AnnotatedSlice], shape: Sequence[int]) -> None
                     f"slice {item}: the box does not fit into a plane of "
                     f"{extent[0]}x{extent[1]} voxels."
                 )
+
+
+def crossing(
+    slices: Iterable[AnnotatedSlice], low: Sequence[int], high: Sequence[int]
+) -> list[AnnotatedSlice]:
+    """The slices that cross the box [low, high) of (k, j, i), counted in it."""
+    return [
+        replace(item, index=item.index - low[axis])
+        for item in slices
+        if low[axis := array_axis(item.axis)] <= item.index < high[axis]
+    ]
 
 
 def parse_slices(texts: Iterable[str]) -> list[AnnotatedSlice]:

@@ -18,6 +18,7 @@ from ..files.open_stored import open_stored
 from ..files.stored_volume import StoredVolume
 from ..files.writing import link_target
 from ..runfolder.atomic import write_json
+from ..runfolder.checkpoints import STORED
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.file_retries import remove, remove_tree
 from ..runfolder.folder import RunFolder
@@ -50,7 +51,7 @@ def go_on(folder: RunFolder, quiet: bool, resumed: bool = False) -> int:
         InputError: The image cannot be read, or something in the run folder is damaged.
         EngineError: As the engine's, or 'locked', 'disk-full' or 'files'. The run folder stays.
     """
-    from ..tiles.dense_task import NAME, DenseTask
+    from ..tiles.dense_task import DenseTask
     from ..tiles.drawn_voxels import DrawnVoxels
 
     task = DenseTask.open(folder.path)
@@ -95,7 +96,7 @@ def go_on(folder: RunFolder, quiet: bool, resumed: bool = False) -> int:
     for line in lines:
         say(line)
     if task.keep and not folder.options.scan_names:
-        remove(folder.path / NAME)  # it names files, and nothing is left to be done
+        remove(folder.path / STORED)  # it names files, and nothing is left to be done
     if not task.keep:
         del drawn  # its files are mapped, and Windows removes none that is
         remove_tree(folder.path, ignore_errors=True)

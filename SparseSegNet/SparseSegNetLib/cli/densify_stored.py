@@ -217,18 +217,15 @@ def _drawn(
     image: StoredVolume, region: DenseRegion, boxes: LabelBoxes, path: Path, room: float
 ) -> DrawnVoxels:
     """Writes the drawn voxels of the region into the run folder."""
-    from ..annotation.geometry import triple
     from ..files.chunk_cache import block_of
     from ..tiles.drawn_voxels import Blocks, DrawnVoxels
 
-    block = block_of(image, 0, room)
-    shape = triple(b - a for a, b in zip(region.low, region.high, strict=True))
-    offset = triple(a % b for a, b in zip(region.low, block, strict=True))
+    blocks = Blocks.of(region.low, region.high, block_of(image, 0, room))
 
     def read(low: tuple[int, int, int], high: tuple[int, int, int]) -> np.ndarray | None:
         return boxes.read(low, high) if boxes.anything(low, high) else None
 
-    return DrawnVoxels.write(path / "drawn", Blocks(shape, block, offset), read)
+    return DrawnVoxels.write(path / "drawn", blocks, read)
 
 
 def _on_level(

@@ -14,6 +14,7 @@ from ..client.engine_run import ENDING, EngineRun
 from ..errors import InputError
 from ..files.writing import check_writable
 from ..runfolder.changes import Changes
+from ..runfolder.checkpoints import STORED
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder
 from .dense_stages import go_on
@@ -21,8 +22,6 @@ from .export import prepare, write
 from .progress import follow, say, say_cancelled
 from .segment_stored import prepare as prepare_device
 from .train import save_model
-
-STORED = "stored.json"  # see `tiles.dense_task`
 
 
 def resume(options: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from ..annotation.composition import restrict_to_slices
 from ..annotation.geometry import Geometry, Triple, triple
 from ..annotation.segments import Segment
-from ..annotation.slices import AnnotatedSlice, array_axis
+from ..annotation.slices import AnnotatedSlice, crossing
 from ..errors import InputError
 from .label_region import LabelSource, Region, named
 from .label_values import looked_up
@@ -95,7 +95,7 @@ class LabelBoxes:
         first = np.cumsum([0, *often[:-1]])
         self._present, self._numbers = present, found.labels[0, 0, first]
         self.segments = named(self._store, found.segments)
-        self.warnings, self.slices = found.warnings, _crossing(self._given, low, high) or None
+        self.warnings, self.slices = found.warnings, crossing(self._given, low, high) or None
 
     def read(self, low: Triple, high: Triple) -> np.ndarray:
         """Labels uint8 (k, j, i) of the box [low, high) of the region, 255 = unlabelled."""
@@ -109,7 +109,7 @@ class LabelBoxes:
         values = self._store.read(first, last)[0]
         labels = looked_up(values, self._present, self._numbers)
         if self._given:
-            labels = restrict_to_slices(labels, _crossing(self._given, first, last))
+            labels = restrict_to_slices(labels, crossing(self._given, first, last))
         return labels
 
     def anything(self, low: Triple, high: Triple) -> bool:
@@ -135,12 +135,3 @@ class LabelBoxes:
             )
             if all(a < b for a, b in zip(low, high, strict=True)):
                 yield low, high
-
-
-def _crossing(slices: Sequence[AnnotatedSlice], low: Triple, high: Triple) -> list[AnnotatedSlice]:
-    """Slices that cross a box, counted in it."""
-    return [
-        replace(item, index=item.index - low[axis])
-        for item in slices
-        if low[axis := array_axis(item.axis)] <= item.index < high[axis]
-    ]

@@ -14,7 +14,7 @@ from ..annotation.composition import UNLABELLED
 from ..annotation.geometry import Geometry, Triple, triple
 from ..annotation.grid_map import GridMap
 from ..annotation.segments import Segment, usable_color
-from ..annotation.slices import AnnotatedSlice, array_axis
+from ..annotation.slices import AnnotatedSlice, crossing
 from ..errors import InputError
 from .images import geometry_of
 from .label_image import read_label_file
@@ -184,11 +184,7 @@ def _within(slices: object, region: Region) -> list[AnnotatedSlice] | None:
         return None
     assert isinstance(slices, list | tuple)
     low, high = region
-    found = []
-    for item in slices:
-        axis = array_axis(item.axis)
-        if low[axis] <= item.index < high[axis]:
-            found.append(replace(item, index=item.index - low[axis]))
+    found = crossing(slices, low, high)
     if slices and not found:
         raise InputError(
             f"none of the slices given with --slices crosses the region "

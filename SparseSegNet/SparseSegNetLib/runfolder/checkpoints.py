@@ -11,6 +11,7 @@ SCHEMA = 1
 KEY = "sparsesegnet-state"
 # In a run folder whose engine on another computer was lost: a newer checkpoint may be there.
 ELSEWHERE = "elsewhere.json"
+STORED = "stored.json"  # the task of a stored volume, see tiles.dense_task
 
 
 def readable_checkpoints(paths: Sequence[Path]) -> Iterator[tuple[Path, dict]]:

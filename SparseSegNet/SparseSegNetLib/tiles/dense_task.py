@@ -16,11 +16,10 @@ from ..annotation.geometry import Triple, triple
 from ..errors import InputError
 from ..files.stored_volume import StoredVolume
 from ..runfolder.atomic import write_json
+from ..runfolder.checkpoints import STORED
 from ..runfolder.forms import of_type, read_json
 from .dense_region import DenseRegion
-
-NAME = "stored.json"
-AGAIN = "Delete the run folder and begin again."
+from .drawn_voxels import AGAIN
 
 
 @dataclass
@@ -74,7 +73,7 @@ class DenseTask:
 
     def save(self, run: Path) -> None:
         """Writes it into a run folder."""
-        write_json(run / NAME, asdict(self))
+        write_json(run / STORED, asdict(self))
 
     def check(self, image: StoredVolume, run: Path) -> None:
         """Checks that it fits a volume, which may have been replaced since.
@@ -93,7 +92,7 @@ class DenseTask:
             and _within(region.low, region.high, image.shape)
             and _within(region.first, region.last, image.levels[region.level].shape)
         ):
-            raise InputError(f"{run / NAME} does not fit {image.path}: was it replaced? {AGAIN}")
+            raise InputError(f"{run / STORED} does not fit {image.path}: was it replaced? {AGAIN}")
 
     @classmethod
     def open(cls, run: Path) -> DenseTask | None:
@@ -102,10 +101,10 @@ class DenseTask:
         Raises:
             InputError: It is damaged.
         """
-        if not (run / NAME).is_file():
+        if not (run / STORED).is_file():
             return None
         form: Any = of_type(cls)  # type: ignore[arg-type]
-        found = read_json(run / NAME, form, AGAIN)
+        found = read_json(run / STORED, form, AGAIN)
         region, learnt = found["region"], found.get("learnt")
         corners = {key: triple(region[key]) for key in ("low", "high", "first", "last")}
         found["region"] = DenseRegion(level=region["level"], **corners)

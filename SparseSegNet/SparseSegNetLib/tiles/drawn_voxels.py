@@ -49,6 +49,12 @@ class Blocks:
     block: Triple
     offset: Triple = (0, 0, 0)
 
+    @classmethod
+    def of(cls, low: Triple, high: Triple, block: Triple) -> Blocks:
+        """The division of the box [low, high) of a grid that has blocks of that size."""
+        shape = triple(b - a for a, b in zip(low, high, strict=True))
+        return cls(shape, block, triple(a % b for a, b in zip(low, block, strict=True)))
+
     @property
     def counts(self) -> Triple:
         """Blocks along k, j and i."""

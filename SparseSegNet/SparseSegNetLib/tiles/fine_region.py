@@ -18,8 +18,8 @@ from ..runfolder.forms import of_type, read_json
 from ..runfolder.options import Options
 from ..runfolder.prior_outputs import read_fold_priors, read_probabilities
 from .dense_region import region_of
-from .dense_task import AGAIN, DenseTask
-from .drawn_voxels import Blocks, DrawnVoxels, reduced
+from .dense_task import DenseTask
+from .drawn_voxels import AGAIN, Blocks, DrawnVoxels, reduced
 from .fine_set import FineSet
 from .fine_training import FineNetwork, FineTraining, Step, blocks_in_window, fine_plan
 from .fine_volume import FineImage, FineVolume, FoldTable
@@ -64,11 +64,7 @@ class FineRegion:
         self.device = torch.device(task.device)
         region = region_of(image, (task.region.low, task.region.high), task.fine)
         self.cache = ChunkCache(image, task.fine, min(MOST_CACHED, CACHE_SHARE * room))
-        blocks = Blocks(
-            region.shape,
-            self.cache.block,
-            triple(a % b for a, b in zip(region.first, self.cache.block, strict=True)),
-        )
+        blocks = Blocks.of(region.first, region.last, self.cache.block)
         self.drawn = self._drawn_on(drawn, blocks)
         spacing = image.levels[task.fine].geometry.spacing_kji
         unknown = Normalisation(*[(0.0,) * len(image.channels)] * 4)

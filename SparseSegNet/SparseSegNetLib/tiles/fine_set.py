@@ -13,6 +13,7 @@ from ..annotation.geometry import Triple, triple
 from ..engine.data.lazy_sampling import LazySampler
 from ..engine.plan import Plan
 from ..engine.prediction.inference import Predictor
+from ..engine.stacking.prior_inputs import prior_of
 from ..engine.training.held_out import Split
 from ..engine.training.training_set import TrainingSet
 from ..engine.training.validation import score_beside_prior
@@ -104,8 +105,7 @@ class FineSet(TrainingSet):
             inside = tuple(slice(a - o, b - o) for a, b, o in zip(*inner, low, strict=True))
             found = predictor.probabilities(part, low, high)[(slice(None), *inside)]
             labels = part.labels[inside].cpu()
-            prior = part.image[1 - classes :][(slice(None), *inside)].cpu()
-            prior = torch.cat((1 - prior.sum(dim=0, keepdim=True), prior))
+            prior = prior_of(part, classes, inside).cpu()
             at = labels != UNLABELLED
             rows.append(torch.stack((prior[:, at], found[:, at])))
             known.append(labels[at])

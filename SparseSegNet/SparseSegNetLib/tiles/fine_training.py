@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..engine.compute.boxes import box_within, round_up
-from ..engine.compute.number_formats import channels_last, convolution_times
+from ..engine.compute.number_formats import channels_last, fastest_format
 from ..engine.compute.tensors_file import read_tensors, save_tensors
 from ..engine.networks import build
 from ..engine.plan import Fingerprint, Plan
@@ -109,7 +109,7 @@ def fine_plan(
         tile = box_within(image.shape, image.spacing, TILE_VOXELS)
         plan = replace(plan, tile=round_up(tile, plan.divisor))
     if not options.max_steps:  # else nothing may depend on the clock
-        plan = replace(plan, dtype=min(convolution_times(torch.device(device)))[1])
+        plan = replace(plan, dtype=fastest_format(torch.device(device)))
     return plan
 
 

@@ -11,6 +11,8 @@ import torch
 from ..annotation.geometry import Triple, triple
 from ..engine.data.windows import applied, boxed, interpolation
 from ..engine.prediction.inference import Predictor
+from ..engine.stacking.ensemble import likeliest_class
+from ..engine.stacking.prior_inputs import with_background
 from .fine_training import FineNetwork
 from .fine_volume import FineVolume, enlarged
 
@@ -49,7 +51,7 @@ class RegionLabels:
         else:
             first, last, weights = boxed(low, high, self.volume.shape, self.shape, interpolation)
             found = applied(self._by_network(first, last), weights)
-        return found.argmax(dim=0).to(torch.uint8).numpy()
+        return likeliest_class(found).numpy()
 
     def tile(self, chunk: Triple, room: float) -> Triple:
         """Voxels (k, j, i) of a tile, whole chunks: the larger, the less a network computes twice.
@@ -78,6 +80,5 @@ class RegionLabels:
         predictor = Predictor(fine.network, len(self.probabilities), fine.plan)
         part = volume.box(*predictor.reach(volume.shape, low, high), labels=False)
         found = predictor.within_whole(part, low, high)
-        prior = enlarged(self.probabilities[1:], volume.shape, low, high)
-        prior = torch.cat((1 - prior.sum(dim=0, keepdim=True), prior))
+        prior = with_background(enlarged(self.probabilities[1:], volume.shape, low, high))
         return torch.lerp(prior, found, fine.share)

@@ -23,6 +23,11 @@ def prior_of(volume: WorkingVolume, classes: int, at: tuple = ()) -> torch.Tenso
         at: An index expression for (k, j, i), such as a slice's selector; then (classes, ...).
     """
     found = volume.image[-prior_channels(classes) :][(slice(None), *at)]
+    return with_background(found)
+
+
+def with_background(found: torch.Tensor) -> torch.Tensor:
+    """Class probabilities (classes, ...) of those of the foreground classes (classes - 1, ...)."""
     return torch.cat((1 - found.sum(dim=0, keepdim=True), found))
 
 
