@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -25,6 +26,7 @@ WAITING = timedelta(days=30)  # a pause may last; who is lost is noticed otherwi
 BEAT = 1.0  # seconds between signs of life
 LOST_AFTER = 60  # signs of life that were due
 NOTICED_WITHIN = 3.0  # seconds that ranks have to say that they live
+SETTLING = 0.2  # seconds until gloo's threads have freed what was sent
 REMEDY = "Resume the run, with any number of ranks: it goes on from its last checkpoint."
 
 
@@ -91,6 +93,9 @@ class Ranks:
     def leave(self) -> None:
         """Closes the connections."""
         self._noticed.set()
+        # torch waits for gloo's threads while it holds Python's lock, for which one of them waits
+        # if it still has to free the tensors of the last message: it gets the lock meanwhile.
+        time.sleep(SETTLING)
         with suppress(RuntimeError, ValueError):
             dist.destroy_process_group()
 

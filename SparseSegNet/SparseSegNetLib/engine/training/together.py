@@ -153,6 +153,7 @@ class Leader(Together):
 
     def end(self, code: int) -> None:
         """Has the others end, with the exit code of this process."""
+        self._parallel = None  # it holds the connections, and would close them later
         if self.ranks.broken:
             return
         with suppress(EngineError):  # they have gone before
@@ -177,6 +178,7 @@ class Follower(Together):
             try:
                 message = self.ranks.message()
                 if "end" in message:
+                    self._parallel = None  # it holds the connections, and would close them later
                     return message["end"]
                 self._carry_out(message)
             except EngineError:
