@@ -57,10 +57,6 @@ def densify(options: argparse.Namespace) -> int:
     inputs += [options.start_from] if options.start_from else []
     given = prior_files(options.prior)
     inputs += [path for _, path in given]
-    if given and options.start_from:
-        raise InputError(
-            "--start-from and --prior both give a prior, and only one can be used: leave out one."
-        )
     written = [path for path in (options.output, options.metrics, options.save_model) if path]
     check_files(written, inputs, options.run_folder)
     volume, annotation, reading = read_annotated(options, images, structures)

@@ -153,6 +153,7 @@ def densification(
                 name=volumes[0].GetName() or "",
                 prior=None if found is None else found.probabilities,
                 prior_classes=() if found is None else found.classes,
+                prior_known=None if found is None else found.known,
             )
         ],
         annotation.segments,

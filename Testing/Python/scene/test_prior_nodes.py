@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import vtk
 from phantom import nested
 
+from SparseSegNetLib.annotation.reference_geometry import PARAMETER
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.runfolder.folder import RunFolder
@@ -44,6 +46,50 @@ def test_probabilities_and_label_maps(volume, truth, makeVolume):
     found = priorOf(labels, volume, SEGMENTS)
     assert found.classes == (1, 2)
     assert np.array_equal(found.probabilities[1], 255 * (truth == 2))
+
+
+def box_of(volume, makeVolume, array, low, name, kind="vtkMRMLScalarVolumeNode"):
+    """The box of a volume's grid that begins at `low` (k, j, i), with these values."""
+    node = makeVolume(array, seed=3, name=name, kind=kind)
+    to = np.zeros(4)
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    matrix.MultiplyPoint((*low[::-1], 1), to)
+    node.SetOrigin(*to[:3])
+    return node
+
+
+@pytest.mark.parametrize("kind", ["probability", "label map", "segmentation"])
+def test_a_part_of_the_volume(volume, truth, makeVolume, makeSegmentation, kind):
+    """Outside of its box it says nothing; in it what is not drawn is background."""
+    low, high = (4, 6, 5), (12, 14, 16)
+    box = tuple(map(slice, low, high))
+    inside = np.zeros(truth.shape, bool)
+    inside[box] = True
+    part = np.ascontiguousarray(truth[box])
+    if kind == "probability":
+        node = box_of(volume, makeVolume, (part == 2).astype(np.float32), low, NAMES[1])
+    elif kind == "label map":
+        node = box_of(volume, makeVolume, part, low, "part", "vtkMRMLLabelMapVolumeNode")
+    else:  # Slicer keeps what is drawn alone, in the middle of the box
+        drawn = np.ascontiguousarray(truth[5:11, 6:14, 5:16])
+        stored = box_of(volume, makeVolume, drawn, (5, 6, 5), "stored")
+        node = makeSegmentation(stored, {"Core": drawn == 2}, "Box")
+        crop = box_of(volume, makeVolume, part, low, "crop")
+        node.SetReferenceImageGeometryParameterFromVolumeNode(crop)
+        truth = np.zeros_like(truth)
+        truth[5:11, 6:14, 5:16] = drawn
+    found = priorOf(node, volume, SEGMENTS)
+    core = found.classes.index(2)
+    assert np.array_equal(found.known[core], inside)
+    assert np.array_equal(found.probabilities[core], 255 * ((truth == 2) & inside))
+    assert f"covers {100 * inside.mean():.3g} % of the image" in found.notes[-1]
+
+
+def test_a_segmentation_without_reference_covers_everything(volume, truth, makeSegmentation):
+    node = makeSegmentation(volume, {"Core": truth == 2})
+    node.GetSegmentation().SetConversionParameter(PARAMETER, "")
+    assert priorOf(node, volume, SEGMENTS).known is None
 
 
 def test_what_is_refused(volume, makeVolume, makeSegmentation, truth):
