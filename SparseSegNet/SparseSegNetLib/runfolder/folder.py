@@ -125,7 +125,7 @@ class RunFolder(Outputs):
                 f"there are {len(segments)} segments: at most {MAX_SEGMENTS} can be "
                 "used. Leave some out, or join them."
             )
-        check_priors(inputs, options.network)
+        check_priors(inputs, options.network, model)
         for item in inputs:
             if (fault := item.geometry.fault()) is not None:
                 raise InputError(f"the volume cannot be used: {fault}.")

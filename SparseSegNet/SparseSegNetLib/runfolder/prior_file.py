@@ -22,11 +22,15 @@ from .schema import REMEDY
 NAME, KNOWN = "prior.npy", "prior-known.npy"
 
 
-def check_priors(inputs: Sequence[RunInput], network: str) -> None:
-    """Raises InputError if there is a prior and the network takes none."""
-    if network != "auto" and any(item.prior is not None for item in inputs):
+def check_priors(inputs: Sequence[RunInput], network: str, model: Path | str | None = None) -> None:
+    """Raises InputError if the network takes no prior, or no model to start from, that is given."""
+    if network == "auto":
+        return
+    what = "model to start from" if model is not None else "prior"
+    if model is not None or any(item.prior is not None for item in inputs):
         raise InputError(
-            f"the network {network} takes no prior: leave out the prior, or take the network auto."
+            f"the network {network} takes no {what}: leave out the {what}, or take the network "
+            "auto."
         )
 
 

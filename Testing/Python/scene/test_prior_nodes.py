@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import vtk
+from described_models import write_model
 from phantom import nested
 
 from SparseSegNetLib.annotation.reference_geometry import PARAMETER
 from SparseSegNetLib.annotation.segments import Segment
+from SparseSegNetLib.client import engine_run
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.runfolder.folder import RunFolder
 from SparseSegNetLib.scene import logic
@@ -120,3 +122,53 @@ def test_a_run_gets_it(volume, truth, makeSegmentation):
     assert np.array_equal(given.prior[0], 255 * (truth == 2))
     assert any("Last year" in text and "does not know" in text for text in run.warnings)
     assert run.wait(60) == "done"
+
+
+class TestStartFrom:
+    @pytest.fixture(autouse=True)
+    def standIn(self, monkeypatch):
+        monkeypatch.setattr(engine_run, "WORKER", "stand_in_engine")
+
+    @pytest.fixture
+    def drawn(self, volume, truth, makeSegmentation):
+        plane = np.zeros(truth.shape, bool)
+        plane[8], plane[:, 9] = True, True
+        masks = {"Shell": plane & (truth == 1), "Core": plane & (truth == 2)}
+        return makeSegmentation(volume, masks, "Few")
+
+    def test_beside_a_prior(self, volume, truth, drawn, makeSegmentation, tmp_path):
+        known = [Segment("C", "name of core", (1, 0, 0), 1)]
+        model = write_model(tmp_path / "m.safetensors", segments=known, scores=None)
+        dense = makeSegmentation(volume, {"Core": truth == 2}, "Last year")
+        run = logic.densify(volume, drawn, maxSteps=2, prior=dense, startFrom=str(model))
+        folder = RunFolder.open(run.folder)
+        assert folder.task == "densify" and folder.given_model.read_bytes() == model.read_bytes()
+        assert folder.read_input().prior_classes == (2,)
+        assert any("Name of Shell: not in the model" in text for text in run.warnings)
+        assert run.wait(60) == "done", run.error
+
+    def test_channels_in_the_models_order(self, volume, truth, drawn, makeVolume, tmp_path):
+        other = makeVolume(truth.astype(np.int16), seed=3, name="T2")
+        two = {"channels": ["T2", "MR"], "ranges": [(0.0, 3.0), (0.0, 200.0)]}
+        known = [Segment("C", NAMES[1], (1, 0, 0), 1)]
+        model = write_model(tmp_path / "m.safetensors", segments=known, scores=None, **two)
+        run = logic.densify([volume, other], drawn, maxSteps=2, startFrom=model)
+        given = RunFolder.open(run.folder).read_input()
+        assert given.channels == ["T2", "MR"] and np.array_equal(given.image[0], truth)
+        run.cancel()
+        assert run.wait(60) == "cancelled"
+
+    def test_what_is_refused(self, volume, drawn, tmp_path):
+        folder = tmp_path / "run"
+        other = write_model(tmp_path / "m.safetensors", segments=SEGMENTS)
+        bone = [Segment("B", "Bone", (1, 0, 0), 1)]
+        bones = write_model(tmp_path / "b.safetensors", segments=bone, scores=None)
+        for model, options, words in (
+            (tmp_path / "no.safetensors", {}, r"no\.safetensors"),
+            (bones, {}, "knows Bone, and MR is annotated with Name of Shell, Name of Core"),
+            (other, {"network": "unet3d"}, "unet3d takes no model to start from"),
+            (other, {"prior": drawn}, "'Few' is annotated, and cannot be the prior"),
+        ):
+            with pytest.raises(InputError, match=words):
+                logic.densify(volume, drawn, startFrom=model, runFolder=folder, **options)
+            assert not folder.exists()
