@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import EngineError, InputError
-from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, INTERNAL, exit_code
+from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, INTERNAL, SOME_FAILED, exit_code
 from ..runfolder.signals import answer, raise_terminated
 from .arguments import (
     crossvalidate,
@@ -76,8 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The arguments; those of this process by default.
 
     Returns:
-        The exit code: 0 done, 1 some of several images failed, 2 bad arguments or input,
-        3 cancelled, 4 no usable device, 5 internal error.
+        The exit code: 0 done, 1 some of several images failed or the output's reader left,
+        2 bad arguments or input, 3 cancelled, 4 no usable device, 5 internal error.
     """
     try:
         options = parser().parse_args(arguments)
@@ -90,6 +90,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(exit_code(error.code), f"{error.cause} {error.remedy} {more}")
     except KeyboardInterrupt:
         return _fail(CANCELLED, "cancelled; nothing was written.")
+    except BrokenPipeError:  # whoever read the output wanted no more of it
+        _print_nowhere()
+        return SOME_FAILED
     except OSError as error:
         name = f" {error.filename}" if error.filename else ""
         return _fail(
@@ -112,6 +115,11 @@ def _fail(code: int, message: str) -> int:
     return code
 
 
+def _print_nowhere() -> None:
+    """Sends to nowhere what is printed, and what Python writes out at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def entry() -> None:
     """Entry point of the installed script; exits with the command's exit code."""
     answer(raise_terminated)
@@ -120,5 +128,5 @@ def entry() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_nowhere()
     sys.exit(code)

@@ -66,6 +66,19 @@ def test_on_a_coarser_grid(model, tmp_path):
     assert iou(found.float().argmax(dim=0).numpy(), truth[::2, ::2, ::2]) > 0.5
 
 
+def test_a_coarser_grid_gets_the_means(model, tmp_path):
+    """What the model says of the voxels within each is averaged, as the image is."""
+    inputs, truth = prepared(tmp_path / "run", "SLA")
+    half = tuple(n // 2 for n in truth.shape)
+    fine, coarse = (
+        predicted_by(model, inputs, 0, shape, 1e9, CPU, lambda share: None).probabilities.float()
+        for shape in (truth.shape, half)
+    )
+    k, j, i = half
+    means = fine.reshape(3, k, 2, j, 2, i, 2).mean(dim=(2, 4, 6))
+    assert torch.allclose(coarse, means, atol=2e-3)
+
+
 def test_segments_are_matched_by_name(model, tmp_path):
     segments = [replace(LABELS[1], name="label 2 "), replace(LABELS[0], name="Cyst")]
     inputs, truth = prepared(tmp_path / "run", segments=segments)

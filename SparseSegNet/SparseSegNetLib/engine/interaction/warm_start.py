@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from ...annotation.geometry import Triple
 from ...annotation.merging import matching
@@ -16,7 +15,7 @@ from ..compute.boxes import working_shape
 from ..data.bias_field import correct_bias
 from ..data.external_prior import ExternalPrior
 from ..data.inputs import Inputs, turned
-from ..data.preprocessing import working_volume
+from ..data.preprocessing import resampled, working_volume
 from ..prediction.model import Model, grid_of
 
 
@@ -74,10 +73,7 @@ def predicted_by(
     back = turn.inverse
     found = found.permute(0, *(1 + axis for axis in back.order))
     found = found.flip([1 + axis for axis, backwards in enumerate(back.reversed) if backwards])
-    if tuple(found.shape[1:]) != tuple(shape):
-        found = F.interpolate(
-            found[None], size=tuple(shape), mode="trilinear", align_corners=False
-        )[0]
+    found = resampled(found, shape)
     own = torch.zeros((len(segments) + 1, *shape))
     for place, mine in enumerate(numbers, start=1):
         if mine:
