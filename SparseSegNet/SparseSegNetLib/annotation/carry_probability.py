@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .grid_map import GridMap
+from .grid_map import GridMap, nearest_voxel
 
 
 def covered_by(grid: GridMap) -> np.ndarray:
@@ -16,14 +16,14 @@ def covered_by(grid: GridMap) -> np.ndarray:
         if found is not None:
             inside[found[1]] = True
         return inside
-    from scipy import ndimage
-
-    back = grid.inverse()
-    # "grid-constant" counts a voxel whole, up to its border.
-    return ndimage.affine_transform(
-        np.ones(grid.own, np.uint8), back.matrix, back.offset, grid.other, np.uint8, 0,
-        "grid-constant",
-    ) > 0  # fmt: skip
+    # Only numbers are taken of the own grid: what a file says of it may be far larger than memory.
+    back, (planes, *plane) = grid.inverse(), grid.other
+    first = np.stack(np.meshgrid(0, *map(np.arange, plane), indexing="ij"), axis=-1)
+    places = back.apply(first.reshape(-1, 3))
+    for k in range(planes):
+        nearest = nearest_voxel(places + k * back.matrix[:, 0])
+        inside[k] = ((nearest >= 0) & (nearest < grid.own)).all(axis=1).reshape(plane)
+    return inside
 
 
 def carry_probability(values: np.ndarray, grid: GridMap, inside: np.ndarray) -> np.ndarray:

@@ -66,9 +66,10 @@ def read_prior(
         if is_segmentation(image):
             content = read_segments(path, image)
             builder.notes += content.warnings
-            builder.add_segments(
-                str(path), content.drawings, content.segments, segmented_grid(image)
-            )
+            # One that was put on the image's grid names another in its header.
+            here = geometry.difference(geometry_of(image)) is None
+            looked_at = geometry if here else segmented_grid(image)
+            builder.add_segments(str(path), content.drawings, content.segments, looked_at)
             continue
         _refuse_probability(path, image)
         values = label_values(path, image, UNLABELLED, builder.notes)

@@ -194,6 +194,29 @@ class TestOtherGrids:
                 wanted = np.broadcast_to(np.arange(SHAPE[0])[:, None, None] < known, SHAPE)
                 assert np.array_equal(found.known[0], wanted | (labels == 1))
 
+    def test_one_without_position_that_names_another_grid(self, tmp_path, labels, geometry):
+        """Where the image has no position a file of its size belongs to it voxel by voxel."""
+        path = tmp_path / "p.seg.nrrd"
+        write_labels(path, labels, geometry, [ORGAN, TUMOUR])
+        image = sitk.ReadImage(str(path))
+        grid = "1;0;0;900;0;1;0;900;0;0;1;900;0;0;0;1;0;7;0;6;0;5;"
+        entry = f"Reference image geometry|{grid}|Of a volume.&"
+        image.SetMetaData("Segmentation_ConversionParameters", entry)
+        sitk.WriteImage(image, str(path))
+        here = Geometry(
+            geometry.size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1)
+        )
+        found = read_prior([(None, path)], here, (ORGAN, TUMOUR), by_index=True)
+        assert found.known is None
+
+    def test_a_grid_far_larger_than_memory(self, geometry):
+        huge = Geometry((10**6,) * 3, (1.01,) * 3, geometry.origin, (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+        inside = covered_by(GridMap.between(huge, geometry))
+        steps = np.array(OBLIQUE).reshape(3, 3) * geometry.spacing
+        indices = np.stack(np.indices(SHAPE)[::-1], axis=-1)
+        expected = (indices @ steps.T >= -0.505 - 1e-9).all(axis=-1)
+        assert 0 < inside.sum() < inside.size and np.array_equal(inside, expected)
+
     @pytest.mark.parametrize(
         "text",
         [

@@ -128,16 +128,16 @@ class Inputs:
         found = torch.zeros((len(self.folder.segments) + 1, *shape), device=device)
         part = item.prior_known is not None
         told = torch.zeros((len(found) - 1, *shape), dtype=torch.bool, device=device)
-        for place, number in enumerate(item.prior_classes):
+        for place, label in enumerate(item.prior_classes):
             pixels = torch.from_numpy(item.prior[place].astype(np.float32)) / 255
             if not part:
-                found[number] = resampled(pixels[None], shape)[0].to(device)
+                found[label] = resampled(pixels[None], shape)[0].to(device)
                 continue
             # The mean of what is known within a voxel.
             known = torch.from_numpy(item.prior_known[place] != 0).float()
             pixels, known = resampled(torch.stack((pixels * known, known)), shape).to(device)
-            told[number - 1] = known > HALF
-            found[number] = torch.where(told[number - 1], pixels / known.clamp_min(HALF), 0)
+            told[label - 1] = known > HALF
+            found[label] = torch.where(told[label - 1], pixels / known.clamp_min(HALF), 0)
         found /= found.sum(dim=0).clamp_min(1.0)
         found[0] = 1 - found.sum(dim=0)
         if not part:
