@@ -127,6 +127,8 @@ def check_writable(path: Path | str, inputs: Sequence[Path | str] = ()) -> None:
     target = link_target(path)
     if os.path.islink(target):
         raise InputError(f"the output {path} is a link that leads back to itself: name a file.")
+    if os.path.exists(target) and not os.path.isfile(target):  # it would be replaced by a file
+        raise InputError(f"the output {path} is a device or a pipe: name a file.")
     parent, link = target.parent, f", to which {path} is a link," if target != path else ""
     check_path(parent, BESIDE)
     if not os.path.isdir(parent):
