@@ -26,6 +26,7 @@ from ..runfolder.compatibility import ACCEPTABLE, check_compatible
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder
 from ..runfolder.model_description import ModelDescription
+from ..units import counted
 from .annotated_image import input_of, label_files, read_annotated, say_annotated
 from .densify_stored import densify_stored
 from .output_folder import check_files
@@ -106,7 +107,7 @@ def densify(options: argparse.Namespace) -> int:
         score = lines_of_score(folder)
     say(
         f"{options.output} written after {run.summary['seconds']:.0f} s, "
-        f"{run.summary['step']} steps."
+        f"{counted(run.summary['step'], 'step')}."
     )
     for line in score:
         say(line)

@@ -8,7 +8,6 @@ import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
-from ..annotation.slices import format_slices
 from ..client.engine_run import EngineRun
 from ..files.labels import Reading
 from ..files.writing import (
@@ -23,7 +22,7 @@ from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, annotated_share
 from ..runfolder.model_description import ModelDescription
 from ..runfolder.options import Options
-from ..runfolder.run_input import RunInput
+from .annotated_image import described
 from .case_list import read_list
 from .model import score_lines
 from .output_folder import check_files, check_outputs, output_folder
@@ -69,20 +68,13 @@ def train(options: argparse.Namespace) -> int:
         for note in found.notes:
             say(f"note: {note}")
         for item, annotated in zip(found.inputs, found.annotated, strict=True):
-            say(f"{item.name}: {_described(item) if annotated else 'an unlabelled scan.'}")
+            what = described(item.slices, item.labels) if annotated else "an unlabelled scan"
+            say(f"{item.name}: {what}.")
         say(
             f"{len(found.inputs)} volumes, {len(found.segments)} segments: "
             f"{', '.join(s.name for s in found.segments)}."
         )
         return _train(options, found, settings, outputs)
-
-
-def _described(item: RunInput) -> str:
-    count = len(item.slices)
-    return (
-        f"{count} annotated slice{'s'[: count != 1]} ({format_slices(item.slices)}), "
-        f"{100 * annotated_share(item.labels):.2g} % of the voxels labelled."
-    )
 
 
 def _choose_predicted(found: TrainingSet, options: argparse.Namespace) -> None:
