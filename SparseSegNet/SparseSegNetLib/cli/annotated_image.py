@@ -85,7 +85,7 @@ def say_annotated(volume: Volume, annotation: Annotation) -> None:
 
 
 def described(slices: Sequence[AnnotatedSlice], labels: np.ndarray) -> str:
-    """What is annotated: 3 annotated slices (k:10,20 i:5), 2.1 % of the voxels labelled."""
+    """Names what is annotated: 3 annotated slices (k:10,20 i:5), 2.1 % of the voxels labelled."""
     named = f" ({format_slices(slices)})" if slices else ""
     return (
         f"{counted(len(slices), 'annotated slice')}{named}, "

@@ -120,7 +120,7 @@ def _exact(score: dict, names: Sequence[str]) -> list[str]:
 
 
 def worth(score: dict | None, names: Sequence[str], geometry: Geometry) -> str:
-    """What more slices are likely worth, as a sentence; '' where that is unknown.
+    """The likely worth of more slices, as a sentence; '' where it is unknown.
 
     Args:
         score: As for `score_lines`.
