@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annotation.composition import check_trainable
+from ..annotation.composition import UNLABELLED, check_trainable
 from ..annotation.external_prior import Prior
 from ..annotation.slices import AnnotatedSlice, check_slices, format_slices, parse_slices
 from ..errors import InputError
@@ -57,6 +57,11 @@ def read_annotated(
         annotation = read_annotation(structures[0][1], volume.geometry, reading)
         check_order(volume, structures[0][1], len(annotation.segments))
     check_trainable(annotation.labels, [s.name for s in annotation.segments])
+    if not (annotation.labels == UNLABELLED).any():  # such as an image of one slice
+        raise InputError(
+            f"the annotated slices hold every voxel of {volume.paths[0]}: there is nothing left to "
+            "predict."
+        )
     return volume, annotation, reading
 
 
