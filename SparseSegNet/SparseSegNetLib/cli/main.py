@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import EngineError, InputError
-from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, INTERNAL, exit_code
+from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, DONE, INTERNAL, exit_code
 from ..runfolder.signals import answer, raise_terminated
 from .arguments import (
     crossvalidate,
@@ -26,6 +26,7 @@ from .arguments import (
     suggest,
     train,
 )
+from .streams import discard_output, prepare_streams
 from .training_options import use_remote
 
 # In the order of the help.
@@ -81,6 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         options = parser().parse_args(arguments)
+        _check_current_folder()
         use_remote(options)
         return options.run(options)
     except InputError as error:
@@ -90,6 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(exit_code(error.code), f"{error.cause} {error.remedy} {more}")
     except KeyboardInterrupt:
         return _fail(CANCELLED, "cancelled; nothing was written.")
+    except BrokenPipeError:  # the reader of the output, such as `head -1`, has what it wanted
+        discard_output()
+        return DONE
     except OSError as error:
         name = f" {error.filename}" if error.filename else ""
         return _fail(
@@ -107,6 +112,16 @@ def main(arguments: list[str] | None = None) -> int:
         )
 
 
+def _check_current_folder() -> None:
+    """Raise InputError if the current folder is gone: torch's libraries cannot be loaded then."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise InputError(
+            "the current folder has been deleted or moved: change to one that exists (cd)."
+        ) from error
+
+
 def _fail(code: int, message: str) -> int:
     print(f"sparsesegnet: error: {' '.join(message.split())}", file=sys.stderr)
     return code
@@ -114,11 +129,14 @@ def _fail(code: int, message: str) -> int:
 
 def entry() -> None:
     """Entry point of the installed script; exits with the command's exit code."""
+    prepare_streams()
     answer(raise_terminated)
     code = main()
-    # A reader that closed its end of the pipe must not cause a traceback at exit.
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
+    except OSError as error:  # such as a full disk behind '> file'
+        discard_output()
+        code = _fail(INTERNAL, f"standard output cannot be written: {error.strerror or error}.")
     sys.exit(code)
