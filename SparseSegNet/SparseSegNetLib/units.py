@@ -21,6 +21,17 @@ def duration(seconds: float) -> str:
     return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
+def percent(share: float) -> str:
+    """Formats a share of 1 in percent, with two digits where they tell something: 0.91 %, 100 %."""
+    value = 100 * share
+    return f"{value:.2g} %" if value < 10 else f"{value:.0f} %"
+
+
+def counted(count: int, one: str) -> str:
+    """A number with its noun: 1 slice, 3 slices."""
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"
+
+
 def size(count: float) -> str:
     """Formats a number of bytes: 24.2 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):

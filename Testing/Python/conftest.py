@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,16 @@ def local_data(tmp_path_factory, monkeypatch):
     # of the session are made before this one clears it.
     for name in choices:
         os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def temporary_folder(tmp_path_factory, monkeypatch):
+    """What failed runs leave for their users lies among pytest's folders, which it removes."""
+    folder = tmp_path_factory.getbasetemp() / "temporary"
+    folder.mkdir(exist_ok=True)
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
 
 
 @pytest.fixture(autouse=True)

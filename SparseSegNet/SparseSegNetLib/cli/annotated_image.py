@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..annotation.composition import check_trainable
+import numpy as np
+
+from ..annotation.composition import UNLABELLED, check_trainable
 from ..annotation.external_prior import Prior
-from ..annotation.slices import check_slices, format_slices, parse_slices
+from ..annotation.slices import AnnotatedSlice, check_slices, format_slices, parse_slices
 from ..errors import InputError
 from ..files.images import Volume, read_volume
 from ..files.label_image import check_order
@@ -16,6 +19,7 @@ from ..files.other_formats import without_geometry
 from ..files.writing import stem_of
 from ..runfolder.folder import annotated_share
 from ..runfolder.run_input import RunInput
+from ..units import counted, percent
 from .progress import say
 
 Structures = list[tuple[str | None, Path]]
@@ -53,6 +57,11 @@ def read_annotated(
         annotation = read_annotation(structures[0][1], volume.geometry, reading)
         check_order(volume, structures[0][1], len(annotation.segments))
     check_trainable(annotation.labels, [s.name for s in annotation.segments])
+    if not (annotation.labels == UNLABELLED).any():  # such as an image of one slice
+        raise InputError(
+            f"the annotated slices hold every voxel of {volume.paths[0]}: there is nothing left to "
+            "predict."
+        )
     return volume, annotation, reading
 
 
@@ -76,9 +85,17 @@ def say_annotated(volume: Volume, annotation: Annotation) -> None:
     if len(volume.channels) > 1:
         say(f"{len(volume.channels)} channels: {', '.join(volume.channels)}.")
     say(
-        f"{len(annotation.slices)} annotated slices ({format_slices(annotation.slices)}), "
-        f"{100 * annotated_share(annotation.labels):.2g} % of the voxels labelled; "
-        f"{len(annotation.segments)} segments."
+        f"{described(annotation.slices, annotation.labels)}; "
+        f"{counted(len(annotation.segments), 'segment')}."
+    )
+
+
+def described(slices: Sequence[AnnotatedSlice], labels: np.ndarray) -> str:
+    """Names what is annotated: 3 annotated slices (k:10,20 i:5), 2.1 % of the voxels labelled."""
+    named = f" ({format_slices(slices)})" if slices else ""
+    return (
+        f"{counted(len(slices), 'annotated slice')}{named}, "
+        f"{percent(annotated_share(labels))} of the voxels labelled"
     )
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-from pathlib import Path
 
 from ..client.engine_run import EngineRun
 from ..runfolder.exit_codes import CANCELLED, DONE
-from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder
 from .annotated_image import input_of, label_files, read_annotated, say_annotated
 from .progress import follow, say
+from .run_place import run_place
 from .scores import lines_of_score
 from .training_options import training_options
 
@@ -24,10 +22,9 @@ def crossvalidate(options: argparse.Namespace) -> int:
     for text in (*volume.notes, *annotation.warnings):
         say(f"note: {text}")
     say_annotated(volume, annotation)
-    path = Path(tempfile.mkdtemp(prefix="sparsesegnet-"))
-    try:
+    with run_place(None, "the score", "(result/1-score.json).") as place:
         folder = RunFolder.create(
-            path,
+            place.path,
             [input_of(volume, annotation)],
             annotation.segments,
             settings,
@@ -39,11 +36,9 @@ def crossvalidate(options: argparse.Namespace) -> int:
             return CANCELLED
         if run.error is not None:
             raise run.error
-        if options.json:
-            score = folder.read_score() or {}
-            print(json.dumps({"names": folder.names, **score}, indent=2, ensure_ascii=False))
-        else:
-            print("\n".join(lines_of_score(folder)))
-        return DONE
-    finally:
-        remove_tree(path, ignore_errors=True)
+        score, lines = folder.read_score() or {}, lines_of_score(folder)
+    if options.json:
+        print(json.dumps({"names": folder.names, **score}, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(lines))
+    return DONE

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import errno
-import tempfile
-from pathlib import Path
+
+import numpy as np
 
 from ..client.engine_run import EngineRun
-from ..errors import EngineError, InputError
+from ..errors import InputError
 from ..files.images import Volume
 from ..files.labels import Annotation
 from ..files.prior import prior_files, read_prior
@@ -22,12 +22,13 @@ from ..files.zarr_library import is_zarr
 from ..runfolder.atomic import write_json
 from ..runfolder.compatibility import check_start
 from ..runfolder.exit_codes import CANCELLED, DONE
-from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder
+from ..units import counted
 from .annotated_image import input_of, label_files, read_annotated, say_annotated
 from .densify_stored import densify_stored
 from .output_folder import check_files
 from .progress import follow, say, say_cancelled
+from .run_place import run_place
 from .scores import lines_of_score, report
 from .train import save_model
 from .training_options import training_options
@@ -80,11 +81,13 @@ def densify(options: argparse.Namespace) -> int:
         if order != list(range(len(order))):
             volume.image = volume.image[order]
             volume.channels = [volume.channels[place] for place in order]
-    path = options.run_folder or Path(tempfile.mkdtemp(prefix="sparsesegnet-"))
-    keep = options.run_folder is not None
-    try:
+    rest = (
+        "(the dense labels in result/1.npy); 'sparsesegnet export \"{path}\" -o FILE' writes it "
+        "again."
+    )
+    with run_place(options.run_folder, options.output, rest) as place:
         folder = RunFolder.create(
-            path,
+            place.path,
             [input_of(volume, annotation, prior)],
             annotation.segments,
             settings,
@@ -93,45 +96,38 @@ def densify(options: argparse.Namespace) -> int:
             volume.paths[0],
             model=options.start_from,
         )
-        return _train_and_write(options, folder, volume, annotation)
-    except EngineError as error:
-        keep = keep or error.code != "no-python"  # its log helps to find the cause
-        raise
-    except OSError as error:
-        keep = True
-        raise EngineError(
-            "files",
-            f"{error.filename or options.output} cannot be written: {error.strerror or error}.",
-            f"What was computed is kept in {path} (the dense labels in result/1.npy); "
-            f"'sparsesegnet export \"{path}\" -o FILE' writes it again.",
-        ) from error
-    finally:
-        if not keep:
-            remove_tree(path, ignore_errors=True)
+        run = EngineRun(folder)
+        if follow(run, quiet=options.quiet) == "cancelled":
+            say_cancelled(options.run_folder)
+            return CANCELLED
+        place.computed = run.error is None
+        result = run.result()
+        _write(options, run, result, volume, annotation)
+        score = lines_of_score(folder)
+    say(
+        f"{options.output} written after {run.summary['seconds']:.0f} s, "
+        f"{counted(run.summary['step'], 'step')}."
+    )
+    for line in score:
+        say(line)
+    return DONE
 
 
-def _train_and_write(
-    options: argparse.Namespace, folder: RunFolder, volume: Volume, annotation: Annotation
-) -> int:
-    run = EngineRun(folder)
-    if follow(run, quiet=options.quiet) == "cancelled":
-        say_cancelled(options.run_folder)
-        return CANCELLED
-    result = run.result()
+def _write(
+    options: argparse.Namespace,
+    run: EngineRun,
+    result: np.ndarray,
+    volume: Volume,
+    annotation: Annotation,
+) -> None:
+    """Writes what was asked for; raises OSError if it cannot."""
     try:
         if options.save_model:
-            save_model(folder, options.save_model)
+            save_model(run.folder, options.save_model)
         if options.metrics:
             write_json(link_target(options.metrics), report(run, annotation))
         # The result comes last: where it exists, everything else does.
         write_labels(options.output, result, volume.geometry, annotation.segments, volume.paths[0])
-        folder.remember_written(options.output)
+        run.folder.remember_written(options.output)
     except (RuntimeError, ValueError, EOFError, MemoryError) as error:
         raise OSError(errno.EIO, str(error), str(options.output)) from error
-    say(
-        f"{options.output} written after {run.summary['seconds']:.0f} s, "
-        f"{run.summary['step']} steps."
-    )
-    for line in lines_of_score(folder):
-        say(line)
-    return DONE

@@ -23,6 +23,7 @@ from ..runfolder.exit_codes import DONE
 from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder, annotated_share
 from ..runfolder.options import SHORTEST_BUDGET, Options
+from ..units import counted, percent
 from .dense_stages import go_on
 from .output_folder import check_files
 from .progress import say
@@ -142,10 +143,10 @@ def _begun(
         check_trainable(labels, [s.name for s in boxes.segments])
         folder.write_labels(1, labels, slices)
         say(
-            f"{len(slices)} annotated slices (in the region"
+            f"{counted(len(slices), 'annotated slice')} (in the region"
             f"{f', on level {region.level}' if region.level else ''}: {format_slices(slices)}), "
-            f"{100 * annotated_share(labels):.2g} % of its voxels labelled; "
-            f"{len(boxes.segments)} segments."
+            f"{percent(annotated_share(labels))} of its voxels labelled; "
+            f"{counted(len(boxes.segments), 'segment')}."
         )
         files = options.save_model, options.metrics
         DenseTask(

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import EngineError, InputError
-from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, INTERNAL, SOME_FAILED, exit_code
+from ..runfolder.exit_codes import BAD_INPUT, CANCELLED, DONE, INTERNAL, exit_code
 from ..runfolder.signals import answer, raise_terminated
 from .arguments import (
     crossvalidate,
@@ -26,6 +26,7 @@ from .arguments import (
     suggest,
     train,
 )
+from .streams import discard_output, prepare_streams
 from .training_options import use_remote
 
 # In the order of the help.
@@ -76,11 +77,12 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The arguments; those of this process by default.
 
     Returns:
-        The exit code: 0 done, 1 some of several images failed or the output's reader left,
-        2 bad arguments or input, 3 cancelled, 4 no usable device, 5 internal error.
+        The exit code: 0 done, 1 some of several images failed, 2 bad arguments or input,
+        3 cancelled, 4 no usable device, 5 internal error.
     """
     try:
         options = parser().parse_args(arguments)
+        _check_current_folder()
         use_remote(options)
         return options.run(options)
     except InputError as error:
@@ -90,9 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(exit_code(error.code), f"{error.cause} {error.remedy} {more}")
     except KeyboardInterrupt:
         return _fail(CANCELLED, "cancelled; nothing was written.")
-    except BrokenPipeError:  # whoever read the output wanted no more of it
-        _print_nowhere()
-        return SOME_FAILED
+    except BrokenPipeError:  # the reader of the output, such as `head -1`, has what it wanted
+        discard_output()
+        return DONE
     except OSError as error:
         name = f" {error.filename}" if error.filename else ""
         return _fail(
@@ -110,23 +112,31 @@ def main(arguments: list[str] | None = None) -> int:
         )
 
 
+def _check_current_folder() -> None:
+    """Raise InputError if the current folder is gone: torch's libraries cannot be loaded then."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise InputError(
+            "the current folder has been deleted or moved: change to one that exists (cd)."
+        ) from error
+
+
 def _fail(code: int, message: str) -> int:
     print(f"sparsesegnet: error: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 
-def _print_nowhere() -> None:
-    """Sends to nowhere what is printed, and what Python writes out at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def entry() -> None:
     """Entry point of the installed script; exits with the command's exit code."""
+    prepare_streams()
     answer(raise_terminated)
     code = main()
-    # A reader that closed its end of the pipe must not cause a traceback at exit.
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _print_nowhere()
+        discard_output()
+    except OSError as error:  # such as a full disk behind '> file'
+        discard_output()
+        code = _fail(INTERNAL, f"standard output cannot be written: {error.strerror or error}.")
     sys.exit(code)

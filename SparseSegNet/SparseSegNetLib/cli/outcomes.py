@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..errors import EngineError, InputError
 from ..runfolder.exit_codes import CANCELLED, DONE, SOME_FAILED
+from ..units import percent
 from .progress import say
 
 
@@ -88,7 +89,7 @@ def table(outcomes: Sequence[Outcome], what: str = "image") -> str:
             (
                 one.name,
                 "" if one.seconds is None else f"{one.seconds:.0f}",
-                "" if one.uncertain is None else f"{100 * one.uncertain:.2g} %",
+                "" if one.uncertain is None else percent(one.uncertain),
                 one.result,
             )
         )

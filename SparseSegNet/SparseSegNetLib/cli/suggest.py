@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..files.labels import Reading, read_annotation
 from ..runfolder.exit_codes import DONE
 from ..runfolder.folder import RunFolder
+from ..runfolder.score import worth
 from ..suggestion.ranking import suggest_slices
 from ..suggestion.suggested_slice import SuggestedSlice
 from .model import printable
@@ -41,6 +42,10 @@ def suggest(options: argparse.Namespace) -> int:
             print(f"{printable(names[n])}:")
         for one in suggested:
             print(f"{one.slice!s:<7} {printable(one.reason)}")
+        # The score is the first volume's, with what is drawn in the run folder.
+        known = folder.read_score() if n == 1 and options.labels is None else None
+        if suggested and (line := worth(known, folder.names, folder.geometry())):
+            say(f"note: {line}")
         if not suggested:
             print("no slice is left that would show much that is not drawn yet")
     return DONE

@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import errno
 import shutil
-import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
-from ..annotation.slices import format_slices
 from ..client.engine_run import EngineRun
-from ..errors import EngineError
 from ..files.labels import Reading
 from ..files.writing import (
     SEGMENTATION,
@@ -22,15 +19,15 @@ from ..files.writing import (
 )
 from ..runfolder.atomic import atomic_path, write_json
 from ..runfolder.exit_codes import CANCELLED, DONE
-from ..runfolder.file_retries import remove_tree
 from ..runfolder.folder import RunFolder, annotated_share
 from ..runfolder.model_description import ModelDescription
 from ..runfolder.options import Options
-from ..runfolder.run_input import RunInput
+from .annotated_image import described
 from .case_list import read_list
 from .model import score_lines
 from .output_folder import check_files, check_outputs, output_folder
 from .progress import follow, say, say_cancelled
+from .run_place import run_place
 from .training_cases import TrainingSet, read_training_set
 from .training_options import (
     training_options,
@@ -71,20 +68,13 @@ def train(options: argparse.Namespace) -> int:
         for note in found.notes:
             say(f"note: {note}")
         for item, annotated in zip(found.inputs, found.annotated, strict=True):
-            say(f"{item.name}: {_described(item) if annotated else 'an unlabelled scan.'}")
+            what = described(item.slices, item.labels) if annotated else "an unlabelled scan"
+            say(f"{item.name}: {what}.")
         say(
             f"{len(found.inputs)} volumes, {len(found.segments)} segments: "
             f"{', '.join(s.name for s in found.segments)}."
         )
         return _train(options, found, settings, outputs)
-
-
-def _described(item: RunInput) -> str:
-    count = len(item.slices)
-    return (
-        f"{count} annotated slice{'s'[: count != 1]} ({format_slices(item.slices)}), "
-        f"{100 * annotated_share(item.labels):.2g} % of the voxels labelled."
-    )
 
 
 def _choose_predicted(found: TrainingSet, options: argparse.Namespace) -> None:
@@ -107,11 +97,10 @@ def _choose_predicted(found: TrainingSet, options: argparse.Namespace) -> None:
 def _train(
     options: argparse.Namespace, found: TrainingSet, settings: Options, outputs: dict[str, Path]
 ) -> int:
-    path = options.run_folder or Path(tempfile.mkdtemp(prefix="sparsesegnet-"))
-    keep = options.run_folder is not None
-    try:
+    rest = "(the model in checkpoint/model.safetensors, dense labels in result/)."
+    with run_place(options.run_folder, options.save_model, rest) as place:
         folder = RunFolder.create(
-            path,
+            place.path,
             found.inputs,
             found.segments,
             settings,
@@ -128,21 +117,8 @@ def _train(
             return CANCELLED
         if run.error is not None:
             raise run.error
+        place.computed = True
         _write(options, run, found, outputs)
-    except EngineError as error:
-        keep = keep or error.code != "no-python"  # its log helps to find the cause
-        raise
-    except OSError as error:
-        keep = True
-        raise EngineError(
-            "files",
-            f"{error.filename or options.save_model} cannot be written: {error.strerror or error}.",
-            f"What was computed is kept in {path}: the model in checkpoint/model.safetensors, "
-            "dense labels in result/.",
-        ) from error
-    finally:
-        if not keep:
-            remove_tree(path, ignore_errors=True)
     _summarise(options, run, found, outputs)
     return DONE
 

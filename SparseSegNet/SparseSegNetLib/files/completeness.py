@@ -52,6 +52,8 @@ def check_complete(path: Path, what: str) -> None:
     if look is None or not path.is_file():
         return
     try:
+        if path.stat().st_size == 0:
+            raise _CutOff("it is empty")
         look(path)
     except (_CutOff, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
@@ -64,6 +66,8 @@ def check_complete(path: Path, what: str) -> None:
 def _nifti(path: Path) -> None:
     with open_unpacked(path) as stream:
         head = stream.read(540)
+        if len(head) < 348:
+            raise _CutOff("it ends within its header")
         order = next((o for o in "<>" if struct.unpack_from(o + "i", head)[0] in (348, 540)), "")
         if not order:
             return

@@ -20,6 +20,7 @@ from ..annotation.layers import Layer
 from ..annotation.segments import PALETTE, Segment
 from ..annotation.slices import AnnotatedSlice, check_slices
 from ..errors import InputError
+from ..units import percent
 from .images import geometry_of
 from .label_image import read_label_file
 from .label_values import label_values, renumber
@@ -258,7 +259,7 @@ def _unlabelled(path: Path, values: np.ndarray, reading: Reading) -> int:
         )
     if zero > values.size / 2:
         raise InputError(
-            f"the label image {path} holds 255 in {100 * marked / values.size:.2g} % of the voxels "
+            f"the label image {path} holds 255 in {percent(marked / values.size)} of the voxels "
             "and 0 in most of them: does 255 mark unlabelled voxels, or is it a structure? Give "
             "--unlabelled 255, or --unlabelled 0 (nothing was drawn where 0 is)."
         )

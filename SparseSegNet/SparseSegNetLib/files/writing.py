@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..runfolder.atomic import atomic_path
 from ..runfolder.path_length import BESIDE, check_path
 from . import nifti
+from .completeness import check_complete
 from .images import cause_of, geometry_of, read_file
 from .nifti_grid import shear
 from .quiet import quiet_libraries
@@ -127,6 +128,8 @@ def check_writable(path: Path | str, inputs: Sequence[Path | str] = ()) -> None:
     target = link_target(path)
     if os.path.islink(target):
         raise InputError(f"the output {path} is a link that leads back to itself: name a file.")
+    if os.path.exists(target) and not os.path.isfile(target):  # it would be replaced by a file
+        raise InputError(f"the output {path} is a device or a pipe: name a file.")
     parent, link = target.parent, f", to which {path} is a link," if target != path else ""
     check_path(parent, BESIDE)
     if not os.path.isdir(parent):
@@ -223,6 +226,10 @@ def _write_whole(
             raise OSError(errno.EIO, cause_of(error), str(path)) from error
         if like is not None:
             _copy_nifti_geometry(Path(like), temporary)
+        try:
+            check_complete(temporary, "the file")
+        except InputError as error:  # ITK's writers say nothing of what a full disk refuses
+            raise OSError(errno.ENOSPC, "it was cut off (is the disk full?)", str(path)) from error
 
 
 def _copy_nifti_geometry(source: Path, target: Path) -> None:

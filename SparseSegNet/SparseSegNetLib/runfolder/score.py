@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..annotation.geometry import Geometry
-from ..suggestion.anatomy import AxisWords, axis_words
+from ..suggestion.anatomy import axis_words
 from .forms import Form, choice, flag, number, optional, record, rows, whole
 
 # From here on the border is where it would be drawn; more slices would change little.
 AS_DRAWN = 0.95
 WORTH = 0.01  # IoU: less is not worth drawing slices for
 LAST = 3  # newly drawn slices that are named
+CURVE = 5  # numbers of slices whose scores are named
 
 SHARE = optional(number(0, 1))
 
@@ -65,17 +66,13 @@ def score_lines(score: dict | None, names: Sequence[str], geometry: Geometry) ->
         geometry: The volume's grid, by which slices are called axial, coronal or sagittal.
 
     Returns:
-        The expected IoU of the segments; what stands out; what more slices are likely worth; how
-        the last new slices were predicted. Nothing without a score.
+        The expected IoU of the segments; what stands out; how it grew with the slices; what more
+        are likely worth; how the last new ones were predicted. Nothing without a score.
     """
     if score is None:
         return []
     found = [_segments(score, names)]
-    exact = [
-        name
-        for name, one in zip(names, score["segments"], strict=True)
-        if one["near"] is not None and one["near"] >= AS_DRAWN and one["iou"] is not None
-    ]
+    exact = _exact(score, names)
     if exact:
         found.append(
             f"Nearly all of the border of {', '.join(exact)} is expected within one voxel: about "
@@ -90,7 +87,9 @@ def score_lines(score: dict | None, names: Sequence[str], geometry: Geometry) ->
         found.append(
             f"{', '.join(far)} lie farther from your slices than anything that could be checked."
         )
-    if gain := _gain(score, axis_words(geometry), exact == list(names)):
+    if curve := _history(score["history"]):
+        found.append(curve)
+    if gain := worth(score, names, geometry):
         found.append(gain)
     if score["new_slices"]:
         found.append(_new_slices(score["new_slices"]))
@@ -111,7 +110,27 @@ def _segments(score: dict, names: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def _gain(score: dict, words: dict[str, AxisWords], exact: bool) -> str:
+def _exact(score: dict, names: Sequence[str]) -> list[str]:
+    """The segments whose border is expected where it would be drawn."""
+    return [
+        name
+        for name, one in zip(names, score["segments"], strict=True)
+        if one["near"] is not None and one["near"] >= AS_DRAWN and one["iou"] is not None
+    ]
+
+
+def worth(score: dict | None, names: Sequence[str], geometry: Geometry) -> str:
+    """The likely worth of more slices, as a sentence; '' where it is unknown.
+
+    Args:
+        score: As for `score_lines`.
+        names: Of the segments.
+        geometry: The volume's grid.
+    """
+    if score is None:
+        return ""
+    exact = _exact(score, names) == list(names)
+    words = axis_words(geometry)
     if not score["gains"] or any(one["slices"] < 2 for one in score["segments"]):
         return ""
     best = max(score["gains"], key=lambda gain: gain["iou"])
@@ -119,9 +138,23 @@ def _gain(score: dict, words: dict[str, AxisWords], exact: bool) -> str:
         return "More slices are likely to change little: enough is drawn."
     number = {1: "one", 2: "two", 3: "three"}.get(best["slices"], str(best["slices"]))
     return (
-        f"{number.capitalize()} more {words[best['axis']].plane} slices are likely worth "
-        f"{best['iou']:.2f}."
+        f"{number.capitalize()} more {words[best['axis']].plane} slices are likely to raise the "
+        f"mean IoU by {best['iou']:.2f}."
     )
+
+
+def _history(history: Sequence[dict]) -> str:
+    """The volume's own learning curve, of the segments that have a score all along."""
+    last = history[-CURVE:]
+    rows = [one["iou"] for one in last]
+    always = [all(v is not None for v in column) for column in zip(*rows, strict=True)]
+    if len(last) < 2 or not any(always):
+        return ""
+    parts = []
+    for one in last:
+        known = [v for v, whole in zip(one["iou"], always, strict=True) if whole]
+        parts.append(f"{sum(known) / len(known):.2f} with {one['slices']}")
+    return f"So far: expected mean IoU {', '.join(parts)} slices."
 
 
 def _new_slices(slices: Sequence[dict]) -> str:

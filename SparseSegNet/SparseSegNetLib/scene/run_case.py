@@ -35,6 +35,9 @@ class RunCase:
         segmentIds: The segments of the segmentation when the run began, without Background.
         slices: The annotated slices that were named; None if they come from the segmentation.
         merged: The run's class for each of the segments; None if they are the run's own classes.
+
+    Attributes:
+        temporary: Whether the run folder goes with the run.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class RunCase:
         self._result: NodeReference | None = None
         self._preview: NodeReference | None = None
         self._uncertainty: NodeReference | None = None
+        self.temporary = False
 
     @property
     def volumeNode(self):
@@ -157,7 +161,7 @@ class RunCase:
 
     def makingResult(self, run: EngineRun) -> Steps:
         """Makes the dense segmentation in steps (see `steps`), as `result`."""
-        kept = f"The result is kept in {run.folder.path} as long as this run object lives."
+        kept = self._kept(run)
         if self._result is None:
             buffer = yield from self._buffered(run, lambda: run.result(self.number))
         if self._result is not None:
@@ -195,6 +199,14 @@ class RunCase:
             self._uncertainty = NodeReference(node, "uncertainty volume")
         return self._uncertainty.get()
 
+    def _kept(self, run: EngineRun) -> str:
+        how = (
+            " as long as this run object lives."
+            if self.temporary
+            else f": 'sparsesegnet export \"{run.folder.path}\" -o FILE' writes it."
+        )
+        return f"The result is kept in {run.folder.path}{how}"
+
     def _checkGrid(self, volume, kept: str = "") -> None:
         if (difference := self._geometry.difference(volumeGeometry(volume))) is not None:
             raise InputError(
@@ -213,6 +225,6 @@ class RunCase:
         if missing:
             raise InputError(
                 f"the segment '{missing[0]}' was removed from '{source.GetName()}' "
-                f"during training. The result is kept in {run.folder.path}."
+                f"during training. {self._kept(run)}"
             )
         return createResultNode(labels, ids, source, volume, name, self.number)

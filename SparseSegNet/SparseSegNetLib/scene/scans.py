@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -205,8 +207,9 @@ def writeNew(segmentationNode, path: Path) -> None:
     temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(temporary))
+    storage.UseCompressionOn()
     try:
-        if not storage.WriteData(segmentationNode) or not temporary.is_file():
+        if not storage.WriteData(segmentationNode) or not endsWhole(temporary):
             raise InputError(
                 f"{path.name} cannot be written: is there space, and may you write to "
                 f"{path.parent}?"
@@ -218,6 +221,20 @@ def writeNew(segmentationNode, path: Path) -> None:
         raise InputError(f"{path.name} cannot be written ({error.strerror or error}).") from error
     finally:
         remove(temporary)
+
+
+def endsWhole(path: Path) -> bool:
+    """True if a packed NRRD file is there to its end; its writer says nothing of the last bytes."""
+    try:
+        with path.open("rb") as file:
+            while file.readline().strip():  # the header
+                pass
+            with gzip.open(file) as voxels:
+                while voxels.read(1 << 20):
+                    pass
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
 
 
 def hidden(segmentationNode):

@@ -45,6 +45,8 @@ class SceneRun(RunOutcome):
     ):
         self._run, self._cases = run, list(cases)
         self._warnings = list(warnings)
+        for case in self._cases:
+            case.temporary = temporary
         self._discard = (
             weakref.finalize(self, remove_tree, str(run.folder.path), True) if temporary else None
         )

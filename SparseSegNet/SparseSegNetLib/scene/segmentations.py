@@ -20,7 +20,7 @@ from ..annotation.segments import Segment, usable_color
 from ..errors import InputError
 from ..steps import Overtaken, Steps, finished
 from .layers import copiedLayers, layersInSteps, layersOf, onGrid
-from .volumes import refuseTransformed, volumeGeometry
+from .volumes import refuseOthers, refuseTransformed, volumeGeometry
 
 KnownLayers = Callable[..., list[Layer] | None] | None
 
@@ -107,11 +107,9 @@ def readLayers(segmentationNode, volumeNode, known: KnownLayers = None) -> Steps
     """
     if segmentationNode is None:
         raise InputError("no segmentation is chosen: choose or create one.")
-    if not segmentationNode.IsA("vtkMRMLSegmentationNode"):
-        raise InputError(
-            f"'{segmentationNode.GetName()}' is no segmentation "
-            f"({segmentationNode.GetClassName()}): choose or create one."
-        )
+    refuseOthers(
+        segmentationNode, "segmentation", "vtkMRMLSegmentationNode", "choose or create one"
+    )
     refuseTransformed(segmentationNode, "segmentation")
     volumeGeometry(volumeNode)
     segmentation = segmentationNode.GetSegmentation()

@@ -29,11 +29,7 @@ def volumeGeometry(volumeNode) -> Geometry:
     Raises:
         InputError: If the node is None or no volume, has no voxels, or is under a transform.
     """
-    if volumeNode is not None and not volumeNode.IsA("vtkMRMLVolumeNode"):
-        raise InputError(
-            f"'{volumeNode.GetName()}' is no volume ({volumeNode.GetClassName()}): "
-            "choose a loaded volume."
-        )
+    refuseOthers(volumeNode, "volume", "vtkMRMLVolumeNode", "choose a loaded volume")
     image = None if volumeNode is None else volumeNode.GetImageData()
     if image is None or 0 in image.GetDimensions():
         name = (
@@ -148,6 +144,26 @@ def refuseChanged(volumeNode, grid: Geometry) -> None:
             f"the volume '{volumeNode.GetName()}' was changed while the run was prepared: "
             f"{difference} (then against now). Begin it again."
         )
+
+
+def refuseOthers(node, kind: str, className: str, remedy: str) -> None:
+    """Refuses what is no node of a class; None passes.
+
+    Args:
+        node: The node, or what the console was given for one.
+        kind: Of the node, for the message, such as 'volume'.
+        className: Of the nodes that can be used.
+        remedy: For the message.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    if isinstance(node, str):
+        raise InputError(
+            f"'{node}' is a name: give the {kind} itself, slicer.util.getNode({node!r})."
+        )
+    if node is not None and not node.IsA(className):
+        raise InputError(f"'{node.GetName()}' is no {kind} ({node.GetClassName()}): {remedy}.")
 
 
 def refuseTransformed(node, kind: str) -> None:

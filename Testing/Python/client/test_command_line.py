@@ -134,6 +134,12 @@ class TestBadInput:
     def test_nothing_left_to_densify(self, case, capsys):
         save(case / "labels.nrrd", ellipsoids((18, 20, 22))[1])
         self.check(case, capsys, ["--unlabelled", "--slices"])
+        # An image of one slice, which is annotated.
+        image, truth = ellipsoids((18, 20, 22))
+        save(case / "image.nrrd", image[9:10])
+        save(case / "labels.nrrd", truth[9:10])
+        words = ["every voxel of", "nothing left to predict"]
+        self.check(case, capsys, words, options=["--slices", "k:0"])
 
     @pytest.mark.parametrize(
         ("slices", "words"),

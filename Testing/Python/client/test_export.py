@@ -51,3 +51,21 @@ def test_a_result_that_cannot_be_written_is_not_lost(
     assert cli.main(["export", str(kept), "-o", out]) == 2
     assert "no result yet: 'sparsesegnet resume" in capsys.readouterr().err
     shutil.rmtree(kept)
+
+
+def test_ctrl_c_while_the_result_is_written_loses_nothing(case, capsys, monkeypatch):  # noqa: F811
+    from SparseSegNetLib.cli import densify
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tempfile.tempdir", str(case))
+    write = densify.write_labels
+    monkeypatch.setattr(densify, "write_labels", interrupted)
+    inputs, out = [str(case / f"{n}.nrrd") for n in ("image", "labels")], case / "out.nrrd"
+    code = cli.main(["densify", *inputs, "-o", str(out), "--steps", "1", "--quiet"])
+    told = capsys.readouterr().err
+    assert code == 3 and f"{out} was being written" in told
+    monkeypatch.setattr(densify, "write_labels", write)
+    export = re.search(r"'sparsesegnet export \"(.+)\" -o FILE'", told)[1]
+    assert cli.main(["export", export, "-o", str(out)]) == 0 and out.exists()

@@ -77,7 +77,7 @@ def test_slices_drawn_while_it_trains_are_scored_before_they_are_learnt(tmp_path
     assert lines[-1] == f"Your last slice, as predicted before you drew: {np.mean(known):.2f}."
 
 
-def score(segments=((0.8, 4), (None, 1)), gains=(0.03,), new=(), near=0.8):
+def score(segments=((0.8, 4), (None, 1)), gains=(0.03,), new=(), near=0.8, history=()):
     """A score as a run folder holds it."""
     rows = []
     for iou, slices in segments:
@@ -99,7 +99,7 @@ def score(segments=((0.8, 4), (None, 1)), gains=(0.03,), new=(), near=0.8):
             {"axis": "k", "index": 3, "iou": [v, None], "prefilled": n > 2}
             for n, v in enumerate(new)
         ],
-        "history": [],
+        "history": list(history),
     }
 
 
@@ -114,7 +114,9 @@ class TestSentences:
 
     def test_what_more_slices_are_worth(self):
         both = {"segments": ((0.8, 4), (0.7, 3))}
-        assert "Two more axial slices are likely worth 0.03." in self.lines(**both)
+        assert "Two more axial slices are likely to raise the mean IoU by 0.03." in self.lines(
+            **both
+        )
         enough = "More slices are likely to change little: enough is drawn."
         assert enough in self.lines(**both, gains=(0.004,))
         exact = self.lines(**both, near=0.97)
@@ -127,6 +129,14 @@ class TestSentences:
             "Your last 3 slices, as predicted before you drew: 0.91, 0.88, 0.93 (began from the "
             "prediction)."
         )
+
+    def test_how_it_grew_with_the_slices(self):
+        rows = [(3, (0.6, None)), (5, (0.7, 0.5)), (7, (0.8, 0.6))]
+        history = [{"slices": n, "iou": list(iou)} for n, iou in rows]
+        # The bladder had no score with three slices, so that a mean with it would not compare.
+        curve = "So far: expected mean IoU 0.60 with 3, 0.70 with 5, 0.80 with 7 slices."
+        assert curve in self.lines(history=history)
+        assert not any("So far" in line for line in self.lines(history=history[:1]))
 
     def test_not_drawn_at_all(self):
         assert "Bladder: not drawn yet" in self.lines(segments=((0.8, 4), (None, 0)))[0]

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -352,21 +350,3 @@ class TestCard:
         path = write_model(tmp_path / "m.safetensors", name="\x1b]0;owned\x07", scored="a\nb")
         assert cli.main(["model", str(path)]) == 0
         assert "\x1b" not in capsys.readouterr().out
-
-    @pytest.mark.skipif(os.name == "nt", reason="Windows says otherwise that a pipe is closed")
-    @pytest.mark.parametrize("buffered", ["", "1"], ids=["at its end", "while it prints"])
-    def test_its_reader_may_leave(self, tmp_path, buffered):
-        """`sparsesegnet model FILE | head`: no word of a broken pipe."""
-        path = write_model(tmp_path / "m.safetensors")
-        reading, writing = os.pipe()
-        os.close(reading)
-        try:
-            ended = subprocess.run(
-                [sys.executable, "-m", "SparseSegNetLib.cli", "model", str(path)],
-                stdout=writing,
-                stderr=subprocess.PIPE,
-                env={**os.environ, "PYTHONUNBUFFERED": buffered},
-            )
-        finally:
-            os.close(writing)
-        assert ended.stderr == b"" and ended.returncode == (1 if buffered else 0)

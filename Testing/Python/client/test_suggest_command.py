@@ -11,6 +11,7 @@ from SparseSegNetLib.annotation.slices import parse_slices
 from SparseSegNetLib.cli import main as cli
 from SparseSegNetLib.files.writing import write_labels
 from SparseSegNetLib.runfolder.folder import RunFolder
+from SparseSegNetLib.runfolder.score import worth
 
 
 @pytest.fixture
@@ -90,7 +91,9 @@ def test_with_a_run(folder, capsys):
         drawn = [s.index for s in folder.read_slices() if s.axis == axis]
         assert not found.uncertainty(axis)[:, drawn].any() and found.uncertainty(axis).any()
     told = suggested(capsys, folder, "-n", 3)
-    assert "unsure" in told.out and not told.err
+    assert "unsure" in told.out
+    gain = worth(folder.read_score(), folder.names, folder.geometry())
+    assert gain and told.err == f"note: {gain}\n", "what these slices are worth, beside them"
     (folder.path / "result" / "1-profiles.npy").write_bytes(b"broken")
     told = suggested(capsys, folder)
     assert len(told.out.splitlines()) == 3 and "unsure" not in told.out

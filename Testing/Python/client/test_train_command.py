@@ -53,7 +53,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(StandIn, "faults", {})
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    monkeypatch.setattr(train.tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
     for seed, name in enumerate("abc"):
         save(tmp_path / f"{name}.nrrd", scan(seed)[0])
     truth = scan()[1]

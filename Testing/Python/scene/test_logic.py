@@ -100,12 +100,15 @@ def test_cancel_leaves_the_scene_alone(scene, annotated):
         _ = run.result
 
 
-def test_nodes_that_are_gone_are_named(scene, annotated):
+@pytest.mark.parametrize(
+    ("named", "kept"), [(False, "as long as this run object lives"), (True, "'sparsesegnet export")]
+)
+def test_nodes_that_are_gone_are_named(scene, annotated, tmp_path, named, kept):
     volume, node, *_ = annotated
-    run = logic.densify(volume, node, maxSteps=2)
+    run = logic.densify(volume, node, maxSteps=2, runFolder=tmp_path / "run" if named else None)
     assert run.wait(120) == "done"
     scene.RemoveNode(volume)
-    with pytest.raises(InputError, match="volume is no longer in the scene"):
+    with pytest.raises(InputError, match=f"volume is no longer in the scene.*{kept}"):
         _ = run.result
 
 

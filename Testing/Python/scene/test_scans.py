@@ -1,5 +1,6 @@
 """Where the results of a model go: scene, folder, sequence."""
 
+import os
 import types
 
 import numpy as np
@@ -14,7 +15,7 @@ from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.scene.annotated_pairs import annotatedPairs, sceneVolumes
 from SparseSegNetLib.scene.model_use import segment
 from SparseSegNetLib.scene.prediction_start import annotationFrom
-from SparseSegNetLib.scene.scans import SceneScan, scansIn
+from SparseSegNetLib.scene.scans import SceneScan, scansIn, writeNew
 from SparseSegNetLib.scene.segmentations import mergedSegments
 from SparseSegNetLib.scene.sequence_scans import scansOf
 
@@ -174,3 +175,25 @@ def test_without_the_sequences_module_each_image_gets_a_node(scene, sequence, mo
     volume, result = scans[0].shown()
     assert result.GetName() == "Heart 0 s segmentation" and volume.GetName() == "Heart 0 s"
     assert iou(dense(result, volume), nested(SHAPE, seed=0)[1]) > 0.5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on a file's size")
+def test_a_file_that_a_full_disk_cuts_off_is_no_result(makeVolume, makeSegmentation, tmp_path):
+    """Slicer's writer says nothing of the last bytes."""
+    import resource
+
+    drawn = np.random.default_rng(0).random(SHAPE) < 0.5
+    node = makeSegmentation(makeVolume(drawn.astype(np.int16)), {"A": drawn})
+    path = tmp_path / "a.seg.nrrd"
+    writeNew(node, path)
+    size = path.stat().st_size
+    path.unlink()
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    for most in (0, 100, size - 100, size - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        try:
+            with pytest.raises(InputError, match=r"a\.seg\.nrrd cannot be written: is there space"):
+                writeNew(node, path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        assert not list(tmp_path.iterdir())

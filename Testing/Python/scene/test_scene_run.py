@@ -75,6 +75,10 @@ def test_what_does_not_fit_the_run_is_refused(annotated):  # noqa: F811
 
 def test_odd_nodes(annotated, scene):  # noqa: F811
     volume, node, *_ = annotated
+    with pytest.raises(InputError, match=r"'MR' is a name: give the volume .*getNode\('MR'\)"):
+        logic.densify("MR", node)
+    with pytest.raises(InputError, match="'Drawn' is a name: give the segmentation itself"):
+        logic.densify(volume, "Drawn")
     with pytest.raises(InputError, match="'Drawn' is no volume"):
         logic.densify(node, node)
     with pytest.raises(InputError, match="'MR' is no segmentation"):

@@ -1,13 +1,17 @@
 """Files that were cut off are refused before anything is computed."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from SparseSegNetLib.annotation.geometry import Geometry
+from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.images import read_file
+from SparseSegNetLib.files.writing import write_labels
 
 KINDS = (np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64)
 
@@ -80,3 +84,35 @@ def test_something_behind_the_voxels_does_no_harm(tmp_path):
     path = written(tmp_path, ".nii.gz")
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"\0" * 100))
     assert read_file(path, "the image").GetSize() == (11, 10, 9)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on a file's size")
+@pytest.mark.parametrize("ending", [".seg.nrrd", ".nrrd", ".nii", ".nii.gz", ".mha", ".tif"])
+def test_a_result_that_a_full_disk_cuts_off_is_no_result(tmp_path, ending):
+    """ITK's writers of NIfTI say nothing of a full disk, that of NRRD nothing of the last bytes."""
+    import resource
+
+    shape = (20, 30, 40)
+    labels = np.random.default_rng(0).integers(0, 3, shape).astype(np.uint8)
+    grid = Geometry(shape[::-1], (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    segments = [Segment("a", "A", (1, 0, 0), 1), Segment("b", "B", (0, 1, 0), 2)]
+    path = tmp_path / f"dense{ending}"
+    write_labels(path, labels, grid, segments)
+    size = path.stat().st_size
+    path.unlink()
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    for most in (0, 100, 1000, size // 2, size - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        try:
+            with pytest.raises(OSError, match=r"\w"):
+                write_labels(path, labels, grid, segments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".nii", ".nii.gz"])
+def test_an_empty_file_is_called_so(tmp_path, ending):
+    (tmp_path / f"image{ending}").touch()
+    with pytest.raises(InputError, match=r"cut off or damaged \(it is empty\)"):
+        read_file(tmp_path / f"image{ending}", "the image")

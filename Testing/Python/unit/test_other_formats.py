@@ -109,6 +109,14 @@ class TestLinkedOutputs:
         with pytest.raises(InputError, match="leads back to itself"):
             check_writable(tmp_path / "b.nrrd")
 
+    def test_a_device_or_a_pipe_is_not_replaced(self, tmp_path):
+        """As root, a file written whole under a temporary name and renamed would replace it."""
+        os.mkfifo(tmp_path / "pipe.json")
+        (tmp_path / "nothing.json").symlink_to(os.devnull)
+        for name in ("pipe.json", "nothing.json"):
+            with pytest.raises(InputError, match=r"\.json is a device or a pipe"):
+                check_writable(tmp_path / name)
+
     def test_an_input_is_not_overwritten_through_one(self, tmp_path):
         (tmp_path / "image.nrrd").write_text("precious")
         (tmp_path / "a.nrrd").symlink_to("image.nrrd")

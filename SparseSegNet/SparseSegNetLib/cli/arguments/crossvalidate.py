@@ -18,7 +18,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="tell how good a segmentation from these slices would be, without making one",
         description="Hold out the annotated slices in turn, predict them from the others by priors "
         "and shallow model, and print the expected IoU of each segment in the voxels that were not "
-        "annotated, with an 80 %% interval, and what more slices are likely worth.",
+        "annotated, with an 80 % interval, and what more slices are likely worth.",
     )
     add_files(command)
     add_computing(command, 60.0)
