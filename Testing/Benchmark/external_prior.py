@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from scipy import ndimage
 
 from cases import SHARED, Case, data_is_there, load_case
+from SparseSegNetLib.engine.data.external_prior import ExternalPrior
 from SparseSegNetLib.engine.data.preprocessing import Normalisation, WorkingVolume, working_volume
 from SparseSegNetLib.engine.priors.maker import PriorMaker
+from SparseSegNetLib.engine.stacking.fold_weights import FoldWeights
 from SparseSegNetLib.engine.stacking.prior_inputs import prior_of
 from SparseSegNetLib.engine.stacking.stack_time import StackTime
 from SparseSegNetLib.engine.stacking.stacker import Stacker
@@ -65,18 +68,23 @@ class SameModels(Stacker):
     """Fits the shallow models once: they do not see the external prior."""
 
     models: dict
-    share: float | None = None
 
     def _fit(self, folds: list, time: StackTime) -> tuple:
         if "fitted" not in self.models:
             self.models["fitted"] = super()._fit(folds, time)
         return self.models["fitted"]
 
-    def _ensemble_weights(self, rows: list, truths: list) -> torch.Tensor:
-        weights = super()._ensemble_weights(rows, truths)
-        if self.share is None:  # later ones leave folds out
-            self.share = float(weights[-1])
-        return weights
+
+def noted(shares: list[float]) -> Callable:
+    """`FoldWeights.of_prediction`, which notes the weight of the last predictor."""
+    plain = FoldWeights.of_prediction
+
+    def of_prediction(self: FoldWeights, weights: torch.Tensor) -> torch.Tensor:
+        found = plain(self, weights)
+        shares.append(float(found[-1]))
+        return found
+
+    return of_prediction
 
 
 def mean_iou(case: Case, labels: np.ndarray) -> float:
@@ -98,13 +106,16 @@ def measure(case: Case) -> None:
     features, models = Stacker(maker).features, {}
     for name, labels, known in priors_of(case):
         external = None if labels is None else as_probabilities(labels, classes)
-        stacker = SameModels(maker, external=external, external_known=known)
+        given = [] if external is None else [ExternalPrior.everywhere(external, known)]
+        stacker = SameModels(maker, external=given)
         stacker.features, stacker.models = features, models
-        found = prior_of(stacker.stack(volume.labels, volume.slices).target, classes)
+        shares: list[float] = []
+        with patch.object(FoldWeights, "of_prediction", noted(shares)):
+            found = prior_of(stacker.stack(volume.labels, volume.slices).target, classes)
         row = [case.name, len(case.slices), name]
         row += ["" if labels is None else f"{mean_iou(case, labels):.3f}"]
         row += [f"{mean_iou(case, found.argmax(dim=0).numpy()):.4f}"]
-        row += ["" if labels is None else f"{stacker.share:.3f}"]
+        row += ["" if labels is None else f"{shares[0]:.3f}"]
         print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 

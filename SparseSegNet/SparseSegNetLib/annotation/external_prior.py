@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
-from .carry_probability import carry_probability
+from .carry_probability import carry_probability, covered_by
 from .drawn import Drawing
 from .geometry import Geometry
 from .grid_map import GridMap
@@ -30,11 +30,14 @@ class Prior:
         probabilities: uint8 (classes, k, j, i) on the volume's grid, 0 to 255.
         classes: The segments, numbered from 1, that they belong to.
         notes: Messages for the user.
+        known: bool (classes, k, j, i), where something is said of each segment; None for
+            everywhere.
     """
 
     probabilities: np.ndarray
     classes: tuple[int, ...]
     notes: list[str]
+    known: np.ndarray | None = None
 
 
 @dataclass
@@ -55,22 +58,33 @@ class PriorBuilder:
 
     def __post_init__(self) -> None:
         self._found: dict[int, np.ndarray] = {}
+        self._known: dict[int, np.ndarray] = {}
+        self._covered: dict[Geometry, np.ndarray] = {}
         self._title: dict[int, str] = {}
         self._offered: list[str] = []
 
-    def add_segments(self, title: str, drawings: Sequence[Drawing], own: Sequence[Segment]) -> None:
+    def add_segments(
+        self,
+        title: str,
+        drawings: Sequence[Drawing],
+        own: Sequence[Segment],
+        looked_at: Geometry | None,
+    ) -> None:
         """Adds a segmentation, whose segments are matched by name, else by terminology.
 
-        One that is empty is left out: nobody knows whether it was looked for.
+        A segment that is empty is left out: nobody knows whether it was looked for.
 
         Args:
             title: The file or node, for messages.
             drawings: The segmentation; numbers count `own` from 1.
             own: Its segments.
+            looked_at: The grid of what was segmented: what nobody drew in there is background.
+                None for everything.
 
         Raises:
             InputError: It does not overlap the volume, or has a class that another source has.
         """
+        known = None if looked_at is None else self._inside(looked_at)
         self._offered += [segment.name for segment in own]
         parts = [(drawing.segments(), drawing.geometry) for drawing in drawings]
         for place, number in enumerate(matching(self.segments, own), start=1):
@@ -82,10 +96,13 @@ class PriorBuilder:
                     "for that segment."
                 )
             elif number:
-                self._add(title, number, masks)
+                drawn = self._carried(title, masks)
+                self._add(title, number, drawn, None if known is None else known | (drawn > 0))
 
     def add_values(self, title: str, values: np.ndarray, geometry: Geometry) -> None:
         """Adds a label image without names, whose labels are those of the annotation's file.
+
+        Outside of its grid it says nothing.
 
         Args:
             title: The file or node, for messages.
@@ -100,12 +117,13 @@ class PriorBuilder:
         for number, segment in enumerate(self.segments, start=1):
             if segment.value in present:
                 name = f"{title} (label {segment.value})"
-                self._add(name, number, [(values == segment.value, geometry)])
+                share = self._carried(name, [(values == segment.value, geometry)])
+                self._add(name, number, share, self._inside(geometry))
 
     def add_probability(
         self, title: str, name: str, values: np.ndarray, geometry: Geometry
     ) -> None:
-        """Adds the probability of one class.
+        """Adds the probability of one class; outside of its grid it says nothing.
 
         Args:
             title: The file or node, for messages.
@@ -121,7 +139,8 @@ class PriorBuilder:
         names = [segment.name.strip().casefold() for segment in self.segments]
         share = _as_share(title, values)
         if wanted in names:
-            self._add(title, names.index(wanted) + 1, [(share, geometry)])
+            carried = self._carried(title, [(share, geometry)])
+            self._add(title, names.index(wanted) + 1, carried, self._inside(geometry))
 
     def finish(self) -> Prior:
         """The prior of all sources.
@@ -142,36 +161,53 @@ class PriorBuilder:
         lacking = [name for number, name in enumerate(names, start=1) if number not in classes]
         if lacking:
             note += f"; it does not know {_listed(lacking)}"
+        known = None
+        if self._known:
+            everywhere = np.ones(self.geometry.shape, bool)
+            known = np.stack([self._known.get(number, everywhere) for number in classes])
+            share = known.any(axis=0).mean()
+            note += f"; it covers {100 * share:.3g} % of the image and counts for nothing elsewhere"
         return Prior(
             np.stack([self._found[number] for number in classes]),
             classes,
             [*self.notes, note + "."],
+            known,
         )
 
-    def _add(self, title: str, number: int, parts: Sequence[tuple[np.ndarray, Geometry]]) -> None:
+    def _add(self, title: str, number: int, share: np.ndarray, known: np.ndarray | None) -> None:
         name = self.segments[number - 1].name
         if number in self._found:
             raise InputError(
                 f"two priors are given for '{name}', {self._title[number]} and {title}: give one."
             )
-        carried = [self._carried(title, values, grid) for values, grid in parts]
-        whole = carried[0] if len(carried) == 1 else np.maximum.reduce(carried)
-        self._found[number] = np.rint(255 * whole).astype(np.uint8)
+        self._found[number] = np.rint(255 * share).astype(np.uint8)
         self._title[number] = title
+        if known is not None and not known.all():
+            self._known[number] = known
 
-    def _carried(self, title: str, values: np.ndarray, grid: Geometry) -> np.ndarray:
-        between = GridMap.between(grid, self.geometry)
-        found = carry_probability(values.astype(np.float32), between)
-        if found is None:
-            raise InputError(
-                f"the prior {title} and the image do not overlap in space: correct its position, "
-                "or leave it out."
-            )
-        if grid.difference(self.geometry) is not None:
-            note = f"the prior {title} lies on another grid: it is resampled to the image's."
-            if note not in self.notes:
-                self.notes.append(note)
-        return found
+    def _inside(self, grid: Geometry) -> np.ndarray:
+        """The voxels of the volume that a grid covers, bool (k, j, i)."""
+        if grid not in self._covered:
+            self._covered[grid] = covered_by(GridMap.between(grid, self.geometry))
+        return self._covered[grid]
+
+    def _carried(self, title: str, parts: Sequence[tuple[np.ndarray, Geometry]]) -> np.ndarray:
+        """Probabilities on the volume's grid, float32 (k, j, i); of several parts the largest."""
+        found = []
+        for values, grid in parts:
+            inside = self._inside(grid)
+            if not inside.any():
+                raise InputError(
+                    f"the prior {title} and the image do not overlap in space: correct its "
+                    "position, or leave it out."
+                )
+            between = GridMap.between(grid, self.geometry)
+            found.append(carry_probability(values.astype(np.float32), between, inside))
+            if grid.difference(self.geometry) is not None:
+                note = f"the prior {title} lies on another grid: it is resampled to the image's."
+                if note not in self.notes:
+                    self.notes.append(note)
+        return found[0] if len(found) == 1 else np.maximum.reduce(found)
 
 
 def _as_share(title: str, values: np.ndarray) -> np.ndarray:

@@ -76,6 +76,7 @@ def input_of(volume: Volume, annotation: Annotation, prior: Prior | None = None)
         name=stem_of(volume.paths[0]),
         prior=None if prior is None else prior.probabilities,
         prior_classes=() if prior is None else prior.classes,
+        prior_known=None if prior is None else prior.known,
     )
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import errno
-from pathlib import Path
 
 import numpy as np
 
-from ..annotation.merging import matching
 from ..client.engine_run import EngineRun
 from ..errors import InputError
 from ..files.images import Volume
@@ -22,10 +20,9 @@ from ..files.writing import (
 )
 from ..files.zarr_library import is_zarr
 from ..runfolder.atomic import write_json
-from ..runfolder.compatibility import ACCEPTABLE, check_compatible
+from ..runfolder.compatibility import check_start
 from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder
-from ..runfolder.model_description import ModelDescription
 from ..units import counted
 from .annotated_image import input_of, label_files, read_annotated, say_annotated
 from .densify_stored import densify_stored
@@ -49,20 +46,11 @@ def densify(options: argparse.Namespace) -> int:
             "whose folder was kept with --run."
         )
     settings = training_options(options, save_model=options.save_model is not None)
-    if options.start_from and settings.network != "auto":
-        raise InputError(
-            f"the network {settings.network} takes no model to start from: leave out --network or "
-            "--start-from."
-        )
     images, structures = label_files(options)
     inputs = [*images, *(path for _, path in structures)]
     inputs += [options.start_from] if options.start_from else []
     given = prior_files(options.prior)
     inputs += [path for _, path in given]
-    if given and options.start_from:
-        raise InputError(
-            "--start-from and --prior both give a prior, and only one can be used: leave out one."
-        )
     written = [path for path in (options.output, options.metrics, options.save_model) if path]
     check_files(written, inputs, options.run_folder)
     volume, annotation, reading = read_annotated(options, images, structures)
@@ -80,8 +68,19 @@ def densify(options: argparse.Namespace) -> int:
         say(f"note: {text}")
     say_annotated(volume, annotation)
     if options.start_from:
-        for note in check_start(options.start_from, volume, annotation):
+        order, notes = check_start(
+            options.start_from,
+            volume.paths[0].name,
+            volume.image,
+            volume.geometry,
+            volume.channels,
+            annotation.segments,
+        )
+        for note in notes:
             say(f"note: {note}")
+        if order != list(range(len(order))):
+            volume.image = volume.image[order]
+            volume.channels = [volume.channels[place] for place in order]
     rest = (
         "(the dense labels in result/1.npy); 'sparsesegnet export \"{path}\" -o FILE' writes it "
         "again."
@@ -132,39 +131,3 @@ def _write(
         run.folder.remember_written(options.output)
     except (RuntimeError, ValueError, EOFError, MemoryError) as error:
         raise OSError(errno.EIO, str(error), str(options.output)) from error
-
-
-def check_start(path: Path, volume: Volume, annotation: Annotation) -> list[str]:
-    """Checks that a training can start from a model, and puts the channels into its order.
-
-    Args:
-        path: The model file.
-        volume: The image.
-        annotation: Its annotation.
-
-    Returns:
-        Messages for the user.
-
-    Raises:
-        InputError: It is no model, its channels are others, or no segment is among its own.
-    """
-    model = ModelDescription.read(path)
-    name = volume.paths[0].name
-    # What differs otherwise is learnt from the annotation.
-    order, notes = check_compatible(
-        model, name, volume.image, volume.geometry, volume.channels, ACCEPTABLE
-    )
-    known = matching(model.segments, annotation.segments)
-    if not any(known):
-        raise InputError(
-            f"the model {path} knows {', '.join(s.name for s in model.segments)}, and {name} is "
-            f"annotated with {', '.join(s.name for s in annotation.segments)}: give at least one "
-            "segment the name that it has in the model, or leave out --start-from."
-        )
-    new = [s.name for s, number in zip(annotation.segments, known, strict=True) if not number]
-    if new:
-        notes.append(f"{', '.join(new)}: not in the model, learnt from the annotation alone.")
-    if order != list(range(len(order))):
-        volume.image = volume.image[order]
-        volume.channels = [volume.channels[place] for place in order]
-    return notes

@@ -13,10 +13,11 @@ from ..runfolder.phases import Phase
 from ..runfolder.presets import times
 from ..runfolder.prior_outputs import write_fold_priors, write_probabilities
 from .compute.memory import retry_smaller
+from .data.external_prior import ExternalPrior
 from .data.inputs import Inputs
 from .data.one_slice import advice, only_slice
 from .data.preprocessing import WorkingVolume
-from .interaction.ensemble_stage import EnsembleStage, External
+from .interaction.ensemble_stage import EnsembleStage
 from .interaction.export import (
     Prediction,
     final_probabilities,
@@ -115,10 +116,10 @@ class Job(TrainingTask):
                 "time budget uses more."
             )
         self.save_plan(plan)
-        external = self._predicted_before(plan, volume)
+        further = self._predicted_before(plan, volume)
         # On resuming priors may take as long as before: the weights were trained with them.
         left = self.clock.left if known is None else self.clock.budget
-        stack = self.ensemble.make(plan, volume, left, external=external)
+        stack = self.ensemble.make(plan, volume, left, further=further)
         split = self._split(plan, volume, stack)
         if self.options.priors_alone and stack is not None and stack.folds:
             write_fold_priors(self.folder.path, first + 1, fold_priors(stack, self.classes))
@@ -127,13 +128,13 @@ class Job(TrainingTask):
         self.trainer.on_smaller = self.reporter.recovered
         return plan
 
-    def _predicted_before(self, plan: Plan, volume: WorkingVolume) -> External | None:
+    def _predicted_before(self, plan: Plan, volume: WorkingVolume) -> list[ExternalPrior]:
         """The prediction of the model that the run starts from, if there is one."""
         path = self.folder.given_model
         if path is None or not plan.priors:
-            return None
+            return []
         try:
-            return predicted_by(
+            found = predicted_by(
                 path,
                 self.inputs,
                 self.inputs.trained[0],
@@ -143,7 +144,8 @@ class Job(TrainingTask):
                 lambda share: self.check(Phase.PREDICTING, share),
             )
         except Stopped:
-            return None
+            return []
+        return [found]
 
     def smaller(self, known: Plan | None) -> str | None:
         """Makes the working grid coarser after memory ran out while preparing."""

@@ -16,7 +16,7 @@ from ..errors import InputError
 from .images import geometry_of, read_file
 from .label_image import on_grid, read_label_file
 from .label_values import label_values
-from .segmentation_file import is_segmentation, read_segments
+from .segmentation_file import is_segmentation, read_segments, segmented_grid
 
 REMEDY = "or name what a file shows: --prior NAME=FILE"
 
@@ -39,7 +39,8 @@ def read_prior(
 ) -> Prior:
     """Reads a prior on the grid of the image.
 
-    A segmentation is dense here: no annotated slices are looked for in it.
+    A segmentation is dense here: no annotated slices are looked for in it. Outside of what a file
+    covers it says nothing.
 
     Args:
         files: The files. With the name of a class, its probability; without one, a segmentation
@@ -65,7 +66,10 @@ def read_prior(
         if is_segmentation(image):
             content = read_segments(path, image)
             builder.notes += content.warnings
-            builder.add_segments(str(path), content.drawings, content.segments)
+            # One that was put on the image's grid names another in its header.
+            here = geometry.difference(geometry_of(image)) is None
+            looked_at = geometry if here else segmented_grid(image)
+            builder.add_segments(str(path), content.drawings, content.segments, looked_at)
             continue
         _refuse_probability(path, image)
         values = label_values(path, image, UNLABELLED, builder.notes)

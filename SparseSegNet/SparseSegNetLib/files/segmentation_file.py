@@ -20,6 +20,7 @@ from ..annotation.geometry import Geometry
 from ..annotation.grid_map import GridMap
 from ..annotation.layers import Layer, merge_layers, overlaps_of
 from ..annotation.overlap import overlap_note, painting_order
+from ..annotation.reference_geometry import PARAMETER, reference_geometry
 from ..annotation.segments import Segment, usable_color
 from ..errors import InputError
 from .images import geometry_of, segment_numbers
@@ -43,6 +44,23 @@ class Content:
 def is_segmentation(image: sitk.Image) -> bool:
     """Tells whether an image has Slicer's segment names in its header."""
     return bool(segment_numbers(image))
+
+
+def segmented_grid(image: sitk.Image) -> Geometry | None:
+    """The grid that the segments of a file were looked for in.
+
+    That of the volume which Slicer's header names, of which the file may hold no more than what is
+    drawn; else the file's own grid. None where that tells nothing: a DICOM SEG lacks empty frames.
+    """
+    key = "Segmentation_ConversionParameters"
+    stored = image.GetMetaData(key) if image.HasMetaDataKey(key) else ""
+    for entry in stored.split("&"):
+        name, _, value = entry.partition("|")
+        grid = reference_geometry(value.split("|")[0]) if name.strip() == PARAMETER else None
+        if grid is not None:
+            return grid
+    whole = image.HasMetaDataKey("Segmentation_ReferenceImageExtentOffset")
+    return geometry_of(image) if whole else None
 
 
 def read_segments(path: Path, image: sitk.Image) -> Content:

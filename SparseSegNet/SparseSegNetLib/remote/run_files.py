@@ -26,7 +26,7 @@ _LABELS = rf"inputs/{_NUMBER}/(?:labels\.npy|slices\.json)"
 ENGINES = re.compile(_ENGINES)
 LABELS = re.compile(_LABELS)  # what the client may change while the engine works
 ALL = re.compile(
-    rf"{_ENGINES}|{_LABELS}|inputs/{_NUMBER}/(?:image\.npy|geometry\.json|prior\.npy)"
+    rf"{_ENGINES}|{_LABELS}|inputs/{_NUMBER}/(?:image\.npy|geometry\.json|prior(?:-known)?\.npy)"
     r"|inputs/model\.safetensors|checkpoint/state-previous\.safetensors"
 )
 LARGE = re.compile(r"checkpoint/.*")  # sent when nothing else is waiting

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ..annotation.channel_order import channel_order, missing_channel
 from ..annotation.geometry import Geometry
 from ..annotation.hounsfield import looks_like_ct
+from ..annotation.merging import matching
 from ..annotation.orientation import Turn, obliqueness, orientation_of
+from ..annotation.segments import Segment
 from ..errors import InputError
 from .model_description import ModelDescription
 
@@ -51,6 +54,46 @@ def check_compatible(
     notes += _content(model, name, image[order[0]], geometry, accept)
     notes += _spacing(model, name, geometry, accept)
     notes += _intensities(model, name, image, accept)
+    return order, notes
+
+
+def check_start(
+    path: Path,
+    name: str,
+    image: np.ndarray,
+    geometry: Geometry,
+    channels: Sequence[str],
+    segments: Sequence[Segment],
+) -> tuple[list[int], list[str]]:
+    """Checks that a training on an image can start from a model.
+
+    Args:
+        path: The model file.
+        name: Name of the image, for messages.
+        image: (c, k, j, i), any real dtype.
+        geometry: The image's grid.
+        channels: The name of each channel.
+        segments: The classes of the annotation.
+
+    Returns:
+        For each channel of the model the place of the image's, and messages for the user.
+
+    Raises:
+        InputError: It is no model, its channels are others, or no segment is among its own.
+    """
+    model = ModelDescription.read(path)
+    # What differs otherwise is learnt from the annotation.
+    order, notes = check_compatible(model, name, image, geometry, channels, ACCEPTABLE)
+    known = matching(model.segments, segments)
+    if not any(known):
+        raise InputError(
+            f"the model {path} knows {', '.join(s.name for s in model.segments)}, and {name} is "
+            f"annotated with {', '.join(s.name for s in segments)}: give at least one segment the "
+            "name that it has in the model, or do not start from it."
+        )
+    new = [s.name for s, number in zip(segments, known, strict=True) if not number]
+    if new:
+        notes.append(f"{', '.join(new)}: not in the model, learnt from the annotation alone.")
     return order, notes
 
 

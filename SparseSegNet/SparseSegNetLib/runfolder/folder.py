@@ -5,7 +5,7 @@
     lock                which process works on it
     inputs/<n>/         image.npy (c, k, j, i), geometry.json, labels.npy uint8 (k, j, i),
                         slices.json: the annotated ones; the last two may change while it trains;
-                        prior.npy uint8 (classes, k, j, i): another tool's result, if given
+                        prior.npy, prior-known.npy: another tool's result, see prior_file
     inputs/model.safetensors   the model that is applied, or that the training starts from
     checkpoint/         model.safetensors: the best weights so far; state.safetensors and
                         state-previous.safetensors: all that training needs to resume
@@ -47,7 +47,7 @@ from .options import Options
 from .outputs import Outputs
 from .path_length import DEEPEST, check_path
 from .prepared_labels import PreparedLabels, write_slices
-from .prior_file import check_priors, read_prior, write_prior
+from .prior_file import check_priors, described_prior, read_prior, write_prior
 from .run_input import RunInput
 from .schema import (
     REMEDY,
@@ -125,7 +125,7 @@ class RunFolder(Outputs):
                 f"there are {len(segments)} segments: at most {MAX_SEGMENTS} can be "
                 "used. Leave some out, or join them."
             )
-        check_priors(inputs, options.network)
+        check_priors(inputs, options.network, model)
         for item in inputs:
             if (fault := item.geometry.fault()) is not None:
                 raise InputError(f"the volume cannot be used: {fault}.")
@@ -162,7 +162,7 @@ class RunFolder(Outputs):
                             "predict": None
                             if item.predict is None
                             else [s.to_json() for s in item.predict],
-                            "prior": None if item.prior is None else list(item.prior_classes),
+                            **described_prior(item),
                         }
                         for item in inputs
                     ],
@@ -292,7 +292,7 @@ class RunFolder(Outputs):
             None if wanted is None else slices_inside(self.path / "run.json", wanted, shape),
             about.get("name") or f"input {number}",
             None if about.get("classes") is None else tuple(about["classes"]),
-            *read_prior(folder, about.get("prior"), shape, len(self.segments)),
+            *read_prior(folder, about, shape, len(self.segments)),
         )
 
     def read_labels(self, number: int = 1) -> np.ndarray:

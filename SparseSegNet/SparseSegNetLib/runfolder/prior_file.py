@@ -1,9 +1,14 @@
-"""The file of an input's external prior, and what run.json says of it."""
+"""The files of an input's external prior, and what run.json says of it.
+
+prior.npy, uint8 (classes, k, j, i), holds the probability of each class, 0 to 255. Of a prior that
+does not say something everywhere, prior-known.npy, uint8 of the same shape, is not 0 where it does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +19,18 @@ from .atomic import write_array
 from .run_input import RunInput
 from .schema import REMEDY
 
-NAME = "prior.npy"
+NAME, KNOWN = "prior.npy", "prior-known.npy"
 
 
-def check_priors(inputs: Sequence[RunInput], network: str) -> None:
-    """Raises InputError if there is a prior and the network takes none."""
-    if network != "auto" and any(item.prior is not None for item in inputs):
+def check_priors(inputs: Sequence[RunInput], network: str, model: Path | str | None = None) -> None:
+    """Raises InputError if the network takes no prior, or no model to start from, that is given."""
+    if network == "auto":
+        return
+    what = "model to start from" if model is not None else "prior"
+    if model is not None or any(item.prior is not None for item in inputs):
         raise InputError(
-            f"the network {network} takes no prior: leave out the prior, or take the network auto."
+            f"the network {network} takes no {what}: leave out the {what}, or take the network "
+            "auto."
         )
 
 
@@ -29,30 +38,44 @@ def write_prior(folder: Path, item: RunInput) -> None:
     """Writes the external prior of an input into the input's folder, if it has one."""
     if item.prior is not None:
         write_array(folder / NAME, np.ascontiguousarray(item.prior))
+    if item.prior_known is not None:
+        write_array(folder / KNOWN, np.ascontiguousarray(item.prior_known, np.uint8))
+
+
+def described_prior(item: RunInput) -> dict:
+    """The entries of run.json on the external prior of an input."""
+    return {
+        "prior": None if item.prior is None else list(item.prior_classes),
+        "prior_known": item.prior_known is not None,
+    }
 
 
 def read_prior(
-    folder: Path, classes: list[int] | None, shape: Triple, segments: int
-) -> tuple[np.ndarray | None, tuple[int, ...]]:
+    folder: Path, about: Mapping[str, Any], shape: Triple, segments: int
+) -> tuple[np.ndarray | None, tuple[int, ...], np.ndarray | None]:
     """Reads the external prior of an input, memory-mapped.
 
     Args:
         folder: The input's folder.
-        classes: The classes that it knows, as run.json lists them; None if there is none.
+        about: See `described_prior`.
         shape: Of the input (k, j, i).
         segments: Number of the run's segments.
 
     Returns:
-        uint8 (classes, k, j, i) or None, and the classes.
+        uint8 (classes, k, j, i) or None, the classes, and where it says something of each, uint8 of
+        the same shape, not 0 there; None for everywhere.
 
     Raises:
-        InputError: The file is missing or damaged, or the classes are none of the run.
+        InputError: A file is missing or damaged, or the classes are none of the run.
     """
-    if classes is None:
-        return None, ()
+    if (classes := about.get("prior")) is None:
+        return None, (), None
     if len(set(classes)) < len(classes) or max(classes) > segments:
         raise InputError(
             f"{folder.parents[1] / 'run.json'} is damaged: the prior of an input knows the classes "
             f"{classes}, expected different ones from 1 to {segments}. {REMEDY}"
         )
-    return read_array(folder / NAME, (len(classes), *shape), REMEDY, mapped=True), tuple(classes)
+    size, known = (len(classes), *shape), None
+    if about.get("prior_known"):
+        known = read_array(folder / KNOWN, size, REMEDY, mapped=True)
+    return read_array(folder / NAME, size, REMEDY, mapped=True), tuple(classes), known

@@ -27,6 +27,8 @@ class RunInput:
         prior: Another tool's result, uint8 (classes of `prior_classes`, k, j, i): the probability
             of each of these classes, 0 to 255; None for none.
         prior_classes: The classes that it knows.
+        prior_known: Where it says something of each of them, uint8 or bool of the same shape, not 0
+            there; None for everywhere.
     """
 
     image: np.ndarray
@@ -39,6 +41,7 @@ class RunInput:
     classes: tuple[int, ...] | None = None
     prior: np.ndarray | None = None
     prior_classes: tuple[int, ...] = ()
+    prior_known: np.ndarray | None = None
 
     def numbered(self, number: int) -> RunInput:
         """The same volume with numbers for the names of scan and channels; arrays are shared."""

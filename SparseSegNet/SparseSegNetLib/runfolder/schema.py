@@ -58,6 +58,7 @@ RUN_1 = record(
                     "name": text(),
                     "classes": optional(rows(whole(1, MAX_SEGMENTS))),
                     "prior": optional(rows(whole(1, MAX_SEGMENTS), 1)),
+                    "prior_known": flag(),
                 },
             ),
             1,

@@ -11,6 +11,7 @@ from ..annotation.slices import AnnotatedSlice
 from ..client.engine_run import ENDING, EngineRun
 from ..errors import InputError
 from ..runfolder.changes import Changes
+from ..runfolder.compatibility import check_start
 from ..runfolder.folder import RunFolder
 from ..runfolder.options import Options
 from ..runfolder.run_input import RunInput
@@ -43,6 +44,7 @@ def densify(
     resample: Sequence[float] | None = None,
     largestComponent: bool = False,
     prior=None,
+    startFrom: Path | str | None = None,
     scanNames: bool = True,
     runFolder: Path | str | None = None,
 ) -> SceneRun:
@@ -76,6 +78,8 @@ def densify(
             components that contain annotated voxels.
         prior: Another tool's result on the volume, which counts as far as the annotation agrees
             with it: a segmentation node or volume nodes, see `priorOf`.
+        startFrom: A model file. Its prediction counts as a prior does, beside one if both are
+            given.
         scanNames: Stores the names of volumes in the run folder and the model; False stores numbers
             instead, for names may be those of patients.
         runFolder: Folder for inputs, weights and log; a temporary folder by default.
@@ -106,7 +110,13 @@ def densify(
     )
     return finished(
         densification(
-            volumes, segmentationNode, options, slices=slices, prior=prior, runFolder=runFolder
+            volumes,
+            segmentationNode,
+            options,
+            slices=slices,
+            prior=prior,
+            startFrom=startFrom,
+            runFolder=runFolder,
         )
     )
 
@@ -118,6 +128,7 @@ def densification(
     *,
     slices: Sequence[AnnotatedSlice] | str | None = None,
     prior=None,
+    startFrom: Path | str | None = None,
     runFolder: Path | str | None = None,
     known=None,
 ) -> Steps[SceneRun]:
@@ -129,6 +140,7 @@ def densification(
         options: The options of the run.
         slices: As for `densify`.
         prior: As for `densify`.
+        startFrom: As for `densify`.
         runFolder: As for `densify`.
         known: See `segmentations.readLayers`.
     """
@@ -137,7 +149,21 @@ def densification(
     annotation = yield from readAnnotation(segmentationNode, volumes[0], slices, known=known)
     image = yield from readVolume(volumes)  # before any folder is made: it may refuse
     refuseChanged(volumes[0], geometry)
+    if segmentationNode in (prior if isinstance(prior, (list, tuple)) else [prior]):
+        raise InputError(
+            f"'{segmentationNode.GetName()}' is annotated, and cannot be the prior as well: choose "
+            "another tool's result, or none."
+        )
     found = None if prior is None else priorOf(prior, volumes[0], annotation.segments)
+    name, channels, notes = volumes[0].GetName() or "", channelNames(volumes), annotation.warnings
+    if startFrom is not None:
+        order, said = yield partial(
+            check_start, Path(startFrom), name, image, geometry, channels, annotation.segments
+        )
+        notes, channels = [*notes, *said], [channels[place] for place in order]
+        if order != list(range(len(order))):
+            whole = image
+            image = yield lambda: whole[order]
     case = RunCase(
         1, volumes[0], segmentationNode, geometry, [s.id for s in annotation.segments], slices
     )
@@ -149,17 +175,19 @@ def densification(
                 annotation.labels,
                 geometry,
                 annotation.slices,
-                channelNames(volumes),
-                name=volumes[0].GetName() or "",
+                channels,
+                name=name,
                 prior=None if found is None else found.probabilities,
                 prior_classes=() if found is None else found.classes,
+                prior_known=None if found is None else found.known,
             )
         ],
         annotation.segments,
         options,
         [case],
-        [*annotation.warnings, *([] if found is None else found.notes)],
-        name=volumes[0].GetName() or "",
+        notes if found is None else [*notes, *found.notes],
+        name=name,
+        model=startFrom,
         named_slices=slices is not None,
     )
     return newest(run)

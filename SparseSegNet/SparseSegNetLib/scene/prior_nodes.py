@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import slicer.util
 
 from ..annotation.external_prior import Prior, PriorBuilder
+from ..annotation.geometry import Geometry
+from ..annotation.reference_geometry import PARAMETER, reference_geometry
 from ..annotation.segments import Segment
 from ..errors import InputError
 from .segmentations import drawnSegments
@@ -17,6 +19,9 @@ REMEDY = "or give volumes of probabilities that are called as the segments are"
 
 def priorOf(nodes, volumeNode, segments: Sequence[Segment]) -> Prior:
     """Reads a prior on a volume's grid; the nodes are not changed.
+
+    Outside of what a node covers it says nothing: a volume covers its own grid, a segmentation that
+    of the volume which it refers to, everything without one.
 
     Args:
         nodes: A node or several: segmentations, whose segments are matched by name; label maps,
@@ -38,7 +43,7 @@ def priorOf(nodes, volumeNode, segments: Sequence[Segment]) -> Prior:
         if node is not None and node.IsA("vtkMRMLSegmentationNode"):
             drawn = drawnSegments(node, volumeNode)
             builder.notes += drawn.warnings
-            builder.add_segments(name, drawn.drawings, drawn.segments)
+            builder.add_segments(name, drawn.drawings, drawn.segments, _segmentedGrid(node))
         elif node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
             raise InputError(
                 f"'{name}' cannot be a prior: choose a segmentation, a label map or volumes of "
@@ -51,3 +56,8 @@ def priorOf(nodes, volumeNode, segments: Sequence[Segment]) -> Prior:
             else:
                 builder.add_probability(name, name, values, geometry)
     return builder.finish()
+
+
+def _segmentedGrid(segmentationNode) -> Geometry | None:
+    """The grid of the volume that a segmentation refers to; None without one."""
+    return reference_geometry(segmentationNode.GetSegmentation().GetConversionParameter(PARAMETER))

@@ -12,6 +12,7 @@ from ..runfolder.presets import PRESETS
 from ..units import clock, duration
 from .curve_view import CurveView
 from .help_link import showLink
+from .model_choice import ModelChoice
 from .parameters import TIMES
 from .run_controller import RunController
 from .run_store import resumable
@@ -19,6 +20,16 @@ from .script import scriptOf
 from .what_now import whatNow
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
+CHOICES = (  # widgets of what cannot be changed during a run
+    "deviceCombo",
+    "networkCombo",
+    "priorSelector",
+    "startCombo",
+    "openStartButton",
+    "seedSpin",
+    "largestCheck",
+    "scanNamesCheck",
+)
 
 
 class LearnSection:
@@ -47,6 +58,7 @@ class LearnSection:
         ui.timeSlider.valueChanged.connect(self.onTime)
         ui.deviceCombo.currentIndexChanged.connect(self.onDevice)
         ui.networkCombo.currentIndexChanged.connect(self.onNetwork)
+        self.start = ModelChoice(panel, ui.startCombo, ui.openStartButton, "startFile", _("(none)"))
         ui.trainButton.clicked.connect(self.controller.train)
         ui.pauseButton.clicked.connect(self.onPause)
         ui.stopButton.clicked.connect(self.onStop)
@@ -74,7 +86,7 @@ class LearnSection:
         ui.resumeButton.visible = (
             not active and ready and parameters is not None and resumable(parameters.runFolder)
         )
-        for name in ("deviceCombo", "networkCombo", "seedSpin", "largestCheck", "scanNamesCheck"):
+        for name in CHOICES:
             getattr(ui, name).enabled = not active
         self._showParameters(parameters)
         self._showProgress(run, state)
@@ -100,6 +112,7 @@ class LearnSection:
         ui.timeLabel.text = duration(parameters.timeBudget)
         ui.deviceCombo.currentIndex = max(0, ui.deviceCombo.findData(parameters.device))
         ui.networkCombo.currentIndex = max(0, ui.networkCombo.findData(parameters.network))
+        self.start.show(parameters)
         self._showing = False
 
     def _showProgress(self, run, state: str) -> None:

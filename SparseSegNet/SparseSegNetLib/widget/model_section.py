@@ -19,6 +19,7 @@ from ..units import clock
 from .check_table import CheckRow, CheckTable
 from .help_link import showLink
 from .model_card import card
+from .model_choice import ModelChoice
 from .model_queue import ModelQueue
 from .review_list import ReviewList
 from .run_controller import RunController
@@ -41,14 +42,15 @@ class ModelSection:
         ui = self.ui
         self._table = CheckTable(ui.scanTable, [_("Scan"), _("State")], self.onChecked)
         self.review = ReviewList(panel, self.say)
+        self.choice = ModelChoice(
+            panel, ui.modelCombo, ui.openModelButton, "modelFile", _("Result of this training")
+        )
         for source, text in (
             (SCENE, _("In the scene")),
             (FOLDER, _("In a folder")),
             (SEQUENCE, _("In a sequence")),
         ):
             ui.sourceCombo.addItem(text, source)
-        ui.modelCombo.currentIndexChanged.connect(self.onModel)
-        ui.openModelButton.clicked.connect(self.onOpen)
         ui.sourceCombo.currentIndexChanged.connect(self.onSource)
         ui.folderButton.clicked.connect(self.onFolder)
         ui.sequenceSelector.currentNodeChanged.connect(self.onSource)
@@ -56,13 +58,12 @@ class ModelSection:
         ui.cancelSegmentButton.clicked.connect(self.onCancel)
         ui.anywayButton.clicked.connect(self.onAnyway)
         ui.modelSection.contentsCollapsed.connect(self.onFolded)
-        self._files: list[str] = []  # models chosen in this session
         self._folder, self._message = "", ""
         self._scans: dict[object, Scan] = {}
         self._checked: dict[object, bool] = {}
         self._about: ModelDescription | None = None  # of the chosen model, if it can be used
         self._read: tuple = (None, None, "")  # file with its time, description, fault
-        self._showing = self._wasActive = False
+        self._wasActive = False
 
     def say(self, text: str) -> None:
         """Shows a message in this section."""
@@ -93,7 +94,7 @@ class ModelSection:
             return
         active = self.queue.active
         if not active:  # else nothing of it can be changed
-            self._showModels(parameters)
+            self.choice.show(parameters)
             self._about = self._described(self._model(parameters))
             self._showSource()
             self._look(self._source, self._about)
@@ -120,19 +121,6 @@ class ModelSection:
             return Path(parameters.modelFile)
         folder = finished(parameters.runFolder)
         return None if folder is None or not folder.model_path.is_file() else folder.model_path
-
-    def _showModels(self, parameters) -> None:
-        self._showing, combo = True, self.ui.modelCombo
-        chosen = "" if parameters is None else parameters.modelFile
-        if chosen and chosen not in self._files:
-            self._files.append(chosen)
-        texts = [_("Result of this training"), *(Path(file).name for file in self._files)]
-        if [combo.itemText(n) for n in range(combo.count)] != texts:
-            combo.clear()
-            for text, file in zip(texts, ["", *self._files], strict=True):
-                combo.addItem(text, file)
-        combo.currentIndex = max(0, combo.findData(chosen))
-        self._showing = False
 
     @property
     def _source(self) -> str:
@@ -266,20 +254,6 @@ class ModelSection:
         batch = self.queue.batch
         done = sum(e.state == "done" for e in batch)
         return _("{done} of {count} scans segmented.").format(done=done, count=len(batch))
-
-    def onModel(self, index: int) -> None:
-        """Stores the chosen model."""
-        if not self._showing and self.panel.parameters is not None:
-            self.panel.parameters.modelFile = self.ui.modelCombo.itemData(index) or ""
-
-    def onOpen(self) -> None:
-        """Asks for a model file."""
-        chosen = qt.QFileDialog.getOpenFileName(
-            self.ui.openModelButton, _("Open model"), "", _("Models (*.safetensors)")
-        )
-        path = chosen[0] if isinstance(chosen, tuple) else chosen
-        if path and self.panel.parameters is not None:
-            self.panel.parameters.modelFile = str(path)
 
     def onSource(self, *_unused) -> None:
         """Shows the scans of the chosen source."""

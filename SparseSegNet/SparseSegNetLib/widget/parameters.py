@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Union
 
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLVectorVolumeNode
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLVectorVolumeNode,
+)
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 TIMES = (20, 30, 60, 120, 300, 600, 1200, 1800, 2700, 3600, 5400, 7200)  # seconds
@@ -16,7 +21,8 @@ class Parameters:
 
     The annotated slices are stored with the segmentation (scene.slice_list), so that each
     segmentation has its own and the console can read them too. The volume's classes are listed one
-    by one since they become the node types of its selector, which shows no derived ones.
+    by one since they become the node types of its selector, which shows no derived ones; so are the
+    prior's.
 
     Attributes:
         volume: The volume that is annotated.
@@ -34,6 +40,8 @@ class Parameters:
         livePreview: True shows predictions during training.
         followEdits: True updates training with new annotations.
         trainingSet: Segmentations of further scans to train on.
+        prior: Another tool's result on the volume, a prior of the training.
+        startFile: The model to start the training from, empty for none.
         modelFile: The model to use on other scans, empty for that of the newest run.
         runFolder: The folder of the newest run, empty without one.
     """
@@ -45,6 +53,9 @@ class Parameters:
     preview: vtkMRMLSegmentationNode
     uncertainty: vtkMRMLScalarVolumeNode
     trainingSet: list[vtkMRMLSegmentationNode]
+    prior: Union[  # noqa: UP007
+        vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, None
+    ]
     timeBudget: float = 120.0
     device: str = "auto"
     network: str = "auto"
@@ -53,6 +64,7 @@ class Parameters:
     scanNames: bool = True
     livePreview: bool = True
     followEdits: bool = True
+    startFile: str = ""
     modelFile: str = ""
     runFolder: str = ""
 

@@ -47,6 +47,14 @@ class RunStarter:
                 )
             )
             return
+        if len(pairs) > 1 and (parameters.prior is not None or parameters.startFile):
+            self.controller.showMessage(
+                _(
+                    "A prior or a model to start from goes with one scan alone: choose none in "
+                    "Advanced, or uncheck the further scans."
+                )
+            )
+            return
         options = Options(
             parameters.network,
             parameters.timeBudget,
@@ -58,13 +66,22 @@ class RunStarter:
         )
         volumes = [parameters.volume, *parameters.channels]
         segmentation, name = parameters.segmentation, parameters.runName
+        prior, startFile = parameters.prior, parameters.startFile
 
         def start() -> Steps[SceneRun]:
             folder = self.panel.runs.new(name)
             if len(pairs) > 1:
                 several = [(p.volume, p.segmentation) for p in pairs]
                 return training(several, options, runFolder=folder, known=lentLayers)
-            return densification(volumes, segmentation, options, runFolder=folder, known=lentLayers)
+            return densification(
+                volumes,
+                segmentation,
+                options,
+                prior=prior,
+                startFrom=startFile or None,
+                runFolder=folder,
+                known=lentLayers,
+            )
 
         self._begin(start, self.panel.annotate.next.unconfirmed)
 

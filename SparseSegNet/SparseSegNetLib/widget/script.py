@@ -41,6 +41,10 @@ def scriptOf(parameters, pairs: Sequence[AnnotatedPair], slices: Iterable[Annota
         volume = "volume"
         if parameters.channels:
             volume = f"[volume, {', '.join(map(_found, parameters.channels))}]"
+        if parameters.prior is not None:
+            options += f", prior={_found(parameters.prior)}"
+        if parameters.startFile:
+            options += f", startFrom={parameters.startFile!r}"
         # Boxes are kept with the segmentation, which the function reads.
         listed = sorted(slices)
         if listed and not any(item.box for item in listed):

@@ -63,8 +63,6 @@ def test_what_is_refused(case, capsys):
     given = [folder / "image.nrrd", folder / "drawn.seg.nrrd", "-o", folder / "out.nrrd", "--prior"]
     line = refused(capsys, *given, f"Leber={folder / 'p.nrrd'}")
     assert "'Leber'" in line and "'Rinde', 'Kern'" in line
-    line = refused(capsys, *given, folder / "other.seg.nrrd", "--start-from", folder / "m.safe")
-    assert "--start-from and --prior" in line
     arguments = [*given, folder / "other.seg.nrrd", "--network", "unet2d"]
     assert cli.main(["densify", *map(str, arguments)]) == 2
     assert "the network unet2d takes no prior" in capsys.readouterr().err

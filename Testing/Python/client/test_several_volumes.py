@@ -238,6 +238,23 @@ def test_a_warm_start_from_another_orientation(cohort, tmp_path):
     assert np.array_equal(run.result()[drawn], item.labels[drawn])
 
 
+def test_a_warm_start_beside_a_prior_of_a_part(cohort, tmp_path):
+    """Both are predictors: noise in a box beside the model costs nothing."""
+    item, truth = scan(4, (0, 0, 1))
+    drawn = item.labels != UNLABELLED
+    known = np.zeros((2, *truth.shape), bool)
+    known[:, :, :, : truth.shape[2] // 2] = True
+    noise = np.random.default_rng(0).integers(0, 3, truth.shape)
+    item.prior = 255 * np.stack([noise == 1, noise == 2]).astype(np.uint8) * known
+    item.prior_classes, item.prior_known = (1, 2), known
+    options = Options(device="cpu", max_steps=1)
+    model = cohort[0].folder.model_path
+    folder = RunFolder.create(tmp_path / "a", [item], SEGMENTS, options, model=model)
+    run = EngineRun(folder)
+    assert run.wait(120) == "done", run.error
+    assert iou(run.result(), truth, drawn) > 0.9
+
+
 def test_a_warm_start_needs_a_segment_of_the_model(cohort, tmp_path):
     item, _ = scan(4)
     others = [replace(SEGMENTS[0], name="Liver"), replace(SEGMENTS[1], name="Spleen")]

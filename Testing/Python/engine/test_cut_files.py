@@ -24,6 +24,7 @@ from weights import write_weights
 from whole_inputs import SHAPE, SLICES, run_folder
 
 CUTS = 4096
+PRIOR = {"prior": [1], "prior_known": True}
 CPU = torch.device("cpu")
 
 
@@ -32,7 +33,8 @@ def whole(tmp_path_factory):
     """A run folder in which everything is that there can be."""
     path = tmp_path_factory.mktemp("whole") / "run"
     run_folder(path)
-    write_array(path / "inputs" / "1" / "prior.npy", np.full((1, *SHAPE), 9, np.uint8))
+    for name in ("prior.npy", "prior-known.npy"):
+        write_array(path / "inputs" / "1" / name, np.full((1, *SHAPE), 9, np.uint8))
     write_weights(path / "checkpoint", checkpoint=True)
     write_weights(path / "checkpoint", checkpoint=False)
     shutil.copy(path / "checkpoint" / "model.safetensors", path / "inputs")
@@ -72,7 +74,10 @@ NEEDED = {
     "inputs/1/slices.json": lambda run: run.read_slices(),
     "inputs/1/image.npy": lambda run: run._read_input(1, mapped=False).image,
     "inputs/1/labels.npy": lambda run: run.read_labels(),
-    "inputs/1/prior.npy": lambda run: read_prior(run.path / "inputs" / "1", [1], SHAPE, 2)[0],
+    "inputs/1/prior.npy": lambda run: read_prior(run.path / "inputs" / "1", PRIOR, SHAPE, 2)[0],
+    "inputs/1/prior-known.npy": lambda run: read_prior(run.path / "inputs" / "1", PRIOR, SHAPE, 2)[
+        2
+    ],
     "inputs/model.safetensors": lambda run: Model.load(run.given_model, CPU),
     "checkpoint/model.safetensors": lambda run: Model.load(run.model_path, CPU),
     "result/1.npy": lambda run: run.read_result(),

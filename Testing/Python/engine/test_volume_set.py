@@ -87,7 +87,7 @@ class TestUnknown:
     def test_an_ensemble_without_it_divides_its_background(self):
         own = torch.tensor([[0.8], [0.0], [0.2]])
         model = torch.tensor([[0.3], [0.6], [0.1]])
-        found = split_background(own, model, (1,))
+        found = split_background(own, model, torch.tensor([[True], [False]]))
         assert torch.allclose(found[:, 0], torch.tensor([0.8 / 3, 1.6 / 3, 0.2]))
 
 

@@ -42,11 +42,18 @@ def prepared(path, orientation="LPS", segments=LABELS):
     return inputs, truth
 
 
+def predicted(model, inputs, shape):
+    """Probabilities on a grid, worked on as finely, and which segments the model knows."""
+    found = predicted_by(model, inputs, 0, shape, np.prod(shape), CPU, lambda share: None)
+    assert not found.partial
+    return found.probabilities, found.known.flatten().tolist()
+
+
 @pytest.mark.parametrize("orientation", ["LPS", "PIR", "SLA", "RAI"])
 def test_it_lies_on_the_volumes_own_grid(model, tmp_path, orientation):
     inputs, truth = prepared(tmp_path / "run", orientation)
-    found, known = predicted_by(model, inputs, 0, truth.shape, 1e9, CPU, lambda share: None)
-    assert known == (1, 2) and found.shape == (3, *truth.shape)
+    found, known = predicted(model, inputs, truth.shape)
+    assert known == [True, True] and found.shape == (3, *truth.shape)
     assert iou(found.float().argmax(dim=0).numpy(), truth) > 0.7
     assert torch.allclose(found.float().sum(dim=0), torch.ones(truth.shape), atol=2e-3)
 
@@ -54,16 +61,29 @@ def test_it_lies_on_the_volumes_own_grid(model, tmp_path, orientation):
 def test_on_a_coarser_grid(model, tmp_path):
     inputs, truth = prepared(tmp_path / "run", "SLA")
     half = tuple(n // 2 for n in truth.shape)
-    found, _ = predicted_by(model, inputs, 0, half, np.prod(half), CPU, lambda share: None)
+    found, _ = predicted(model, inputs, half)
     assert found.shape == (3, *half)
     assert iou(found.float().argmax(dim=0).numpy(), truth[::2, ::2, ::2]) > 0.5
+
+
+def test_a_coarser_grid_gets_the_means(model, tmp_path):
+    """What the model says of the voxels within each is averaged, as the image is."""
+    inputs, truth = prepared(tmp_path / "run", "SLA")
+    half = tuple(n // 2 for n in truth.shape)
+    fine, coarse = (
+        predicted_by(model, inputs, 0, shape, 1e9, CPU, lambda share: None).probabilities.float()
+        for shape in (truth.shape, half)
+    )
+    k, j, i = half
+    means = fine.reshape(3, k, 2, j, 2, i, 2).mean(dim=(2, 4, 6))
+    assert torch.allclose(coarse, means, atol=2e-3)
 
 
 def test_segments_are_matched_by_name(model, tmp_path):
     segments = [replace(LABELS[1], name="label 2 "), replace(LABELS[0], name="Cyst")]
     inputs, truth = prepared(tmp_path / "run", segments=segments)
-    found, known = predicted_by(model, inputs, 0, SHAPE, 1e9, CPU, lambda share: None)
-    assert known == (1,) and not found[2].any()
+    found, known = predicted(model, inputs, SHAPE)
+    assert known == [True, False] and not found[2].any()
     core = found[1].float().numpy() > 0.5
     assert (core & (truth == 2)).sum() / (core | (truth == 2)).sum() > 0.7
 
@@ -71,8 +91,8 @@ def test_segments_are_matched_by_name(model, tmp_path):
 def test_what_does_not_fit_is_refused(model, tmp_path):
     inputs, _ = prepared(tmp_path / "a", segments=[replace(s, name=s.name * 2) for s in LABELS])
     with pytest.raises(InputError, match="knows none of the segments"):
-        predicted_by(model, inputs, 0, SHAPE, 1e9, CPU, lambda share: None)
+        predicted(model, inputs, SHAPE)
     inputs, _ = prepared(tmp_path / "b")
     inputs.items[0].image = np.concatenate((inputs.items[0].image,) * 2)
     with pytest.raises(InputError, match="2 channels"):
-        predicted_by(model, inputs, 0, SHAPE, 1e9, CPU, lambda share: None)
+        predicted(model, inputs, SHAPE)

@@ -96,6 +96,8 @@ def test_every_control_says_what_it_does():
             "timeTitle",
             "deviceTitle",
             "networkLabel",
+            "priorLabel",
+            "startLabel",
             "seedLabel",
             "runsLabel",
             "runsLimitLabel",

@@ -7,9 +7,10 @@ import pytest
 import SimpleITK as sitk
 from test_label_files import OBLIQUE, SHAPE, grid
 
-from SparseSegNetLib.annotation.carry_probability import carry_probability
+from SparseSegNetLib.annotation.carry_probability import carry_probability, covered_by
 from SparseSegNetLib.annotation.geometry import Geometry
 from SparseSegNetLib.annotation.grid_map import GridMap
+from SparseSegNetLib.annotation.reference_geometry import reference_geometry
 from SparseSegNetLib.annotation.segments import Segment
 from SparseSegNetLib.errors import InputError
 from SparseSegNetLib.files.images import geometry_of
@@ -41,6 +42,10 @@ def save(path, array, change=lambda image: None):
     change(image)
     sitk.WriteImage(image, str(path))
     return path
+
+
+def carried(values, between):
+    return carry_probability(values, between, covered_by(between))
 
 
 def read(geometry, *texts, segments=(ORGAN, TUMOUR)):
@@ -126,10 +131,10 @@ class TestOtherGrids:
         fine = Geometry((32, 8, 8), (0.5, 1.0, 1.0), (0.0, 0.0, 0.0), OBLIQUE)
         step = np.array(OBLIQUE).reshape(3, 3)[:, 0]
         coarse = Geometry((16, 8, 8), (1.0, 1.0, 1.0), tuple(0.25 * step), OBLIQUE)
-        found = carry_probability(ramp, GridMap.between(fine, coarse))
+        found = carried(ramp, GridMap.between(fine, coarse))
         means = ramp.reshape(8, 8, 16, 2).mean(axis=-1)
         assert np.abs(found - means)[:, :, 1:-1].max() < 0.04
-        back = carry_probability(found, GridMap.between(coarse, fine))
+        back = carried(found, GridMap.between(coarse, fine))
         assert np.abs(back - ramp)[:, :, 2:-2].max() < 0.06
 
     def test_a_part_of_the_image(self, geometry):
@@ -138,9 +143,99 @@ class TestOtherGrids:
         half = Geometry(
             (size[0], size[1], 2), (*geometry.spacing[:2], 5.0), geometry.origin, OBLIQUE
         )
-        found = carry_probability(np.ones(half.shape, np.float32), GridMap.between(half, geometry))
+        found = carried(np.ones(half.shape, np.float32), GridMap.between(half, geometry))
         # Its two slices reach from -2.5 to 7.5 mm, the image's lie every 2 mm.
         assert (found[:4] == 1).all() and (found[4:] == 0).all()
+
+    @pytest.mark.parametrize("kind", ["probability", "labels", "segmentation"])
+    def test_a_box_says_nothing_outside(self, tmp_path, labels, geometry, kind):
+        low, high = (1, 2, 1), (5, 7, 7)
+        box = tuple(map(slice, low, high))
+        inside = np.zeros(SHAPE, bool)
+        inside[box] = True
+        part, place = labels[box], geometry.position(*low[::-1])
+        path = tmp_path / ("p.seg.nrrd" if kind == "segmentation" else "p.nrrd")
+        if kind == "segmentation":
+            write_labels(path, part, geometry.cropped(low, high), [ORGAN, TUMOUR])
+            text = path
+        else:
+            values = 3 * (part == 1).astype(np.uint8)
+            values = values if kind == "labels" else values.astype(np.float32) / 3
+            save(path, values, lambda image: image.SetOrigin(place))
+            text = path if kind == "labels" else f"Organ={path}"
+        found = read(geometry, text)
+        assert np.array_equal(found.known, np.stack([inside] * len(found.classes)))
+        assert np.array_equal(found.probabilities[0], 255 * ((labels == 1) & inside))
+        assert f"covers {100 * inside.mean():.3g} %" in found.notes[-1]
+
+    def test_what_slicer_crops_was_looked_at(self, tmp_path, labels, geometry):
+        """Slicer may store what is drawn alone and name the grid of the volume in the header."""
+        drawn = tuple(slice(a.min(), a.max() + 1) for a in np.nonzero(labels))
+        low, high = ([f(s) for s in drawn] for f in (lambda s: s.start, lambda s: s.stop))
+        path = tmp_path / "p.seg.nrrd"
+        write_labels(path, labels[drawn], geometry.cropped(low, high), [ORGAN, TUMOUR])
+        columns = np.array(OBLIQUE).reshape(3, 3) * geometry.spacing
+        matrix = np.eye(4)
+        matrix[:3] = np.column_stack((columns, geometry.origin))
+        matrix[:2] *= -1
+        for size, known in ((geometry.size, None), ((geometry.size[0], geometry.size[1], 4), 4)):
+            extent = [n for length in size for n in (0, length - 1)]
+            image = sitk.ReadImage(str(path))
+            grid = ";".join(map(str, [*matrix.ravel().tolist(), *extent]))
+            image.SetMetaData(
+                "Segmentation_ConversionParameters",
+                f"Smoothing factor|0.5|From 0 to 1.&Reference image geometry|{grid};|Of a volume.&",
+            )
+            sitk.WriteImage(image, str(path))
+            found = read(geometry, path)
+            if known is None:
+                assert found.known is None
+            else:  # what is drawn beyond it counts too
+                wanted = np.broadcast_to(np.arange(SHAPE[0])[:, None, None] < known, SHAPE)
+                assert np.array_equal(found.known[0], wanted | (labels == 1))
+
+    def test_one_without_position_that_names_another_grid(self, tmp_path, labels, geometry):
+        """Where the image has no position a file of its size belongs to it voxel by voxel."""
+        path = tmp_path / "p.seg.nrrd"
+        write_labels(path, labels, geometry, [ORGAN, TUMOUR])
+        image = sitk.ReadImage(str(path))
+        grid = "1;0;0;900;0;1;0;900;0;0;1;900;0;0;0;1;0;7;0;6;0;5;"
+        entry = f"Reference image geometry|{grid}|Of a volume.&"
+        image.SetMetaData("Segmentation_ConversionParameters", entry)
+        sitk.WriteImage(image, str(path))
+        here = Geometry(
+            geometry.size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1)
+        )
+        found = read_prior([(None, path)], here, (ORGAN, TUMOUR), by_index=True)
+        assert found.known is None
+
+    def test_a_grid_far_larger_than_memory(self, geometry):
+        huge = Geometry((10**6,) * 3, (1.01,) * 3, geometry.origin, (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+        inside = covered_by(GridMap.between(huge, geometry))
+        steps = np.array(OBLIQUE).reshape(3, 3) * geometry.spacing
+        indices = np.stack(np.indices(SHAPE)[::-1], axis=-1)
+        expected = (indices @ steps.T >= -0.505 - 1e-9).all(axis=-1)
+        assert 0 < inside.sum() < inside.size and np.array_equal(inside, expected)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "1;0",
+            "a;" * 22,
+            "nan;" * 22,
+            "0;" * 22,
+            "1;0;0;0;0;1;0;0;0;0;1;0;0;0;0;1;" + "0;-1;" * 3,
+        ],
+    )
+    def test_a_reference_that_is_none(self, text):
+        assert reference_geometry(text) is None
+
+    def test_of_several_files_each_says_what_it_covers(self, tmp_path, labels, geometry):
+        one = save(tmp_path / "one.nrrd", (labels == 1).astype(np.float32))
+        two = save(tmp_path / "two.nrrd", 7 * (labels == 2).astype(np.uint8)[:4])
+        found = read(geometry, f"organ={one}", two)
+        assert found.known[0].all() and found.known[1, :4].all() and not found.known[1, 4:].any()
 
     def test_one_elsewhere_is_refused(self, tmp_path, labels, geometry):
         far = save(tmp_path / "p.nrrd", labels, lambda image: image.SetOrigin((900.0, 0.0, 0.0)))
@@ -198,7 +293,20 @@ class TestRunFolder:
     def test_it_comes_back(self, folder, labels):
         found = RunFolder.open(folder.path).read_input()
         assert found.prior_classes == (2,)
-        assert np.array_equal(found.prior[0], 255 * (labels == 2))
+        assert np.array_equal(found.prior[0], 255 * (labels == 2)) and found.prior_known is None
+
+    def test_of_a_part(self, tmp_path, labels, geometry):
+        known = labels[None] > 0
+        given = RunInput(
+            labels[None], labels, geometry, [], ["1"],
+            prior=255 * known.astype(np.uint8), prior_classes=(1,), prior_known=known,
+        )  # fmt: skip
+        folder = RunFolder.create(tmp_path / "part", [given], [ORGAN, TUMOUR], Options())
+        found = RunFolder.open(folder.path).read_input()
+        assert np.array_equal(found.prior_known != 0, known)
+        (folder.path / "inputs" / "1" / "prior-known.npy").unlink()
+        with pytest.raises(InputError, match=r"prior-known\.npy"):
+            RunFolder.open(folder.path)
 
     @pytest.mark.parametrize("classes", [[3], [1, 1], [], [0], "1", [1, 2]])
     def test_damaged_classes(self, folder, classes):

@@ -17,6 +17,7 @@ from ...runfolder.folder import RunFolder
 from ...runfolder.run_input import RunInput
 from ..plan import Fingerprint, Plan
 from .bias_field import correct_bias
+from .external_prior import ExternalPrior
 from .intensity_standard import IntensityStandard
 from .preprocessing import (
     Normalisation,
@@ -27,6 +28,7 @@ from .preprocessing import (
     working_volume,
 )
 
+HALF = 0.5  # of a voxel, of which an external prior says something
 SAME_SPACING = 0.05  # spacings that differ by less count as the same
 
 
@@ -118,25 +120,29 @@ class Inputs:
         unknown = set(range(1, len(self.folder.segments) + 1)) - set(item.classes)
         return replace(volume, unknown=tuple(sorted(unknown)))
 
-    def external(
-        self, number: int, shape: Triple, device: torch.device
-    ) -> tuple[torch.Tensor | None, tuple[int, ...]]:
-        """The external prior of a volume on a working grid of this shape, if it has one.
-
-        Returns:
-            Class probabilities float16 (classes, k, j, i), and the foreground classes that they
-            tell from the background; None and none.
-        """
+    def external(self, number: int, shape: Triple, device: torch.device) -> ExternalPrior | None:
+        """The external prior of a volume on a working grid of this shape, if it has one."""
         item = self.items[number]
         if item.prior is None:
-            return None, ()
+            return None
         found = torch.zeros((len(self.folder.segments) + 1, *shape), device=device)
-        for known, channel in zip(item.prior_classes, item.prior, strict=True):
-            pixels = torch.from_numpy(channel.astype(np.float32)) / 255
-            found[known] = resampled(pixels[None], shape)[0].to(device)
+        part = item.prior_known is not None
+        told = torch.zeros((len(found) - 1, *shape), dtype=torch.bool, device=device)
+        for place, label in enumerate(item.prior_classes):
+            pixels = torch.from_numpy(item.prior[place].astype(np.float32)) / 255
+            if not part:
+                found[label] = resampled(pixels[None], shape)[0].to(device)
+                continue
+            # The mean of what is known within a voxel.
+            known = torch.from_numpy(item.prior_known[place] != 0).float()
+            pixels, known = resampled(torch.stack((pixels * known, known)), shape).to(device)
+            told[label - 1] = known > HALF
+            found[label] = torch.where(told[label - 1], pixels / known.clamp_min(HALF), 0)
         found /= found.sum(dim=0).clamp_min(1.0)
         found[0] = 1 - found.sum(dim=0)
-        return found.half(), item.prior_classes
+        if not part:
+            return ExternalPrior.everywhere(found.half(), item.prior_classes)
+        return ExternalPrior(found.half(), told)
 
     def volume_like(self, number: int, plan: Plan, device: torch.device) -> WorkingVolume:
         """Another volume on a working grid with the plan's spacing.
@@ -194,4 +200,5 @@ def turned(item: RunInput, turn: Turn) -> RunInput:
         slices=turn.slices(item.slices, shape),
         predict=None if wanted is None else turn.slices(wanted, shape),
         prior=None if item.prior is None else turn.array(item.prior),
+        prior_known=None if item.prior_known is None else turn.array(item.prior_known),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from ...runfolder.options import Options
 from ...runfolder.phases import Phase
 from ..compute.number_formats import format_on
+from ..data.external_prior import ExternalPrior
 from ..data.inputs import Inputs
 from ..data.preprocessing import WorkingVolume
 from ..plan import Plan
@@ -31,7 +32,6 @@ from .slice_sums import slice_sums
 WORTH_TRAINING = 5.0  # seconds, where the ensemble already gave a result
 PRIORS_SHARE = 0.15  # of the time left, at most, for registering slices
 RESTACK_SHARE = 0.3  # of the time left, at most, for making the priors again
-External = tuple[torch.Tensor | None, tuple[int, ...]]
 
 
 class EnsembleStage:
@@ -65,7 +65,7 @@ class EnsembleStage:
         self.scores: ScoreKeeper | None = None
         self.commands, self.clock, self.reporter, self.check = commands, clock, reporter, check
         self.device = device
-        self._external: External = (None, ())
+        self._external: tuple[ExternalPrior, ...] = ()
         self._disagreement: dict[int, torch.Tensor | None] = {}
 
     def make(
@@ -75,7 +75,7 @@ class EnsembleStage:
         left: float | None,
         number: int | None = None,
         share: float = 0.0,
-        external: External | None = None,
+        further: Sequence[ExternalPrior] = (),
     ) -> Stack | None:
         """Makes the stack, whose ensemble is also the first preview.
 
@@ -86,8 +86,8 @@ class EnsembleStage:
             number: Of the volume; None for the run's first annotated one, whose scores are reported
                 as the run's.
             share: Of the preparation that is done before, for the progress.
-            external: An external prior on the volume's grid, float16 (classes, k, j, i), and the
-                foreground classes that it knows; None for the one that the run folder holds.
+            further: External priors on the volume's grid, beside the one that the run folder
+                holds.
 
         Returns:
             The stack; None where the plan has no priors.
@@ -100,11 +100,11 @@ class EnsembleStage:
         place = self.inputs.trained[0] if number is None else number
         home = volume.image.device
         volume = volume.to(self.device())
-        if external is None:
-            external = self.inputs.external(place, volume.shape, volume.image.device)
+        given = self.inputs.external(place, volume.shape, volume.image.device)
+        external = tuple(further) if given is None else (given, *further)
         if scored:
-            # Kept for `remake` where it takes no memory of the device, which may change.
-            self._external = (None if external[0] is None else external[0].cpu(), external[1])
+            # Kept for `remake` where they take no memory of the device, which may change.
+            self._external = tuple(prior.to("cpu") for prior in external)
 
         def show(probabilities: torch.Tensor) -> np.ndarray:
             drawn = self.inputs.items[place].labels
@@ -200,7 +200,7 @@ class EnsembleStage:
         plan: Plan,
         volume: WorkingVolume,
         left: float | None,
-        external: External,
+        external: Sequence[ExternalPrior],
         step: Callable[[float], None],
         preview: Callable[[torch.Tensor], object] | None = None,
         share_alone: float = STACK_SHARE,
@@ -222,8 +222,7 @@ class EnsembleStage:
             step,
             preview,
             seconds_alone,
-            None if external[0] is None else external[0].to(volume.image.device),
-            external[1],
+            [prior.to(volume.image.device) for prior in external],
         )
 
     def _scored(self, stack: Stack) -> Stack:

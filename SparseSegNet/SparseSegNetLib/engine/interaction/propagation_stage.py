@@ -101,7 +101,8 @@ def propagate(
         if volume.unknown:
             model = others[fold_of[place]] if others else shallow
             by = model.probabilities(volume, lambda share: check(Phase.COMPARING_SLICES, 1.0))
-            whole = split_background(whole, by, volume.unknown)
+            unknown = torch.tensor([n in volume.unknown for n in range(1, classes)])
+            whole = split_background(whole, by, unknown.view(-1, 1, 1, 1))
         unseen = None
         if others:
             unseen = unseen_voxels(others[fold_of[place]], volume, rows[place])

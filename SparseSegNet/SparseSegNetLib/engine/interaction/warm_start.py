@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from ...annotation.geometry import Triple
 from ...annotation.merging import matching
@@ -14,8 +13,9 @@ from ...annotation.orientation import Turn, orientation_of
 from ...errors import InputError
 from ..compute.boxes import working_shape
 from ..data.bias_field import correct_bias
+from ..data.external_prior import ExternalPrior
 from ..data.inputs import Inputs, turned
-from ..data.preprocessing import working_volume
+from ..data.preprocessing import resampled, working_volume
 from ..prediction.model import Model, grid_of
 
 
@@ -27,7 +27,7 @@ def predicted_by(
     most_voxels: float,
     device: torch.device,
     step: Callable[[float], None],
-) -> tuple[torch.Tensor, tuple[int, ...]]:
+) -> ExternalPrior:
     """Predicts an annotated volume by a model that has not seen it.
 
     Args:
@@ -40,8 +40,7 @@ def predicted_by(
         step: Called with the share done; it may raise to stop.
 
     Returns:
-        Class probabilities float16 (classes, k, j, i) on the working grid, and the classes that the
-        model knows.
+        Its prediction on the working grid.
 
     Raises:
         InputError: It is no model, or one of other channels or segments.
@@ -74,13 +73,11 @@ def predicted_by(
     back = turn.inverse
     found = found.permute(0, *(1 + axis for axis in back.order))
     found = found.flip([1 + axis for axis, backwards in enumerate(back.reversed) if backwards])
-    if tuple(found.shape[1:]) != tuple(shape):
-        found = F.interpolate(
-            found[None], size=tuple(shape), mode="trilinear", align_corners=False
-        )[0]
+    found = resampled(found, shape)
     own = torch.zeros((len(segments) + 1, *shape))
     for place, mine in enumerate(numbers, start=1):
         if mine:
             own[mine] += found[place]
     own[0] = 1 - own.sum(dim=0)
-    return own.clamp_min(0).half().to(device), tuple(sorted({n for n in numbers if n}))
+    known = tuple(sorted({n for n in numbers if n}))
+    return ExternalPrior.everywhere(own.clamp_min(0).half().to(device), known)

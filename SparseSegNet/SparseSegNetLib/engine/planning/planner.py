@@ -120,6 +120,7 @@ class Planner:
         bytes_per_voxel = len(self.inputs.items) * (8 * channels + 4 * self.classes + 8)
         if stacked:
             external = any(item.prior is not None for item in self.inputs.items)
+            external += self.inputs.folder.given_model is not None
             bytes_per_voxel += Stacker.bytes_per_voxel(channels, self.classes, external)
         most = MEMORY_SHARE * free_memory(device) / bytes_per_voxel
         return self._within(self.wanted_shape, min(self.most_voxels, most))

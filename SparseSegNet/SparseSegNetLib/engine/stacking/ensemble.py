@@ -52,12 +52,24 @@ def mixture_weights(chance: torch.Tensor, worth: torch.Tensor) -> torch.Tensor:
     return weights
 
 
-def weighted_mean(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean, float32, of class probabilities (n, classes, ...)."""
+def weighted_mean(maps: torch.Tensor, weights: torch.Tensor, partial: bool = False) -> torch.Tensor:
+    """Weighted mean, float32, of class probabilities.
+
+    Args:
+        maps: (n, classes, ...).
+        weights: (n,), which sum to 1.
+        partial: Some of the maps say nothing in places, 0 of all classes: there the others share
+            their weights.
+    """
     total = torch.zeros(maps.shape[1:], device=maps.device)
     for weight, part in zip(weights.tolist(), maps, strict=True):
         total += weight * part
-    return total
+    return total / total.sum(dim=0) if partial else total
+
+
+def says(maps: torch.Tensor) -> torch.Tensor:
+    """True where class probabilities (n, classes, ...) say something, boolean (n, ...)."""
+    return maps.sum(dim=1) > 0.5
 
 
 def with_classes(
@@ -78,27 +90,26 @@ def with_classes(
 
 
 def split_background(
-    ensemble: torch.Tensor, model: torch.Tensor, unknown: tuple[int, ...]
+    ensemble: torch.Tensor, model: torch.Tensor, unknown: torch.Tensor
 ) -> torch.Tensor:
-    """Divides the background among itself and classes that an annotation does not tell from it.
+    """Divides the background among itself and classes that are not told from it.
 
     Args:
         ensemble: Class probabilities float32 (classes, ...) without the unknown classes.
         model: Class probabilities of a model that knows all classes.
-        unknown: The classes that the ensemble's annotation lacks.
+        unknown: The foreground classes that the ensemble does not tell from the background, boolean
+            (classes - 1, ...) or the same with a size of 1 along an axis.
 
     Returns:
         Class probabilities float32 (classes, ...).
     """
-    parts = [0, *unknown]
-    share = model[parts] / model[parts].sum(dim=0).clamp_min(1e-6)
-    whole = ensemble[parts].sum(dim=0)
-    ensemble = ensemble.clone()
-    ensemble[parts] = share * whole
-    return ensemble
+    parts = torch.cat((torch.ones_like(unknown[:1]), unknown))
+    share = model * parts
+    share /= share.sum(dim=0).clamp_min(1e-6)
+    return torch.where(parts, share * (ensemble * parts).sum(dim=0), ensemble)
 
 
-def disagreement(every: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def disagreement(every: torch.Tensor, weights: torch.Tensor, partial: bool = False) -> torch.Tensor:
     """Entropy of the weighted mean minus the weighted mean of the entropies, in nats.
 
     The Jensen-Shannon divergence of the predictors: the mutual information of predictor and class,
@@ -107,16 +118,21 @@ def disagreement(every: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     Args:
         every: Class probabilities (n, classes, k, j, i).
         weights: (n,), whose shares count.
+        partial: See `weighted_mean`.
 
     Returns:
         float16 (k, j, i) on the CPU, from 0 to the logarithm of n; 0 where the mean is sure.
     """
     shares, found = (weights / weights.sum()).to(every.device), []
     for part in every.split(PLANES, dim=2):
-        mean = weighted_mean(part, shares)
+        mean = weighted_mean(part, shares, partial)
         unsure = mean.amax(dim=0) < SURE
         rows = part[:, :, unsure].float()
-        within = (shares[:, None] * entropy(rows.transpose(0, 1))).sum(dim=0)
+        here = shares[:, None]
+        if partial:
+            here = here * says(rows)
+            here /= here.sum(dim=0)
+        within = (here * entropy(rows.transpose(0, 1))).sum(dim=0)
         differing = torch.zeros(unsure.shape, dtype=torch.float16)
         differing[unsure.cpu()] = (entropy(mean[:, unsure]) - within).clamp_min(0).half().cpu()
         found.append(differing)

@@ -6,7 +6,7 @@ import torch
 
 from ..priors.maker import PRIOR_NAMES
 from .ensemble import fit_ensemble_weights, weighted_mean
-from .external_prior import external_weight, with_external
+from .external_prior import external_weights, with_external
 from .in_slice import in_slice_weights, with_propagated
 
 # Folds have fewer slices, so their priors reach farther than those of the prediction and look worse
@@ -38,11 +38,19 @@ class FoldWeights:
     Args:
         default: float32 (predictors,), without an external prior.
         in_slice: All annotation lies in one slice, see `in_slice`.
-        external: The last of the predictors is an external prior.
+        external: How many external priors there are, the last of the predictors.
+        partial: Whether some of these say nothing in places, see `ensemble.weighted_mean`.
     """
 
-    def __init__(self, default: torch.Tensor, in_slice: bool = False, external: bool = False):
-        self.default, self.in_slice, self.external = default, in_slice, external
+    def __init__(
+        self,
+        default: torch.Tensor,
+        in_slice: bool = False,
+        external: int = 0,
+        partial: bool = False,
+    ):
+        self.default, self.in_slice = default, in_slice
+        self.external, self.partial = external, partial
 
     def fitted(self, rows: list[torch.Tensor], truths: list[torch.Tensor]) -> torch.Tensor:
         """Fits weights on folds and moves them half way to the default ones.
@@ -56,8 +64,8 @@ class FoldWeights:
         """
         if not self.external:
             return self._own(rows, truths)
-        weights = self._own([part[:-1] for part in rows], truths)
-        return with_external(weights, external_weight(rows, truths, weights))
+        weights = self._own([part[: -self.external] for part in rows], truths)
+        return with_external(weights, external_weights(rows, truths, weights))
 
     def of_prediction(self, weights: torch.Tensor) -> torch.Tensor:
         """Fitted weights as they hold for the whole volume, beyond what folds can judge."""
@@ -65,7 +73,11 @@ class FoldWeights:
             return weights
         default = self.default.to(weights.device)
         own = with_propagated(weights[: len(default)], default)
-        return with_external(own, float(weights[-1])) if self.external else own
+        return with_external(own, weights[-self.external :]) if self.external else own
+
+    def mean(self, maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """The ensemble, float32 (classes, ...), of predictions (predictors, classes, ...)."""
+        return weighted_mean(maps, weights, self.partial)
 
     def _own(self, rows: list[torch.Tensor], truths: list[torch.Tensor]) -> torch.Tensor:
         """The same of priors and shallow models alone."""
@@ -93,9 +105,9 @@ class FoldWeights:
     ) -> list[torch.Tensor]:
         """Ensembles of labelled voxels; of a single fold each half by the other's weights."""
         if len(rows) > 1:
-            return [weighted_mean(r, w) for r, w in zip(rows, weights, strict=True)]
+            return [self.mean(r, w) for r, w in zip(rows, weights, strict=True)]
         half = len(truths[0]) // 2
         halves = [rows[0][:, :, :half], rows[0][:, :, half:]]
         fitted = self.of_other_folds(halves, [truths[0][:half], truths[0][half:]])
-        found = [weighted_mean(r, w) for r, w in zip(halves, fitted, strict=True)]
+        found = [self.mean(r, w) for r, w in zip(halves, fitted, strict=True)]
         return [torch.cat(found, dim=1)]

@@ -12,7 +12,7 @@ Where all annotation lies in one slice its parts are the folds (see `in_slice`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from time import monotonic
@@ -21,12 +21,13 @@ import torch
 
 from ...annotation.composition import UNLABELLED
 from ...annotation.slices import AnnotatedSlice
+from ..data.external_prior import ExternalPrior
 from ..data.one_slice import only_slice
 from ..data.preprocessing import WorkingVolume
 from ..priors.maker import PRIOR_NAMES, PriorMaker
 from .annotation_distance import log_distance_to_annotation
 from .ensemble import disagreement, weighted_mean, with_classes
-from .external_prior import UNJUDGED, ExternalPrior
+from .external_prior import UNJUDGED, beside, with_external
 from .fold_models import FoldData, FoldModels, ShallowModels
 from .fold_weights import FoldWeights, default_weights
 from .folds import (
@@ -75,9 +76,7 @@ class Stacker:
             long before the shallow model is fitted.
         seconds_alone: How long `stack` may take where the time does not suffice for a network
             after it; None for no longer.
-        external: Class probabilities float16 (classes, k, j, i) on the working grid that come from
-            elsewhere and had not seen the annotation.
-        external_known: The foreground classes that they tell from the background.
+        external: External priors on the working grid.
     """
 
     def __init__(
@@ -89,21 +88,23 @@ class Stacker:
         step: Callable[[float], None] = lambda share: None,
         preview: Callable[[torch.Tensor], object] | None = None,
         seconds_alone: float | None = None,
-        external: torch.Tensor | None = None,
-        external_known: tuple[int, ...] = (),
+        external: Sequence[ExternalPrior] = (),
     ):
         self.maker, self.volume, self.classes = maker, maker.volume, maker.classes
         self.seed, self.seconds, self.dtype, self.step = seed, seconds, dtype, step
         self.preview = preview
         self.interpolates = True  # whether there are complete slices to interpolate between
         self.seconds_alone = seconds if seconds_alone is None else seconds_alone
-        self.external = None if external is None else ExternalPrior(external, external_known)
+        self.external = tuple(external)
         labels, full_shape = self.volume.labels.cpu().numpy(), self.volume.full_shape
         self.in_slice = only_slice(labels, full_shape) is not None
 
     @staticmethod
-    def bytes_per_voxel(channels: int, classes: int, external: bool = False) -> float:
-        """Estimates the memory of stacking in bytes per voxel of the working volume."""
+    def bytes_per_voxel(channels: int, classes: int, external: int = 0) -> float:
+        """Estimates the memory of stacking in bytes per voxel of the working volume.
+
+        external: How many external priors there are.
+        """
         predictors = len(PRIOR_NAMES) + MODELS + external
         fold = 2 * predictors * classes + 4 * (channels + classes) + 8
         arrays = (
@@ -156,18 +157,20 @@ class Stacker:
         scorable = [scorable[f.known] for f in folds]
         truths = [f.truth[s] for f, s in zip(folds, scorable, strict=True)]
         rows = [r[:, :, s] for r, s in zip(rows, scorable, strict=True)]
-        fitter = FoldWeights(self.default_weights, self.in_slice, self.external is not None)
+        external, partial = len(self.external), any(prior.partial for prior in self.external)
+        fitter = FoldWeights(self.default_weights, self.in_slice, external, partial)
         weights = fitter.of_prediction(fitter.fitted(rows, truths))
-        ensemble, differing = weighted_mean(every, weights), disagreement(every, weights)
+        ensemble, differing = fitter.mean(every, weights), disagreement(every, weights, partial)
         if prior_only:  # the shallow model with priors was not fitted on them
-            kept = SHOWN_ONCE * self._mean_of_priors(priors, float(weights[-1]))[list(prior_only)]
+            shares = weights[len(weights) - external :]
+            kept = SHOWN_ONCE * self._mean_of_priors(priors, shares)[list(prior_only)]
             kept = torch.lerp(kept, shallow[-1, list(prior_only)].float(), SHOWN_ONCE_SHARE)
             ensemble = with_classes(ensemble, kept, prior_only)
         weights = fitter.of_other_folds(rows, truths)
         # Without predictions of whole volumes a network has nothing to train on.
         training = (
             [
-                self._with_prior(weighted_mean(p, w), f.labels, f.slices)
+                self._with_prior(fitter.mean(p, w), f.labels, f.slices)
                 for p, w, f in zip(predictions, weights, folds, strict=True)
             ]
             if whole
@@ -206,14 +209,19 @@ class Stacker:
         """float32 (priors + 2,): weights of priors and shallow models before any is fitted."""
         return default_weights(self.maker.propagation is not None and self.interpolates)
 
-    def _mean_of_priors(self, priors: torch.Tensor, share: float = UNJUDGED) -> torch.Tensor:
-        """share: the weight of an external prior."""
+    def _mean_of_priors(
+        self, priors: torch.Tensor, shares: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """shares: the weights of the external priors."""
         weights = self.default_weights[:-MODELS]
         mean = weighted_mean(priors, weights / weights.sum())
-        if self.external is None:
+        if not self.external:
             return mean
-        beside = self.external.beside(mean)[0]
-        return weighted_mean(torch.stack((mean, beside.float())), torch.tensor((1 - share, share)))
+        if shares is None:
+            shares = torch.full((len(self.external),), UNJUDGED)
+        every = torch.cat((mean[None], *(beside(prior, mean).float() for prior in self.external)))
+        partial = any(prior.partial for prior in self.external)
+        return weighted_mean(every, with_external(torch.ones(1), shares.cpu()), partial)
 
     def _model_without_folds(self, labels: torch.Tensor, end: float) -> torch.Tensor | None:
         """See `probabilities_in_time`; None also where even the features would take too long."""
@@ -303,12 +311,12 @@ class Stacker:
         return predicted, predictions
 
     def _every(self, priors: torch.Tensor, shallow: torch.Tensor, at: tuple = ()) -> torch.Tensor:
-        """float16 (predictors, classes, ...): priors, shallow models and an external prior."""
+        """float16 (predictors, classes, ...): priors, shallow models and external priors."""
         own = torch.cat((priors, shallow))
-        if self.external is None:
+        if not self.external:
             return own
         others = weighted_mean(own, self.default_weights)
-        return torch.cat((own, self.external.beside(others, at)))
+        return torch.cat((own, *(beside(prior, others, at) for prior in self.external)))
 
     def _inputs(
         self, priors: torch.Tensor, distance: torch.Tensor, part: slice = slice(None)
