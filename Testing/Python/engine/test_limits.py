@@ -170,7 +170,9 @@ def test_a_card_of_4_gb_plans_for_4_gb(monkeypatch):
     monkeypatch.setattr("SparseSegNetLib.engine.planning.planner.free_memory", lambda device: 4e9)
     fingerprint = Fingerprint((512, 512, 512), (1.0, 1.0, 1.0), 1, 4, 1000, 5)
     inputs = types.SimpleNamespace(
-        fingerprint=lambda classes: fingerprint, items=[types.SimpleNamespace(prior=None)]
+        fingerprint=lambda classes: fingerprint,
+        items=[types.SimpleNamespace(prior=None)],
+        folder=types.SimpleNamespace(given_model=None),
     )
     planner = Planner(inputs, Options(), 4, lambda: 60.0, lambda: None, print)
     k, j, i = planner._within_memory(CPU, stacked=True)
