@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 # Spellings of the same kind of image, which files are called by.
 KINDS = {
     spelling: words[0]
@@ -50,6 +52,21 @@ def channel_order(wanted: Sequence[str], given: Sequence[str]) -> list[int] | No
         if not (_kind(own[order.index(-1)]) and _kind(other[rest])):
             order[order.index(-1)] = rest
     return None if -1 in order else order
+
+
+def reordered(
+    image: np.ndarray, channels: Sequence[str], order: Sequence[int]
+) -> tuple[np.ndarray, list[str]]:
+    """Puts channels into another order; an image that has it already is not copied.
+
+    Args:
+        image: (c, k, j, i).
+        channels: Their names.
+        order: The place of each wanted channel, see `channel_order`.
+    """
+    if list(order) != sorted(order):
+        image = image[list(order)]
+    return image, [channels[place] for place in order]
 
 
 def missing_channel(wanted: Sequence[str], given: Sequence[str]) -> str | None:

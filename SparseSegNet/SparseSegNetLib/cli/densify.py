@@ -7,6 +7,7 @@ import errno
 
 import numpy as np
 
+from ..annotation.channel_order import reordered
 from ..client.engine_run import EngineRun
 from ..errors import InputError
 from ..files.images import Volume
@@ -78,9 +79,7 @@ def densify(options: argparse.Namespace) -> int:
         )
         for note in notes:
             say(f"note: {note}")
-        if order != list(range(len(order))):
-            volume.image = volume.image[order]
-            volume.channels = [volume.channels[place] for place in order]
+        volume.image, volume.channels = reordered(volume.image, volume.channels, order)
     rest = (
         "(the dense labels in result/1.npy); 'sparsesegnet export \"{path}\" -o FILE' writes it "
         "again."

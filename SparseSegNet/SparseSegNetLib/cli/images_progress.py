@@ -8,7 +8,7 @@ import time
 from tqdm import tqdm
 
 from ..client.engine_run import EngineRun
-from ..units import clock
+from ..units import clock, counted
 from .progress import PHASES, attend
 
 
@@ -61,7 +61,7 @@ class ImagesProgress:
 
     def elsewhere(self, workers: int) -> None:
         """The images are segmented by so many workers at once."""
-        self._name = f"on {workers} worker{'s' if workers != 1 else ''}"
+        self._name = f"on {counted(workers, 'worker')}"
         self._show("", 0.0)
 
     def finished(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..annotation.channel_order import reordered
 from ..annotation.composition import UNLABELLED
 from ..annotation.uncertain import uncertain_share
 from ..client.engine_run import EngineRun
@@ -98,13 +99,13 @@ def segment_image(
 
 
 def _input(name: str, volume: Volume, order: Sequence[int]) -> RunInput:
-    shape = volume.geometry.shape
+    image, channels = reordered(volume.image, volume.channels, order)
     return RunInput(
-        volume.image[list(order)],
-        np.full(shape, UNLABELLED, np.uint8),
+        image,
+        np.full(volume.geometry.shape, UNLABELLED, np.uint8),
         volume.geometry,
         [],
-        [volume.channels[place] for place in order],
+        channels,
         name=name,
     )
 

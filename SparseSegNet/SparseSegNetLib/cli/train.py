@@ -22,6 +22,7 @@ from ..runfolder.exit_codes import CANCELLED, DONE
 from ..runfolder.folder import RunFolder, annotated_share
 from ..runfolder.model_description import ModelDescription
 from ..runfolder.options import Options
+from ..units import counted
 from .annotated_image import described
 from .case_list import read_list
 from .model import score_lines
@@ -187,9 +188,8 @@ def _summarise(
     options: argparse.Namespace, run: EngineRun, found: TrainingSet, outputs: dict[str, Path]
 ) -> None:
     model = ModelDescription.read(options.save_model)
-    count = sum(found.annotated)
     say(
-        f"trained on {count} annotated volume{'s'[: count != 1]} in "
+        f"trained on {counted(sum(found.annotated), 'annotated volume')} in "
         f"{run.summary['seconds']:.0f} s, {run.summary['step']} steps."
     )
     for line in score_lines(model):

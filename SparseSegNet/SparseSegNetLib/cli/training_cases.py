@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annotation.channel_order import channel_order, missing_channel
+from ..annotation.channel_order import channel_order, missing_channel, reordered
 from ..annotation.composition import UNLABELLED, check_trainable
 from ..annotation.hounsfield import looks_like_ct
 from ..annotation.merging import merge_segments, renumbered
@@ -20,6 +20,7 @@ from ..files.label_image import check_order
 from ..files.labels import Annotation, Reading, read_annotation
 from ..files.other_formats import without_geometry
 from ..runfolder.run_input import RunInput
+from ..units import counted
 from .case_list import Row
 
 EVERY = "all"  # in the column slices: every voxel of the labels counts
@@ -74,13 +75,12 @@ def read_training_set(
     first = read[0][0].channels
     for n, (row, (volume, annotation)) in enumerate(zip(rows, read, strict=True)):
         order = _order(rows[0], first, row, volume, notes)
-        if order != list(range(len(order))):
-            volume.image = volume.image[order]
+        volume.image, channels = reordered(volume.image, volume.channels, order)
         item = RunInput(
             volume.image,
             np.full(volume.geometry.shape, UNLABELLED, np.uint8),
             volume.geometry,
-            channels=[volume.channels[place] for place in order],
+            channels=channels,
             name=row.name,
         )
         if annotation is not None:
@@ -148,8 +148,8 @@ def _order(
     own = volume.channels
     if len(own) != len(first):
         raise InputError(
-            f"{row.where}: {row.name} has {_channels(len(own))} and {first_row.name} (line "
-            f"{first_row.line}) {_channels(len(first))}: all volumes need the same."
+            f"{row.where}: {row.name} has {counted(len(own), 'channel')} and {first_row.name} "
+            f"(line {first_row.line}) {counted(len(first), 'channel')}: all volumes need the same."
         )
     if (missing := missing_channel(first, own)) is not None:
         raise InputError(
@@ -167,10 +167,6 @@ def _order(
         pairs = ", ".join(f"{own[place]} as {b}" for place, b in zip(order, first, strict=True))
         notes.append(f"{row.name}: the channels are taken by their names: {pairs}.")
     return order
-
-
-def _channels(count: int) -> str:
-    return f"{count} channel{'s'[: count != 1]}"
 
 
 def _check_set(path: Path, found: TrainingSet) -> None:

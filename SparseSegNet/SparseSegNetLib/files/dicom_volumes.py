@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 
 from ..errors import InputError
+from ..units import counted
 from .dicom_headers import TELLING, DicomSlice
 
 LISTED = 30  # volumes in a message
@@ -37,7 +38,7 @@ class DicomVolume:
         """Description for a list."""
         one, count = self.slices[0], len(self.slices)
         uid = f"UID {self.uid}" + ("…" if self.uid != one.uid else "")
-        said = [f"{count} slice{'s' if count != 1 else ''}", one.modality, self.told_by, uid]
+        said = [counted(count, "slice"), one.modality, self.told_by, uid]
         title = f" '{one.description}'" if one.description else ""
         return f"{self.key}{title} ({', '.join(filter(None, said))})"
 

@@ -14,6 +14,7 @@ from ..annotation.merging import matching
 from ..annotation.orientation import Turn, obliqueness, orientation_of
 from ..annotation.segments import Segment
 from ..errors import InputError
+from ..units import counted
 from .model_description import ModelDescription
 
 ACCEPTABLE = ("spacing", "intensities", "orientation")
@@ -117,7 +118,7 @@ def _channels(
     wanted = model.channels
     if count != len(wanted):
         raise InputError(
-            f"{name} has {count} channel{'s'[: count != 1]} and the model needs {len(wanted)} "
+            f"{name} has {counted(count, 'channel')} and the model needs {len(wanted)} "
             f"({', '.join(wanted)}): give these, in this order."
         )
     in_order = list(range(count))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ..annotation.channel_order import reordered
 from ..annotation.slices import AnnotatedSlice
 from ..client.engine_run import ENDING, EngineRun
 from ..errors import InputError
@@ -160,10 +161,8 @@ def densification(
         order, said = yield partial(
             check_start, Path(startFrom), name, image, geometry, channels, annotation.segments
         )
-        notes, channels = [*notes, *said], [channels[place] for place in order]
-        if order != list(range(len(order))):
-            whole = image
-            image = yield lambda: whole[order]
+        notes = [*notes, *said]
+        image, channels = yield partial(reordered, image, channels, order)
     case = RunCase(
         1, volumes[0], segmentationNode, geometry, [s.id for s in annotation.segments], slices
     )

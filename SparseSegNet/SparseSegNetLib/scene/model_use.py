@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..annotation.channel_order import reordered
 from ..annotation.composition import UNLABELLED
 from ..runfolder.compatibility import check_compatible
 from ..runfolder.folder import RunFolder
@@ -60,8 +61,7 @@ def segment(
     image, channels = volumeArray(volumes), channelNames(volumes)
     name = volumes[0].GetName() or "volume"
     order, notes = check_compatible(about, name, image, geometry, channels, accept)
-    if order != sorted(order):
-        image, channels = image[order], [channels[place] for place in order]
+    image, channels = reordered(image, channels, order)
     run = finished(
         begin(
             runFolder,

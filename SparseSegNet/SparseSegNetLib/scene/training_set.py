@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annotation.channel_order import channel_order
+from ..annotation.channel_order import channel_order, reordered
 from ..annotation.composition import UNLABELLED, check_trainable
 from ..annotation.geometry import Geometry
 from ..annotation.merging import merge_segments, renumbered
@@ -280,8 +280,7 @@ def _orderChannels(cases: list[_Case]) -> list[str]:
             )
         order = channel_order(first.channels, case.channels)
         if order is not None and order != sorted(order):
-            case.image = case.image[order]
-            case.channels = [case.channels[place] for place in order]
+            case.image, case.channels = reordered(case.image, case.channels, order)
             notes.append(
                 f"{case.name}: the channels are taken by their names: {', '.join(case.channels)}."
             )

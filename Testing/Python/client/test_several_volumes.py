@@ -226,14 +226,18 @@ def test_the_model_of_a_single_densified_volume(tmp_path):
     assert iou(applied(tmp_path / "b", folder.model_path, [new]).result(1), truth) > 0.5
 
 
+def started_from(model, item, path):
+    """The run of a volume that starts from a model, after its end."""
+    options = Options(device="cpu", max_steps=1)
+    run = EngineRun(RunFolder.create(path, [item], SEGMENTS, options, model=model))
+    assert run.wait(120) == "done", run.error
+    return run
+
+
 def test_a_warm_start_from_another_orientation(cohort, tmp_path):
     item, truth = scan(4, (0, 0, 1), "PIR")
     drawn = item.labels != UNLABELLED
-    options = Options(device="cpu", max_steps=1)
-    model = cohort[0].folder.model_path
-    folder = RunFolder.create(tmp_path / "a", [item], SEGMENTS, options, model=model)
-    run = EngineRun(folder)
-    assert run.wait(120) == "done", run.error
+    run = started_from(cohort[0].folder.model_path, item, tmp_path / "a")
     assert iou(run.result(), truth, drawn) > 0.9
     assert np.array_equal(run.result()[drawn], item.labels[drawn])
 
@@ -247,11 +251,7 @@ def test_a_warm_start_beside_a_prior_of_a_part(cohort, tmp_path):
     noise = np.random.default_rng(0).integers(0, 3, truth.shape)
     item.prior = 255 * np.stack([noise == 1, noise == 2]).astype(np.uint8) * known
     item.prior_classes, item.prior_known = (1, 2), known
-    options = Options(device="cpu", max_steps=1)
-    model = cohort[0].folder.model_path
-    folder = RunFolder.create(tmp_path / "a", [item], SEGMENTS, options, model=model)
-    run = EngineRun(folder)
-    assert run.wait(120) == "done", run.error
+    run = started_from(cohort[0].folder.model_path, item, tmp_path / "a")
     assert iou(run.result(), truth, drawn) > 0.9
 
 

@@ -119,8 +119,8 @@ class Planner:
         # Image and its normalised copies, labels and probabilities, in bytes per voxel.
         bytes_per_voxel = len(self.inputs.items) * (8 * channels + 4 * self.classes + 8)
         if stacked:
-            external = any(item.prior is not None for item in self.inputs.items)
-            external += self.inputs.folder.given_model is not None
+            given = any(item.prior is not None for item in self.inputs.items)
+            external = given + (self.inputs.folder.given_model is not None)
             bytes_per_voxel += Stacker.bytes_per_voxel(channels, self.classes, external)
         most = MEMORY_SHARE * free_memory(device) / bytes_per_voxel
         return self._within(self.wanted_shape, min(self.most_voxels, most))

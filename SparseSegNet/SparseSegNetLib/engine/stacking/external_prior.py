@@ -73,7 +73,7 @@ def _supported(
     rows: torch.Tensor, truth: torch.Tensor, weights: torch.Tensor, number: int
 ) -> float | None:
     """The weight that a fold supports for one of the rows; None where it cannot tell."""
-    known = says(rows)[number]
+    known = says(rows[number : number + 1])[0]
     if not bool(known.all()):
         # What it covers of a fold may be one class alone, which tells nothing.
         rows, truth = rows[:, :, known], truth[known]

@@ -96,6 +96,7 @@ class Stacker:
         self.interpolates = True  # whether there are complete slices to interpolate between
         self.seconds_alone = seconds if seconds_alone is None else seconds_alone
         self.external = tuple(external)
+        self.partial = any(prior.partial for prior in self.external)
         labels, full_shape = self.volume.labels.cpu().numpy(), self.volume.full_shape
         self.in_slice = only_slice(labels, full_shape) is not None
 
@@ -157,10 +158,13 @@ class Stacker:
         scorable = [scorable[f.known] for f in folds]
         truths = [f.truth[s] for f, s in zip(folds, scorable, strict=True)]
         rows = [r[:, :, s] for r, s in zip(rows, scorable, strict=True)]
-        external, partial = len(self.external), any(prior.partial for prior in self.external)
-        fitter = FoldWeights(self.default_weights, self.in_slice, external, partial)
+        external = len(self.external)
+        fitter = FoldWeights(self.default_weights, self.in_slice, external, self.partial)
         weights = fitter.of_prediction(fitter.fitted(rows, truths))
-        ensemble, differing = fitter.mean(every, weights), disagreement(every, weights, partial)
+        ensemble, differing = (
+            fitter.mean(every, weights),
+            disagreement(every, weights, self.partial),
+        )
         if prior_only:  # the shallow model with priors was not fitted on them
             shares = weights[len(weights) - external :]
             kept = SHOWN_ONCE * self._mean_of_priors(priors, shares)[list(prior_only)]
@@ -220,8 +224,7 @@ class Stacker:
         if shares is None:
             shares = torch.full((len(self.external),), UNJUDGED)
         every = torch.cat((mean[None], *(beside(prior, mean).float() for prior in self.external)))
-        partial = any(prior.partial for prior in self.external)
-        return weighted_mean(every, with_external(torch.ones(1), shares.cpu()), partial)
+        return weighted_mean(every, with_external(torch.ones(1), shares.cpu()), self.partial)
 
     def _model_without_folds(self, labels: torch.Tensor, end: float) -> torch.Tensor | None:
         """See `probabilities_in_time`; None also where even the features would take too long."""
